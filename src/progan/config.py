@@ -1,0 +1,251 @@
+"""Every option of the project, declared once: frozen dataclasses whose fields become API, flags, help and saved config.
+
+Free of torch, so that the help of a command is quick. A string literal under a field is its documentation;
+`options.py` reads it.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from progan.errors import ConfigError
+from progan.per_resolution import RESOLUTIONS, PerResolution, per_resolution
+
+ModelName = Literal["progan"]
+LossName = Literal["wgan-gp", "lsgan", "nonsaturating"]
+Precision = Literal["auto", "fp32", "bf16"]
+_TICK_KIMG = {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10}  # the authors' code
+
+
+def flag(name: str) -> str:
+    """How the command line spells an option."""
+    return name.replace("_", "-")
+
+
+def _at_least(config: object, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise ConfigError(f"--{flag(name)} must be at least {least}; got {getattr(config, name)}")
+
+
+def _above_zero(config: object, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ConfigError(f"--{flag(name)} must be above 0; got {getattr(config, name)}")
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """What the run learns from."""
+
+    data: str = "avatars"
+    """A prepared dataset, or a folder, zip, idx, npy or npz file of images, or `avatars` for the embedded faces."""
+    mirror: bool = False
+    """Show half of the real images flipped left to right."""
+    labels: bool = False
+    """Train with the data's labels (an auxiliary classifier in D, labels beside the latents in G)."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How progress in real images becomes resolution, alpha, batch size and learning rate (paper, section 2)."""
+
+    resolution: int = 64
+    """Final width and height in pixels, a power of two."""
+    start_resolution: int = 4
+    """Resolution of the first stage; equal to the final one for a GAN that does not grow."""
+    stable_kimg: PerResolution = field(default=per_resolution(600))
+    """Thousands of real images at each resolution once it is faded in (appendix A.1)."""
+    fade_kimg: PerResolution = field(default=per_resolution(600))
+    """Thousands of real images of the fade into each resolution; `8` is the fade from 4 to 8 (appendix A.1)."""
+    total_kimg: float | None = None
+    """Thousands of real images of the whole run; default: the sum of all stages."""
+    batch_size: PerResolution = field(default=per_resolution(16))
+    """Real images of one D step; a fade already uses the value of the resolution it leads to."""
+    lr: PerResolution = field(default=per_resolution(0.001))
+    """Adam's learning rate (appendix A.1)."""
+    d_lr: PerResolution | None = None
+    """D's own learning rate; default: the same as G's."""
+    d_steps: int = 1
+    """D steps per G step (n_critic)."""
+    schedule_every: int = 1
+    """Iterations between two evaluations of the schedule; the authors' code uses 4."""
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "start_resolution"):
+            if getattr(self, name) not in RESOLUTIONS:
+                raise ConfigError(f"--{flag(name)} must be a power of two from 4 to 1024; got {getattr(self, name)}")
+        if self.start_resolution > self.resolution:
+            raise ConfigError(f"--start-resolution {self.start_resolution} is above --resolution {self.resolution}")
+        _at_least(self, 1, "d_steps", "schedule_every")
+        if any(value < 1 or value != int(value) for _, value in self.batch_size.values):
+            raise ConfigError(f"--batch-size must be whole numbers of at least 1; got {self.batch_size}")
+        if self.total_kimg is not None:
+            _above_zero(self, "total_kimg")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam in TensorFlow's form, and the average of G's weights (appendix A.1)."""
+
+    beta1: float = 0.0
+    """Decay of the first moment."""
+    beta2: float = 0.99
+    """Decay of the second moment."""
+    adam_eps: float = 1e-8
+    """Added to the root of the uncorrected second moment."""
+    ema_decay: float = 0.999
+    """Decay of the averaged generator, per D step."""
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"--{flag(name)} must be at least 0 and below 1; got {getattr(self, name)}")
+        _above_zero(self, "adam_eps")
+
+
+@dataclass(frozen=True)
+class ProGANConfig:
+    """The networks of the paper (section 4, table 2)."""
+
+    kind: ClassVar[ModelName] = "progan"
+    z_dim: int = 512
+    """Length of the latent vector."""
+    fmap_base: int = 8192
+    """Feature maps of the layer at resolution 2^r: min(fmap_base / 2^(r-1), fmap_max)."""
+    fmap_max: int = 512
+    """Most feature maps of any layer."""
+    use_wscale: bool = True
+    """Equalised learning rate: N(0, 1) weights, scaled by He's constant at run time (section 4.1)."""
+    pixel_norm: Literal["g", "both", "none"] = "g"
+    """Networks whose convolutions are followed by pixelwise feature normalisation (section 4.2)."""
+    normalize_latents: bool = True
+    """Put latents on the hypersphere before G's first layer."""
+    mbstd_group: int = 4
+    """Samples per group of D's minibatch standard deviation (section 3); 0 = the whole batch, 1 = none."""
+    fused_scale: bool = True
+    """Up- and down-scale inside a strided 4x4 convolution; in D this is a different function, not only a faster one."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "z_dim", "fmap_base", "fmap_max")
+        _at_least(self, 0, "mbstd_group")
+
+
+@dataclass(frozen=True)
+class _LossConfig:
+    label_weight: float = 1.0
+    """Weight of the auxiliary classifier's cross-entropy, where the run is trained with labels."""
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            if getattr(self, each.name) < 0:
+                raise ConfigError(f"--{flag(each.name)} must not be negative; got {getattr(self, each.name)}")
+
+
+@dataclass(frozen=True)
+class WganGpConfig(_LossConfig):
+    """Wasserstein loss with gradient penalty and drift (appendix A.1)."""
+
+    kind: ClassVar[LossName] = "wgan-gp"
+    gp_weight: float = 10.0
+    """Weight of the gradient penalty, lambda."""
+    gp_target: float = 1.0
+    """Gradient norm that costs nothing, gamma."""
+    drift_weight: float = 0.001
+    """Weight of the squared score of real images, epsilon_drift."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gp_target == 0:
+            raise ConfigError("--gp-target must be above 0")
+
+
+@dataclass(frozen=True)
+class LsganConfig(_LossConfig):
+    """Least squares with targets 1 (real), 0 (fake) and 1 (G) (Mao et al. 2017, equation 9)."""
+
+    kind: ClassVar[LossName] = "lsgan"
+
+
+@dataclass(frozen=True)
+class NonsaturatingConfig(_LossConfig):
+    """Binary cross-entropy with the non-saturating G loss (Goodfellow et al. 2014, section 3)."""
+
+    kind: ClassVar[LossName] = "nonsaturating"
+    r1_weight: float = 0.0
+    """Weight gamma of the R1 penalty gamma/2 |grad D(real)|^2 (Mescheder et al. 2018, equation 9)."""
+
+
+ModelConfig = ProGANConfig
+LossConfig = WganGpConfig | LsganConfig | NonsaturatingConfig
+MODEL_CONFIGS: dict[str, type[ProGANConfig]] = {"progan": ProGANConfig}
+LOSS_CONFIGS: dict[str, type[LossConfig]] = {
+    "wgan-gp": WganGpConfig,
+    "lsgan": LsganConfig,
+    "nonsaturating": NonsaturatingConfig,
+}
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how the run is computed and what it leaves behind."""
+
+    seed: int = 0
+    """Of weights, data order, latents and every other draw."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` …"""
+    precision: Precision = "auto"
+    """Of convolutions; weights, norms and losses stay in 32 bits. `auto`: bf16 where the machine has units for it."""
+    workers: int = 2
+    """Threads that read ahead where the images do not fit on the device."""
+    tick_kimg: PerResolution = field(default=per_resolution(_TICK_KIMG))
+    """Thousands of real images between two lines of statistics (and training states)."""
+    grid_kimg: float | None = None
+    """Thousands of real images between two sample grids; default: every tick."""
+    snapshot_kimg: float | None = None
+    """Thousands of real images between two snapshots, besides those at the end of every resolution; default: none."""
+
+    def __post_init__(self) -> None:
+        if any(value == 0 for _, value in self.tick_kimg.values):
+            raise ConfigError("--tick-kimg must be above 0")
+        for name in ("grid_kimg", "snapshot_kimg"):
+            if getattr(self, name) is not None:
+                _above_zero(self, name)
+        _at_least(self, 0, "seed", "workers")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run."""
+
+    preset: str = ""
+    dataset: DatasetConfig = DatasetConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    model: ModelConfig = ProGANConfig()
+    loss: LossConfig = WganGpConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How raw images become a prepared dataset."""
+
+    resolution: int | None = None
+    """Pixels of a side, a power of two. Default: the largest that most of the first images fill."""
+    crop: Literal["center", "none"] = "center"
+    """Cut the largest centred square, or pad to a square instead."""
+    channels: Literal["auto", "grey", "rgb"] = "auto"
+    """One channel or three; `auto` decides by looking at the images."""
+    max_images: int | None = None
+    """Take the first so many only."""
+    seed: int = 0
+    """Of drawn data (`avatars`)."""
+    background: str = "white"
+    """Colour behind transparent pixels: a name or #rrggbb."""
+    strict: bool = False
+    """Fail at the first image that cannot be used instead of skipping it."""
+    labels: str = "auto"
+    """`auto` (folder names, or a csv or json file beside the images), `none`, or the path of a csv or json file."""
+    workers: int = 0
+    """Processes that decode; 0 = one per core."""

@@ -1,0 +1,211 @@
+"""Shapes as signed distances: negative inside, in units of the frame they are drawn in.
+
+A shape promises one thing beyond its outline: outside its box grown by p, its distance is at least p. So drawing it
+inside its (grown) box only changes nothing, and a picture does not depend on what else is in the batch.
+Numbers are floats or float32 [n, 1, 1] (one per face); coordinates and distances are float32, broadcast to [n, h, w].
+Only +, -, *, /, sqrt, min and max are used on pixels: these are exactly rounded, the same on every machine.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+
+import numpy as np
+
+from progan.data.avatars.traits import Array
+
+Number = float | Array
+Box = tuple[Number, Number, Number, Number]
+"""Left, top, right, bottom."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A region of the plane."""
+
+    distance: Callable[[Array, Array], Array]
+    """(x, y) -> signed distance."""
+    box: Box
+
+
+def circle(x: Number, y: Number, radius: Number) -> Shape:
+    """A disc around (x, y)."""
+    return Shape(lambda u, v: np.sqrt((u - x) ** 2 + (v - y) ** 2) - radius, _around(x, y, radius, radius))
+
+
+def ellipse(x: Number, y: Number, width: Number, height: Number) -> Shape:
+    """An ellipse with half axes `width` and `height`; distance to first order, f / |grad f|."""
+
+    def distance(u: Array, v: Array) -> Array:
+        a, b = (u - x) * (1 / width), (v - y) * (1 / height)
+        aa, bb = a * a + 1e-12, b * b  # the middle has no gradient; the tiny number keeps 0 / 0 away
+        norm = np.sqrt(aa + bb)
+        slope = np.sqrt(aa * (1 / width**2) + bb * (1 / height**2))
+        return norm * (norm - 1) / slope
+
+    return _bounded(distance, _around(x, y, width, height))
+
+
+def box(x: Number, y: Number, width: Number, height: Number, corner: Number) -> Shape:
+    """A rectangle with half sides `width` and `height` and corners of radius `corner`."""
+
+    def distance(u: Array, v: Array) -> Array:
+        a, b = np.abs(u - x) - (width - corner), np.abs(v - y) - (height - corner)
+        outside = np.sqrt(np.maximum(a, 0) ** 2 + np.maximum(b, 0) ** 2)
+        return outside + np.minimum(np.maximum(a, b), 0) - corner
+
+    return Shape(distance, _around(x, y, width, height))
+
+
+def line(x0: Number, y0: Number, x1: Number, y1: Number, thick: Number) -> Shape:
+    """A straight stroke with round ends, `thick` to either side."""
+    dx, dy = x1 - x0, y1 - y0
+    scale = 1 / (dx * dx + dy * dy)
+
+    def distance(u: Array, v: Array) -> Array:
+        a, b = u - x0, v - y0
+        along = np.clip((a * dx + b * dy) * scale, 0, 1)
+        return np.sqrt((a - along * dx) ** 2 + (b - along * dy) ** 2) - thick
+
+    return Shape(distance, _hull((x0, x1), (y0, y1), thick))
+
+
+def curve(x: Number, y: Number, width: Number, bend: Number, thick: Number, slope: Number = 0.0) -> Shape:
+    """A parabolic stroke, from x - width to x + width, ends round and thinner; its middle is `bend` below its ends.
+
+    `y` is the height of the middle of the chord, `slope` the chord's.
+    """
+
+    def distance(u: Array, v: Array) -> Array:
+        a, b = u - x, v - y
+        q = np.clip(a, -width, width)
+        share = q * (1 / width)
+        steep = slope - share * (2 * bend / width)
+        off = b - (slope * q + bend * (1 - share * share))
+        across = off * off / (1 + steep * steep)
+        return np.sqrt((a - q) ** 2 + across) - thick * (1 - 0.35 * share * share)
+
+    rise = np.abs(slope * width) + np.abs(bend)
+    return _bounded(distance, _around(x, y, width + thick, rise + 1.5 * thick))
+
+
+def triangle(x0: float, y0: float, x1: float, y1: float, x2: float, y2: float) -> Shape:
+    """The triangle with these corners, either way round."""
+    turn = 1.0 if (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0) > 0 else -1.0
+    edges = [(x0, y0, x1, y1), (x1, y1, x2, y2), (x2, y2, x0, y0)]
+    planes = []
+    for ax, ay, bx, by in edges:
+        length = turn / ((bx - ax) ** 2 + (by - ay) ** 2) ** 0.5
+        planes.append((ax, ay, (by - ay) * length, (ax - bx) * length))
+
+    def distance(u: Array, v: Array) -> Array:
+        return reduce(np.maximum, [(u - ax) * nx + (v - ay) * ny for ax, ay, nx, ny in planes])
+
+    return _bounded(distance, _hull((x0, x1, x2), (y0, y1, y2), 0.0))
+
+
+def above(y: Number) -> Shape:
+    """The half plane over the line at height y."""
+    return Shape(lambda u, v: v - y + 0 * u, (-9.0, -9.0, 9.0, y))
+
+
+def below(y: Number) -> Shape:
+    """The half plane under the line at height y."""
+    return Shape(lambda u, v: y - v + 0 * u, (-9.0, y, 9.0, 9.0))
+
+
+def union(*shapes: Shape) -> Shape:
+    """What is in any of `shapes`."""
+    return Shape(
+        lambda u, v: reduce(np.minimum, [shape.distance(u, v) for shape in shapes]),
+        _join([shape.box for shape in shapes], np.minimum, np.maximum),
+    )
+
+
+def common(*shapes: Shape) -> Shape:
+    """What is in all of `shapes`."""
+    return Shape(
+        lambda u, v: reduce(np.maximum, [shape.distance(u, v) for shape in shapes]),
+        _join([shape.box for shape in shapes], np.maximum, np.minimum),
+    )
+
+
+def without(shape: Shape, hole: Shape) -> Shape:
+    """What is in `shape` and not in `hole`."""
+    return Shape(lambda u, v: np.maximum(shape.distance(u, v), -hole.distance(u, v)), shape.box)
+
+
+def outside(shape: Shape) -> Shape:
+    """What is not in `shape`."""
+    return Shape(lambda u, v: -shape.distance(u, v), (-9.0, -9.0, 9.0, 9.0))
+
+
+def blend(one: Shape, two: Shape, reach: float) -> Shape:
+    """The union with a smooth joint: where both are within `reach`, the distance is up to reach / 4 less."""
+
+    def distance(u: Array, v: Array) -> Array:
+        a, b = one.distance(u, v), two.distance(u, v)
+        near = np.maximum(reach - np.abs(a - b), 0)
+        return np.minimum(a, b) - near * near * (1 / (4 * reach))
+
+    left, top, right, bottom = _join([one.box, two.box], np.minimum, np.maximum)
+    grow = reach / 4
+    return Shape(distance, (left - grow, top - grow, right + grow, bottom + grow))
+
+
+def ring(shape: Shape, thick: Number) -> Shape:
+    """The outline of `shape`, `thick` to either side."""
+    left, top, right, bottom = shape.box
+    grown = (left - thick, top - thick, right + thick, bottom + thick)
+    return Shape(lambda u, v: np.abs(shape.distance(u, v)) - thick, grown)
+
+
+def moved(shape: Shape, dx: Number, dy: Number) -> Shape:
+    """`shape` shifted by (dx, dy)."""
+    left, top, right, bottom = shape.box
+    return Shape(lambda u, v: shape.distance(u - dx, v - dy), (left + dx, top + dy, right + dx, bottom + dy))
+
+
+def leaning(shape: Shape, x: Number, y: Number, tangent: float) -> Shape:
+    """`shape` turned clockwise about (x, y) by an angle with this tangent."""
+    cos = 1 / (1 + tangent * tangent) ** 0.5
+    sin = tangent * cos
+    left, top, right, bottom = shape.box
+    corners = [(a - x, b - y) for a in (left, right) for b in (top, bottom)]
+    xs, ys = [x + a * cos - b * sin for a, b in corners], [y + a * sin + b * cos for a, b in corners]
+
+    def distance(u: Array, v: Array) -> Array:
+        a, b = u - x, v - y
+        return shape.distance(x + a * cos + b * sin, y + b * cos - a * sin)
+
+    return Shape(distance, _hull(xs, ys, 0.0))
+
+
+def mirrored(make: Callable[[float], Shape]) -> Shape:
+    """Both sides of a face: the union of make(-1) and make(+1)."""
+    return union(make(-1.0), make(1.0))
+
+
+def _around(x: Number, y: Number, width: Number, height: Number) -> Box:
+    return (x - width, y - height, x + width, y + height)
+
+
+def _hull(xs: Sequence[Number], ys: Sequence[Number], grow: Number) -> Box:
+    least, most = partial(reduce, np.minimum), partial(reduce, np.maximum)
+    return (least(xs) - grow, least(ys) - grow, most(xs) + grow, most(ys) + grow)
+
+
+def _join(boxes: Sequence[Box], low: np.ufunc, high: np.ufunc) -> Box:
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return (reduce(low, left), reduce(low, top), reduce(high, right), reduce(high, bottom))
+
+
+def _bounded(distance: Callable[[Array, Array], Array], box: Box) -> Shape:
+    """A shape whose `distance` may be too small far away: made to keep the promise about its box."""
+    left, top, right, bottom = box
+
+    def kept(u: Array, v: Array) -> Array:
+        across, down = np.maximum(left - u, u - right), np.maximum(top - v, v - bottom)
+        return np.maximum(np.maximum(distance(u, v), across), down)
+
+    return Shape(kept, box)

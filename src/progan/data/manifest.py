@@ -1,0 +1,114 @@
+"""`dataset.json`: what a prepared dataset holds. It is written last, so a half-made folder is no dataset."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from progan.errors import DatasetError
+
+FILE_NAME = "dataset.json"
+FORMAT = "progan dataset"
+VERSION = 1
+
+LabelKind = Literal["class", "attributes"]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One .npy file: consecutive rows of an array."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `dataset.json`."""
+
+    name: str
+    count: int
+    channels: int
+    resolutions: tuple[int, ...]
+    label_kind: LabelKind | None
+    label_names: tuple[str, ...]
+    source: str
+    arrays: Mapping[str, tuple[FileRecord, ...]]
+    """Array name (`images-0004` …, `labels`) -> its files in order, more than one where the array is large."""
+    preparation: Mapping[str, Any]
+    """How it was made, for people: settings and counts."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what training sees: equal for equal data, whatever the name, source or layout of the folder."""
+        content = [self.count, self.channels, self.resolutions, self.label_kind, self.label_names]
+        hashes = {name: [record.sha256 for record in records] for name, records in self.arrays.items()}
+        return hashlib.sha256(json.dumps([content, hashes], sort_keys=True).encode()).hexdigest()[:32]
+
+    def write(self, folder: Path) -> None:
+        """Write `dataset.json` into the folder, whole."""
+        content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        write_whole(folder / FILE_NAME, (json.dumps(content, indent=1) + "\n").encode())
+
+    @staticmethod
+    def read(folder: Path) -> "Manifest":
+        """The manifest of a prepared dataset; DatasetError where there is none or it is not ours."""
+        path = folder / FILE_NAME
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise DatasetError(f"{folder} has no {FILE_NAME}. Run: progan prepare SOURCE {folder}") from None
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{path} cannot be read ({error}). Prepare the images again") from None
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise DatasetError(f"{path} is not a prepared dataset of progan. Run: progan prepare SOURCE OUT")
+        if (version := content.pop("version", None)) != VERSION:
+            raise DatasetError(f"{path} has format version {version}, this progan reads {VERSION}. Prepare it again")
+        try:
+            return _parse(content)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise DatasetError(f"{path} is damaged ({error}). Prepare the images again") from None
+
+
+def _parse(content: dict[str, Any]) -> Manifest:
+    arrays = {name: tuple(FileRecord(**record) for record in records) for name, records in content["arrays"].items()}
+    for records in arrays.values():
+        for record in records:
+            if Path(record.file).name != record.file:
+                raise ValueError(f"{record.file!r} leaves the folder")
+    resolutions, label_names = tuple(content["resolutions"]), tuple(content["label_names"])
+    manifest = Manifest(**{**content, "arrays": arrays, "resolutions": resolutions, "label_names": label_names})
+    expected = {array_name(resolution) for resolution in resolutions} | ({"labels"} if manifest.label_kind else set())
+    if set(arrays) != expected or any(sum(r.rows for r in records) != manifest.count for records in arrays.values()):
+        raise ValueError("its list of files does not fit")
+    return manifest
+
+
+def array_name(resolution: int) -> str:
+    """`images-0064` for 64."""
+    return f"images-{resolution:04d}"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file in one step: whoever looks finds the old content or the new, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in constant memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,25 @@
+"""Errors that are the user's to mend: one line that says what to do, exit code 2, no traceback."""
+
+
+class ProganError(Exception):
+    """Base of every error a user can cause and can mend."""
+
+
+class ConfigError(ProganError):
+    """A setting that cannot be, or one the chosen model or loss does not have."""
+
+
+class DatasetError(ProganError):
+    """Images that cannot be read, prepared or trained on."""
+
+
+class SnapshotError(ProganError):
+    """A file that is not a snapshot of ours, or one that lacks what was asked of it."""
+
+
+class RunError(ProganError):
+    """A run folder that cannot be written, continued or read."""
+
+
+class DeviceError(ProganError):
+    """A device or numeric precision that this machine does not have."""

@@ -1,0 +1,55 @@
+"""Between pixels and images, and between one resolution and the next.
+
+Pixels are uint8 in 0…255; images are float in -1…1. Only this module converts.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def to_images(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Pixels uint8 [N, C, R, R] -> images `dtype` [N, C, R, R] in -1…1."""
+    return pixels.to(dtype) * (2 / 255) - 1
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Images float [N, C, R, R], any range -> pixels uint8 [N, C, R, R], rounded and clipped.
+
+    A bare cast would wrap -1.01 to 255 and pepper the picture with white dots.
+    """
+    return ((images.float() + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8)
+
+
+def upscale(x: Tensor, factor: int = 2) -> Tensor:
+    """[N, C, H, W] -> [N, C, H·factor, W·factor], nearest neighbour."""
+    return x if factor == 1 else F.interpolate(x, scale_factor=factor, mode="nearest")
+
+
+def downscale(x: Tensor, factor: int = 2) -> Tensor:
+    """[N, C, H, W] -> [N, C, H/factor, W/factor], the mean of each square."""
+    return x if factor == 1 else F.avg_pool2d(x, factor)
+
+
+def fade(images: Tensor, alpha: float | Tensor) -> Tensor:
+    """Real images [N, C, R, R] as the fading networks see them: alpha of R, the rest of R/2 (paper, figure 2)."""
+    if isinstance(alpha, float) and alpha == 1:
+        return images
+    return torch.lerp(upscale(downscale(images)), images, alpha)
+
+
+def mirror(images: Tensor, uniform: Tensor) -> Tensor:
+    """[N, C, R, R], flipped left to right where uniform [N] is at least 0.5."""
+    return torch.where(uniform.view(-1, 1, 1, 1) >= 0.5, images.flip(3), images)
+
+
+def grid(pixels: Tensor, columns: int, gap: int = 0) -> Tensor:
+    """Pixels uint8 [N, C, R, R] -> one picture uint8 [C, H, W], row by row, white `gap`s, empty cells white."""
+    n, c, r, _ = pixels.shape
+    rows = -(-n // columns)
+    cells = pixels.new_full((rows * columns, c, r + gap, r + gap), 255)
+    cells[:n, :, :r, :r] = pixels
+    sheet = cells.view(rows, columns, c, r + gap, r + gap).permute(2, 0, 3, 1, 4)  # [C, rows, R, columns, R]
+    return sheet.reshape(c, rows * (r + gap), columns * (r + gap))[
+        :, : rows * (r + gap) - gap, : columns * (r + gap) - gap
+    ]

@@ -1,0 +1,22 @@
+"""The first GAN's loss in its non-saturating form (Goodfellow et al. 2014), R1 where asked (Mescheder et al. 2018)."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from progan.config import NonsaturatingConfig
+from progan.losses.interface import Critic, Loss, Uniform
+from progan.losses.wgan_gp import gradient_norms
+
+
+class Nonsaturating(Loss[NonsaturatingConfig]):
+    """D: E[-log σ(D(real))] + E[-log(1 - σ(D(fake)))] + γ/2·E[|∇D(real)|²]; G: E[-log σ(D(fake))]."""
+
+    def d_scores(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}
+
+    def g_scores(self, fake: Tensor) -> Tensor:
+        return F.softplus(-fake).mean()
+
+    def penalty(self, critic: Critic, reals: Tensor, fakes: Tensor, rng: Uniform) -> dict[str, Tensor]:
+        weight = self.config.r1_weight
+        return {"penalty": weight / 2 * gradient_norms(critic, reals).square().mean()} if weight else {}

@@ -1,0 +1,37 @@
+"""Wasserstein loss with gradient penalty (Gulrajani et al. 2017) and drift (Karras et al. 2018, appendix A.1)."""
+
+import torch
+from torch import Tensor
+
+from progan.config import WganGpConfig
+from progan.losses.interface import Critic, Loss, Uniform
+
+
+class WganGp(Loss[WganGpConfig]):
+    """D: E[D(fake)] - E[D(real)] + λ/γ²·E[(|∇D(mixed)| - γ)²] + ε·E[D(real)²]; G: -E[D(fake)]."""
+
+    def d_scores(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        drift = self.config.drift_weight * real.square().mean()
+        return {"real": -real.mean(), "fake": fake.mean(), "drift": drift}
+
+    def g_scores(self, fake: Tensor) -> Tensor:
+        return -fake.mean()
+
+    def penalty(self, critic: Critic, reals: Tensor, fakes: Tensor, rng: Uniform) -> dict[str, Tensor]:
+        weight, target = self.config.gp_weight, self.config.gp_target
+        if weight == 0:
+            return {}
+        norms = gradient_norms(critic, mix(reals, fakes, rng.uniform(len(reals))))
+        return {"penalty": weight / target**2 * (norms - target).square().mean()}
+
+
+def mix(reals: Tensor, fakes: Tensor, uniform: Tensor) -> Tensor:
+    """reals + (fakes - reals)·u, one u of [N] for each image."""
+    return torch.lerp(reals, fakes, uniform.to(reals.dtype).view(-1, 1, 1, 1))
+
+
+def gradient_norms(critic: Critic, images: Tensor) -> Tensor:
+    """|∂ value / ∂ image| of each image, [N], itself differentiable. No epsilon under the root, as in the paper."""
+    images = images.detach().requires_grad_(True)
+    (gradients,) = torch.autograd.grad(critic(images).value.sum(), images, create_graph=True)
+    return gradients.square().sum((1, 2, 3)).sqrt()

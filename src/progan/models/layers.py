@@ -1,0 +1,228 @@
+"""Layers of Progressive GANs (Karras et al. 2018, sections 3 and 4).
+
+Every layer computes in the dtype of its input, whatever that of its weights; norms and statistics in at least 32 bits.
+Convolutions with channels_last weights give channels_last activations.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from progan.images import downscale, upscale
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype itself, or float32 for narrower ones."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+class Scaled(nn.Module):
+    """A weight with equalised learning rate: N(0, 1) entries, times gain/√fan_in at run time (section 4.1).
+
+    With `use_wscale=False` the constant is put into the initial weight instead (He et al. 2015).
+    """
+
+    def __init__(self, shape: tuple[int, ...], fan_in: int, gain: float, use_wscale: bool) -> None:
+        super().__init__()
+        std = gain / math.sqrt(fan_in)
+        self.scale = std if use_wscale else 1.0
+        self.weight = nn.Parameter(torch.randn(shape) * (1.0 if use_wscale else std))
+
+    def scaled(self, dtype: torch.dtype) -> Tensor:
+        return (self.weight * self.scale).to(dtype)
+
+
+class EqualizedLinear(Scaled):
+    """[N, in] -> [N, out]. Equalised learning rate; the bias starts at 0 and is not scaled."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float = math.sqrt(2), use_wscale: bool = True) -> None:
+        super().__init__((outputs, inputs), inputs, gain, use_wscale)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.scaled(x.dtype), self.bias.to(x.dtype))
+
+
+class EqualizedConv2d(Scaled):
+    """[N, in, H, W] -> [N, out, H, W], same padding, equalised learning rate."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, gain: float = math.sqrt(2), use_wscale: bool = True
+    ) -> None:
+        super().__init__((outputs, inputs, kernel, kernel), inputs * kernel**2, gain, use_wscale)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.scaled(x.dtype)
+        return convolve(x, weight, self.bias.to(x.dtype), padding=weight.shape[2] // 2)
+
+
+class UpscaleConv2d(EqualizedConv2d):
+    """[N, in, H, W] -> [N, out, 2H, 2W]: nearest upscaling, then a 3x3 convolution.
+
+    `fused` computes the same function with the same weight as one transposed convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, fused: bool, use_wscale: bool = True) -> None:
+        super().__init__(inputs, outputs, use_wscale=use_wscale)
+        self.fused = fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.fused:
+            return super().forward(upscale(x))
+        weight = _sum_shifts(self.scaled(x.dtype).flip(2, 3)).transpose(0, 1)
+        return convolve(x, weight, self.bias.to(x.dtype), stride=2, padding=1, transposed=True)
+
+
+class ConvDownscale2d(EqualizedConv2d):
+    """[N, in, 2H, 2W] -> [N, out, H, W]: a 3x3 convolution, bias, leaky ReLU and the mean of each 2x2 square.
+
+    `fused` takes the mean *before* bias and activation, as one strided convolution: a different function.
+    """
+
+    def __init__(self, inputs: int, outputs: int, fused: bool, use_wscale: bool = True) -> None:
+        super().__init__(inputs, outputs, use_wscale=use_wscale)
+        self.fused = fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.fused:
+            return downscale(leaky_relu(super().forward(x)))
+        weight = _sum_shifts(self.scaled(x.dtype)) * 0.25
+        return leaky_relu(convolve(x, weight, self.bias.to(x.dtype), stride=2, padding=1))
+
+
+def _sum_shifts(weight: Tensor) -> Tensor:
+    """A 3x3 kernel after a 2x2 box: [O, I, 3, 3] -> [O, I, 4, 4]."""
+    padded = F.pad(weight, (1, 1, 1, 1))
+    return padded[:, :, 1:, 1:] + padded[:, :, :-1, 1:] + padded[:, :, 1:, :-1] + padded[:, :, :-1, :-1]
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """Slope 0.2 below 0 (table 2)."""
+    return F.leaky_relu(x, 0.2)
+
+
+def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
+    """[N, C, ...] divided by the root mean square over C (section 4.2)."""
+    square = x.to(wide(x.dtype)).square().mean(1, keepdim=True)
+    return x * torch.rsqrt(square + eps).to(x.dtype)
+
+
+class PixelNorm(nn.Module):
+    """`pixel_norm` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pixel_norm(x)
+
+
+def minibatch_stddev(x: Tensor, group_size: int, eps: float = 1e-8) -> Tensor:
+    """[N, C, H, W] -> [N, C+1, H, W]: the group's standard deviation, averaged over C, H and W, appended (section 3).
+
+    Sample n belongs to group n mod (N/G), where G is the largest divisor of N not above `group_size` (0 = N).
+    """
+    n, c, h, w = x.shape
+    size = group_divisor(n, group_size)
+    groups = x.to(wide(x.dtype)).reshape(size, n // size, c, h, w)
+    variance = groups.var(0, unbiased=False)
+    deviation = (variance + eps).sqrt().mean((1, 2, 3))  # [N/G]
+    channel = deviation.repeat(size).view(n, 1, 1, 1).expand(n, 1, h, w).to(x.dtype)
+    return torch.cat([x, channel], 1)
+
+
+def group_divisor(n: int, group_size: int) -> int:
+    """The largest divisor of n that is not above `group_size`; n itself for 0."""
+    limit = min(group_size or n, n)
+    return next(size for size in range(limit, 0, -1) if n % size == 0)
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0, transposed: bool = False
+) -> Tensor:
+    """A convolution whose gradients' gradients are made of convolution kernels too.
+
+    PyTorch's own double backward of a convolution is slower, and wrong in bf16 on some processors (batches of 4 and 8
+    on AMX units give a weight gradient of noise).
+    """
+    out: Tensor = _Convolution.apply(x, weight, bias, stride, padding, transposed)
+    return out
+
+
+# The output and both gradients are each linear in two of (x, weight, gradient of the output): the derivatives of each
+# are the other two.
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Any:
+        x, weight = _same_layout(x, weight)
+        ctx.save_for_backward(x, weight)
+        ctx.how = how
+        stride, padding, transposed = how
+        return torch.ops.aten.convolution(x, weight, bias, [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        dx = _InputGradient.apply(gradient, weight, x, *ctx.how) if needs[0] else None
+        dw = _WeightGradient.apply(gradient, x, weight, *ctx.how) if needs[1] else None
+        db = gradient.sum((0, 2, 3)) if needs[2] else None
+        return dx, dw, db, None, None, None
+
+
+class _InputGradient(torch.autograd.Function):
+    """Of the output's gradient and the weight; `x` only gives its shape."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, *how: Any) -> Any:
+        gradient, weight = _same_layout(gradient, weight)
+        ctx.save_for_backward(gradient, weight)
+        ctx.how = how
+        return _convolution_backward(gradient, x, weight, how, [True, False])[0]
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> Any:
+        gradient, weight = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        dg = _Convolution.apply(v, weight, None, *ctx.how) if needs[0] else None
+        dw = _WeightGradient.apply(gradient, v, weight, *ctx.how) if needs[1] else None
+        return dg, dw, None, None, None, None
+
+
+class _WeightGradient(torch.autograd.Function):
+    """Of the output's gradient and the input; `weight` only gives its shape."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, *how: Any) -> Any:
+        gradient, x = _same_layout(gradient, x)
+        ctx.save_for_backward(gradient, x)
+        ctx.how = how
+        return _convolution_backward(gradient, x, weight, how, [False, True])[1]
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> Any:
+        gradient, x = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        dg = _Convolution.apply(x, v, None, *ctx.how) if needs[0] else None
+        dx = _InputGradient.apply(gradient, v, x, *ctx.how) if needs[1] else None
+        return dg, dx, None, None, None, None
+
+
+def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, how: Any, mask: list[bool]) -> Any:
+    stride, padding, transposed = how
+    return torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], 1, [*mask, False]
+    )
+
+
+def _same_layout(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in one layout, channels_last if either is: kernels are slow on a mixture."""
+    layout = torch.channels_last if _channels_last(a) or _channels_last(b) else torch.contiguous_format
+    return a.contiguous(memory_format=layout), b.contiguous(memory_format=layout)
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -1,0 +1,107 @@
+"""From the number of real images shown to all that depends on it (Karras et al. 2018, section 2, appendix A.1)."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from progan.config import ScheduleConfig
+
+Phase = Literal["fade", "stable"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What holds at one moment of training."""
+
+    resolution: int
+    phase: Phase
+    alpha: float
+    """Weight of the newest block: 0 at the start of a fade, 1 when stable."""
+    batch_size: int
+    g_lr: float
+    d_lr: float
+
+    @property
+    def key(self) -> tuple[int, Phase]:
+        """What a stage is called; the optimisers are reset whenever it changes."""
+        return self.resolution, self.phase
+
+
+class Span(NamedTuple):
+    """A stage's extent in images: `start` ≤ cur_nimg ≤ `end`, the next stage's start being this one's end."""
+
+    resolution: int
+    phase: Phase
+    start: int
+    end: int
+
+
+class Iteration(NamedTuple):
+    """One training iteration: `d_steps` D steps of `stage.batch_size` reals, then one G step."""
+
+    cur_nimg: int
+    stage: Stage
+    evaluated: bool
+    """The schedule was evaluated here: the only places where a stage may change and a state be written."""
+
+
+class Schedule:
+    """The stages of a run."""
+
+    def __init__(self, config: ScheduleConfig) -> None:
+        self.config = config
+        self.spans = tuple(_spans(config))
+        total = config.total_kimg
+        self.total_nimg = self.spans[-1].end if total is None else round(total * 1000)
+
+    def at(self, cur_nimg: int) -> Stage:
+        """The stage at `cur_nimg` images. At the very start of a fade (alpha 0) the old resolution still holds."""
+        resolution, phase, start, end = next(
+            (
+                span
+                for span in self.spans[:-1]
+                if cur_nimg < span.end or (cur_nimg == span.end and span.phase == "stable")
+            ),
+            self.spans[-1],  # which never ends by itself
+        )
+        config = self.config
+        lr = config.lr.at(resolution)
+        return Stage(
+            resolution,
+            phase,
+            alpha=(cur_nimg - start) / (end - start) if phase == "fade" else 1.0,
+            batch_size=int(config.batch_size.at(resolution)),
+            g_lr=lr,
+            d_lr=lr if config.d_lr is None else config.d_lr.at(resolution),
+        )
+
+    def walk(self, cur_nimg: int) -> Iterator[Iteration]:
+        """The iterations from an evaluation of the schedule at `cur_nimg` until `total_nimg` images are shown."""
+        while cur_nimg < self.total_nimg:
+            stage = self.at(cur_nimg)
+            for i in range(self.config.schedule_every):
+                yield Iteration(cur_nimg, stage, evaluated=i == 0)
+                cur_nimg += stage.batch_size * self.config.d_steps
+
+    def lod(self, stage: Stage) -> float:
+        """The authors' "level of detail": 0 at the final resolution, one more for each halving."""
+        return math.log2(self.config.resolution / stage.resolution) + (1 - stage.alpha)
+
+
+def _spans(config: ScheduleConfig) -> Iterator[Span]:
+    """Stable at the first resolution, a fade and a stable stage for each further one; none of no images but the last."""
+    resolution, now = config.start_resolution, 0
+    while True:
+        if resolution > config.start_resolution:
+            end = now + round(config.fade_kimg.at(resolution) * 1000)
+            if end > now:
+                yield Span(resolution, "fade", now, end)
+            now = end
+        end = now + round(config.stable_kimg.at(resolution) * 1000)
+        if end > now or resolution == config.resolution:
+            yield Span(resolution, "stable", now, end)
+        now = end
+        if resolution == config.resolution:
+            return
+        resolution *= 2
