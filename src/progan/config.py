@@ -197,7 +197,7 @@ class RuntimeConfig:
     precision: Precision = "auto"
     """Of convolutions; weights, norms and losses stay in 32 bits. `auto`: bf16 where the machine has units for it."""
     workers: int = 2
-    """Threads that read ahead where the images do not fit on the device."""
+    """Threads that read batches ahead; 0 = none."""
     tick_kimg: PerResolution = field(default=per_resolution(_TICK_KIMG))
     """Thousands of real images between two lines of statistics (and training states)."""
     grid_kimg: float | None = None

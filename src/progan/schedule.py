@@ -37,13 +37,20 @@ class Span(NamedTuple):
     end: int
 
 
-class Iteration(NamedTuple):
-    """One training iteration: `d_steps` D steps of `stage.batch_size` reals, then one G step."""
+class Block(NamedTuple):
+    """Training iterations between two evaluations of the schedule; states are written between blocks only.
 
-    cur_nimg: int
+    An iteration is `d_steps` D steps of `stage.batch_size` reals each, then one G step.
+    """
+
     stage: Stage
-    evaluated: bool
-    """The schedule was evaluated here: the only places where a stage may change and a state be written."""
+    iterations: range
+    """`cur_nimg` at the start of each."""
+
+    @property
+    def end(self) -> int:
+        """`cur_nimg` after the last."""
+        return self.iterations.stop
 
 
 class Schedule:
@@ -76,13 +83,13 @@ class Schedule:
             d_lr=lr if config.d_lr is None else config.d_lr.at(resolution),
         )
 
-    def walk(self, cur_nimg: int) -> Iterator[Iteration]:
-        """The iterations from an evaluation of the schedule at `cur_nimg` until `total_nimg` images are shown."""
+    def walk(self, cur_nimg: int) -> Iterator[Block]:
+        """The blocks from an evaluation of the schedule at `cur_nimg` on, until `total_nimg` images are shown."""
         while cur_nimg < self.total_nimg:
             stage = self.at(cur_nimg)
-            for i in range(self.config.schedule_every):
-                yield Iteration(cur_nimg, stage, evaluated=i == 0)
-                cur_nimg += stage.batch_size * self.config.d_steps
+            images = stage.batch_size * self.config.d_steps
+            yield Block(stage, range(cur_nimg, cur_nimg + images * self.config.schedule_every, images))
+            cur_nimg += images * self.config.schedule_every
 
     def lod(self, stage: Stage) -> float:
         """The authors' "level of detail": 0 at the final resolution, one more for each halving."""
@@ -90,7 +97,7 @@ class Schedule:
 
 
 def _spans(config: ScheduleConfig) -> Iterator[Span]:
-    """Stable at the first resolution, a fade and a stable stage for each further one; none of no images but the last."""
+    """Stable at the first resolution, then fade and stable for each other one; none without images but the last."""
     resolution, now = config.start_resolution, 0
     while True:
         if resolution > config.start_resolution:

@@ -3,6 +3,7 @@
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +90,7 @@ class _Rows:
         self.parts = [np.asarray(np.load(folder / record.file, mmap_mode="r")) for record in records]
         self.starts = np.cumsum([0] + [len(part) for part in self.parts])
 
-    def take(self, indices: Indices) -> npt.NDArray[np.generic]:
+    def take(self, indices: Indices) -> npt.NDArray[Any]:
         """The rows, copied."""
         if len(self.parts) == 1:
             return self.parts[0][indices]

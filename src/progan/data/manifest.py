@@ -3,13 +3,13 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from progan.errors import DatasetError
+from progan.files import write_whole
 
 FILE_NAME = "dataset.json"
 FORMAT = "progan dataset"
@@ -93,16 +93,6 @@ def _parse(content: dict[str, Any]) -> Manifest:
 def array_name(resolution: int) -> str:
     """`images-0064` for 64."""
     return f"images-{resolution:04d}"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file in one step: whoever looks finds the old content or the new, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def sha256_of(path: Path) -> str:

@@ -14,7 +14,7 @@ Ten attributes are drawn independently of each other, with these frequencies, an
 | eyes        | brown .35, blue .25, green .22, amber .18                                               |
 | mouth       | smile .35, laugh .20, neutral .18, sad .13, surprised .14                               |
 | beard       | none .62, moustache .16, full .22                                                       |
-| glasses     | none .55, round .18, square .17, tinted .10                                             |
+| glasses     | none .60, round .15, square .15, tinted .10                                             |
 | hat         | none .58, cap .14, beanie .15, sunhat .13                                               |
 | background  | sky .20, mint .18, coral .17, lavender .16, sunny .15, slate .14                        |
 | clothes     | red .22, navy .22, green .20, mustard .20, white .16                                    |

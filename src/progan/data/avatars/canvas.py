@@ -1,5 +1,6 @@
 """Painting shapes, layer over layer, on a batch of pictures at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,17 +28,21 @@ class Layer:
     frame: str = "head"
 
 
+Recipe = Callable[[Faces], list[Layer]]
+"""How a part is drawn: its layers, lowest first."""
+
+
 class Frame:
     """Coordinates that move with a part of the picture: shifted, zoomed and turned about the pivot (0, down)."""
 
-    def __init__(self, grid: Array, x: Number, y: Number, zoom: Number, tangent: Number, down: float) -> None:
-        """`grid` float32 [R]: pixel centres in -1 ... 1. The others are float32 [n, 1, 1] or plain numbers."""
+    def __init__(self, grid: Array, x: Array, y: Array, zoom: Array, tangent: Array, down: float) -> None:
+        """`grid` float32 [R]: pixel centres in -1 ... 1. x, y, zoom, tangent float32 [n, 1, 1]."""
         self.shift_x, self.shift_y, self.down = x, y + down, down
         self.cos = zoom / np.sqrt(1 + tangent * tangent)
         self.sin = tangent * self.cos
         u, v = grid[None, None, :] - self.shift_x, grid[None, :, None] - self.shift_y
         shrink = 1 / (self.cos**2 + self.sin**2)
-        if np.any(np.asarray(tangent)):
+        if np.any(tangent):
             self.x, self.y = (u * self.cos + v * self.sin) * shrink, (v * self.cos - u * self.sin) * shrink + down
         else:  # stays separable: [n, 1, R] and [n, R, 1]
             self.x, self.y = u / self.cos, v / self.cos + down
@@ -47,7 +52,7 @@ class Frame:
         """What `shape`, grown by `pad`, covers of the page in any of the pictures `rows`: left, top, right, bottom."""
         left, top, right, bottom = shape.box
         corners = [(x, y - self.down) for x in (left - pad, right + pad) for y in (top - pad, bottom + pad)]
-        cos, sin, shift_x, shift_y = (_at(value, rows) for value in (self.cos, self.sin, self.shift_x, self.shift_y))
+        cos, sin, shift_x, shift_y = (value[rows] for value in (self.cos, self.sin, self.shift_x, self.shift_y))
         xs = [x * cos - y * sin + shift_x for x, y in corners]
         ys = [x * sin + y * cos + shift_y for x, y in corners]
         return (min(map(np.min, xs)), min(map(np.min, ys)), max(map(np.max, xs)), max(map(np.max, ys)))
@@ -61,9 +66,10 @@ class Canvas:
         self.resolution = max(resolution, FINEST_DETAIL)
         self.pixels = np.zeros((len(faces), 3, self.resolution, self.resolution), np.float32)
         grid = ((np.arange(self.resolution, dtype=np.float32) + 0.5) * (2 / self.resolution) - 1).astype(np.float32)
+        zero = np.zeros((len(faces), 1, 1), np.float32)
         self.frames = {
-            "page": Frame(grid, np.zeros((len(faces), 1, 1), np.float32), 0.0, 1.0, 0.0, 0.0),
-            "body": Frame(grid, faces["body_x"], 0.0, 1.0, 0.0, 0.0),
+            "page": Frame(grid, zero, zero, zero + 1, zero, 0.0),
+            "body": Frame(grid, faces["body_x"], zero, zero + 1, zero, 0.0),
             "head": Frame(grid, faces["head_x"], faces["head_y"], faces["zoom"], faces["tilt"], 0.5),
         }
 
@@ -74,7 +80,7 @@ class Canvas:
 
     def _paint(self, layer: Layer, rows: Choices) -> None:
         frame = self.frames[layer.frame]
-        pixel = _at(2 / self.resolution / frame.zoom, rows)  # in units of the frame
+        pixel = 2 / self.resolution / frame.zoom[rows]  # in units of the frame
         reach = common(layer.shape, layer.clip) if layer.clip else layer.shape
         left, top, right, bottom = frame.page_box(reach, rows, max(layer.soft, 4 / self.resolution))
         columns, lines = self._span(left, right), self._span(top, bottom)
@@ -99,10 +105,12 @@ class Canvas:
 
     def finish(self, resolution: int) -> NDArray[np.uint8]:
         """The pictures, averaged down to `resolution` and only then rounded: uint8 [n, R, R, 3]."""
-        n, factor = len(self.pixels), self.resolution // resolution
-        blocks = self.pixels.reshape(n, 3, resolution, factor, resolution, factor)
-        small = blocks.mean(axis=(3, 5)) if factor > 1 else self.pixels
-        return np.clip(small + 0.5, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        small = self.pixels
+        while small.shape[-1] > resolution:  # 2x2 means one after the other: the same sums whatever the batch
+            rows = small[:, :, 0::2] + small[:, :, 1::2]
+            small = (rows[..., 0::2] + rows[..., 1::2]) * np.float32(0.25)
+        pixels: NDArray[np.uint8] = np.clip(small + 0.5, 0, 255).astype(np.uint8)
+        return np.moveaxis(pixels, 1, -1)
 
 
 def _cover(distance: Array, width: Array) -> Array:
@@ -111,13 +119,8 @@ def _cover(distance: Array, width: Array) -> Array:
     return np.clip(0.5 - distance / width, 0, 1)
 
 
-def _at(value: Number, rows: Choices) -> Array:
-    """The entries of `value` for the pictures `rows`; a plain number is the same for all."""
-    return value[rows] if isinstance(value, np.ndarray) else np.full((1, 1, 1), value, np.float32)
-
-
 def _window(array: Array, rows: Choices, lines: slice, columns: slice) -> Array:
-    """A part of float32 [n, ..., R, R], where axes of length 1 stand for any length; a view if all rows are asked for."""
+    """A part of float32 [n, ..., R, R], a view if all rows are asked for; an axis of length 1 stands for any length."""
     lines = lines if array.shape[-2] > 1 else slice(None)
     columns = columns if array.shape[-1] > 1 else slice(None)
     part = array[..., lines, columns]

@@ -32,6 +32,11 @@ def shade(colour: Array, amount: float = 1.0) -> Array:
     return mix(colour, colour * rgb("#c79a9f") / np.float32(255), amount)
 
 
+def dim(colour: Array, amount: float = 1.0) -> Array:
+    """`colour` in the shadow, less warm: for hair and clothes, float32 [n, 3]."""
+    return mix(colour, colour * rgb("#b5a3a5") / np.float32(255), amount)
+
+
 def skin(faces: Faces) -> Array:
     """Skin, float32 [n, 3]."""
     return _pick(faces, "skin", SKIN, "skin", 5)
@@ -71,4 +76,4 @@ def _pick(faces: Faces, name: str, table: tuple[str, ...], jitter: str, reach: f
     """The colour of each face's value of `name`, its channels up to `reach` lighter or darker."""
     base = np.concatenate([rgb(code) for code in table])[faces.choices[name]]
     noise = np.concatenate([faces[f"{jitter}_{channel}"][:, :, 0] for channel in "rgb"], axis=1)
-    return np.clip(base + noise * np.float32(reach), 0, 255).astype(np.float32)
+    return np.asarray(np.clip(base + noise * np.float32(reach), 0, 255), np.float32)

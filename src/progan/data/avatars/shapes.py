@@ -8,7 +8,7 @@ Only +, -, *, /, sqrt, min and max are used on pixels: these are exactly rounded
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 
 import numpy as np
 
@@ -39,8 +39,8 @@ def ellipse(x: Number, y: Number, width: Number, height: Number) -> Shape:
     def distance(u: Array, v: Array) -> Array:
         a, b = (u - x) * (1 / width), (v - y) * (1 / height)
         aa, bb = a * a + 1e-12, b * b  # the middle has no gradient; the tiny number keeps 0 / 0 away
-        norm = np.sqrt(aa + bb)
-        slope = np.sqrt(aa * (1 / width**2) + bb * (1 / height**2))
+        norm: Array = np.sqrt(aa + bb)
+        slope: Array = np.sqrt(aa * (1 / width**2) + bb * (1 / height**2))
         return norm * (norm - 1) / slope
 
     return _bounded(distance, _around(x, y, width, height))
@@ -51,8 +51,9 @@ def box(x: Number, y: Number, width: Number, height: Number, corner: Number) -> 
 
     def distance(u: Array, v: Array) -> Array:
         a, b = np.abs(u - x) - (width - corner), np.abs(v - y) - (height - corner)
-        outside = np.sqrt(np.maximum(a, 0) ** 2 + np.maximum(b, 0) ** 2)
-        return outside + np.minimum(np.maximum(a, b), 0) - corner
+        beyond: Array = np.sqrt(np.maximum(a, 0) ** 2 + np.maximum(b, 0) ** 2)
+        within: Array = np.minimum(np.maximum(a, b), 0)
+        return beyond + within - corner
 
     return Shape(distance, _around(x, y, width, height))
 
@@ -78,14 +79,15 @@ def curve(x: Number, y: Number, width: Number, bend: Number, thick: Number, slop
 
     def distance(u: Array, v: Array) -> Array:
         a, b = u - x, v - y
-        q = np.clip(a, -width, width)
+        q: Array = np.clip(a, -width, width)
         share = q * (1 / width)
         steep = slope - share * (2 * bend / width)
         off = b - (slope * q + bend * (1 - share * share))
         across = off * off / (1 + steep * steep)
-        return np.sqrt((a - q) ** 2 + across) - thick * (1 - 0.35 * share * share)
+        away: Array = np.sqrt((a - q) ** 2 + across)
+        return away - thick * (1 - 0.35 * share * share)
 
-    rise = np.abs(slope * width) + np.abs(bend)
+    rise = _most((slope * width, -slope * width)) + _most((bend, -bend))
     return _bounded(distance, _around(x, y, width + thick, rise + 1.5 * thick))
 
 
@@ -118,7 +120,7 @@ def union(*shapes: Shape) -> Shape:
     """What is in any of `shapes`."""
     return Shape(
         lambda u, v: reduce(np.minimum, [shape.distance(u, v) for shape in shapes]),
-        _join([shape.box for shape in shapes], np.minimum, np.maximum),
+        _join([shape.box for shape in shapes], _least, _most),
     )
 
 
@@ -126,7 +128,7 @@ def common(*shapes: Shape) -> Shape:
     """What is in all of `shapes`."""
     return Shape(
         lambda u, v: reduce(np.maximum, [shape.distance(u, v) for shape in shapes]),
-        _join([shape.box for shape in shapes], np.maximum, np.minimum),
+        _join([shape.box for shape in shapes], _most, _least),
     )
 
 
@@ -148,7 +150,7 @@ def blend(one: Shape, two: Shape, reach: float) -> Shape:
         near = np.maximum(reach - np.abs(a - b), 0)
         return np.minimum(a, b) - near * near * (1 / (4 * reach))
 
-    left, top, right, bottom = _join([one.box, two.box], np.minimum, np.maximum)
+    left, top, right, bottom = _join([one.box, two.box], _least, _most)
     grow = reach / 4
     return Shape(distance, (left - grow, top - grow, right + grow, bottom + grow))
 
@@ -191,21 +193,30 @@ def _around(x: Number, y: Number, width: Number, height: Number) -> Box:
 
 
 def _hull(xs: Sequence[Number], ys: Sequence[Number], grow: Number) -> Box:
-    least, most = partial(reduce, np.minimum), partial(reduce, np.maximum)
-    return (least(xs) - grow, least(ys) - grow, most(xs) + grow, most(ys) + grow)
+    return (_least(xs) - grow, _least(ys) - grow, _most(xs) + grow, _most(ys) + grow)
 
 
-def _join(boxes: Sequence[Box], low: np.ufunc, high: np.ufunc) -> Box:
+def _join(boxes: Sequence[Box], low: Callable[..., Number], high: Callable[..., Number]) -> Box:
     left, top, right, bottom = zip(*boxes, strict=True)
-    return (reduce(low, left), reduce(low, top), reduce(high, right), reduce(high, bottom))
+    return (low(left), low(top), high(right), high(bottom))
+
+
+def _least(numbers: Sequence[Number]) -> Number:
+    # np.minimum of two floats would be a float64 scalar, and turn the pixels it meets into float64.
+    return reduce(lambda a, b: np.minimum(a, b) if isinstance(a + b, np.ndarray) else min(a, b), numbers)
+
+
+def _most(numbers: Sequence[Number]) -> Number:
+    return reduce(lambda a, b: np.maximum(a, b) if isinstance(a + b, np.ndarray) else max(a, b), numbers)
 
 
 def _bounded(distance: Callable[[Array, Array], Array], box: Box) -> Shape:
     """A shape whose `distance` may be too small far away: made to keep the promise about its box."""
     left, top, right, bottom = box
 
-    def kept(u: Array, v: Array) -> Array:
+    def bounded(u: Array, v: Array) -> Array:
         across, down = np.maximum(left - u, u - right), np.maximum(top - v, v - bottom)
-        return np.maximum(np.maximum(distance(u, v), across), down)
+        kept: Array = np.maximum(np.maximum(distance(u, v), across), down)
+        return kept
 
-    return Shape(kept, box)
+    return Shape(bounded, box)

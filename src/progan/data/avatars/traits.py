@@ -8,7 +8,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
+"""Always float32; said less precisely because numpy's stubs think float + float32 were float64."""
+
 Choices = NDArray[np.intp]
 
 ATTRIBUTES: dict[str, dict[str, float]] = {
@@ -26,7 +28,7 @@ ATTRIBUTES: dict[str, dict[str, float]] = {
     "eyes": {"brown": 0.35, "blue": 0.25, "green": 0.22, "amber": 0.18},
     "mouth": {"smile": 0.35, "laugh": 0.20, "neutral": 0.18, "sad": 0.13, "surprised": 0.14},
     "beard": {"none": 0.62, "moustache": 0.16, "full": 0.22},
-    "glasses": {"none": 0.55, "round": 0.18, "square": 0.17, "tinted": 0.10},
+    "glasses": {"none": 0.60, "round": 0.15, "square": 0.15, "tinted": 0.10},
     "hat": {"none": 0.58, "cap": 0.14, "beanie": 0.15, "sunhat": 0.13},
     "background": {"sky": 0.20, "mint": 0.18, "coral": 0.17, "lavender": 0.16, "sunny": 0.15, "slate": 0.14},
     "clothes": {"red": 0.22, "navy": 0.22, "green": 0.20, "mustard": 0.20, "white": 0.16},
@@ -44,22 +46,22 @@ DETAILS: dict[str, dict[str, float]] = {
 
 MEASURES: dict[str, tuple[float, float]] = {
     "head_x": (-0.045, 0.045),
-    "head_y": (-0.025, 0.025),
+    "head_y": (0.055, 0.105),
     "tilt": (-0.085, 0.085),  # tangent of the angle
-    "zoom": (0.95, 1.03),
+    "zoom": (1.00, 1.08),
     "body_x": (-0.02, 0.02),
-    "shoulders": (0.70, 0.84),
+    "shoulders": (0.84, 0.98),
     "head_width": (0.435, 0.495),  # half of it, as are all widths
     "jaw": (0.80, 0.97),  # of the head width
     "chin": (0.45, 0.515),
-    "neck": (0.125, 0.165),
+    "neck": (0.15, 0.19),
     "eye_spacing": (0.20, 0.235),
     "eye_size": (0.93, 1.08),
     "eye_height": (-0.015, 0.015),
     "gaze_x": (-0.022, 0.022),
     "gaze_y": (-0.012, 0.018),
     "brow_lift": (-0.02, 0.015),
-    "brow_slope": (-0.22, 0.22),
+    "brow_slope": (-0.10, 0.20),
     "brow_bend": (0.015, 0.045),
     "nose_size": (0.85, 1.2),
     "mouth_width": (0.90, 1.12),
@@ -73,7 +75,9 @@ MEASURES: dict[str, tuple[float, float]] = {
 }
 """Continuous measure -> lowest and highest value, uniform between. The picture spans -1 ... 1, y pointing down."""
 
-LABEL_NAMES: tuple[str, ...] = tuple(f"{attribute}={value}" for attribute in ATTRIBUTES for value in ATTRIBUTES[attribute])
+LABEL_NAMES: tuple[str, ...] = tuple(
+    f"{attribute}={value}" for attribute in ATTRIBUTES for value in ATTRIBUTES[attribute]
+)
 """A name for each label column: "skin=porcelain", ... in the order of ATTRIBUTES."""
 
 _TABLES: dict[str, tuple[str, ...]] = {name: tuple(table) for name, table in (ATTRIBUTES | DETAILS).items()}
@@ -137,12 +141,13 @@ def _keys(indices: Sequence[int] | NDArray[np.integer[Any]], seed: int) -> NDArr
 
 def _uniform(keys: NDArray[np.uint64], stream: str) -> NDArray[np.float64]:
     """Uniform numbers in [0, 1), float64 [n], one stream per *name*: a new trait leaves the others as they were."""
-    return (_mix(keys ^ np.uint64(crc32(stream.encode()) << 16)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    bits = _mix(keys ^ np.uint64(crc32(stream.encode()) << 16)) >> np.uint64(11)
+    return np.asarray(bits * 2.0**-53, np.float64)
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """SplitMix64 (Steele, Lea and Flood 2014, figure 17): one step of the counter, then the finaliser. uint64 [n]."""
     state = state + np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray(state ^ (state >> np.uint64(31)), np.uint64)

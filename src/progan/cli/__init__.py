@@ -1,0 +1,35 @@
+"""The command line: `progan COMMAND`. Each command is a module with `register`; torch is imported when one runs."""
+
+import sys
+from collections.abc import Sequence
+
+import progan
+from progan.cli import data, doctor, prepare, sample, train
+from progan.cli.flags import Parser, UsageError
+from progan.errors import ProganError
+
+
+def parser() -> Parser:
+    """Of all commands."""
+    top = Parser("progan", "Train Progressive GANs on your own images, and use them.")
+    top.add_argument("--version", action="version", version=f"progan {progan.__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (train, prepare, data, sample, doctor):
+        command.register(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    try:
+        options = parser().parse_args(arguments)
+        return int(options.run(options) or 0)
+    except (ProganError, UsageError) as error:
+        print(f"progan: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("progan: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `progan … | head`
+        sys.stderr.close()
+        return 0

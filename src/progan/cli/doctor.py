@@ -1,0 +1,54 @@
+"""`progan doctor`: what this machine has, and what would be chosen."""
+
+import argparse
+import json
+from typing import Any
+
+
+def register(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "doctor", help="show versions, devices and what would be chosen", description="Show what this machine has."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Handle the command."""
+    facts = examine()
+    print(json.dumps(facts) if arguments.json else "\n".join(f"{name:22} {value}" for name, value in facts.items()))
+    return 0
+
+
+def examine() -> dict[str, Any]:
+    """Versions, devices, memory, disk, and the choices `auto` would make."""
+    import os
+    import platform
+    import shutil
+    from importlib.metadata import version
+
+    import torch
+
+    import progan
+    from progan.config import RuntimeConfig
+    from progan.training.precision import choose, has_bf16
+
+    chosen = choose(RuntimeConfig())
+    devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps (untested: use --device mps)")
+    return {
+        "progan": progan.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        **{name: version(name) for name in ("numpy", "pillow", "safetensors")},
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads used": torch.get_num_threads(),
+        "bf16 units (CPU)": has_bf16(torch.device("cpu")),
+        "other devices": ", ".join(devices) or "none",
+        "free disk here": f"{shutil.disk_usage('.').free / 2**30:.1f} GB",
+        "--device auto": chosen.device,
+        "--precision auto": chosen.precision,
+    }

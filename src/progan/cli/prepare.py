@@ -1,0 +1,3 @@
+import argparse
+from typing import Any
+def register(commands: "argparse._SubParsersAction[Any]") -> None: ...

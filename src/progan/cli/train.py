@@ -1,0 +1,106 @@
+"""`progan train`: begin a run, or go on with one."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from progan.cli.flags import add_flags
+from progan.config import (
+    LOSS_CONFIGS,
+    MODEL_CONFIGS,
+    DatasetConfig,
+    OptimizerConfig,
+    RuntimeConfig,
+    ScheduleConfig,
+)
+from progan.options import Option, options
+from progan.presets import PRESETS
+
+if TYPE_CHECKING:
+    from progan.experiment import Run
+    from progan.training.plan import Plan
+
+_OWN = ("preset", "out", "dry_run", "json", "quiet", "run")
+_GROUPS = {"data": DatasetConfig, "schedule": ScheduleConfig, "optimiser": OptimizerConfig, "running": RuntimeConfig}
+
+
+def register(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the command."""
+    presets = "\n".join(f"  {name:17} {about}" for name, (about, _) in PRESETS.items())
+    parser = commands.add_parser(
+        "train",
+        help="train a generator on images",
+        description="Train a generator. Without arguments: the quickstart, on embedded data.\n\npresets:\n" + presets,
+        epilog="The same command with the same --out goes on where the run stopped; so does `progan train --out RUN`.\n"
+        "X|R:X,… is a number, or one for each resolution from which it holds: --batch-size 4:512,8:256,64:32",
+    )
+    parser.add_argument("preset", nargs="?", help="a named configuration; the flags below change it [quickstart]")
+    parser.add_argument("--out", metavar="DIR", help="run folder [a new one in runs/]")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--quiet", action="store_true", help="no progress on the screen")
+    for title, cls in _GROUPS.items():
+        add_flags(parser, title, options(cls), defaults=False)
+    for title, kinds in (("model", MODEL_CONFIGS), ("loss", LOSS_CONFIGS)):
+        merged = {option.name: option for cls in kinds.values() for option in options(cls)}
+        choice = Option(title, str, None, f"one of {', '.join(kinds)}")
+        add_flags(parser, title, [choice, *merged.values()], defaults=False)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Handle the command."""
+    from progan import experiment
+
+    changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
+    data = changes.pop("data", None)
+    if arguments.dry_run:
+        plan, config, numerics = experiment.dry_run(arguments.preset, data, **changes)
+        if arguments.json:
+            print(json.dumps({**asdict(plan), "seconds": plan.seconds, "images": plan.images}))
+        else:
+            print(f"{config.preset} on {numerics.device}, {numerics.precision}, {numerics.threads} threads")
+            print(plan_table(plan))
+        return 0
+    quiet = arguments.quiet
+    result = experiment.train(arguments.preset, data, arguments.out, quiet, **changes)
+    if arguments.json:
+        described = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}
+        print(json.dumps({**described, "seconds": result.seconds, "grid": str(result.grid())}))
+    elif result.finished and not quiet:
+        print(closing(result), file=sys.stderr)
+    return 0
+
+
+def plan_table(plan: "Plan") -> str:
+    """The plan as lines for people."""
+    from progan.training.console import duration
+
+    lines = [f"G has {plan.parameters[0]:,} weights, D {plan.parameters[1]:,}", ""]
+    lines.append(f"{'stage':>16} {'kimg':>8} {'batch':>6} {'iterations':>11} {'lr':>8} {'memory':>9} {'time':>12}")
+    for stage in plan.stages:
+        name = f"{stage.resolution}x{stage.resolution} {stage.phase}"
+        iterations = -(-stage.images // stage.batch_size)
+        lines.append(
+            f"{name:>16} {stage.images / 1000:8g} {stage.batch_size:6} {iterations:11,} {stage.lr:8g} "
+            f"{stage.memory / 2**30:6.1f} GB {duration(stage.seconds):>12}"
+        )
+    total = f"{plan.images / 1000:g} kimg, about {duration(plan.seconds)}, {plan.disk / 2**30:.1f} GB of disk"
+    return "\n".join([*lines, "", f"together {total} (memory and time are estimates)"])
+
+
+def closing(result: "Run") -> str:
+    """What to look at and what to do next."""
+    from progan.training.console import duration
+
+    return "\n".join(
+        [
+            f"trained {result.cur_nimg / 1000:g} kimg in {duration(result.seconds)}",
+            f"  samples    {result.grid()}",
+            f"  generator  {result.folder.snapshot()}",
+            f"  charts     tensorboard --logdir {result.path}",
+            f"next: progan sample {result.path} --num 64, or your own images: progan train --data FOLDER",
+        ]
+    )

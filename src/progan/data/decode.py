@@ -1,0 +1,163 @@
+"""From an image of any kind to pixels of the wanted size: crop or pad, reduce or enlarge, grey or RGB."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from progan.data.candidates import Reader, Unreadable
+
+Pixels = npt.NDArray[np.uint8]
+
+# Pillow refuses images above twice its limit (179 million pixels) as decompression bombs; below, large is not suspect.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_ORIENTATION = 0x0112  # EXIF tag
+_UPRIGHT = {  # how the camera was held -> what makes the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What every image becomes."""
+
+    resolution: int
+    channels: int
+    crop: Literal["center", "none"] = "center"
+    background: tuple[int, int, int] = (255, 255, 255)
+    pad_28: bool = False
+    """Zero-pad 28x28 to 32x32 first, as the paper's authors do with MNIST."""
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """4 … resolution."""
+        return tuple(2**k for k in range(2, self.resolution.bit_length()))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A few candidates, decoded."""
+
+    levels: list[Pixels]
+    """uint8 [n, R, R, C] of the n good ones for R = 4 … resolution."""
+    kept: list[int]
+    skipped: list[tuple[int, Unreadable]]
+    """Positions within the chunk."""
+    upscaled: int
+
+
+def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target) -> Chunk:
+    """Open, decode and fit the candidates, and build the lower resolutions."""
+    images: list[Pixels] = []
+    kept: list[int] = []
+    skipped: list[tuple[int, Unreadable]] = []
+    upscaled = 0
+    for position, image in enumerate(reader.read(entries, target.resolution)):
+        try:
+            if isinstance(image, Unreadable):
+                raise image
+            pixels, enlarged = fit(image, target)
+        except Unreadable as error:
+            skipped.append((position, error))
+            continue
+        images.append(pixels)
+        kept.append(position)
+        upscaled += enlarged
+    shape = (len(images), target.resolution, target.resolution, target.channels)
+    top = np.stack(images) if images else np.empty(shape, np.uint8)
+    return Chunk(pyramid(top), kept, skipped, upscaled)
+
+
+def pyramid(top: Pixels) -> list[Pixels]:
+    """uint8 [n, R, R, C] -> the same at 4, 8 … R: each the 2x2 mean of the *unrounded* one above.
+
+    Rounded at the end, halves to even as the authors do. In float32 the means are exact up to 1024x1024.
+    """
+    levels = [top]
+    exact = top.astype(np.float32)
+    while exact.shape[1] > 4:
+        rows = exact[:, 0::2] + exact[:, 1::2]
+        exact = (rows[:, :, 0::2] + rows[:, :, 1::2]) * np.float32(0.25)
+        levels.append(np.rint(exact).astype(np.uint8))
+    return levels[::-1]
+
+
+def fit(image: Image.Image, target: Target) -> tuple[Pixels, bool]:
+    """Pixels uint8 [R, R, C] of an opened image, and whether it had to be enlarged."""
+    try:
+        _draft(image, target)
+        image.load()
+        upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        square, enlarged = _square(_flatten(image, target), target)
+    except Exception as error:  # Pillow's plugins raise almost anything on damaged data
+        raise Unreadable("damaged", f"{type(error).__name__}: {error}") from None
+    if upright is not None:  # a centred square may be turned last, when it is small
+        square = square.transpose(upright)
+    return np.asarray(square).reshape(target.resolution, target.resolution, target.channels), enlarged
+
+
+def _draft(image: Image.Image, target: Target) -> None:
+    """Let a JPEG decode at 1/2, 1/4 or 1/8 of its size where that still leaves twice what is needed."""
+    side = min(image.size) if target.crop == "center" else max(image.size)
+    factor = side // (2 * target.resolution)
+    if factor >= 2:
+        image.draft("L" if target.channels == 1 else "RGB", (image.width // factor, image.height // factor))
+
+
+def _flatten(image: Image.Image, target: Target) -> Image.Image:
+    """Mode L or RGB, transparency over the background."""
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, target.background)
+        image = Image.alpha_composite(canvas, image.convert("RGBA"))
+    return image.convert("L" if target.channels == 1 else "RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Mode L from 16-bit integers (Pillow's I too: a container for them) or floats in 0…1 or 0…255."""
+    values = np.asarray(image).astype(np.float32)
+    if image.mode != "F":
+        values /= 257
+    elif values.max() <= 1:
+        values *= 255
+    return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
+
+
+def _square(image: Image.Image, target: Target) -> tuple[Image.Image, bool]:
+    """A square of the wanted size in the image's mode, and whether pixels were made up for it."""
+    if target.pad_28 and image.size == (28, 28):
+        image = _centred(image, 32)
+    size, (width, height) = target.resolution, image.size
+    if target.crop == "center":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return _resize(image, (size, size), (left, top, left + side, top + side)), side < size
+    side = max(width, height)
+    inner = (max(1, round(width * size / side)), max(1, round(height * size / side)))
+    return _centred(_resize(image, inner, (0, 0, width, height)), size), side < size
+
+
+def _resize(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """The box of an image, antialiased; a box of the right size is only cut out."""
+    if (box[2] - box[0], box[3] - box[1]) == size:
+        return image.crop(box)
+    return image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+
+
+def _centred(image: Image.Image, side: int) -> Image.Image:
+    """The image in the middle of a black square."""
+    canvas = Image.new(image.mode, (side, side))
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return canvas

@@ -1,0 +1,96 @@
+"""Every kind of source, by name. A new one is a function in its own file and a line here."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from progan.config import PrepareConfig
+from progan.data.archives import list_archive, list_folder
+from progan.data.arrays import open_cifar, open_idx, open_npy
+from progan.data.candidates import Labels, Source, Unreadable
+from progan.data.imagefiles import Entry, FileReader
+from progan.data.labels import file_labels
+from progan.errors import DatasetError
+
+AVATARS_COUNT = 20_000
+AVATARS_RESOLUTION = 64
+
+
+def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
+    """What a user's words stand for; the first kind that knows them opens it.
+
+    `scratch` is a folder for what must be unpacked to be read; it is made when needed.
+    """
+    for opener in SOURCES.values():
+        if found := opener(source, scratch, config):
+            if not found.entries:
+                raise DatasetError(f"{source} holds no images")
+            return found
+    path = Path(source)
+    if not path.exists():
+        raise DatasetError(f"{source} does not exist. Name a folder, a zip, an idx, npy or npz file, or `avatars`")
+    raise DatasetError(f"{source} is no archive and no array. Put the images into a folder and name that")
+
+
+def _open_avatars(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    kind, _, number = source.partition(":")
+    if kind != "avatars":
+        return None
+    if number and not (number.isdecimal() and int(number) > 0):
+        raise DatasetError(f"{source} is not understood. Write `avatars` or `avatars:5000`")
+    from progan.data import avatars
+
+    labels = Labels("attributes", avatars.LABEL_NAMES, functools.partial(avatars.attributes, seed=config.seed))
+    count = int(number) if number else AVATARS_COUNT
+    return Source("avatars", AvatarReader(config.seed), range(count), labels, AVATARS_RESOLUTION)
+
+
+@dataclass(frozen=True)
+class AvatarReader:
+    """Draws the embedded faces."""
+
+    seed: int
+
+    def read(self, entries: Sequence[int], resolution: int) -> Iterator[Image.Image | Unreadable]:
+        """See candidates.Reader."""
+        from progan.data import avatars
+
+        yield from (Image.fromarray(pixels) for pixels in avatars.draw(entries, resolution, self.seed))
+
+
+def _open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    path = Path(source)
+    return _files(path, list_folder(path, scratch), config) if path.is_dir() else None
+
+
+def _open_archive(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    path = Path(source)
+    entries = list_archive(path, scratch) if path.is_file() else None
+    return None if entries is None else _files(path, entries, config)
+
+
+def _files(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
+    images, labels = file_labels(entries, path, config.labels)
+    return Source(path.resolve().name.split(".")[0] or "images", FileReader(), images, labels)
+
+
+def _array(opener: Callable[[Path, Path, bool], Source | None]) -> Callable[[str, Path, PrepareConfig], Source | None]:
+    def open_array(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+        path = Path(source)
+        return opener(path, scratch, config.labels != "none") if path.exists() else None
+
+    return open_array
+
+
+SOURCES: dict[str, Callable[[str, Path, PrepareConfig], Source | None]] = {
+    "avatars": _open_avatars,
+    "idx": _array(open_idx),
+    "cifar": _array(open_cifar),
+    "npy": _array(open_npy),
+    "archive": _open_archive,
+    "folder": _open_folder,
+}
+"""Kind -> opener, which gives None for what is not of its kind. Asked in this order."""

@@ -1,0 +1,69 @@
+"""A look at a few candidates that decides what all of them become."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from progan.config import PrepareConfig
+from progan.data.candidates import Source, Unreadable
+from progan.data.decode import Target, fit
+from progan.errors import DatasetError
+from progan.per_resolution import RESOLUTIONS
+
+_LOOKED_AT = 256
+_LOOKED_AT_FOR_COLOUR = 64  # these are decoded
+_COLOURED = 12  # difference of two channels of a reduced picture that grey pictures saved as JPEG do not reach
+
+
+def survey(source: Source, config: PrepareConfig) -> Target:
+    """Resolution and channels for a source: as configured, else decided from images spread over it."""
+    entries = [source.entries[position] for position in _spread(len(source.entries), _LOOKED_AT)]
+    sizes = [image.size for image in _images(source, entries, config)]
+    if not sizes:
+        raise DatasetError(f"none of the first {len(entries)} files of {source.name} is an image that can be read")
+    all_28 = all(size == (28, 28) for size in sizes)
+    resolution = config.resolution or source.drawn_at or (32 if all_28 else _largest_filled(sizes, config))
+    if resolution not in RESOLUTIONS:
+        raise DatasetError(f"resolution {resolution} is not possible. Choose a power of two from 4 to 1024")
+    try:
+        background = ImageColor.getrgb(config.background)[:3]
+    except ValueError:
+        raise DatasetError(f"background {config.background!r} is no colour. Write a name or #rrggbb") from None
+    fixed = {"grey": 1, "rgb": 3}
+    channels = fixed[config.channels] if config.channels != "auto" else _channels(source, entries, config)
+    return Target(resolution, channels, config.crop, (background[0], background[1], background[2]), all_28)
+
+
+def _images(source: Source, entries: list[Any], config: PrepareConfig) -> Iterator[Image.Image]:
+    size = config.resolution or source.drawn_at or 4
+    return (image for image in source.reader.read(entries, size) if not isinstance(image, Unreadable))
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` positions, evenly spread over 0 … count."""
+    return [position * count // min(count, wanted) for position in range(min(count, wanted))]
+
+
+def _largest_filled(sizes: list[tuple[int, int]], config: PrepareConfig) -> int:
+    """The largest resolution that at least half of the images reach without being enlarged."""
+    side = min if config.crop == "center" else max
+    middle: float = np.median([side(size) for size in sizes])
+    return max([resolution for resolution in RESOLUTIONS if resolution <= middle], default=RESOLUTIONS[0])
+
+
+def _channels(source: Source, entries: list[Any], config: PrepareConfig) -> int:
+    """3 where any picture shows colour, however it is stored."""
+    some = [entries[position] for position in _spread(len(entries), _LOOKED_AT_FOR_COLOUR)]
+    return 3 if any(_is_coloured(image) for image in _images(source, some, config)) else 1
+
+
+def _is_coloured(image: Image.Image) -> bool:
+    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
+        return False
+    try:
+        pixels, _ = fit(image, Target(32, 3, "none", (0, 0, 0)))
+    except Unreadable:
+        return False
+    return bool((pixels.max(-1).astype(int) - pixels.min(-1)).max() > _COLOURED)

@@ -1,0 +1,217 @@
+"""A run: training with the standard observers, in a folder, begun or continued."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import progan
+from progan import losses
+from progan.config import PrepareConfig, RunConfig
+from progan.data.cache import open_data
+from progan.data.dataset import Dataset
+from progan.errors import ConfigError, DatasetError, DeviceError, RunError
+from progan.files import write_whole
+from progan.models import ImageShape
+from progan.options import difference, override
+from progan.presets import preset as named_preset
+from progan.runfolder import DataFacts, RunFolder, numbered
+from progan.schedule import Schedule
+from progan.snapshot import Snapshot, SnapshotInfo, load
+from progan.training import precision
+from progan.training import state as states
+from progan.training.console import Console
+from progan.training.feed import Feed
+from progan.training.loop import Job, Observer
+from progan.training.loop import train as train_job
+from progan.training.observers import SampleGrids, Snapshots, StatsFile, TensorBoard, columns, picture
+from progan.training.plan import Plan, plan, seconds_per_image
+from progan.training.precision import Numerics
+from progan.training.signals import stop_on_signals
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder after `train`."""
+
+    path: Path
+    finished: bool
+    cur_nimg: int
+    seconds: float
+    """Of training, over all the times it was continued."""
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.path)
+
+    def snapshot(self, resolution: int | None = None) -> Snapshot:
+        """The newest snapshot, or that of a resolution."""
+        return load(self.folder.snapshot(resolution))
+
+    def grid(self) -> Path | None:
+        """The newest picture of samples."""
+        return max(self.folder.samples.glob("fakes-*.png"), default=None)
+
+
+def train(
+    preset: str | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Run:
+    """Begin a run, or go on with the one in `out`, until its end or Ctrl-C.
+
+    `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
+    the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
+    """
+    say: Say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+    folder = None if out is None else RunFolder(Path(out))
+    config = configure(preset, data, folder, options)
+    dataset = open_dataset(config, say)
+    shape = image_shape(config, dataset)
+    folder = begin(folder, config, dataset, say)
+    job, resumed = assemble(config, dataset, shape, folder, say)
+    if not resumed:
+        say(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}")
+    with stop_on_signals() as stopped:
+        finished = train_job(job, observers(job, dataset, shape, folder, quiet), stopped)
+    run = Run(folder.path, finished, job.state.cur_nimg, job.state.elapsed)
+    if not finished:
+        say(f"stopped at {run.cur_nimg / 1000:g} kimg, all saved. To go on: progan train --out {folder.path}")
+    return run
+
+
+def dry_run(preset: str | None = None, data: str | Path | None = None, **options: Any) -> tuple[Plan, RunConfig, Numerics]:
+    """What a run would take. Data that is not prepared yet is not looked at: it counts as RGB."""
+    config = configure(preset, data, None, options)
+    numerics = precision.choose(config.runtime)
+    source = Path(config.dataset.data)
+    shape = ImageShape(config.schedule.resolution, channels=3)
+    if (source / "dataset.json").exists():
+        shape = image_shape(config, Dataset.open(source))
+    return plan(config, shape, numerics), config, numerics
+
+
+def configure(
+    preset: str | None, data: str | Path | None, folder: RunFolder | None, options: dict[str, Any]
+) -> RunConfig:
+    """Preset, or the configuration of the run in the folder, with data and options put in."""
+    changes = options if data is None else {**options, "data": str(data)}
+    if preset is None and folder is not None and folder.exists:
+        return override(folder.read()[0], changes)
+    return override(named_preset(preset or "quickstart"), changes)
+
+
+def open_dataset(config: RunConfig, say: Say) -> Dataset:
+    """The run's data, prepared into the cache if it is not prepared yet."""
+    if not config.dataset.data:
+        raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
+    resolution = config.schedule.resolution
+    dataset = open_data(config.dataset.data, PrepareConfig(resolution=resolution), say)
+    if resolution not in dataset.resolutions:
+        most = dataset.resolutions[-1]
+        raise DatasetError(
+            f"{dataset.path} has images up to {most}x{most}. Use --resolution {most}, or prepare it with "
+            f"--resolution {resolution}"
+        )
+    if config.dataset.labels and dataset.label_kind is None:
+        raise DatasetError(f"--labels: {dataset.path} has no labels. Leave it out, or prepare the images with labels")
+    return dataset
+
+
+def image_shape(config: RunConfig, dataset: Dataset) -> ImageShape:
+    """What the networks must know of the data."""
+    labels = len(dataset.label_names) if config.dataset.labels else 0
+    return ImageShape(config.schedule.resolution, dataset.channels, labels)
+
+
+def begin(folder: RunFolder | None, config: RunConfig, dataset: Dataset, say: Say) -> RunFolder:
+    """A new run folder, or the old one if nothing that decides its numbers has changed."""
+    data = DataFacts(
+        str(dataset.path),
+        dataset.name,
+        dataset.fingerprint,
+        dataset.count,
+        dataset.channels,
+        dataset.label_kind,
+        tuple(dataset.label_names),
+    )
+    if folder is None:
+        folder = RunFolder(numbered(Path("runs"), f"{config.preset}-{dataset.name}"))
+    if not folder.exists:
+        folder.write(config, data)
+        return folder
+    old, old_data = folder.read()
+    if old_data.fingerprint != data.fingerprint:
+        raise RunError(
+            f"{folder.path} was begun with other images ({old_data.name}, {old_data.count} of them, from "
+            f"{old_data.path}; now {data.name}, {data.count}). Give it those, or start a new run with another --out"
+        )
+    same_data = dataclasses.replace(config, preset=old.preset, dataset=dataclasses.replace(config.dataset, data=old.dataset.data))
+    if changes := difference(old, same_data):
+        raise RunError(
+            f"{folder.path} was begun with other settings ({'; '.join(changes)}). "
+            "Give it the same ones, or start a new run with another --out"
+        )
+    return folder
+
+
+def assemble(
+    config: RunConfig, dataset: Dataset, shape: ImageShape, folder: RunFolder, say: Say
+) -> tuple[Job, bool]:
+    """Networks, optimisers and data, as new or as the newest state has them; whether it was a state."""
+    state_folder = states.StateFolder(folder.state)
+    now = precision.choose(config.runtime)
+    recorded = state_folder.numerics()
+    if recorded is not None and (changed := precision.differences(recorded, now)):
+        say(f"note: not the machine or versions the run began on ({', '.join(changed)}): the bits may differ")
+    numerics = now if recorded is None else dataclasses.replace(now, precision=recorded.precision)
+    state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
+    if recorded is not None:
+        for problem in state_folder.restore(state):
+            say(f"warning: {problem}; going on from the one before")
+        say(f"going on with {folder.path} at {state.cur_nimg / 1000:g} kimg")
+    feed = Feed(dataset, config.runtime.seed, torch.device(numerics.device), config.runtime.workers, config.dataset.labels)
+    loss = losses.build(config.loss, dataset.label_kind or "class")
+    return Job(config, Schedule(config.schedule), loss, feed, state, state_folder), recorded is not None
+
+
+def observers(job: Job, dataset: Dataset, shape: ImageShape, folder: RunFolder, quiet: bool) -> list[Observer]:
+    """What every run has: grids, snapshots, statistics and, unless quiet, the console."""
+    config, runtime = job.config, job.config.runtime
+    rows = _label_rows(dataset) if config.dataset.labels else None
+    kind, names = (dataset.label_kind, tuple(dataset.label_names)) if config.dataset.labels else (None, ())
+    info = SnapshotInfo(config, shape, shape.resolution, 1.0, 0, dataset.name, kind, names, progan=progan.__version__)
+    _write_reals(folder, dataset, shape.resolution)
+    watching: list[Observer] = [
+        SampleGrids(folder.samples, job.state.G.z_dim, rows, runtime.grid_kimg),
+        Snapshots(folder.snapshots, info, rows, runtime.snapshot_kimg),
+        StatsFile(folder.stats),
+        TensorBoard(folder.path / "tensorboard"),
+    ]
+    if not quiet:
+        watching.append(Console(job.schedule, seconds_per_image(config, shape, job.state.numerics)))
+    return watching
+
+
+def _label_rows(dataset: Dataset) -> Tensor | None:
+    """Labels float32 [n, L] of up to 1,024 images: what sample grids and the mean activation are conditioned on."""
+    rows = dataset.labels(dataset.order(0, min(1024, dataset.count), seed=0))
+    return None if rows is None else torch.from_numpy(rows)
+
+
+def _write_reals(folder: RunFolder, dataset: Dataset, resolution: int) -> None:
+    """`samples/reals.png`: what the fakes should look like."""
+    folder.samples.mkdir(parents=True, exist_ok=True)
+    across = columns(resolution)
+    indices = dataset.order(0, min(across**2, dataset.count), seed=0)
+    pixels = torch.from_numpy(dataset.pixels(resolution, indices))
+    write_whole(folder.samples / "reals.png", picture(pixels, across))

@@ -1,0 +1,147 @@
+"""Named, complete configurations. Every option not named here has the default of `config.py`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from progan.config import (
+    DatasetConfig,
+    OptimizerConfig,
+    ProGANConfig,
+    RunConfig,
+    RuntimeConfig,
+    ScheduleConfig,
+)
+from progan.errors import ConfigError
+from progan.per_resolution import PerResolution, per_resolution
+
+# Schedules of the authors' own configuration file, by the number of GPUs: batch size and learning rate.
+_AUTHORS = {
+    1: ({4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}, {4: 0.001, 1024: 0.0015}),
+    2: ({4: 256, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8}, {4: 0.001, 512: 0.0015, 1024: 0.002}),
+    4: ({4: 512, 8: 256, 16: 128, 32: 64, 64: 32, 128: 16}, {4: 0.001, 256: 0.0015, 512: 0.002, 1024: 0.003}),
+    8: ({4: 512, 8: 256, 16: 128, 32: 64, 64: 32}, {4: 0.001, 128: 0.0015, 256: 0.002, 512: 0.003}),
+}
+
+
+def _quickstart() -> RunConfig:
+    """The embedded faces at 32x32: minutes on a CPU."""
+    return RunConfig(
+        dataset=DatasetConfig(data="avatars"),
+        schedule=ScheduleConfig(
+            resolution=32,
+            stable_kimg=per_resolution({4: 8, 8: 12, 16: 16, 32: 40}),
+            fade_kimg=per_resolution({8: 8, 16: 10, 32: 12}),
+            batch_size=per_resolution(16),
+        ),
+        optimizer=OptimizerConfig(ema_decay=0.998),
+        model=ProGANConfig(z_dim=128, fmap_base=1024, fmap_max=128),
+        runtime=RuntimeConfig(tick_kimg=per_resolution(4)),
+    )
+
+
+def _mnist32() -> RunConfig:
+    """28x28 digits (or fashion) padded to 32x32, one channel: minutes on a CPU. Needs --data."""
+    return RunConfig(
+        dataset=DatasetConfig(data=""),
+        schedule=ScheduleConfig(
+            resolution=32,
+            stable_kimg=per_resolution({4: 6, 8: 10, 16: 14, 32: 40}),
+            fade_kimg=per_resolution({8: 6, 16: 8, 32: 12}),
+            batch_size=per_resolution(16),
+        ),
+        optimizer=OptimizerConfig(ema_decay=0.998),
+        model=ProGANConfig(z_dim=64, fmap_base=512, fmap_max=64),
+        runtime=RuntimeConfig(tick_kimg=per_resolution(4)),
+    )
+
+
+def _celeba64() -> RunConfig:
+    """Faces at 64x64 with paper widths, unfused, minibatch statistics over the whole batch. Needs --data and a GPU."""
+    return RunConfig(
+        dataset=DatasetConfig(data=""),
+        schedule=ScheduleConfig(
+            resolution=64,
+            stable_kimg=per_resolution({4: 2000, 8: 1000}),
+            fade_kimg=per_resolution(1000),
+            batch_size=per_resolution({4: 512, 8: 256, 16: 128, 32: 64, 64: 30}),
+        ),
+        model=ProGANConfig(fused_scale=False, mbstd_group=0),
+    )
+
+
+def _folder128() -> RunConfig:
+    """Any folder of some thousand images at 128x128, mirrored, half the paper's width. Needs --data and a GPU."""
+    return RunConfig(
+        dataset=DatasetConfig(data="", mirror=True),
+        schedule=ScheduleConfig(
+            resolution=128,
+            stable_kimg=per_resolution({4: 300, 64: 600, 128: 1200}),
+            fade_kimg=per_resolution({8: 300, 64: 600}),
+            batch_size=per_resolution({4: 128, 16: 64, 64: 32, 128: 16}),
+        ),
+        model=ProGANConfig(fmap_base=4096, fmap_max=256),
+    )
+
+
+def _celebahq256() -> RunConfig:
+    """CelebA-HQ at 256x256 with the authors' schedule for one GPU. Needs --data and a GPU."""
+    return _authors(1, resolution=256)
+
+
+def _paper1024() -> RunConfig:
+    """1024x1024 as in the paper: 800 + 800 thousand images a stage, batch 16 and less at the end (appendix A.1)."""
+    return RunConfig(
+        dataset=DatasetConfig(data="", mirror=True),
+        schedule=ScheduleConfig(
+            resolution=1024,
+            stable_kimg=per_resolution(800),
+            fade_kimg=per_resolution(800),
+            total_kimg=19000,
+            batch_size=per_resolution({4: 16, 256: 14, 512: 6, 1024: 3}),
+            schedule_every=4,
+        ),
+        model=ProGANConfig(mbstd_group=16),
+    )
+
+
+def _authors(gpus: int, resolution: int = 1024) -> RunConfig:
+    """The authors' later schedule: 600 + 600 thousand images a stage, batch and learning rate by number of GPUs."""
+    batch_size, lr = _AUTHORS[gpus]
+    return RunConfig(
+        dataset=DatasetConfig(data="", mirror=True),
+        schedule=ScheduleConfig(
+            resolution=resolution,
+            total_kimg=12000,
+            batch_size=per_resolution(batch_size),
+            lr=PerResolution.of(lr),
+            schedule_every=4,
+        ),
+    )
+
+
+PRESETS: dict[str, tuple[str, Callable[[], RunConfig]]] = {
+    "quickstart": ("the embedded faces at 32x32, minutes on a CPU (default)", _quickstart),
+    "mnist32": ("28x28 digits or clothes padded to 32x32, minutes on a CPU", _mnist32),
+    "celeba64": ("faces at 64x64 with paper widths", _celeba64),
+    "folder128": ("any folder of some thousand images at 128x128", _folder128),
+    "celebahq256": ("CelebA-HQ at 256x256, the authors' schedule for one GPU", _celebahq256),
+    "paper1024": ("1024x1024 as in the paper, 800 + 800 thousand images a stage", _paper1024),
+    **{
+        f"authors1024-{gpus}gpu": (
+            f"1024x1024, the authors' later schedule for {gpus} GPU",
+            functools.partial(_authors, gpus),
+        )
+        for gpus in _AUTHORS
+    },
+}
+
+
+def preset(name: str) -> RunConfig:
+    """The configuration of that name. Raises ConfigError, with the nearest name, if there is none."""
+    if name not in PRESETS:
+        close = get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(PRESETS)}"
+        raise ConfigError(f"there is no preset {name!r}; {hint}")
+    return dataclasses.replace(PRESETS[name][1](), preset=name)

@@ -1,0 +1,181 @@
+"""Snapshots: an averaged generator with all that is needed to use it, in one .safetensors file that holds no code."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from progan import models, randomness
+from progan.config import RunConfig
+from progan.errors import ProganError, SnapshotError
+from progan.files import write_whole
+from progan.images import downscale
+from progan.models import Generator, ImageShape
+from progan.options import from_dict, to_dict
+
+FORMAT, VERSION = "progan snapshot", 1
+MEAN = "truncation.mean"
+_MEAN_LATENTS = 10_000
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """What a snapshot says of itself."""
+
+    config: RunConfig
+    shape: ImageShape
+    resolution: int
+    """Of the images it makes: the resolution it was trained at."""
+    alpha: float
+    cur_nimg: int
+    dataset: str
+    label_kind: str | None = None
+    label_names: tuple[str, ...] = ()
+    licence: str = ""
+    """Of the weights, where it is known."""
+    progan: str = ""
+
+
+class Snapshot:
+    """A generator ready for use. Latents float32 [N, z_dim] in, images float32 [N, C, R, R] about -1…1 out."""
+
+    def __init__(self, G: Generator, mean: Tensor, info: SnapshotInfo, digest: str = "") -> None:
+        self.G = G.eval().requires_grad_(False)
+        self.mean = mean
+        """First activation averaged over 10,000 latents, float32 [C, 4, 4]: what truncation pulls towards."""
+        self.info = info
+        self.digest = digest
+        """SHA-256 of the file, first 16 digits."""
+
+    @property
+    def resolution(self) -> int:
+        return self.info.resolution
+
+    @property
+    def z_dim(self) -> int:
+        return self.G.z_dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def to(self, device: torch.device | str) -> "Snapshot":
+        """Move the weights, in place."""
+        self.G.to(device)
+        self.mean = self.mean.to(device)
+        return self
+
+    def latents(self, seeds: Iterable[int]) -> Tensor:
+        """The latent of every seed, float32 [N, z_dim]: the same whatever the batch, the machine or the language."""
+        return torch.from_numpy(randomness.latents(seeds, self.z_dim)).to(self.device)
+
+    def labels(self, names: Iterable[str | int]) -> Tensor:
+        """One-hot rows float32 [N, L] for label names or numbers. Raises SnapshotError for what it does not know."""
+        known = self.info.label_names
+        rows = []
+        for name in names:
+            text = str(name)
+            if text not in known and not (text.isdigit() and int(text) < len(known)):
+                listed = ", ".join(known) or "none: it was trained without labels"
+                raise SnapshotError(f"there is no label {text!r} in this snapshot; it knows {listed}")
+            rows.append(known.index(text) if text in known else int(text))
+        return torch.eye(len(known), device=self.device)[rows]
+
+    @torch.no_grad()
+    def generate(
+        self,
+        z: Tensor,
+        labels: Tensor | None = None,
+        truncation: float = 1.0,
+        resolution: int | None = None,
+        batch_size: int = 32,
+    ) -> Tensor:
+        """Images float32 [N, C, R, R] of latents [N, z_dim], not clipped; `progan.to_pixels` makes uint8 of them.
+
+        `truncation` below 1 pulls the first activation towards its mean: fewer surprises, less variety. A `resolution`
+        below the snapshot's is its output box-averaged, since older to_rgb layers are stale.
+        """
+        if (labels is None) != (self.G.label_size == 0):
+            raise SnapshotError("this snapshot needs labels" if labels is None else "this snapshot knows no labels")
+        resolution = resolution or self.resolution
+        if resolution > self.resolution or self.resolution % resolution:
+            raise SnapshotError(
+                f"this snapshot makes {self.resolution}x{self.resolution}, not {resolution}x{resolution}"
+            )
+        parts = []
+        for i in range(0, len(z), batch_size):
+            x = self.G.embed(z[i : i + batch_size], None if labels is None else labels[i : i + batch_size])
+            x = self.mean + truncation * (x - self.mean) if truncation != 1 else x
+            images = self.G.synthesize(x, self.resolution, self.info.alpha)
+            parts.append(downscale(images, self.resolution // resolution))
+        return torch.cat(parts) if parts else z.new_zeros(0, self.info.shape.channels, resolution, resolution)
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole."""
+        info = asdict(replace(self.info, config=RunConfig())) | {"config": to_dict(self.info.config)}
+        tensors = {name: value.contiguous().cpu() for name, value in self.G.state_dict().items()}
+        metadata = {"format": FORMAT, "version": str(VERSION), "info": json.dumps(info)}
+        write_whole(path, safetensors.torch.save({**tensors, MEAN: self.mean.contiguous().cpu()}, metadata))
+
+
+def of_generator(G: Generator, info: SnapshotInfo, label_rows: Tensor | None = None) -> Snapshot:
+    """A snapshot of a copy of G, on the CPU. `label_rows` [M, L] are labels as the data has them."""
+    G = copy.deepcopy(G).to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return Snapshot(G, _mean_activation(G, label_rows), info)
+
+
+@torch.no_grad()
+def _mean_activation(G: Generator, label_rows: Tensor | None) -> Tensor:
+    z = torch.from_numpy(randomness.latents(range(_MEAN_LATENTS), G.z_dim))
+    rows = None if label_rows is None else label_rows.cpu()[torch.arange(len(z)) % len(label_rows)]
+    total = torch.zeros(())
+    for i in range(0, len(z), 1000):
+        total = total + G.embed(z[i : i + 1000], None if rows is None else rows[i : i + 1000]).sum(0)
+    return total / len(z)
+
+
+def load(path: str | Path) -> Snapshot:
+    """The snapshot in a file. Raises SnapshotError if it is none of ours; runs no code from it."""
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        metadata, tensors = read_safetensors(content)
+    except OSError as error:
+        raise SnapshotError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise SnapshotError(f"{path} is not a snapshot, or is damaged. Snapshots lie in RUN/snapshots") from None
+    if metadata.get("format") != FORMAT:
+        raise SnapshotError(f"{path} is not a snapshot of progan")
+    if metadata.get("version") != str(VERSION):
+        raise SnapshotError(f"{path} has format version {metadata.get('version')}, this progan reads {VERSION}")
+    try:
+        info = _info(json.loads(metadata["info"]))
+        with torch.device("meta"):
+            G, _ = models.build(info.config.model, info.shape, seed=0)
+        mean = tensors.pop(MEAN)
+        G.load_state_dict(tensors, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError, ProganError) as error:
+        raise SnapshotError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+    return Snapshot(G, mean, info, digest=hashlib.sha256(content).hexdigest()[:16])
+
+
+def read_safetensors(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a .safetensors file. Raises ValueError if it is none or is cut short."""
+    try:
+        tensors = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError(str(error)) from None
+    size = int.from_bytes(content[:8], "little")
+    return dict(json.loads(content[8 : 8 + size]).get("__metadata__", {})), tensors
+
+
+def _info(data: Mapping[str, Any]) -> SnapshotInfo:
+    fixed = {"config": from_dict(data["config"]), "shape": ImageShape(**data["shape"])}
+    return SnapshotInfo(**{**data, **fixed, "label_names": tuple(data["label_names"])})

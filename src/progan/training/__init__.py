@@ -1,0 +1,1 @@
+"""Training: data and networks in, run folder out."""

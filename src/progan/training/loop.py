@@ -1,0 +1,196 @@
+"""The training loop. It knows schedule, step and state; who wants to see something is an observer."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from progan.config import RunConfig
+from progan.losses import Loss
+from progan.randomness import Rng
+from progan.schedule import Schedule, Stage
+from progan.training.feed import Batch, Feed, Request
+from progan.training.state import StateFolder, TrainingState
+from progan.training.step import Terms, average, process_reals, train_d, train_g
+
+STATE_SHARE = 0.02
+"""Of the time that writing states may take."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What happened since the tick before."""
+
+    cur_nimg: int
+    stage: Stage
+    losses: dict[str, float]
+    """Mean of every term: `D/real`, `D/penalty`, `G/fake` …"""
+    images: int
+    seconds: float
+    data_wait: float
+    """Seconds spent waiting for images."""
+    elapsed: float
+    """Seconds of training since the run began."""
+    skipped: dict[str, int]
+    """Updates left out since the run began, of D and of G."""
+
+    @property
+    def img_per_sec(self) -> float:
+        return self.images / max(self.seconds, 1e-9)
+
+
+class Observer(Protocol):
+    """Watches a run. Nothing it does may change a number of the training."""
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        """Before the first iteration, also of a continued run."""
+
+    def on_progress(self, cur_nimg: int, stage: Stage) -> None:
+        """After every evaluation of the schedule."""
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        """Every tick_kimg, at the end of every stage, and at the end."""
+
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
+        """After the last tick of a stage, `following` being None at the end of the run."""
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        """After the last iteration; `finished` unless the run was stopped."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained with what."""
+
+    config: RunConfig
+    schedule: Schedule
+    loss: Loss
+    feed: Feed
+    state: TrainingState
+    states: StateFolder
+
+
+def train(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool] = lambda: False) -> bool:
+    """Go on from the job's state to the end of the schedule, or until `stopped`; True at the end.
+
+    Everything random follows from the seed and `cur_nimg`, everything else from the state.
+    """
+    state, schedule = job.state, job.schedule
+    for observer in observers:
+        observer.on_start(state, schedule.at(state.cur_nimg))
+    meter, keeper = Meter(state), StateKeeper(job.states)
+    batches = job.feed.stream(_requests(schedule, state.cur_nimg))
+    stop = False
+    for block in schedule.walk(state.cur_nimg):
+        stage = block.stage
+        if stage.key != state.stage:
+            state.g_optimizer.reset()
+            state.d_optimizer.reset()
+            state.stage = stage.key
+        for cur_nimg in block.iterations:
+            _iterate(job, stage, cur_nimg, batches, meter)
+        state.cur_nimg = block.end
+        for observer in observers:
+            observer.on_progress(block.end, stage)
+
+        following = schedule.at(block.end) if block.end < schedule.total_nimg else None
+        stage_ends = following is None or following.key != stage.key
+        stop = stopped()
+        if stop or stage_ends or meter.images >= 1000 * job.config.runtime.tick_kimg.at(stage.resolution):
+            tick = meter.tick(state, stage)
+            for observer in observers:
+                observer.on_tick(tick, state)
+                if stage_ends:
+                    observer.on_stage_end(stage, following, state)
+            keeper.write(state, force=stop or following is None)
+        if stop:
+            break
+    for observer in observers:
+        observer.on_end(state.cur_nimg >= schedule.total_nimg, state)
+    return state.cur_nimg >= schedule.total_nimg
+
+
+def _requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:
+    """Every batch of the rest of the run, in the order in which `_iterate` takes them."""
+    for block in schedule.walk(cur_nimg):
+        stage = block.stage
+        for start in block.iterations:
+            for i in range(schedule.config.d_steps):
+                yield Request(stage.resolution, start + i * stage.batch_size, stage.batch_size)
+
+
+def _iterate(job: Job, stage: Stage, cur_nimg: int, batches: Iterator[Batch], meter: "Meter") -> None:
+    """`d_steps` D steps, each followed by the average of G, then one G step."""
+    state, config, size = job.state, job.config, stage.batch_size
+    device, dtype = torch.device(state.numerics.device), state.numerics.dtype
+    for i in range(config.schedule.d_steps):
+        with meter.waiting():
+            pixels, labels = next(batches)
+        rng = Rng(config.runtime.seed, cur_nimg + i * size, "D", device)
+        mirrored = rng.uniform(size) if config.dataset.mirror else None
+        reals = process_reals(pixels, stage.alpha, mirrored)
+        terms, updated = train_d(state.G, state.D, state.d_optimizer, job.loss, reals, labels, stage, rng, dtype)
+        state.skipped["D"] += not updated
+        average(state.G_ema, state.G, config.optimizer.ema_decay)
+        meter.add("D", terms, images=size)
+    rng = Rng(config.runtime.seed, cur_nimg, "G", device)
+    labels = job.feed.labels(rng.integers(size, job.feed.count)) if config.dataset.labels else None
+    terms, updated = train_g(state.G, state.D, state.g_optimizer, job.loss, size, labels, stage, rng, dtype)
+    state.skipped["G"] += not updated
+    meter.add("G", terms)
+
+
+class Meter:
+    """Adds up what a tick reports."""
+
+    def __init__(self, state: TrainingState) -> None:
+        self._before = state.elapsed  # in earlier lives of the run
+        self._began = time.perf_counter()
+        self._restart()
+
+    def add(self, network: str, terms: Terms, images: int = 0) -> None:
+        self.images += images
+        for name, value in terms.items():
+            self._terms[f"{network}/{name}"].append(value.detach())
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._wait += time.perf_counter() - start
+
+    def tick(self, state: TrainingState, stage: Stage) -> Tick:
+        """The report so far; the next one begins."""
+        losses = {name: float(torch.stack(values).mean()) for name, values in self._terms.items()}  # waits for a GPU
+        now = time.perf_counter()
+        state.elapsed = self._before + now - self._began
+        images, seconds, wait = self.images, now - self._since, self._wait
+        self._restart()
+        return Tick(state.cur_nimg, stage, losses, images, seconds, wait, state.elapsed, dict(state.skipped))
+
+    def _restart(self) -> None:
+        self.images = 0
+        self._wait = 0.0
+        self._since = time.perf_counter()
+        self._terms: defaultdict[str, list[Tensor]] = defaultdict(list)
+
+
+class StateKeeper:
+    """Writes states as often as its share of the time allows."""
+
+    def __init__(self, states: StateFolder) -> None:
+        self._states = states
+        self._cost = 0.0
+        self._written = time.perf_counter()
+
+    def write(self, state: TrainingState, force: bool) -> None:
+        start = time.perf_counter()
+        if force or self._cost <= STATE_SHARE * (start - self._written):
+            self._states.write(state)
+            self._written = time.perf_counter()
+            self._cost = self._written - start

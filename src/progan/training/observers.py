@@ -1,0 +1,201 @@
+"""The standard observers of a run: sample grids, snapshots, stats.jsonl and TensorBoard. The console is in console.py."""
+
+import dataclasses
+import json
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from progan import randomness
+from progan.files import write_whole
+from progan.images import grid, to_pixels, upscale
+from progan.schedule import Stage
+from progan.snapshot import SnapshotInfo, of_generator
+from progan.training.loop import Tick
+from progan.training.state import TrainingState
+
+GRID_COLUMNS = {128: 6, 256: 4, 512: 3, 1024: 2}
+"""Columns (and rows) of a sample grid; 8 below 128."""
+SMALLEST_CELL = 64
+"""Pixels: smaller images are enlarged so that the pictures of all stages compare."""
+
+
+class Silent:
+    """An observer that does nothing: the base of those that watch one thing."""
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None: ...
+    def on_progress(self, cur_nimg: int, stage: Stage) -> None: ...
+    def on_tick(self, tick: Tick, state: TrainingState) -> None: ...
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None: ...
+    def on_end(self, finished: bool, state: TrainingState) -> None: ...
+
+
+def columns(resolution: int) -> int:
+    """Of a sample grid at this resolution."""
+    return GRID_COLUMNS.get(resolution, 8)
+
+
+def picture(pixels: Tensor, across: int) -> bytes:
+    """Pixels uint8 [N, C, R, R] -> a PNG of the grid, cells no smaller than 64 pixels."""
+    factor = max(1, SMALLEST_CELL // pixels.shape[2])
+    sheet = grid(upscale(pixels.cpu().float(), factor).to(torch.uint8), across, gap=2)
+    array = sheet.permute(1, 2, 0).numpy()
+    file = BytesIO()
+    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "png")
+    return file.getvalue()
+
+
+class SampleGrids(Silent):
+    """`samples/`: pictures of the averaged generator from latents that never change."""
+
+    def __init__(self, folder: Path, z_dim: int, labels: Tensor | None, grid_kimg: float | None) -> None:
+        self._folder, self._labels, self._grid_nimg = folder, labels, 1000 * (grid_kimg or 0)
+        self._z = torch.from_numpy(randomness.latents(range(64), z_dim))
+        self._last = -1
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._last = state.cur_nimg
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        if tick.cur_nimg - self._last >= self._grid_nimg:
+            self._write(tick.stage, state)
+
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
+        if self._last != state.cur_nimg:
+            self._write(stage, state)
+
+    def _write(self, stage: Stage, state: TrainingState) -> None:
+        self._last = state.cur_nimg
+        pixels = sample(state, stage, self._z, self._labels, columns(stage.resolution) ** 2)
+        name = f"fakes-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.png"
+        write_whole(self._folder / name, picture(pixels, columns(stage.resolution)))
+
+
+@torch.no_grad()
+def sample(
+    state: TrainingState, stage: Stage, z: Tensor, labels: Tensor | None, n: int, batch_size: int = 16
+) -> Tensor:
+    """Pixels uint8 [n, C, R, R] of the averaged generator as it is at this stage, on the CPU."""
+    device, dtype = torch.device(state.numerics.device), state.numerics.dtype
+    parts = []
+    for i in range(0, n, batch_size):
+        some = slice(i, min(i + batch_size, n))
+        rows = None if labels is None else labels[some].to(device)
+        images = state.G_ema(z[some].to(device, dtype), rows, stage.resolution, stage.alpha)
+        parts.append(to_pixels(images).cpu())
+    return torch.cat(parts)
+
+
+class Snapshots(Silent):
+    """`snapshots/`: the averaged generator at the end of every resolution, every `snapshot_kimg`, and at the end."""
+
+    def __init__(
+        self, folder: Path, info: SnapshotInfo, label_rows: Tensor | None, snapshot_kimg: float | None
+    ) -> None:
+        self._folder, self._info, self._label_rows = folder, info, label_rows
+        self._nimg = None if snapshot_kimg is None else 1000 * snapshot_kimg
+        self._last = 0
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._last = state.cur_nimg
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        if self._nimg is not None and tick.cur_nimg - self._last >= self._nimg:
+            self._write(tick.stage, state)
+
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
+        if following is None or following.resolution != stage.resolution:
+            self._write(stage, state)
+
+    def _write(self, stage: Stage, state: TrainingState) -> None:
+        self._last = state.cur_nimg
+        changes = {"resolution": stage.resolution, "alpha": stage.alpha, "cur_nimg": state.cur_nimg}
+        info = dataclasses.replace(self._info, **changes)
+        name = f"generator-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.safetensors"
+        of_generator(state.G_ema, info, self._label_rows).save(self._folder / name)
+
+
+def record(tick: Tick) -> dict[str, Any]:
+    """A tick as a line of stats.jsonl."""
+    return {
+        "cur_nimg": tick.cur_nimg,
+        "resolution": tick.stage.resolution,
+        "phase": tick.stage.phase,
+        "alpha": tick.stage.alpha,
+        "batch_size": tick.stage.batch_size,
+        "lr": tick.stage.g_lr,
+        **tick.losses,
+        "skipped_d": tick.skipped["D"],
+        "skipped_g": tick.skipped["G"],
+        "img_per_sec": tick.img_per_sec,
+        "data_wait_frac": tick.data_wait / max(tick.seconds, 1e-9),
+        "peak_memory": peak_memory(),
+        "elapsed": tick.elapsed,
+    }
+
+
+def peak_memory() -> int:
+    """Bytes: the most the process has used so far, on the GPU where there is one."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_reserved():
+        return torch.cuda.max_memory_reserved()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class StatsFile(Silent):
+    """`stats.jsonl`: a line a tick. A continued run first drops the lines after the state it goes on from."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        kept = [line for line in read_stats(self._path) if line["cur_nimg"] <= state.cur_nimg]
+        write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record(tick)) + "\n")
+
+
+def read_stats(path: Path) -> list[dict[str, Any]]:
+    """The lines of a stats.jsonl; a last line cut short by a crash is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+class TensorBoard(Silent):
+    """Event files of the same numbers, in `tensorboard/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        self._writer = SummaryWriter(str(self._folder), purge_step=state.cur_nimg + 1 if state.cur_nimg else None)
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        for name, value in record(tick).items():
+            if isinstance(value, (int, float)) and name != "cur_nimg":
+                group = name if "/" in name else f"run/{name}"
+                self._writer.add_scalar(group, value, tick.cur_nimg)
+        self._writer.flush()
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        self._writer.close()

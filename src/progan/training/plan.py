@@ -1,0 +1,160 @@
+"""What a run will take, before it begins: arithmetic on networks that hold no numbers."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from progan import models
+from progan.config import RunConfig
+from progan.models import Discriminator, Generator, ImageShape
+from progan.schedule import Phase, Schedule, Span
+from progan.training.precision import Numerics
+
+EFFICIENCY = 0.5
+"""Share of a plain convolution's speed that a training step reaches (measured, benchmarks/estimates.py)."""
+OVERHEAD = 0.003
+"""Seconds per doubling of the resolution that a D or a G step takes however few images it has (measured there)."""
+PENALTY_BYTES = 5
+"""Peak bytes of a D step, in multiples of what one forward pass of D keeps (measured there)."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One line of the plan."""
+
+    resolution: int
+    phase: Phase
+    images: int
+    batch_size: int
+    lr: float
+    memory: int
+    """Estimated bytes at the peak of a step."""
+    seconds: float
+    """Estimated."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it begins."""
+
+    stages: tuple[PlannedStage, ...]
+    parameters: tuple[int, int]
+    """Of G and of D."""
+    disk: int
+    """Bytes of states and snapshots."""
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def images(self) -> int:
+        return sum(stage.images for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a forward pass of one image costs, in operations and in bytes kept for the backward pass."""
+
+    g_flops: float
+    g_bytes: float
+    d_flops: float
+    d_bytes: float
+
+
+def plan(config: RunConfig, shape: ImageShape, numerics: Numerics) -> Plan:
+    """Stages with images, batch, memory and time, all estimated; nothing is trained."""
+    schedule = Schedule(config.schedule)
+    cost = seconds_per_image(config, shape, numerics)
+    G, D = _hollow(config, shape)
+    g_weights, d_weights = (sum(p.numel() for p in net.parameters()) for net in (G, D))
+    fixed = 4 * (5 * g_weights + 4 * d_weights)  # weights, gradients and two moments of each; the averaged G
+    stages = []
+    for span, images in extents(schedule):
+        resolution = span.resolution
+        batch, lr = int(config.schedule.batch_size.at(resolution)), config.schedule.lr.at(resolution)
+        memory = fixed + int(batch * _peak(_work(G, D, shape, resolution, numerics.dtype)))
+        stages.append(PlannedStage(resolution, span.phase, images, batch, lr, memory, images * cost[resolution]))
+    resolutions = len({stage.resolution for stage in stages})
+    disk = 2 * 4 * (4 * g_weights + 3 * d_weights) + resolutions * 4 * g_weights
+    return Plan(tuple(stages), (g_weights, d_weights), disk)
+
+
+def extents(schedule: Schedule) -> Iterator[tuple[Span, int]]:
+    """Every stage the run reaches, with its number of images."""
+    for span in schedule.spans:
+        end = schedule.total_nimg if span is schedule.spans[-1] else min(span.end, schedule.total_nimg)
+        if end > span.start:
+            yield span, end - span.start
+
+
+def seconds_per_image(config: RunConfig, shape: ImageShape, numerics: Numerics) -> dict[int, float]:
+    """Estimated for every resolution of the run, from the work of an image and the speed of one convolution."""
+    G, D = _hollow(config, shape)
+    speed = EFFICIENCY * _convolution_speed(numerics)
+    d_steps = config.schedule.d_steps
+    costs = {}
+    for resolution in {span.resolution for span in Schedule(config.schedule).spans}:
+        work = _work(G, D, shape, resolution, numerics.dtype)
+        # D's step: fakes g; forward and backward of reals and fakes 6 d; the penalty 6 d. G's step: 3 g and 2 d.
+        flops = d_steps * (work.g_flops + 12 * work.d_flops) + 3 * work.g_flops + 2 * work.d_flops
+        overhead = OVERHEAD * math.log2(resolution) * (1 + d_steps) / config.schedule.batch_size.at(resolution)
+        costs[resolution] = (flops / speed + overhead) / d_steps
+    return costs
+
+
+def _peak(work: Work) -> float:
+    """Bytes per image at the worst moment: the penalty's double backward, or G's step through D."""
+    return max(PENALTY_BYTES * work.d_bytes, work.g_bytes + 2 * work.d_bytes)
+
+
+def _hollow(config: RunConfig, shape: ImageShape) -> tuple[Generator, Discriminator]:
+    with torch.device("meta"):
+        return models.build(config.model, shape, seed=0)
+
+
+def _work(G: Generator, D: Discriminator, shape: ImageShape, resolution: int, dtype: torch.dtype) -> Work:
+    """Of one forward pass of each network at alpha 1."""
+    batch = 4
+    labels = torch.zeros(batch, shape.label_size, device="meta") if shape.label_size else None
+    z = torch.zeros(batch, G.z_dim, device="meta", dtype=dtype)
+    images = torch.zeros(batch, shape.channels, resolution, resolution, device="meta", dtype=dtype)
+    counts = [*_count(lambda: G(z, labels, resolution)), *_count(lambda: D(images))]
+    return Work(*(count / batch for count in counts))
+
+
+def _count(call: Callable[[], object]) -> tuple[int, int]:
+    """Floating-point operations of a call, and bytes it keeps for its backward pass."""
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[id(tensor)] = tensor
+        return tensor
+
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(pack, lambda tensor: tensor):
+        call()
+    activations = (t for t in kept.values() if not isinstance(t, nn.Parameter))
+    return counter.get_total_flops(), sum(t.numel() * t.element_size() for t in activations)
+
+
+def _convolution_speed(numerics: Numerics) -> float:
+    """Floating-point operations a second of a 3x3 convolution of middling size."""
+    device, size = torch.device(numerics.device), 32 if numerics.device == "cpu" else 128
+    x, weight = (
+        torch.randn(shape, device=device, dtype=numerics.dtype).to(memory_format=torch.channels_last)
+        for shape in ((8, 128, size, size), (128, 128, 3, 3))
+    )
+    best = math.inf
+    for _ in range(4):  # the first is slow
+        start = time.perf_counter()
+        for _ in range(3):
+            out = torch.nn.functional.conv2d(x, weight, padding=1)
+        out.float().sum().item()  # waits for a GPU
+        best = min(best, time.perf_counter() - start)
+    return 3 * 2 * x.numel() * 128 * 9 / best

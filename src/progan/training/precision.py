@@ -1,0 +1,74 @@
+"""Where a run is computed and in how many bits: chosen once, recorded in its states."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from progan.config import RuntimeConfig
+from progan.errors import DeviceError
+
+DTYPES: dict[Literal["fp32", "bf16"], torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """All that decides which bits come out, besides configuration, seed and data."""
+
+    device: str
+    precision: Literal["fp32", "bf16"]
+    """Of activations and convolutions; weights, norms, losses and the optimiser have 32 bits."""
+    threads: int
+    torch: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.precision]
+
+
+def choose(config: RuntimeConfig) -> Numerics:
+    """What `auto` means on this machine. Raises DeviceError for what it does not have."""
+    device = find_device(config.device)
+    if config.precision == "auto":
+        precision: Literal["fp32", "bf16"] = "bf16" if has_bf16(device) else "fp32"
+    else:
+        precision = config.precision
+    return Numerics(str(device), precision, torch.get_num_threads(), torch.__version__)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the first CUDA GPU, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"--device {name} cannot be used here: {reason}. `progan doctor` shows what can") from None
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has units that multiply bf16 matrices faster than fp32 ones."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return _cpu_flags() & {"avx512_bf16", "amx_bf16", "amx_tile"} != set()
+    return False
+
+
+def _cpu_flags() -> set[str]:
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # there is no public question in torch 2.9
+    found = {name for name in names if getattr(torch.cpu, name, lambda: False)()}
+    return {name.removeprefix("_is_").removesuffix("_supported") for name in found}
+
+
+def differences(recorded: Numerics, now: Numerics) -> list[str]:
+    """Lines that say why this machine may give other bits than the one that began the run."""
+    return [
+        f"{field.name} {getattr(recorded, field.name)} -> {getattr(now, field.name)}"
+        for field in dataclasses.fields(Numerics)
+        if getattr(recorded, field.name) != getattr(now, field.name)
+    ]

@@ -1,0 +1,154 @@
+"""The training state: all that is needed to go on exactly. One .safetensors file, data only."""
+
+import copy
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from progan import models
+from progan.config import ModelConfig, OptimizerConfig
+from progan.errors import RunError
+from progan.files import write_whole
+from progan.models import Discriminator, Generator, ImageShape
+from progan.schedule import Phase
+from progan.snapshot import read_safetensors
+from progan.training.optimizer import Adam
+from progan.training.precision import Numerics
+
+FORMAT, VERSION = "progan training state", 1
+KEPT = 2
+
+
+@dataclass
+class TrainingState:
+    """Networks, optimisers and how far they are. Everything else follows from configuration and data."""
+
+    G: Generator
+    D: Discriminator
+    G_ema: Generator
+    g_optimizer: Adam
+    d_optimizer: Adam
+    numerics: Numerics
+    cur_nimg: int = 0
+    stage: tuple[int, Phase] | None = None
+    """Of the last evaluation of the schedule, so that no reset of the optimisers comes twice."""
+    elapsed: float = 0.0
+    """Seconds of training, over all the times the run was continued."""
+    skipped: dict[str, int] = field(default_factory=lambda: {"D": 0, "G": 0})
+    """Updates left out because a gradient was not finite."""
+
+    @property
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"G": self.G, "D": self.D, "G_ema": self.G_ema}
+
+    @property
+    def _optimizers(self) -> dict[str, tuple[nn.Module, Adam]]:
+        return {"G": (self.G, self.g_optimizer), "D": (self.D, self.d_optimizer)}
+
+    def serialize(self) -> bytes:
+        """The file's content."""
+        tensors = {
+            f"{part}.{name}": value for part, net in self._parts.items() for name, value in net.state_dict().items()
+        }
+        for part, (net, optimizer) in self._optimizers.items():
+            for name, parameter in net.named_parameters():
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    if parameter in optimizer.state:
+                        tensors[f"{part}.adam.{moment}.{name}"] = optimizer.state[parameter][moment]
+        progress = {
+            "cur_nimg": self.cur_nimg,
+            "stage": self.stage,
+            "elapsed": self.elapsed,
+            "skipped": self.skipped,
+            "updates": {part: optimizer.updates for part, (_, optimizer) in self._optimizers.items()},
+            "numerics": asdict(self.numerics),
+        }
+        metadata = {"format": FORMAT, "version": str(VERSION), "progress": json.dumps(progress)}
+        return safetensors.torch.save({name: value.contiguous().cpu() for name, value in tensors.items()}, metadata)
+
+    def restore(self, content: bytes) -> None:
+        """Take over a file's content. Raises ValueError if it is damaged or not of this configuration."""
+        metadata, tensors = read_safetensors(content)
+        if metadata.get("format") != FORMAT or metadata.get("version") != str(VERSION):
+            raise ValueError(f"not a {FORMAT} of version {VERSION}")
+        progress = json.loads(metadata["progress"])
+        try:
+            for part, net in self._parts.items():
+                net.load_state_dict({name: tensors[f"{part}.{name}"] for name in net.state_dict()})
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"it does not fit the networks: {error}") from None
+        for part, (net, optimizer) in self._optimizers.items():
+            optimizer.reset()
+            optimizer.updates = progress["updates"][part]
+            for name, parameter in net.named_parameters():
+                if f"{part}.adam.exp_avg.{name}" in tensors:
+                    optimizer.state[parameter] = _moments(optimizer.updates, parameter, tensors, f"{part}.adam", name)
+        self.cur_nimg, self.elapsed = progress["cur_nimg"], progress["elapsed"]
+        self.skipped = progress["skipped"]
+        self.stage = None if progress["stage"] is None else (progress["stage"][0], progress["stage"][1])
+
+
+def _moments(updates: int, parameter: Tensor, tensors: dict[str, Tensor], prefix: str, name: str) -> dict[str, Tensor]:
+    moments = {
+        m: torch.empty_like(parameter.detach()).copy_(tensors[f"{prefix}.{m}.{name}"])
+        for m in ("exp_avg", "exp_avg_sq")
+    }
+    return {"step": torch.tensor(float(updates), device=parameter.device), **moments}
+
+
+def new(
+    model: ModelConfig, optimizer: OptimizerConfig, shape: ImageShape, seed: int, numerics: Numerics
+) -> TrainingState:
+    """The state before the first image."""
+    G, D = models.build(model, shape, seed)
+    for net in (G, D):
+        net.to(numerics.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    G_ema = copy.deepcopy(G).eval().requires_grad_(False)
+    adams = (Adam(net.parameters(), optimizer) for net in (G, D))
+    return TrainingState(G, D, G_ema, *adams, numerics=numerics)
+
+
+class StateFolder:
+    """`RUN/state`: the last states written, newest last."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, state: TrainingState) -> Path:
+        """Write a state, then drop those older than the last two."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"state-{state.cur_nimg:09d}.safetensors"
+        write_whole(path, state.serialize())
+        for old in self._paths()[:-KEPT]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def numerics(self) -> Numerics | None:
+        """How the newest readable state was computed; None if there is none."""
+        for path in reversed(self._paths()):
+            try:
+                metadata, _ = read_safetensors(path.read_bytes())
+                return Numerics(**json.loads(metadata["progress"])["numerics"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return None
+
+    def restore(self, state: TrainingState) -> list[str]:
+        """Take over the newest valid state. What was wrong with newer ones, a line each. RunError if none is valid."""
+        problems = []
+        for path in reversed(self._paths()):
+            try:
+                state.restore(path.read_bytes())
+                return problems
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                problems.append(f"{path.name} cannot be used ({str(error).splitlines()[0]})")
+        if problems:
+            raise RunError(f"{self.folder}: {'; '.join(problems)}. Start a new run with another --out")
+        return problems
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("state-*.safetensors"))

@@ -1,0 +1,90 @@
+"""One D step and one G step: the mathematics of training, nothing else (Karras et al. 2018, appendix A.1)."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from progan.images import fade, mirror, to_images
+from progan.losses import Critic, Loss
+from progan.models import Discriminator, Generator
+from progan.randomness import Rng
+from progan.schedule import Stage
+from progan.training.optimizer import Adam
+
+Terms = dict[str, Tensor]
+
+
+def process_reals(pixels: Tensor, alpha: float, mirrored: Tensor | None = None) -> Tensor:
+    """Pixels uint8 [N, C, R, R] as D sees reals: float -1…1, flipped where `mirrored` [N] ≥ ½, faded as fakes are."""
+    images = to_images(pixels)
+    if mirrored is not None:
+        images = mirror(images, mirrored)
+    return fade(images, alpha)
+
+
+def train_d(
+    G: Generator,
+    D: Discriminator,
+    optimizer: Adam,
+    loss: Loss,
+    reals: Tensor,
+    labels: Tensor | None,
+    stage: Stage,
+    rng: Rng,
+    dtype: torch.dtype,
+) -> tuple[Terms, bool]:
+    """One step of D on processed reals [N, C, R, R], which leaves G alone. The loss's terms; whether D was updated."""
+    with torch.no_grad():
+        fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
+    slope = stage.resolution / G.resolution
+    terms = loss.d_terms(critic(D, stage.alpha, dtype, slope), reals, fakes, labels, rng)
+    updated = descend(terms, D, optimizer, stage.d_lr)
+    return terms, updated
+
+
+def train_g(
+    G: Generator,
+    D: Discriminator,
+    optimizer: Adam,
+    loss: Loss,
+    batch_size: int,
+    labels: Tensor | None,
+    stage: Stage,
+    rng: Rng,
+    dtype: torch.dtype,
+) -> tuple[Terms, bool]:
+    """One step of G on fresh latents, which leaves D alone."""
+    fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
+    D.requires_grad_(False)  # saves the weight gradients that nobody wants
+    try:
+        terms = loss.g_terms(critic(D, stage.alpha, dtype), fakes, labels)
+        updated = descend(terms, G, optimizer, stage.g_lr)
+    finally:
+        D.requires_grad_(True)
+    return terms, updated
+
+
+def critic(D: Discriminator, alpha: float, dtype: torch.dtype, slope: float = 1.0) -> Critic:
+    """D with alpha bound, computing in `dtype` on images of any; its gradient by the images is `slope` times D's.
+
+    The authors' D takes images of the final resolution and averages them down itself: the gradient that a penalty sees
+    is shared out over (final/R)² pixels, its norm is R/final of ours, and does not jump when the resolution doubles.
+    """
+    if slope == 1:
+        return lambda images: D(images.to(dtype), alpha)
+    return lambda images: D((images + (images - images.detach()) * (slope - 1)).to(dtype), alpha)
+
+
+def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float) -> bool:
+    """Minimise the sum of the terms by one update of the network; False if a gradient was not finite."""
+    network.zero_grad(set_to_none=True)
+    torch.stack(list(terms.values())).sum().backward(inputs=list(network.parameters()))
+    return optimizer.update(lr)
+
+
+@torch.no_grad()
+def average(G_ema: nn.Module, G: nn.Module, decay: float) -> None:
+    """G_ema = decay·G_ema + (1 - decay)·G; the authors do it after every D step, before the G step."""
+    get_ema_multi_avg_fn(decay)(list(G_ema.parameters()), list(G.parameters()), torch.tensor(0))
+    for mine, theirs in zip(G_ema.buffers(), G.buffers(), strict=True):
+        mine.copy_(theirs)

@@ -1,0 +1,5 @@
+"""Small tensors gain nothing from many threads, and tests may run in parallel."""
+
+import torch
+
+torch.set_num_threads(1)
