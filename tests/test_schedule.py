@@ -1,6 +1,7 @@
 """From images shown to resolution, alpha, batch size and learning rate: the official schedule and our own rules."""
 
 import csv
+import itertools
 import json
 import math
 from typing import Any
@@ -61,14 +62,12 @@ def test_every_row_of_the_official_schedule_belongs_to_a_run() -> None:
 @pytest.mark.parametrize("run", RUNS)
 def test_where_the_official_loop_resets_its_optimizers(run: str) -> None:
     """The whole run, evaluation by evaluation."""
-    expected, config = WALKS["walks"][run], official(run)
-    schedule, resets, key, cur_nimg, evaluations = Schedule(config), [], None, 0, 0
-    while cur_nimg < schedule.total_nimg:
-        stage = schedule.at(cur_nimg)
+    expected, schedule = WALKS["walks"][run], Schedule(official(run))
+    resets, key, evaluations = [], None, 0
+    for stage, iterations in schedule.walk(0):
         if stage.key != key:
-            key = stage.key
-            resets.append((cur_nimg, evaluations, stage.resolution, stage.batch_size, stage.g_lr, schedule.lod(stage)))
-        cur_nimg += config.schedule_every * stage.batch_size
+            key, lod = stage.key, schedule.lod(stage)
+            resets.append((iterations.start, evaluations, stage.resolution, stage.batch_size, stage.g_lr, lod))
         evaluations += 1
     assert resets == [
         (r["cur_nimg"], r["sched_evals"], r["resolution"], r["minibatch"], r["G_lrate"], pytest.approx(float(r["lod"])))
@@ -83,12 +82,15 @@ def test_where_the_official_loop_resets_its_optimizers(run: str) -> None:
         ("authors1024-8gpu", "v2-8gpus/res1024"),
         ("authors1024-1gpu", "v2-1gpu/res1024"),
         ("paper1024", "v1-1gpu/res1024"),
+        ("authors1024-2gpu", "v2-2gpus/res1024"),
+        ("authors1024-4gpu", "v2-4gpus/res1024"),
     ],
 )
 def test_presets_are_the_published_schedules(name: str, run: str) -> None:
     ours, theirs = Schedule(preset(name).schedule), Schedule(official(run))
     assert (ours.spans, ours.total_nimg) == (theirs.spans, theirs.total_nimg)
     assert ours.config.schedule_every == theirs.config.schedule_every
+    assert preset(name).dataset.mirror
     assert [ours.at(span.end) for span in ours.spans] == [theirs.at(span.end) for span in theirs.spans]
 
 
@@ -150,16 +152,16 @@ def test_walking_on_from_any_evaluation_is_the_same_walk(kimg: list[Any], batch:
     )
     schedule = Schedule(config)
     walk = list(schedule.walk(0))
-    starts = [i for i, iteration in enumerate(walk) if iteration.evaluated]
-    for i in starts[:: max(1, len(starts) // 5)]:
-        assert list(schedule.walk(walk[i].cur_nimg)) == walk[i:]
-    assert all(b.cur_nimg - a.cur_nimg == batch * d_steps for a, b in zip(walk, walk[1:], strict=False))
-    lods = [schedule.lod(iteration.stage) for iteration in walk]
+    for i in range(0, len(walk), max(1, len(walk) // 5)):
+        assert list(schedule.walk(walk[i].iterations.start)) == walk[i:]
+    assert all(len(block.iterations) == every and block.iterations.step == batch * d_steps for block in walk)
+    assert all(block.end == following.iterations.start for block, following in itertools.pairwise(walk))
+    assert all(block.stage == schedule.at(block.iterations.start) for block in walk)
+    assert all(0 <= block.stage.alpha <= 1 for block in walk)
+    lods = [schedule.lod(block.stage) for block in walk]
     assert lods == sorted(lods, reverse=True)
-    assert all(0 <= iteration.stage.alpha <= 1 for iteration in walk)
     if walk:
-        assert walk[-1].cur_nimg < schedule.total_nimg
-        assert len(walk) == every * len(starts)
+        assert walk[-1].iterations.start < schedule.total_nimg <= walk[-1].end
 
 
 def test_alpha_is_the_authors_lod() -> None:

@@ -1,8 +1,8 @@
 """Progressive GANs: train on your own images, see how good the result is, and use it.
 
-    run = progan.train("mnist32", data="digits/", out="runs/a", total_kimg=50)
-    snapshot = progan.load("runs/a")
-    pixels = progan.to_pixels(snapshot.generate(snapshot.latents(range(64))))
+run = progan.train("mnist32", data="digits/", out="runs/a", total_kimg=50)
+snapshot = progan.load("runs/a")
+pixels = progan.to_pixels(snapshot.generate(snapshot.latents(range(64))))
 """
 
 import importlib

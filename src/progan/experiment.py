@@ -15,7 +15,7 @@ from progan import losses
 from progan.config import PrepareConfig, RunConfig
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset
-from progan.errors import ConfigError, DatasetError, DeviceError, RunError
+from progan.errors import ConfigError, DatasetError, RunError
 from progan.files import write_whole
 from progan.models import ImageShape
 from progan.options import difference, override
@@ -89,7 +89,9 @@ def train(
     return run
 
 
-def dry_run(preset: str | None = None, data: str | Path | None = None, **options: Any) -> tuple[Plan, RunConfig, Numerics]:
+def dry_run(
+    preset: str | None = None, data: str | Path | None = None, **options: Any
+) -> tuple[Plan, RunConfig, Numerics]:
     """What a run would take. Data that is not prepared yet is not looked at: it counts as RGB."""
     config = configure(preset, data, None, options)
     numerics = precision.choose(config.runtime)
@@ -155,8 +157,8 @@ def begin(folder: RunFolder | None, config: RunConfig, dataset: Dataset, say: Sa
             f"{folder.path} was begun with other images ({old_data.name}, {old_data.count} of them, from "
             f"{old_data.path}; now {data.name}, {data.count}). Give it those, or start a new run with another --out"
         )
-    same_data = dataclasses.replace(config, preset=old.preset, dataset=dataclasses.replace(config.dataset, data=old.dataset.data))
-    if changes := difference(old, same_data):
+    place = dataclasses.replace(config.dataset, data=old.dataset.data)  # where equal images lie does not matter
+    if changes := difference(old, dataclasses.replace(config, dataset=place)):
         raise RunError(
             f"{folder.path} was begun with other settings ({'; '.join(changes)}). "
             "Give it the same ones, or start a new run with another --out"
@@ -164,9 +166,7 @@ def begin(folder: RunFolder | None, config: RunConfig, dataset: Dataset, say: Sa
     return folder
 
 
-def assemble(
-    config: RunConfig, dataset: Dataset, shape: ImageShape, folder: RunFolder, say: Say
-) -> tuple[Job, bool]:
+def assemble(config: RunConfig, dataset: Dataset, shape: ImageShape, folder: RunFolder, say: Say) -> tuple[Job, bool]:
     """Networks, optimisers and data, as new or as the newest state has them; whether it was a state."""
     state_folder = states.StateFolder(folder.state)
     now = precision.choose(config.runtime)
@@ -179,7 +179,8 @@ def assemble(
         for problem in state_folder.restore(state):
             say(f"warning: {problem}; going on from the one before")
         say(f"going on with {folder.path} at {state.cur_nimg / 1000:g} kimg")
-    feed = Feed(dataset, config.runtime.seed, torch.device(numerics.device), config.runtime.workers, config.dataset.labels)
+    device, runtime = torch.device(numerics.device), config.runtime
+    feed = Feed(dataset, runtime.seed, device, runtime.workers, config.dataset.labels)
     loss = losses.build(config.loss, dataset.label_kind or "class")
     return Job(config, Schedule(config.schedule), loss, feed, state, state_folder), recorded is not None
 

@@ -20,6 +20,10 @@ from progan.per_resolution import PerResolution
 GROUPS = ("dataset", "schedule", "optimizer", "model", "loss", "runtime")
 
 
+def _with(config: RunConfig, parts: Mapping[str, Any]) -> RunConfig:
+    return dataclasses.replace(config, **parts)
+
+
 @dataclass(frozen=True)
 class Option:
     """A leaf of the configuration: flag name, type, default and documentation."""
@@ -30,7 +34,6 @@ class Option:
     doc: str
 
 
-@functools.cache
 def options(cls: type) -> tuple[Option, ...]:
     """The fields of a config dataclass with their documentation, read from the class's source."""
     docs: dict[str, str] = {}
@@ -40,6 +43,7 @@ def options(cls: type) -> tuple[Option, ...]:
     return tuple(Option(f.name, hints[f.name], f.default, docs.get(f.name, "")) for f in dataclasses.fields(cls))
 
 
+@functools.cache
 def _field_docs(cls: type) -> dict[str, str]:
     node = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(node, ast.ClassDef)
@@ -72,7 +76,7 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
         if kind is float and not math.isfinite(result):
             raise ValueError
         return result
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise ConfigError(f"--{flag(name)} must be {_article(kind)}; got {value!r}") from None
     except ConfigError as error:
         raise ConfigError(f"--{flag(name)}: {error}") from None
@@ -94,9 +98,9 @@ def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     for group, kinds in (("model", MODEL_CONFIGS), ("loss", LOSS_CONFIGS)):
         name = changes.get(group)
         if name is not None and name != getattr(config, group).kind:
-            if name not in kinds:
+            if name not in list(kinds):  # which also takes what cannot be a key
                 raise ConfigError(f"--{group} must be one of {', '.join(kinds)}; got {name!r}")
-            config = dataclasses.replace(config, **{group: kinds[name]()})
+            config = _with(config, {group: kinds[name]()})
     known = {option.name: (group, option) for group, option, _ in leaves(config)}
     updates: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     for name, value in changes.items():
@@ -109,7 +113,7 @@ def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     parts = {
         group: dataclasses.replace(getattr(config, group), **values) for group, values in updates.items() if values
     }
-    return dataclasses.replace(config, **parts)
+    return _with(config, parts)
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class PerResolution:
             if isinstance(value, Mapping):
                 return cls(tuple(sorted((int(key), float(number)) for key, number in value.items())))
             return cls(((4, float(value)),))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ConfigError(f"{value!r} is neither a number nor a list such as 4:512,8:256") from None
 
     def at(self, resolution: int) -> float:

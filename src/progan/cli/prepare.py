@@ -1,3 +1,5 @@
 import argparse
 from typing import Any
+
+
 def register(commands: "argparse._SubParsersAction[Any]") -> None: ...

@@ -19,9 +19,9 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--num", type=int, default=64, metavar="N", help="how many [64]")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first one's seed; then S+1 … [0]")
     parser.add_argument("--seeds", metavar="LIST", help="these instead: 3,7,20-29")
-    parser.add_argument("--label", action="append", default=[], metavar="NAME", help="of labelled models; several take turns")
+    parser.add_argument("--label", action="append", default=[], metavar="NAME", help="several take turns [all of them]")
     parser.add_argument("--resolution", type=int, metavar="R", help="of a run: that resolution's own snapshot")
-    parser.add_argument("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: fewer surprises, less variety [1]")
+    parser.add_argument("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: less variety [1]")
     parser.add_argument("--columns", type=int, metavar="N", help="of the grid [about square]")
     parser.add_argument("--separate", action="store_true", help="a file for every seed instead of a grid")
     parser.add_argument("--out", metavar="PATH", help="grid.png, or the folder of --separate [beside the source]")
@@ -40,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.sampling.pictures import generate
     from progan.training.precision import find_device
 
-    seeds = parse_seeds(arguments.seeds) if arguments.seeds else list(range(arguments.seed, arguments.seed + arguments.num))
+    first, count = arguments.seed, arguments.num
+    seeds = parse_seeds(arguments.seeds) if arguments.seeds else list(range(first, first + count))
     if not seeds or arguments.seed < 0:
         raise ConfigError("--num must be at least 1 and --seed at least 0")
     is_run = Path(arguments.source).is_dir()
@@ -56,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_grid(out, snapshot, seeds, torch.cat(list(batches)), columns)
     size = smaller or snapshot.resolution
     report = {"out": str(out), "images": len(seeds), "resolution": size, "snapshot": snapshot.digest}
-    note = f", box-averaged from {snapshot.resolution}x{snapshot.resolution}" if smaller and smaller < snapshot.resolution else ""
+    own = snapshot.resolution
+    note = f", box-averaged from {own}x{own}" if size < own else ""
     print(json.dumps(report) if arguments.json else f"{len(seeds)} images of {size}x{size}{note}: {out}")
     return 0
 

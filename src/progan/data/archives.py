@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from progan.data.imagefiles import Entry, is_system, walk
 from progan.errors import DatasetError
@@ -28,7 +28,7 @@ MAX_DEPTH = 2  # archives inside archives
 _HARMLESS_BYTES = 2**24  # below, a bomb does not hurt
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 _PACKERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
-_Opener = Callable[[], IO[bytes] | None]
+_Opener = Callable[[], Any]  # a binary stream, to be closed
 
 
 class _Refused(Exception):
@@ -41,7 +41,10 @@ def list_folder(folder: Path, scratch: Path) -> list[Entry]:
     entries: list[Entry] = []
     for name, path in walk(folder):
         entry = Entry(name, str(path), path.stat().st_size)
-        entries += lister.unfold(entry, path, 1) if _is_archive(name) else [_within_limits(entry, entry.size)]
+        if _is_archive(name):
+            entries += lister.inner(entry, functools.partial(Path, path), 1)
+        else:
+            entries.append(_within_limits(entry, entry.size))
     return sorted(entries, key=str)
 
 
@@ -72,49 +75,39 @@ class _Lister:
                 continue
             named = replace(entry, name=prefix + entry.name)
             if _is_archive(entry.name) and not entry.refused:
-                yield from self._inner(named, opener, depth + 1)
+                yield from self.inner(named, functools.partial(self._unpack, opener, entry.size), depth + 1)
             else:
                 yield named
 
-    def unfold(self, entry: Entry, path: Path, depth: int) -> list[Entry]:
+    def inner(self, entry: Entry, fetch: Callable[[], Path], depth: int) -> list[Entry]:
         """The members of an archive inside a source, or the archive itself, refused."""
         try:
-            return list(self.members(path, entry.name + "/", depth))
+            if depth > MAX_DEPTH:
+                raise _Refused(f"more than {MAX_DEPTH} archives inside each other")
+            return list(self.members(fetch(), entry.name + "/", depth))
         except _Refused as error:
             return [replace(entry, refused=str(error))]
         except _DAMAGED as error:
             return [replace(entry, refused=f"damaged archive: {error}")]
-
-    def _inner(self, entry: Entry, opener: _Opener, depth: int) -> list[Entry]:
-        if depth > MAX_DEPTH:
-            return [replace(entry, refused=f"more than {MAX_DEPTH} archives inside each other")]
-        try:
-            with opener() or open(entry.container, "rb") as stream:
-                path = self._unpack(stream, entry.size)
-        except _Refused as error:
-            return [replace(entry, refused=str(error))]
-        except _DAMAGED as error:
-            return [replace(entry, refused=f"damaged archive: {error}")]
-        return self.unfold(entry, path, depth)
 
     def _tar_members(self, path: Path) -> Iterator[tuple[Entry, _Opener]]:
         with path.open("rb") as file:
             packer = _PACKERS.get(file.read(2))
         if packer is not None:
-            with packer(path) as stream:
-                path = self._unpack(stream, MAX_RATIO * path.stat().st_size)
+            limit = max(_HARMLESS_BYTES, MAX_RATIO * path.stat().st_size)
+            path = self._unpack(functools.partial(packer, path), limit)
         with tarfile.open(path, "r:") as archive:
             for info in archive:
                 if info.isreg():
                     entry = Entry(info.name, str(path), info.size, info.offset_data)
                     yield _within_limits(_inside(entry), info.size), functools.partial(archive.extractfile, info)
 
-    def _unpack(self, stream: IO[bytes], limit: int) -> Path:
-        """A scratch file with what the stream gives, at most `limit` bytes."""
+    def _unpack(self, opener: _Opener, limit: int) -> Path:
+        """A scratch file with what a stream gives, at most `limit` bytes."""
         self.scratch.mkdir(parents=True, exist_ok=True)
         path = self.scratch / f"{self.files:04d}"
         self.files += 1
-        with path.open("wb") as file:
+        with opener() as stream, path.open("wb") as file:
             while block := stream.read(2**20):
                 self.bytes += len(block)
                 if file.tell() + len(block) > limit or self.bytes > MAX_UNPACKED_BYTES:

@@ -77,6 +77,8 @@ def open_idx(path: Path, scratch: Path, with_labels: bool) -> Source | None:
 
 def open_npy(path: Path, scratch: Path, with_labels: bool) -> Source | None:
     """[N, H, W], [N, H, W, C] or [N, C, H, W] in a .npy; a .npz has images under `images` (`x` …), labels `labels`."""
+    if path.is_dir():
+        return None
     if zipfile.is_zipfile(path):
         return _open_npz(path, scratch, with_labels)
     with path.open("rb") as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.manifest import FILE_NAME, Manifest
+from progan.data.manifest import Manifest
 from progan.data.prepare import Progress, prepare
 from progan.data.request import request_key
 
@@ -37,10 +37,10 @@ def open_data(
     """
     config = config or PrepareConfig()
     source = os.fspath(source)
-    if (Path(source) / FILE_NAME).exists():
+    if Manifest.is_in(Path(source)):
         return Dataset.open(source)
     folder = cache_folder() / f"{_name(source)}-{request_key(source, config)}"
-    if not (folder / FILE_NAME).exists():
+    if not Manifest.is_in(folder):
         tell(f"preparing {source} into {folder}")
         prepare(source, folder, config, progress)
     else:
@@ -76,7 +76,7 @@ def clear_cache() -> list[CacheEntry]:
 
 
 def _entry(path: Path) -> CacheEntry:
-    complete = (path / FILE_NAME).exists()
+    complete = Manifest.is_in(path)
     name = Manifest.read(path).name if complete else path.name
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return CacheEntry(path, name, size, complete)

@@ -51,28 +51,30 @@ class Chunk:
 
     levels: list[Pixels]
     """uint8 [n, R, R, C] of the n good ones for R = 4 … resolution."""
-    kept: list[int]
+    kept: list[tuple[int, int, int]]
+    """Position within the chunk, width and height before anything was done."""
     skipped: list[tuple[int, Unreadable]]
-    """Positions within the chunk."""
+    """Position within the chunk and why."""
     upscaled: int
 
 
 def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target) -> Chunk:
     """Open, decode and fit the candidates, and build the lower resolutions."""
     images: list[Pixels] = []
-    kept: list[int] = []
+    kept: list[tuple[int, int, int]] = []
     skipped: list[tuple[int, Unreadable]] = []
     upscaled = 0
     for position, image in enumerate(reader.read(entries, target.resolution)):
         try:
             if isinstance(image, Unreadable):
                 raise image
+            size = image.size
             pixels, enlarged = fit(image, target)
         except Unreadable as error:
             skipped.append((position, error))
             continue
         images.append(pixels)
-        kept.append(position)
+        kept.append((position, *size))
         upscaled += enlarged
     shape = (len(images), target.resolution, target.resolution, target.channels)
     top = np.stack(images) if images else np.empty(shape, np.uint8)

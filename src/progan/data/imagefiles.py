@@ -1,8 +1,4 @@
-"""Image files as candidates: in a folder, a zip, a tar, or in archives inside these.
-
-Members of archives are read where they lie, by their offset. Nothing is ever unpacked under a name that an archive
-chose, so a name cannot lead out of a folder; the sizes that an archive declares are limits to what is read.
-"""
+"""Image files as candidates: on disk, or where they lie in an uncompressed tar or a zip."""
 
 import functools
 import io
@@ -18,6 +14,7 @@ from typing import IO
 from PIL import Image
 
 from progan.data.candidates import Unreadable
+from progan.errors import DatasetError
 
 # Of Pillow's formats those that decode in this process: EPS would start Ghostscript.
 _FORMATS = "AVIF BMP GIF ICO JPEG JPEG2000 MPO PCX PNG PPM QOI SGI TGA TIFF WEBP"
@@ -55,7 +52,7 @@ class FileReader:
 def open_entry(entry: Entry) -> Image.Image | Unreadable:
     """An image, not yet decoded, or the reason why not."""
     try:
-        return _open_image(_content(entry))
+        return _open_image(entry_bytes(entry))
     except Unreadable as error:
         return error
 
@@ -72,7 +69,7 @@ def _open_image(encoded: bytes) -> Image.Image:
         raise Unreadable("not an image") from None
 
 
-def _content(entry: Entry) -> bytes:
+def entry_bytes(entry: Entry) -> bytes:
     """The bytes of a candidate, no more than its listing says."""
     if entry.refused:
         raise Unreadable("refused", entry.refused)
@@ -103,7 +100,13 @@ def walk(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()) ->
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder around it
         return
-    for child in sorted(os.scandir(folder), key=lambda child: child.name):
+    try:
+        children = sorted(os.scandir(folder), key=lambda child: child.name)
+    except OSError as error:
+        raise DatasetError(
+            f"{folder} cannot be read ({error.strerror}). Mend its permissions or move it away"
+        ) from None
+    for child in children:
         if is_system(child.name):
             continue
         if child.is_dir():

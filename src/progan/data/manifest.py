@@ -57,6 +57,15 @@ class Manifest:
         write_whole(folder / FILE_NAME, (json.dumps(content, indent=1) + "\n").encode())
 
     @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether the folder is a prepared dataset of ours; other programs have a `dataset.json` too."""
+        try:
+            with (folder / FILE_NAME).open("rb") as file:
+                return FORMAT.encode() in file.read(100)
+        except OSError:
+            return False
+
+    @staticmethod
     def read(folder: Path) -> "Manifest":
         """The manifest of a prepared dataset; DatasetError where there is none or it is not ours."""
         path = folder / FILE_NAME

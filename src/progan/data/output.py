@@ -4,26 +4,23 @@ The note is written after what it speaks of. A killed preparation therefore leav
 note says, and going on means to cut them to that length.
 """
 
-import csv
 import dataclasses
-import io
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from progan.data.arrayfile import ArrayWriter
 from progan.data.candidates import Source
 from progan.data.decode import Chunk, Target
+from progan.data.ledger import IMAGES, SKIPPED, Ledger
 from progan.data.manifest import FileRecord, array_name
 from progan.files import write_whole
 
 UNFINISHED = "unfinished.json"
-SKIPPED = "skipped.csv"
 _SAVE_SECONDS = 2.0
 
 
@@ -39,6 +36,8 @@ class Unfinished:
     count: int = 0
     """Images written."""
     upscaled: int = 0
+    listed_bytes: int = 0
+    """Length of images.csv."""
     skipped_bytes: int = 0
     """Length of skipped.csv."""
 
@@ -77,40 +76,36 @@ class Output:
         self._writers = self._levels + self._labels
         for each in self._writers:
             each.resume(note.count)
-        self._skipped = (folder / SKIPPED).open("r+b" if note.skipped_bytes else "wb")
-        self._skipped.truncate(note.skipped_bytes)
-        self._skipped.seek(note.skipped_bytes)
-        if note.skipped_bytes == 0:
-            self._skip("file", "reason", "detail")
-            self.note = dataclasses.replace(note, skipped_bytes=self._skipped.tell())
+        self._images = Ledger(folder / IMAGES, ("file", "width", "height"), note.listed_bytes)
+        self._skipped = Ledger(folder / SKIPPED, ("file", "reason", "detail"), note.skipped_bytes)
         self.save()
 
     def append(self, chunk: Chunk, size: int) -> None:
         """Write a chunk made of the next `size` candidates."""
-        start = self.note.read
+        note = self.note
+        entries = self.source.entries[note.read : note.read + size]
         for writer, level in zip(self._levels, chunk.levels, strict=True):
             writer.append(level)
         for writer in self._labels:
             assert self.source.labels is not None
-            writer.append(self.source.labels.rows([start + position for position in chunk.kept]))
-        for position, error in chunk.skipped:
-            self._skip(str(self.source.entries[start + position]), error.reason, error.detail)
-        note = self.note
+            writer.append(self.source.labels.rows([note.read + position for position, *_ in chunk.kept]))
+        listed = self._images.append((entries[position], *shape) for position, *shape in chunk.kept)
+        skipped = self._skipped.append((entries[at], error.reason, error.detail) for at, error in chunk.skipped)
         self.note = dataclasses.replace(  # in one step: Ctrl-C may come anywhere
             note,
             read=note.read + size,
             count=note.count + len(chunk.kept),
             upscaled=note.upscaled + chunk.upscaled,
-            skipped_bytes=self._skipped.tell(),
+            listed_bytes=listed,
+            skipped_bytes=skipped,
         )
         if time.monotonic() - self._saved > _SAVE_SECONDS:
             self.save()
 
     def save(self) -> None:
         """Bring the note up to date, behind data that is safely on the disk."""
-        for writer in self._writers:
+        for writer in (*self._writers, self._images, self._skipped):
             writer.sync()
-        self._skipped.flush()
         self.note.save(self.folder)
         self._saved = time.monotonic()
 
@@ -125,11 +120,5 @@ class Output:
 
     def __exit__(self, *_: object) -> None:
         self.save()
-        for writer in self._writers:
+        for writer in (*self._writers, self._images, self._skipped):
             writer.close()
-        self._skipped.close()
-
-    def _skip(self, *row: Any) -> None:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(row)
-        self._skipped.write(line.getvalue().encode("utf-8", "backslashreplace"))

@@ -5,7 +5,6 @@ on from there, and the bytes are the same as if nothing had happened, whatever t
 """
 
 import contextlib
-import csv
 import dataclasses
 import os
 import shutil
@@ -19,9 +18,10 @@ from typing import Literal
 from progan.config import PrepareConfig
 from progan.data.candidates import Source
 from progan.data.decode import decode_chunk
+from progan.data.ledger import IMAGES, SKIPPED, read_ledger
 from progan.data.lock import LOCK_NAME, locked
-from progan.data.manifest import FILE_NAME, LabelKind, Manifest
-from progan.data.output import SKIPPED, UNFINISHED, Output, Unfinished
+from progan.data.manifest import LabelKind, Manifest
+from progan.data.output import UNFINISHED, Output, Unfinished
 from progan.data.request import request_key
 from progan.data.sources import open_source
 from progan.data.survey import survey
@@ -74,6 +74,8 @@ def prepare(
     """
     config = config or PrepareConfig()
     source, out = os.fspath(source), Path(out)
+    if Manifest.is_in(Path(source)):
+        raise DatasetError(f"{source} is prepared already. Use it as it is, or prepare the images it was made from")
     key = request_key(source, config)
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise DatasetError(f"{out} lies inside {source}, among the images to be read. Choose another place")
@@ -82,7 +84,7 @@ def prepare(
     except OSError as error:
         raise DatasetError(f"{out} cannot be made ({error.strerror}). Choose another place") from None
     with locked(out):
-        if (out / FILE_NAME).exists():
+        if Manifest.is_in(out):
             return _earlier(out, key)
         return _prepare(source, out, config, key, progress, file_limit)
 
@@ -122,7 +124,7 @@ def _prepare(
         state="continued" if continued else "prepared",
         read=note.read,
         count=note.count,
-        skipped=_skipped(out),
+        skipped=dict(Counter(row["reason"] for row in read_ledger(out / SKIPPED)).most_common()),
         upscaled=note.upscaled,
         resolutions=note.target.resolutions,
         channels=note.target.channels,
@@ -170,7 +172,7 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
 def _clear(out: Path) -> None:
     """Make way: an unfinished preparation of something else is dropped, anything else in the folder is respected."""
     if (out / UNFINISHED).exists():
-        for pattern in ("images-*.npy", "labels*.npy", SKIPPED, UNFINISHED):
+        for pattern in ("images-*.npy", "labels*.npy", IMAGES, SKIPPED, UNFINISHED):
             for path in out.glob(pattern):
                 path.unlink()
     shutil.rmtree(out / _SCRATCH, ignore_errors=True)
@@ -185,9 +187,3 @@ def _tidy(out: Path, report: PrepareReport) -> None:
     (out / UNFINISHED).unlink()
     shutil.rmtree(out / _SCRATCH, ignore_errors=True)
     (out / LOCK_NAME).unlink(missing_ok=True)
-
-
-def _skipped(out: Path) -> dict[str, int]:
-    """Reason -> number of files, most frequent first."""
-    with (out / SKIPPED).open(newline="", encoding="utf-8") as file:
-        return dict(Counter(row["reason"] for row in csv.DictReader(file)).most_common())

@@ -10,6 +10,7 @@ from typing import Any
 
 from progan.config import PrepareConfig
 from progan.data.imagefiles import walk
+from progan.data.labels import tables_beside
 
 _VERSION = 1  # to be raised when the same request gives other pixels
 
@@ -37,7 +38,7 @@ def _identity(source: str) -> Iterator[Any]:
         yield from ([name, *_file(file)] for name, file in walk(path))
     else:
         yield str(path.resolve())
-        yield from (_file(file) for file in [path, *sorted(path.parent.glob("*labels*"))])
+        yield from (_file(file) for file in [path, *tables_beside(path), *sorted(path.parent.glob("*labels*"))])
 
 
 def _file(path: Path) -> list[Any]:

@@ -1,9 +1,9 @@
 """A look at a few candidates that decides what all of them become."""
 
 from collections.abc import Iterator
+from statistics import median_high
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageColor
 
 from progan.config import PrepareConfig
@@ -49,8 +49,9 @@ def _spread(count: int, wanted: int) -> list[int]:
 def _largest_filled(sizes: list[tuple[int, int]], config: PrepareConfig) -> int:
     """The largest resolution that at least half of the images reach without being enlarged."""
     side = min if config.crop == "center" else max
-    middle: float = np.median([side(size) for size in sizes])
-    return max([resolution for resolution in RESOLUTIONS if resolution <= middle], default=RESOLUTIONS[0])
+    middle = median_high([side(width, height) for width, height in sizes])
+    filled: list[int] = [resolution for resolution in RESOLUTIONS if resolution <= middle]
+    return max(filled, default=4)
 
 
 def _channels(source: Source, entries: list[Any], config: PrepareConfig) -> int:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +12,6 @@ from progan.scores import Scores
 
 Critic = Callable[[Tensor], Scores]
 LabelKind = Literal["class", "attributes"]
-Config = TypeVar("Config", bound=LossConfig)
 
 
 class Uniform(Protocol):
@@ -22,10 +21,10 @@ class Uniform(Protocol):
         """Uniform in [0, 1), float32 [n]."""
 
 
-class Loss(ABC, Generic[Config]):
+class Loss(ABC):
     """One GAN objective: what its scores cost, a penalty where it has one, and the cost of wrong labels."""
 
-    def __init__(self, config: Config, label_kind: LabelKind) -> None:
+    def __init__(self, config: LossConfig, label_kind: LabelKind) -> None:
         self.config, self.label_kind = config, label_kind
 
     def d_terms(

@@ -6,8 +6,10 @@ from progan.config import LsganConfig
 from progan.losses.interface import Loss
 
 
-class Lsgan(Loss[LsganConfig]):
+class Lsgan(Loss):
     """D: ½E[(D(real) - 1)²] + ½E[D(fake)²]; G: ½E[(D(fake) - 1)²]."""
+
+    config: LsganConfig
 
     def d_scores(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         return {"real": 0.5 * (real - 1).square().mean(), "fake": 0.5 * fake.square().mean()}

@@ -8,8 +8,10 @@ from progan.losses.interface import Critic, Loss, Uniform
 from progan.losses.wgan_gp import gradient_norms
 
 
-class Nonsaturating(Loss[NonsaturatingConfig]):
+class Nonsaturating(Loss):
     """D: E[-log σ(D(real))] + E[-log(1 - σ(D(fake)))] + γ/2·E[|∇D(real)|²]; G: E[-log σ(D(fake))]."""
+
+    config: NonsaturatingConfig
 
     def d_scores(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}

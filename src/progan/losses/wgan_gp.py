@@ -7,8 +7,10 @@ from progan.config import WganGpConfig
 from progan.losses.interface import Critic, Loss, Uniform
 
 
-class WganGp(Loss[WganGpConfig]):
+class WganGp(Loss):
     """D: E[D(fake)] - E[D(real)] + λ/γ²·E[(|∇D(mixed)| - γ)²] + ε·E[D(real)²]; G: -E[D(fake)]."""
+
+    config: WganGpConfig
 
     def d_scores(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         drift = self.config.drift_weight * real.square().mean()

@@ -12,7 +12,7 @@ from progan.models.progan import Discriminator, Generator
 from progan.randomness import mix
 from progan.scores import Scores
 
-__all__ = ["MODELS", "ImageShape", "Scores", "build"]
+__all__ = ["MODELS", "Discriminator", "Generator", "ImageShape", "Scores", "build"]
 
 MODELS: dict[ModelName, tuple[Callable[..., Any], Callable[..., Any]]] = {"progan": (Generator, Discriminator)}
 

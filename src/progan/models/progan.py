@@ -4,6 +4,7 @@ All layers exist from the start; `resolution` and `alpha` say which of them a ca
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,7 @@ class Generator(nn.Module):
         before = x
         for r in _doublings(resolution):
             before = x
-            for conv in self.blocks[str(r)]:  # type: ignore[union-attr]
+            for conv in cast(nn.ModuleList, self.blocks[str(r)]):
                 x = self.norm(leaky_relu(conv(x)))
         images = self._rgb(x, resolution)
         if resolution == 4 or (isinstance(alpha, float) and alpha == 1):
@@ -143,6 +144,6 @@ class Discriminator(nn.Module):
         return x
 
     def _down(self, x: Tensor, resolution: int) -> Tensor:
-        conv, down = self.blocks[str(resolution)]  # type: ignore[misc]
+        conv, down = cast(nn.ModuleList, self.blocks[str(resolution)])
         out: Tensor = self.norm(down(self.norm(leaky_relu(conv(x)))))
         return out

@@ -1,4 +1,4 @@
-"""The standard observers of a run: sample grids, snapshots, stats.jsonl and TensorBoard. The console is in console.py."""
+"""The standard observers of a run: sample grids, snapshots, stats.jsonl and TensorBoard."""
 
 import dataclasses
 import json
@@ -116,8 +116,7 @@ class Snapshots(Silent):
 
     def _write(self, stage: Stage, state: TrainingState) -> None:
         self._last = state.cur_nimg
-        changes = {"resolution": stage.resolution, "alpha": stage.alpha, "cur_nimg": state.cur_nimg}
-        info = dataclasses.replace(self._info, **changes)
+        info = dataclasses.replace(self._info, resolution=stage.resolution, alpha=stage.alpha, cur_nimg=state.cur_nimg)
         name = f"generator-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.safetensors"
         of_generator(state.G_ema, info, self._label_rows).save(self._folder / name)
 

@@ -20,7 +20,7 @@ class Numerics:
     precision: Literal["fp32", "bf16"]
     """Of activations and convolutions; weights, norms, losses and the optimiser have 32 bits."""
     threads: int
-    torch: str
+    torch_version: str
 
     @property
     def dtype(self) -> torch.dtype:

@@ -108,8 +108,8 @@ def new(
     for net in (G, D):
         net.to(numerics.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     G_ema = copy.deepcopy(G).eval().requires_grad_(False)
-    adams = (Adam(net.parameters(), optimizer) for net in (G, D))
-    return TrainingState(G, D, G_ema, *adams, numerics=numerics)
+    g_adam, d_adam = (Adam(net.parameters(), optimizer) for net in (G, D))
+    return TrainingState(G, D, G_ema, g_adam, d_adam, numerics)
 
 
 class StateFolder:
@@ -139,7 +139,7 @@ class StateFolder:
 
     def restore(self, state: TrainingState) -> list[str]:
         """Take over the newest valid state. What was wrong with newer ones, a line each. RunError if none is valid."""
-        problems = []
+        problems: list[str] = []
         for path in reversed(self._paths()):
             try:
                 state.restore(path.read_bytes())

@@ -78,7 +78,7 @@ def critic(D: Discriminator, alpha: float, dtype: torch.dtype, slope: float = 1.
 def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float) -> bool:
     """Minimise the sum of the terms by one update of the network; False if a gradient was not finite."""
     network.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward(inputs=list(network.parameters()))
+    torch.autograd.backward(torch.stack(list(terms.values())).sum(), inputs=list(network.parameters()))
     return optimizer.update(lr)
 
 

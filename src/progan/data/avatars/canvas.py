@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from progan.data.avatars.shapes import Number, Shape, common
+from progan.data.avatars.shapes import Box, Number, Shape, common
 from progan.data.avatars.traits import Array, Choices, Faces
 
-FINEST_DETAIL = 64
-"""Smaller pictures are averaged down from this resolution: strokes are wider than one of its pixels."""
+
+def working_resolution(resolution: int) -> int:
+    """What pictures of `resolution` are painted at: small ones larger, then averaged down, for their finest strokes."""
+    return max(64, min(2 * resolution, 128), resolution)
 
 
 @dataclass(frozen=True)
@@ -33,37 +35,33 @@ Recipe = Callable[[Faces], list[Layer]]
 
 
 class Frame:
-    """Coordinates that move with a part of the picture: shifted, zoomed and turned about the pivot (0, down)."""
+    """Coordinates that move with a part of the picture: shifted by (x, y), zoomed and turned about (0, pivot)."""
 
-    def __init__(self, grid: Array, x: Array, y: Array, zoom: Array, tangent: Array, down: float) -> None:
-        """`grid` float32 [R]: pixel centres in -1 ... 1. x, y, zoom, tangent float32 [n, 1, 1]."""
-        self.shift_x, self.shift_y, self.down = x, y + down, down
+    def __init__(self, grid: Array, x: Array, y: Array, zoom: Array, tangent: Array, pivot: float) -> None:
+        """`grid` float32 [R]: pixel centres in -1 ... 1. x, y, zoom, tangent (of the angle) float32 [n, 1, 1]."""
+        self.page_x, self.page_y, self.zoom, self.pivot = x, y + pivot, zoom, pivot
         self.cos = zoom / np.sqrt(1 + tangent * tangent)
-        self.sin = tangent * self.cos
-        u, v = grid[None, None, :] - self.shift_x, grid[None, :, None] - self.shift_y
-        shrink = 1 / (self.cos**2 + self.sin**2)
-        if np.any(tangent):
-            self.x, self.y = (u * self.cos + v * self.sin) * shrink, (v * self.cos - u * self.sin) * shrink + down
-        else:  # stays separable: [n, 1, R] and [n, R, 1]
-            self.x, self.y = u / self.cos, v / self.cos + down
-        self.zoom = zoom
+        self.sin = self.cos * tangent
+        u = (grid[None, None, :] - self.page_x) / (zoom * zoom)
+        v = (grid[None, :, None] - self.page_y) / (zoom * zoom)
+        self.x, self.y = u * self.cos + v * self.sin, v * self.cos - u * self.sin + pivot  # [n, R, R]
 
-    def page_box(self, shape: Shape, rows: Choices, pad: float) -> tuple[float, float, float, float]:
-        """What `shape`, grown by `pad`, covers of the page in any of the pictures `rows`: left, top, right, bottom."""
-        left, top, right, bottom = shape.box
-        corners = [(x, y - self.down) for x in (left - pad, right + pad) for y in (top - pad, bottom + pad)]
-        cos, sin, shift_x, shift_y = (value[rows] for value in (self.cos, self.sin, self.shift_x, self.shift_y))
-        xs = [x * cos - y * sin + shift_x for x, y in corners]
-        ys = [x * sin + y * cos + shift_y for x, y in corners]
-        return (min(map(np.min, xs)), min(map(np.min, ys)), max(map(np.max, xs)), max(map(np.max, ys)))
+    def on_page(self, box: Box, rows: Choices, pad: float) -> tuple[Array, Array, Array, Array]:
+        """Left, top, right, bottom float32 [m, 1, 1] of `box`, grown by `pad`, on the pages of pictures `rows` [m]."""
+        left, top, right, bottom = box
+        x, y, width, height = left + right, top + bottom - 2 * self.pivot, right - left, bottom - top  # all doubled
+        cos, sin = self.cos[rows] / 2, self.sin[rows] / 2
+        page_x, page_y = x * cos - y * sin + self.page_x[rows], x * sin + y * cos + self.page_y[rows]
+        across, down = width * cos + height * np.abs(sin) + pad, width * np.abs(sin) + height * cos + pad
+        return page_x - across, page_y - down, page_x + across, page_y + down
 
 
 class Canvas:
     """n pictures being painted: `pixels` float32 [n, 3, R, R], 0 ... 255."""
 
     def __init__(self, faces: Faces, resolution: int) -> None:
-        """Empty pictures for `faces`, at least FINEST_DETAIL wide."""
-        self.resolution = max(resolution, FINEST_DETAIL)
+        """Empty pictures for `faces`, at the working resolution for `resolution`."""
+        self.resolution = working_resolution(resolution)
         self.pixels = np.zeros((len(faces), 3, self.resolution, self.resolution), np.float32)
         grid = ((np.arange(self.resolution, dtype=np.float32) + 0.5) * (2 / self.resolution) - 1).astype(np.float32)
         zero = np.zeros((len(faces), 1, 1), np.float32)
@@ -80,35 +78,48 @@ class Canvas:
 
     def _paint(self, layer: Layer, rows: Choices) -> None:
         frame = self.frames[layer.frame]
-        pixel = 2 / self.resolution / frame.zoom[rows]  # in units of the frame
-        reach = common(layer.shape, layer.clip) if layer.clip else layer.shape
-        left, top, right, bottom = frame.page_box(reach, rows, max(layer.soft, 4 / self.resolution))
-        columns, lines = self._span(left, right), self._span(top, bottom)
+        box = common(layer.shape, layer.clip).box if layer.clip else layer.shape.box
+        left, top, right, bottom = frame.on_page(box, rows, max(layer.soft, 4 / self.resolution))
+        columns, within_columns = self._span(left, right)
+        lines, within_lines = self._span(top, bottom)
         if columns.start >= columns.stop or lines.start >= lines.stop:
             return
-        x, y = _window(frame.x, rows, lines, columns), _window(frame.y, rows, lines, columns)
+        x, y = (_rows(coordinate[:, lines, columns], rows) for coordinate in (frame.x, frame.y))
+        pixel = 2 / self.resolution / frame.zoom[rows]  # in units of the frame
         cover = _cover(layer.shape.distance(x, y), np.maximum(pixel, layer.soft))
         if layer.soft:
-            cover = cover * cover * (3 - 2 * cover)
+            cover *= cover * (3 - 2 * cover)
         if layer.clip:
-            cover = cover * _cover(layer.clip.distance(x, y), pixel)
-        cover = (cover * layer.opacity)[:, None]
-        under = _window(self.pixels, rows, lines, columns)
-        under += cover * (layer.colour[:, :, None, None] - under)
+            cover *= _cover(layer.clip.distance(x, y), pixel)
+        cover *= within_columns[:, None, :] * layer.opacity
+        cover *= within_lines[:, :, None]
+        under = _rows(self.pixels[:, :, lines, columns], rows)
+        change = layer.colour[:, :, None, None] - under
+        change *= cover[:, None]
+        under += change
         if len(rows) < len(self.pixels):
             self.pixels[rows, :, lines, columns] = under
 
-    def _span(self, low: float, high: float) -> slice:
-        """The pixels between two places on the page."""
-        half = self.resolution / 2
-        return slice(max(int((low + 1) * half), 0), min(int((high + 1) * half) + 1, self.resolution))
+    def _span(self, low: Array, high: Array) -> tuple[slice, Array]:
+        """The pixels between `low` and `high` (float32 [m, 1, 1], places on the page) in any of m pictures: a slice.
+
+        And which of these are so in each picture: 0 or 1, float32 [m, length]. To paint nothing outside its own box
+        is what makes a picture the same, to the bit, whatever else is in the batch.
+        """
+        start, stop = (
+            np.clip((place[:, :, 0] + 1) * (self.resolution / 2), 0, self.resolution) for place in (low, high)
+        )
+        start, stop = np.floor(start), np.ceil(stop)
+        span = slice(int(start.min()), int(stop.max()))
+        pixels = np.arange(span.start, span.stop)
+        return span, ((pixels >= start) & (pixels < stop)).astype(np.float32)
 
     def finish(self, resolution: int) -> NDArray[np.uint8]:
         """The pictures, averaged down to `resolution` and only then rounded: uint8 [n, R, R, 3]."""
         small = self.pixels
         while small.shape[-1] > resolution:  # 2x2 means one after the other: the same sums whatever the batch
-            rows = small[:, :, 0::2] + small[:, :, 1::2]
-            small = (rows[..., 0::2] + rows[..., 1::2]) * np.float32(0.25)
+            pairs = small[:, :, 0::2] + small[:, :, 1::2]
+            small = (pairs[..., 0::2] + pairs[..., 1::2]) * np.float32(0.25)
         pixels: NDArray[np.uint8] = np.clip(small + 0.5, 0, 255).astype(np.uint8)
         return np.moveaxis(pixels, 1, -1)
 
@@ -116,12 +127,11 @@ class Canvas:
 def _cover(distance: Array, width: Array) -> Array:
     """How much of each pixel is inside, 0 ... 1, for an edge that fades over `width`."""
     assert distance.dtype == np.float32
-    return np.clip(0.5 - distance / width, 0, 1)
+    share: Array = distance / -width
+    share += 0.5
+    return np.clip(share, 0, 1, out=share)
 
 
-def _window(array: Array, rows: Choices, lines: slice, columns: slice) -> Array:
-    """A part of float32 [n, ..., R, R], a view if all rows are asked for; an axis of length 1 stands for any length."""
-    lines = lines if array.shape[-2] > 1 else slice(None)
-    columns = columns if array.shape[-1] > 1 else slice(None)
-    part = array[..., lines, columns]
-    return part if len(rows) == len(array) else part[rows]
+def _rows(array: Array, rows: Choices) -> Array:
+    """array[rows], a view if that is all of it."""
+    return array if len(rows) == len(array) else array[rows]

@@ -17,12 +17,12 @@ def eyes(faces: Faces) -> list[Layer]:
     x, gaze_y = faces["gaze_x"], y + 0.005 + faces["gaze_y"]
 
     def both(dx: Number, dy: Number, radius: Number) -> Shape:
-        return mirrored(lambda side: circle(side * at + x + dx, gaze_y + dy, radius))
+        return moved(mirrored(circle(at, gaze_y, radius)), x + dx, dy)
 
-    white = mirrored(lambda side: ellipse(side * at, y, 0.125 * size, 0.135 * size))
-    lid = mirrored(lambda side: curve(side * at, y - 0.045 * size, 0.128 * size, -0.095 * size, 0.026))
+    white = mirrored(ellipse(at, y, 0.125 * size, 0.135 * size))
+    lid = mirrored(curve(at, y - 0.045 * size, 0.128 * size, -0.095 * size, 0.023))
     return [
-        Layer(mirrored(lambda side: ellipse(side * at, y, 0.150, 0.155)), shade(skin, 0.7), soft=0.05),
+        Layer(mirrored(ellipse(at, y, 0.150, 0.155)), shade(skin, 0.7), soft=0.05),
         Layer(white, rgb("#fffefb")),
         Layer(both(0.0, 0.0, 0.092 * size), mix(iris, INK, 0.45), clip=white),
         Layer(both(0.0, 0.004, 0.080 * size), iris, clip=white),
@@ -39,11 +39,8 @@ def lashes(faces: Faces) -> list[Layer]:
     """Two flicks at the outer corner of each eye."""
     at, size, y = faces["eye_spacing"], faces["eye_size"], EYE + faces["eye_height"]
 
-    def flick(side: float, dx: float, dy: float) -> Shape:
-        x0, y0 = side * (at + 0.10 * size), y - 0.07 * size
-        return line(x0, y0, x0 + side * dx, y0 + dy, 0.016)
-
-    shape = mirrored(lambda side: union(flick(side, 0.07, -0.03), flick(side, 0.045, -0.065)))
+    x, top = at + 0.10 * size, y - 0.07 * size
+    shape = mirrored(union(*(line(x, top, x + dx, top + dy, 0.016) for dx, dy in ((0.07, -0.03), (0.045, -0.065)))))
     return [Layer(shape, rgb(INK))]
 
 
@@ -60,26 +57,26 @@ def bold_brows(faces: Faces) -> list[Layer]:
 def _brows(faces: Faces, thick: float) -> list[Layer]:
     at, y = faces["eye_spacing"] + 0.01, EYE - 0.195 + faces["brow_lift"]
     bend, slope = faces["brow_bend"], faces["brow_slope"]
-    shape = mirrored(lambda side: curve(side * at, y, 0.115, -bend, thick, slope=slope * side))
+    shape = mirrored(curve(at, y, 0.115, -bend, thick, slope=slope))
     return [Layer(shape, dim(palette.hair(faces), 0.75))]
 
 
 def _arms(faces: Faces, reach: Number, y: Number) -> Shape:
     """From the frame to the ears."""
     at = faces["eye_spacing"]
-    return mirrored(lambda side: line(side * (at + reach), y, side * faces["head_width"], y - 0.02, 0.018))
+    return mirrored(line(at + reach, y, faces["head_width"], y - 0.02, 0.018))
 
 
 def _glint(faces: Faces, y: Number) -> Shape:
     """A streak of light on each lens."""
     at = faces["eye_spacing"]
-    return mirrored(lambda side: line(side * at - 0.02, y + 0.11, side * at + 0.09, y - 0.06, 0.022))
+    return union(*(line(x - 0.02, y + 0.11, x + 0.09, y - 0.06, 0.022) for x in (-at, at)))
 
 
 def round_glasses(faces: Faces) -> list[Layer]:
     """Round lenses in a thin golden frame."""
     at, y = faces["eye_spacing"], EYE + faces["eye_height"] + 0.005
-    lens = mirrored(lambda side: circle(side * at, y, 0.178))
+    lens = mirrored(circle(at, y, 0.178))
     bridge = curve(0.0, y, at - 0.17, -0.03, 0.018)
     rims = union(ring(lens, 0.020), bridge, _arms(faces, 0.178, y))
     return [
@@ -92,7 +89,7 @@ def round_glasses(faces: Faces) -> list[Layer]:
 def square_glasses(faces: Faces) -> list[Layer]:
     """Square lenses in a thick frame."""
     at, y = faces["eye_spacing"], EYE + faces["eye_height"] + 0.015
-    lens = mirrored(lambda side: box(side * at, y, 0.172, 0.145, 0.05))
+    lens = mirrored(box(at, y, 0.172, 0.145, 0.05))
     rims = union(ring(lens, 0.030), box(0.0, y - 0.05, 0.05, 0.024, 0.02), _arms(faces, 0.172, y - 0.05))
     return [
         Layer(lens, rgb("#eaf6ff"), opacity=0.12),
@@ -104,8 +101,8 @@ def square_glasses(faces: Faces) -> list[Layer]:
 def tinted_glasses(faces: Faces) -> list[Layer]:
     """Sunglasses, dark at the top and clear below, so that the iris shows."""
     at, y = faces["eye_spacing"], EYE + faces["eye_height"] + 0.01
-    lens = mirrored(lambda side: ellipse(side * (at + 0.005), y + 0.01, 0.185, 0.17))
-    shade_of = mirrored(lambda side: box(side * at, y - 0.20, 0.3, 0.17, 0.0))
+    lens = mirrored(ellipse(at + 0.005, y + 0.01, 0.185, 0.17))
+    shade_of = mirrored(box(at, y - 0.20, 0.3, 0.17, 0.0))
     rims = union(ring(lens, 0.018), box(0.0, y - 0.06, 0.05, 0.018, 0.01), _arms(faces, 0.185, y - 0.03))
     return [
         Layer(lens, rgb("#7a3fa0"), opacity=0.40),

@@ -21,6 +21,7 @@ from progan.data.avatars.shapes import (
     line,
     mirrored,
     moved,
+    ring,
     triangle,
     union,
     without,
@@ -101,7 +102,7 @@ def spiky(hatted: bool, faces: Faces) -> list[Layer]:
     spikes = [_spike(angle, 0.81 - 0.0000125 * angle**2) for angle in range(-108, 109, 24)]
     fringe = [triangle(x - 0.15, -0.42, x, tip, x + 0.11, -0.42) for x, tip in FRINGE]
     crown = without(common(_cap(faces, 0.03), above(NAPE)), ellipse(0.0, 0.16, faces["head_width"] - 0.05, 0.53))
-    strands = union(*(line(x - 0.02, tip - 0.10, 0.7 * x - 0.03, tip - 0.22, 0.010) for x, tip in FRINGE))
+    strands = union(*(line(x, -0.31, 0.75 * x, -0.45, 0.010) for x in (-0.215, -0.06, 0.10, 0.225)))
     return _over(hatted, faces, union(crown, *spikes, *fringe), strands)
 
 
@@ -153,7 +154,7 @@ def bob(hatted: bool, faces: Faces) -> list[Layer]:
     """A straight fringe and a panel down each cheek."""
     window = box(0.0, 0.36, faces["head_width"] - 0.075, 0.60, 0.10)
     fringe = [line(0.8 * x, -0.42, x, -0.20, 0.009) for x in (-0.26, -0.09, 0.10, 0.27)]
-    sides = mirrored(lambda side: line(side * 0.48, -0.15, side * 0.50, 0.33, 0.009))
+    sides = mirrored(line(0.48, -0.15, 0.50, 0.33, 0.009))
     return _over(hatted, faces, without(_bob_outline(faces), window), union(sides, *fringe))
 
 
@@ -177,8 +178,8 @@ def long(hatted: bool, faces: Faces) -> list[Layer]:
     part = 0.07 * faces["parting"]
     arch = common(circle(part - 0.32, 0.36, 0.75), circle(part + 0.32, 0.36, 0.75))
     opening = union(arch, box(0.0, 0.75, faces["head_width"] - 0.06, 0.6, 0.3))
-    sides = mirrored(lambda side: line(side * 0.50, 0.0, side * 0.53, 0.78, 0.009))
-    crown = mirrored(lambda side: curve(part + side * 0.24, -0.36, 0.20, -0.04, 0.009, slope=side * 0.9))
+    sides = mirrored(line(0.50, 0.0, 0.53, 0.78, 0.009))
+    crown = moved(mirrored(curve(0.24, -0.36, 0.20, -0.04, 0.009, slope=0.9)), part, 0.0)
     return _over(hatted, faces, without(_long_outline(faces), opening), union(sides, crown))
 
 
@@ -186,9 +187,9 @@ def buns_back(hatted: bool, faces: Faces) -> list[Layer]:
     """A bun on either side; a hat pushes them down."""
     x, y = (0.55, -0.19) if hatted else (0.43, -0.60)
     hair, size = palette.hair(faces), faces["volume"] + 0.19
-    bun = mirrored(lambda side: circle(side * x, y, size))
-    light = mirrored(lambda side: circle(side * x - 0.03, y - 0.03, size - 0.06))
-    coil = mirrored(lambda side: curve(side * x, y - 0.01, 0.11, 0.05, 0.010))
+    bun = mirrored(circle(x, y, size))
+    light = moved(mirrored(circle(x, y, size - 0.06)), -0.03, -0.03)
+    coil = moved(mirrored(ring(circle(x, y, size * 0.5), 0.010)), -0.02, -0.01)
     return [
         Layer(bun, dim(hair, 0.8)),
         Layer(light, hair, soft=0.08),
@@ -203,7 +204,7 @@ def buns(hatted: bool, faces: Faces) -> list[Layer]:
     forehead = union(arch, ellipse(0.0, 0.22, faces["head_width"] - 0.035, 0.42))
     strands = union(
         line(part, -0.66, part, -0.33, 0.011),
-        mirrored(lambda side: line(part + side * 0.17, -0.36, side * 0.30, -0.52, 0.009)),
+        moved(mirrored(line(0.17, -0.36, 0.28, -0.52, 0.009)), part, 0.0),
     )
     return _over(hatted, faces, without(common(_cap(faces, 0.03), above(NAPE)), forehead), strands)
 

@@ -50,8 +50,8 @@ def ears(faces: Faces) -> list[Layer]:
     """Ears with a darker inside."""
     skin, at = palette.skin(faces), faces["head_width"]
     return [
-        Layer(mirrored(lambda side: ellipse(side * at, 0.05, 0.085, 0.115)), shade(skin, 0.12)),
-        Layer(mirrored(lambda side: ellipse(side * (at + 0.02), 0.055, 0.04, 0.065)), shade(skin, 0.75), soft=0.03),
+        Layer(mirrored(ellipse(at, 0.05, 0.085, 0.115)), shade(skin, 0.12)),
+        Layer(mirrored(ellipse(at + 0.02, 0.055, 0.04, 0.065)), shade(skin, 0.75), soft=0.03),
     ]
 
 
@@ -59,15 +59,15 @@ def studs(faces: Faces) -> list[Layer]:
     """A golden dot on each ear lobe."""
     at = faces["head_width"] + 0.03
     return [
-        Layer(mirrored(lambda side: circle(side * at, 0.15, 0.034)), rgb(palette.GOLD)),
-        Layer(mirrored(lambda side: circle(side * at - 0.01, 0.14, 0.012)), rgb("#fff3c9")),
+        Layer(mirrored(circle(at, 0.15, 0.034)), rgb(palette.GOLD)),
+        Layer(mirrored(circle(at - 0.01, 0.14, 0.012)), rgb("#fff3c9")),
     ]
 
 
 def hoops(faces: Faces) -> list[Layer]:
     """A golden ring under each ear lobe."""
     at = faces["head_width"] + 0.01
-    return [Layer(mirrored(lambda side: ring(circle(side * at, 0.205, 0.055), 0.017)), rgb(palette.GOLD))]
+    return [Layer(mirrored(ring(circle(at, 0.205, 0.055), 0.017)), rgb(palette.GOLD))]
 
 
 def face(faces: Faces) -> list[Layer]:
@@ -75,7 +75,7 @@ def face(faces: Faces) -> list[Layer]:
     skin, shape = palette.skin(faces), skull(faces)
     lit = ellipse(-0.05, -0.06, faces["head_width"] - 0.02, 0.50)
     glow = ellipse(-0.12, -0.25, 0.24, 0.22)
-    cheeks = mirrored(lambda side: ellipse(side * 0.29, 0.20, 0.105, 0.075))
+    cheeks = mirrored(ellipse(0.29, 0.20, 0.105, 0.075))
     return [
         Layer(shape, skin),
         Layer(outside(lit), shade(skin, 0.55), soft=0.16, clip=shape),
@@ -87,7 +87,7 @@ def face(faces: Faces) -> list[Layer]:
 def freckles(faces: Faces) -> list[Layer]:
     """Three dots on each cheek and two on the nose."""
     spots = [(0.21, 0.205), (0.29, 0.235), (0.34, 0.185), (0.055, 0.115)]
-    dots = union(*(circle(side * x, y, 0.017) for x, y in spots for side in (-1.0, 1.0)))
+    dots = union(*(mirrored(circle(x, y, 0.017)) for x, y in spots))
     return [Layer(dots, shade(palette.skin(faces), 1.5), opacity=0.85)]
 
 
@@ -103,7 +103,7 @@ def nose(faces: Faces) -> list[Layer]:
 
 def _lips(faces: Faces) -> Array:
     """Lip colour, float32 [n, 3]: rosier and darker than the skin."""
-    return mix(shade(palette.skin(faces), 0.9), "#bb3549", 0.68)
+    return mix(shade(palette.skin(faces), 0.9), "#cb4257", 0.72)
 
 
 def smile(faces: Faces) -> list[Layer]:
@@ -155,14 +155,14 @@ def surprised(faces: Faces) -> list[Layer]:
 def moustache(faces: Faces) -> list[Layer]:
     """Two drops meeting under the nose."""
     hair = palette.hair(faces)
-    shape = mirrored(lambda side: curve(side * 0.105, NOSE + 0.075, 0.125, -0.025, 0.05, slope=side * 0.30))
+    shape = mirrored(curve(0.105, NOSE + 0.075, 0.125, -0.025, 0.05, slope=0.30))
     return [Layer(moved(shape, 0.01, 0.03), shade(palette.skin(faces)), soft=0.05, opacity=0.5), Layer(shape, hair)]
 
 
 def full_beard(faces: Faces) -> list[Layer]:
     """A beard from ear to ear that leaves the mouth free."""
     hair = palette.hair(faces)
-    cheeks = mirrored(lambda side: ellipse(side * 0.17, 0.03, faces["head_width"] - 0.22, 0.18))
+    cheeks = mirrored(ellipse(0.17, 0.03, faces["head_width"] - 0.22, 0.18))
     gap = ellipse(0.0, MOUTH + 0.02, 0.205 * faces["mouth_width"], 0.07)
     shape = without(common(skull(faces, 0.035), below(0.04)), union(cheeks, gap))
     light = ellipse(-0.1, 0.3, 0.3, 0.25)

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from progan.data.avatars import eyes, hair, head, wear
-from progan.data.avatars.canvas import FINEST_DETAIL, Canvas, Recipe
+from progan.data.avatars.canvas import Canvas, Recipe, working_resolution
 from progan.data.avatars.traits import ATTRIBUTES, Faces
 
-PIXELS_AT_ONCE = 2**17
+PIXELS_AT_ONCE = 2**18
 """Pictures are painted in batches of about this many pixels: enough for numpy, few enough for the cache."""
 
 RESOLUTIONS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -18,12 +18,20 @@ RESOLUTIONS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 Part = tuple[dict[str, tuple[str, ...]], Recipe]
 """Trait -> values that have this part, and how to draw it."""
 
+EARS_SHOW = ("bald", "short", "spiky", "curly", "buns")
+"""Hair styles that do not cover the ears."""
+
 HATS = tuple(hat for hat in ATTRIBUTES["hat"] if hat != "none")
 
 
 def _by(trait: str, recipes: dict[str, Recipe]) -> Iterator[Part]:
     for value, recipe in recipes.items():
         yield {trait: (value,)}, recipe
+
+
+def _earrings() -> Iterator[Part]:
+    for earring, recipe in head.EARRINGS.items():
+        yield {"earrings": (earring,), "hair_style": EARS_SHOW}, recipe
 
 
 def _hair(recipes: dict[str, hair.HairRecipe]) -> Iterator[Part]:
@@ -39,7 +47,7 @@ PARTS: tuple[Part, ...] = (
     ({}, wear.clothes),
     *_by("outfit", wear.OUTFITS),
     ({}, head.ears),
-    *_by("earrings", head.EARRINGS),
+    *_earrings(),
     ({}, head.face),
     ({"freckles": ("yes",)}, head.freckles),
     ({}, head.nose),
@@ -59,7 +67,7 @@ def render(faces: Faces, resolution: int) -> NDArray[np.uint8]:
     """Portraits of `faces`, uint8 [n, R, R, 3] (0 ... 255, RGB); `resolution` R is a power of two, 4 ... 1024."""
     assert resolution in RESOLUTIONS, resolution
     pictures = np.empty((len(faces), resolution, resolution, 3), np.uint8)
-    batch = max(1, PIXELS_AT_ONCE // max(resolution, FINEST_DETAIL) ** 2)
+    batch = max(1, PIXELS_AT_ONCE // working_resolution(resolution) ** 2)
     alike = np.lexsort((faces.choices["glasses"], faces.choices["hat"], faces.choices["hair_style"]))
     for start in range(0, len(faces), batch):  # like with like: fewer, larger steps
         chosen = alike[start : start + batch]
@@ -75,5 +83,5 @@ def _paint(faces: Faces, resolution: int) -> NDArray[np.uint8]:
             wanted &= faces.rows(trait, *values)
         rows = np.flatnonzero(wanted)
         if len(rows):
-            canvas.paint(recipe(faces.at(rows)), rows)
+            canvas.paint(recipe(faces if len(rows) == len(faces) else faces.at(rows)), rows)
     return canvas.finish(resolution)

@@ -1,7 +1,6 @@
 """Shapes as signed distances: negative inside, in units of the frame they are drawn in.
 
-A shape promises one thing beyond its outline: outside its box grown by p, its distance is at least p. So drawing it
-inside its (grown) box only changes nothing, and a picture does not depend on what else is in the batch.
+Distances are to first order: right near the outline, where they matter. A box holds all of its shape.
 Numbers are floats or float32 [n, 1, 1] (one per face); coordinates and distances are float32, broadcast to [n, h, w].
 Only +, -, *, /, sqrt, min and max are used on pixels: these are exactly rounded, the same on every machine.
 """
@@ -43,7 +42,7 @@ def ellipse(x: Number, y: Number, width: Number, height: Number) -> Shape:
         slope: Array = np.sqrt(aa * (1 / width**2) + bb * (1 / height**2))
         return norm * (norm - 1) / slope
 
-    return _bounded(distance, _around(x, y, width, height))
+    return Shape(distance, _around(x, y, width, height))
 
 
 def box(x: Number, y: Number, width: Number, height: Number, corner: Number) -> Shape:
@@ -88,7 +87,7 @@ def curve(x: Number, y: Number, width: Number, bend: Number, thick: Number, slop
         return away - thick * (1 - 0.35 * share * share)
 
     rise = _most((slope * width, -slope * width)) + _most((bend, -bend))
-    return _bounded(distance, _around(x, y, width + thick, rise + 1.5 * thick))
+    return Shape(distance, _around(x, y, width + thick, rise + 1.5 * thick))
 
 
 def triangle(x0: float, y0: float, x1: float, y1: float, x2: float, y2: float) -> Shape:
@@ -103,7 +102,7 @@ def triangle(x0: float, y0: float, x1: float, y1: float, x2: float, y2: float) -
     def distance(u: Array, v: Array) -> Array:
         return reduce(np.maximum, [(u - ax) * nx + (v - ay) * ny for ax, ay, nx, ny in planes])
 
-    return _bounded(distance, _hull((x0, x1, x2), (y0, y1, y2), 0.0))
+    return Shape(distance, _hull((x0, x1, x2), (y0, y1, y2), 0.0))
 
 
 def above(y: Number) -> Shape:
@@ -168,24 +167,10 @@ def moved(shape: Shape, dx: Number, dy: Number) -> Shape:
     return Shape(lambda u, v: shape.distance(u - dx, v - dy), (left + dx, top + dy, right + dx, bottom + dy))
 
 
-def leaning(shape: Shape, x: Number, y: Number, tangent: float) -> Shape:
-    """`shape` turned clockwise about (x, y) by an angle with this tangent."""
-    cos = 1 / (1 + tangent * tangent) ** 0.5
-    sin = tangent * cos
-    left, top, right, bottom = shape.box
-    corners = [(a - x, b - y) for a in (left, right) for b in (top, bottom)]
-    xs, ys = [x + a * cos - b * sin for a, b in corners], [y + a * sin + b * cos for a, b in corners]
-
-    def distance(u: Array, v: Array) -> Array:
-        a, b = u - x, v - y
-        return shape.distance(x + a * cos + b * sin, y + b * cos - a * sin)
-
-    return Shape(distance, _hull(xs, ys, 0.0))
-
-
-def mirrored(make: Callable[[float], Shape]) -> Shape:
-    """Both sides of a face: the union of make(-1) and make(+1)."""
-    return union(make(-1.0), make(1.0))
+def mirrored(shape: Shape) -> Shape:
+    """Both sides of a face: `shape`, which lies to the right of the middle, and its mirror image."""
+    _, top, right, bottom = shape.box
+    return Shape(lambda u, v: shape.distance(np.abs(u), v), (-right, top, right, bottom))
 
 
 def _around(x: Number, y: Number, width: Number, height: Number) -> Box:
@@ -208,15 +193,3 @@ def _least(numbers: Sequence[Number]) -> Number:
 
 def _most(numbers: Sequence[Number]) -> Number:
     return reduce(lambda a, b: np.maximum(a, b) if isinstance(a + b, np.ndarray) else max(a, b), numbers)
-
-
-def _bounded(distance: Callable[[Array, Array], Array], box: Box) -> Shape:
-    """A shape whose `distance` may be too small far away: made to keep the promise about its box."""
-    left, top, right, bottom = box
-
-    def bounded(u: Array, v: Array) -> Array:
-        across, down = np.maximum(left - u, u - right), np.maximum(top - v, v - bottom)
-        kept: Array = np.maximum(np.maximum(distance(u, v), across), down)
-        return kept
-
-    return Shape(bounded, box)

@@ -104,7 +104,7 @@ class Faces:
 
     def rows(self, name: str, *values: str) -> NDArray[np.bool_]:
         """Which faces have one of `values` of attribute or detail `name`: bool [n]."""
-        return np.isin(self.choices[name], [_TABLES[name].index(value) for value in values])
+        return np.array([value in values for value in _TABLES[name]])[self.choices[name]]
 
     def having(self, **values: str) -> "Faces":
         """The same faces with some attributes or details set: `faces.having(hat="cap")`."""

@@ -14,6 +14,7 @@ from progan.data.avatars.shapes import (
     box,
     circle,
     common,
+    curve,
     ellipse,
     line,
     mirrored,
@@ -61,8 +62,8 @@ def _bare(faces: Faces) -> Layer:
 
 def tee(faces: Faces) -> list[Layer]:
     """A round collar."""
-    collar = ring(_opening(faces), 0.028)
-    return [_bare(faces), Layer(collar, dim(palette.cloth(faces), 1.1), clip=below(0.69), frame="body")]
+    collar = curve(0.0, 0.70, faces["neck"] + 0.045, 0.095, 0.032)
+    return [_bare(faces), Layer(collar, dim(palette.cloth(faces), 1.1), frame="body")]
 
 
 def stripes(faces: Faces) -> list[Layer]:
@@ -74,7 +75,7 @@ def stripes(faces: Faces) -> list[Layer]:
 def shirt(faces: Faces) -> list[Layer]:
     """A pointed collar and buttons."""
     cloth = palette.cloth(faces)
-    collar = mirrored(lambda side: triangle(side * 0.03, 0.80, side * 0.20, 0.62, side * 0.27, 0.86))
+    collar = mirrored(triangle(0.03, 0.80, 0.20, 0.62, 0.27, 0.86))
     gap = triangle(-0.17, 0.66, 0.17, 0.66, 0.0, 0.84)
     seam = line(0.0, 0.84, 0.0, 1.1, 0.012)
     buttons = union(circle(0.045, 0.90, 0.018), circle(0.045, 0.98, 0.018))
@@ -90,8 +91,8 @@ def shirt(faces: Faces) -> list[Layer]:
 def hoodie(faces: Faces) -> list[Layer]:
     """A thick hood around the neck, and two strings."""
     cloth = palette.cloth(faces)
-    roll = common(ring(ellipse(0.0, 0.68, 0.25, 0.13), 0.06), below(0.62))
-    strings = mirrored(lambda side: line(side * 0.09, 0.84, side * 0.10, 0.95, 0.016))
+    roll = curve(0.0, 0.655, 0.255, 0.165, 0.072)
+    strings = mirrored(line(0.09, 0.84, 0.10, 0.95, 0.016))
     return [
         _bare(faces),
         Layer(moved(roll, 0.0, 0.03), dim(cloth, 1.6), opacity=0.5, soft=0.05, frame="body"),

@@ -1,0 +1,47 @@
+"""Lists that grow with a dataset: which file became which image, and which files were skipped."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+IMAGES = "images.csv"
+"""A line per image, in order: file, width, height (before cropping)."""
+SKIPPED = "skipped.csv"
+"""A line per skipped file: file, reason, detail."""
+
+
+class Ledger:
+    """A csv file that is only ever appended to."""
+
+    def __init__(self, path: Path, header: Sequence[str], length: int = 0) -> None:
+        """Begin the file, or go on behind its first `length` bytes."""
+        self._file = path.open("r+b" if length else "wb", buffering=0)
+        self._file.truncate(length)
+        self._file.seek(length)
+        if length == 0:
+            self.append([header])
+
+    def append(self, rows: Iterable[Sequence[Any]]) -> int:
+        """Write rows; the length of the file in bytes."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.write(text.getvalue().encode("utf-8", "backslashreplace"))  # names need not be proper Unicode
+        return self._file.tell()
+
+    def sync(self) -> None:
+        """Make what was written survive a loss of power."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_ledger(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a list; none where there is no such file."""
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)
