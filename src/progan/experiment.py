@@ -175,14 +175,15 @@ def assemble(config: RunConfig, dataset: Dataset, shape: ImageShape, folder: Run
         say(f"note: not the machine or versions the run began on ({', '.join(changed)}): the bits may differ")
     numerics = now if recorded is None else dataclasses.replace(now, precision=recorded.precision)
     state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
-    if recorded is not None:
+    resumed = not state_folder.empty
+    if resumed:
         for problem in state_folder.restore(state):
             say(f"warning: {problem}; going on from the one before")
         say(f"going on with {folder.path} at {state.cur_nimg / 1000:g} kimg")
     device, runtime = torch.device(numerics.device), config.runtime
     feed = Feed(dataset, runtime.seed, device, runtime.workers, config.dataset.labels)
     loss = losses.build(config.loss, dataset.label_kind or "class")
-    return Job(config, Schedule(config.schedule), loss, feed, state, state_folder), recorded is not None
+    return Job(config, Schedule(config.schedule), loss, feed, state, state_folder), resumed
 
 
 def observers(job: Job, dataset: Dataset, shape: ImageShape, folder: RunFolder, quiet: bool) -> list[Observer]:

@@ -98,33 +98,49 @@ def pyramid(top: Pixels) -> list[Pixels]:
 def fit(image: Image.Image, target: Target) -> tuple[Pixels, bool]:
     """Pixels uint8 [R, R, C] of an opened image, and whether it had to be enlarged."""
     try:
-        _draft(image, target)
+        factor, size = _draft(image, target)
         image.load()
+        flat = _flatten(image, target)
+        if factor == 1:
+            size = flat.size  # loading may have turned it
+        if target.pad_28 and size == (28, 28):
+            flat, size = _centred(flat, 32), (32, 32)
+        square = _square(flat, factor, size, target)
         upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-        square, enlarged = _square(_flatten(image, target), target)
     except Exception as error:  # Pillow's plugins raise almost anything on damaged data
         raise Unreadable("damaged", f"{type(error).__name__}: {error}") from None
     if upright is not None:  # a centred square may be turned last, when it is small
         square = square.transpose(upright)
+    enlarged = _side(size, target) < target.resolution
     return np.asarray(square).reshape(target.resolution, target.resolution, target.channels), enlarged
 
 
-def _draft(image: Image.Image, target: Target) -> None:
-    """Let a JPEG decode at 1/2, 1/4 or 1/8 of its size where that still leaves twice what is needed."""
-    side = min(image.size) if target.crop == "center" else max(image.size)
-    factor = side // (2 * target.resolution)
+def _side(size: tuple[int, int], target: Target) -> int:
+    """Of the square that becomes the picture: cut out of the image, or padded around it."""
+    return min(size) if target.crop == "center" else max(size)
+
+
+def _draft(image: Image.Image, target: Target) -> tuple[int, tuple[int, int]]:
+    """Let a JPEG decode at 1/2, 1/4 or 1/8 of its size where that leaves 1.5 times what is needed.
+
+    The factor and the full size. Only both together say where a box of the full image lies: 350 / 4 is not 88.
+    """
+    size = image.size
+    factor = int(_side(size, target) / (1.5 * target.resolution))
     if factor >= 2:
-        image.draft("L" if target.channels == 1 else "RGB", (image.width // factor, image.height // factor))
+        image.draft("L" if target.channels == 1 else "RGB", (size[0] // factor, size[1] // factor))
+    return round(size[0] / image.width), size
 
 
 def _flatten(image: Image.Image, target: Target) -> Image.Image:
     """Mode L or RGB, transparency over the background."""
+    mode = "L" if target.channels == 1 else "RGB"
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, target.background)
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
-    return image.convert("L" if target.channels == 1 else "RGB")
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -137,25 +153,23 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
 
 
-def _square(image: Image.Image, target: Target) -> tuple[Image.Image, bool]:
-    """A square of the wanted size in the image's mode, and whether pixels were made up for it."""
-    if target.pad_28 and image.size == (28, 28):
-        image = _centred(image, 32)
-    size, (width, height) = target.resolution, image.size
+def _square(image: Image.Image, factor: int, full: tuple[int, int], target: Target) -> Image.Image:
+    """A square of the wanted size from an image that was decoded at 1/factor of its full size."""
+    (width, height), side, size = full, _side(full, target), target.resolution
     if target.crop == "center":
-        side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        return _resize(image, (size, size), (left, top, left + side, top + side)), side < size
-    side = max(width, height)
+        return _resize(image, factor, (size, size), (left, top, left + side, top + side))
     inner = (max(1, round(width * size / side)), max(1, round(height * size / side)))
-    return _centred(_resize(image, inner, (0, 0, width, height)), size), side < size
+    return _centred(_resize(image, factor, inner, (0, 0, width, height)), size)
 
 
-def _resize(image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
-    """The box of an image, antialiased; a box of the right size is only cut out."""
-    if (box[2] - box[0], box[3] - box[1]) == size:
+def _resize(image: Image.Image, factor: int, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+    """A box of the full image, antialiased; a box of the right size is only cut out."""
+    left, top, right, bottom = box
+    if factor == 1 and (right - left, bottom - top) == size:
         return image.crop(box)
-    return image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+    part = (left / factor, top / factor, right / factor, bottom / factor)
+    return image.resize(size, Image.Resampling.LANCZOS, part, reducing_gap=3.0)
 
 
 def _centred(image: Image.Image, side: int) -> Image.Image:

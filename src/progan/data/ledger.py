@@ -18,7 +18,7 @@ class Ledger:
 
     def __init__(self, path: Path, header: Sequence[str], length: int = 0) -> None:
         """Begin the file, or go on behind its first `length` bytes."""
-        self._file = path.open("r+b" if length else "wb", buffering=0)
+        self._file = path.open("r+b" if length else "wb")
         self._file.truncate(length)
         self._file.seek(length)
         if length == 0:
@@ -33,6 +33,7 @@ class Ledger:
 
     def sync(self) -> None:
         """Make what was written survive a loss of power."""
+        self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

@@ -78,6 +78,7 @@ class Output:
             each.resume(note.count)
         self._images = Ledger(folder / IMAGES, ("file", "width", "height"), note.listed_bytes)
         self._skipped = Ledger(folder / SKIPPED, ("file", "reason", "detail"), note.skipped_bytes)
+        self._files: list[ArrayWriter | Ledger] = [*self._writers, self._images, self._skipped]
         self.save()
 
     def append(self, chunk: Chunk, size: int) -> None:
@@ -104,8 +105,8 @@ class Output:
 
     def save(self) -> None:
         """Bring the note up to date, behind data that is safely on the disk."""
-        for writer in (*self._writers, self._images, self._skipped):
-            writer.sync()
+        for file in self._files:
+            file.sync()
         self.note.save(self.folder)
         self._saved = time.monotonic()
 
@@ -120,5 +121,5 @@ class Output:
 
     def __exit__(self, *_: object) -> None:
         self.save()
-        for writer in (*self._writers, self._images, self._skipped):
-            writer.close()
+        for file in self._files:
+            file.close()

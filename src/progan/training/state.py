@@ -127,6 +127,11 @@ class StateFolder:
             old.unlink(missing_ok=True)
         return path
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever written here."""
+        return not self._paths()
+
     def numerics(self) -> Numerics | None:
         """How the newest readable state was computed; None if there is none."""
         for path in reversed(self._paths()):
@@ -138,7 +143,7 @@ class StateFolder:
         return None
 
     def restore(self, state: TrainingState) -> list[str]:
-        """Take over the newest valid state. What was wrong with newer ones, a line each. RunError if none is valid."""
+        """Take over the newest valid state; what was wrong with newer ones, a line each. RunError if none is valid."""
         problems: list[str] = []
         for path in reversed(self._paths()):
             try:
@@ -146,9 +151,7 @@ class StateFolder:
                 return problems
             except (OSError, ValueError, KeyError, TypeError) as error:
                 problems.append(f"{path.name} cannot be used ({str(error).splitlines()[0]})")
-        if problems:
-            raise RunError(f"{self.folder}: {'; '.join(problems)}. Start a new run with another --out")
-        return problems
+        raise RunError(f"{self.folder}: {'; '.join(problems) or 'empty'}. Start a new run with another --out")
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("state-*.safetensors"))

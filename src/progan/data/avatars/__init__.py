@@ -1,8 +1,8 @@
 """The embedded data set: an endless supply of cartoon portraits, drawn by our own code.
 
 Avatar `i` of seed `s` is a pure function of `(s, i)`: the same face whatever the batch, the order or the resolution.
-Each face is drawn natively at the resolution asked for (4 ... 1024, a power of two) with analytic anti-aliasing, so
-the small picture is what averaging the large one would give.
+A face is drawn at the resolution asked for (4 ... 1024, a power of two; the small ones at 64 or 128, then averaged)
+from shapes with analytic anti-aliasing, so the small picture is what averaging the large one would give.
 
 Ten attributes are drawn independently of each other, with these frequencies, and are the labels:
 
@@ -20,8 +20,9 @@ Ten attributes are drawn independently of each other, with these frequencies, an
 | clothes     | red .22, navy .22, green .20, mustard .20, white .16                                    |
 
 Every value stays visible: a bald head shows its hair colour in the brows, hats leave the sides of the hair style free,
-tinted lenses let the iris through. Freckles, earrings, lashes, outfit and frame colour vary too, without a label
-(`traits.DETAILS`), and so do some thirty continuous measures from head width to hue (`traits.MEASURES`).
+tinted lenses let the iris through. (At 32 x 32 a small convolutional classifier, trained on 20,000, read each attribute
+of 3,000 others with 99.6 % or more.) Freckles, earrings, lashes, outfit and frame colour vary too, without a label
+(`traits.DETAILS`), and so do some forty continuous measures from head width to hue (`traits.MEASURES`).
 """
 
 from collections.abc import Sequence

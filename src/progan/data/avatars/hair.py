@@ -50,7 +50,14 @@ def _cap(faces: Faces, grow: float = 0.045) -> Shape:
     return ellipse(0.0, -0.10, faces["head_width"] + grown, 0.50 + grown)
 
 
-def _over(hatted: bool, faces: Faces, shape: Shape, strands: Shape | None = None, shine: Shape = SHINE) -> list[Layer]:
+def _over(
+    hatted: bool,
+    faces: Faces,
+    shape: Shape,
+    strands: Shape | None = None,
+    shine: Shape = SHINE,
+    gloss: float = 0.30,
+) -> list[Layer]:
     """Hair of this shape over the face: its shadow on the skin, the hair, darker strands, light on the crown."""
     hair = palette.hair(faces)
     if hatted:
@@ -60,7 +67,7 @@ def _over(hatted: bool, faces: Faces, shape: Shape, strands: Shape | None = None
     if strands:
         layers.append(Layer(strands, dim(hair), opacity=0.6, clip=shape))
     if not hatted:
-        layers.append(Layer(shine, mix(hair, WHITE, 0.30), soft=0.07, clip=shape))
+        layers.append(Layer(shine, mix(hair, WHITE, gloss), soft=0.07, clip=shape))
     return layers
 
 
@@ -133,7 +140,7 @@ def curly(hatted: bool, faces: Faces) -> list[Layer]:
     top = common(_cap(faces), above(-0.40))
     shape = union(top, _curls(hatted, upper, 0.43, 0.12), _curls(hatted, lower, 0.36, 0.105))
     shine = union(_curls(hatted, upper, 0.50, 0.03), _curls(hatted, lower, 0.37, 0.03))
-    return _over(hatted, faces, shape, shine=moved(shine, -0.03, -0.03))
+    return _over(hatted, faces, shape, shine=moved(shine, -0.03, -0.03), gloss=0.18)
 
 
 def _bob_outline(faces: Faces) -> Shape:

@@ -4,8 +4,8 @@ import numpy as np
 
 from progan.data.avatars.traits import Array, Faces
 
-SKIN = ("#ffe2cf", "#f4c39b", "#d89c69", "#a76a41", "#754529")
-HAIR = ("#231f29", "#5f3518", "#f3ca62", "#d65f27", "#cfd4de", "#ea6da4")
+SKIN = ("#ffe2cf", "#f4c39b", "#d89c69", "#a76a41", "#7d4b2e")
+HAIR = ("#231f29", "#56311a", "#f3ca62", "#d65f27", "#cfd4de", "#ea6da4")
 EYES = ("#5a3214", "#2f86e0", "#3f9c3d", "#e39a1b")
 BACKGROUND = ("#8fcdf4", "#9fe2bd", "#ffae96", "#c2b2f3", "#ffe292", "#56648f")
 CLOTHES = ("#e2504a", "#34458f", "#2f9e73", "#f0aa35", "#f6f4ef")
