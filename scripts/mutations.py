@@ -2,8 +2,8 @@
 
     python scripts/mutations.py [--jobs N] [WORD ...]     # all, or those with one of the words in their names
 
-Works on copies of src in a temporary folder. Exit code 1 if a breakage survives, if its text is no longer in the code,
-or if the tests are red without any. Takes about 3 seconds each.
+Works on copies of src in a temporary folder; takes a few seconds for each. Exit code 1 if a breakage survives, if its
+text is no longer in the code, or if a guarding test is red without any.
 """
 
 import argparse
@@ -20,181 +20,494 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Mutation(NamedTuple):
-    """A breakage: in `file` (below src/progan) each old text becomes the new one; `tests` must notice."""
+    """In `file` (below src/progan) each old text becomes the new one; `tests` must notice."""
 
     name: str
     file: str
-    edits: list[tuple[str, str]]
+    edits: dict[str, str]
     tests: list[str]
 
 
-ANSWERS, TRAINING = "tests/test_known_answers.py::", "tests/test_known_answers_training.py::"
-LAYERS, NETWORKS = "tests/test_reference_layers.py::", "tests/test_reference_networks.py::"
-LOSSES, STEPS = "tests/test_reference_losses.py::", "tests/test_reference_training.py::"
-IMAGES, RANDOM, SCHEDULE = "tests/test_images.py::", "tests/test_randomness.py::", "tests/test_schedule.py::"
+ANSWERS, TRAINING = "known_answers.py::test_", "known_answers_training.py::test_"
+NETWORKS, LAYERS = "reference_networks.py::test_", "reference_layers.py::test_"
+LOSSES, STEPS = "reference_losses.py::test_", "reference_training.py::test_"
+IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
-MUTATIONS = [
-    # Growing
+GROWING = [
     Mutation(
         "unfaded reals",
         "training/step.py",
-        [("return fade(images, alpha)", "return images")],
-        [TRAINING + "test_reals_fade_as_fakes_do"],
+        {"return fade(images, alpha)": "return images"},
+        [TRAINING + "reals_fade_as_fakes_do"],
     ),
     Mutation(
         "reals faded the wrong way round",
         "images.py",
-        [("lerp(upscale(downscale(images)), images, alpha)", "lerp(images, upscale(downscale(images)), alpha)")],
-        [IMAGES + "test_fade_mixes_with_the_mean_of_each_square", STEPS + "test_processed_reals"],
+        {"lerp(upscale(downscale(images)), images, alpha)": "lerp(images, upscale(downscale(images)), alpha)"},
+        [IMAGES + "fade_mixes_with_the_mean_of_each_square"],
     ),
     Mutation(
         "alpha reversed in G",
         "models/progan.py",
-        [
-            (
-                "torch.lerp(upscale(self._rgb(before, resolution // 2)), images, alpha)",
-                "torch.lerp(images, upscale(self._rgb(before, resolution // 2)), alpha)",
+        {
+            "lerp(upscale(self._rgb(before, resolution // 2)), images, alpha)": (
+                "lerp(images, upscale(self._rgb(before, resolution // 2)), alpha)"
             )
-        ],
-        [ANSWERS + "test_growing_changes_nothing_at_alpha_0"],
+        },
+        [ANSWERS + "growing_changes_nothing_at_alpha_0"],
     ),
     Mutation(
         "alpha reversed in D",
         "models/progan.py",
-        [("torch.lerp(below, x,", "torch.lerp(x, below,")],
-        [ANSWERS + "test_growing_changes_nothing_at_alpha_0"],
+        {"torch.lerp(below, x,": "torch.lerp(x, below,"},
+        [ANSWERS + "growing_changes_nothing_at_alpha_0"],
     ),
     Mutation(
         "alpha forgotten in D's step",
         "training/step.py",
-        [("loss.d_terms(critic(D, stage.alpha,", "loss.d_terms(critic(D, 1.0,")],
-        [TRAINING + "test_reals_fade_as_fakes_do"],
+        {"loss.d_terms(critic(D, stage.alpha,": "loss.d_terms(critic(D, 1.0,"},
+        [TRAINING + "reals_fade_as_fakes_do"],
     ),
     Mutation(
         "fade begins one evaluation early",
         "schedule.py",
-        [("cur_nimg == span.end and span.phase", "False and span.phase")],
-        [SCHEDULE + "test_stages_of_a_small_run"],
+        {"(cur_nimg == span.end and": "(False and"},
+        [SCHEDULE + "stages_of_a_small_run"],
     ),
     Mutation(
         "fade ends one evaluation late",
         "schedule.py",
-        [("if cur_nimg < span.end or", "if cur_nimg <= span.end or")],
-        [SCHEDULE + "test_stages_of_a_small_run"],
+        {"cur_nimg < span.end or": "cur_nimg <= span.end or"},
+        [SCHEDULE + "stages_of_a_small_run"],
     ),
     Mutation(
-        "fades as long as those of the resolution left",
+        "fade as long as that of the resolution before",
         "schedule.py",
-        [("config.fade_kimg.at(resolution)", "config.fade_kimg.at(resolution // 2)")],
-        [SCHEDULE + "test_stages_of_a_small_run"],
+        {"config.fade_kimg.at(resolution)": "config.fade_kimg.at(resolution // 2)"},
+        [SCHEDULE + "walking_on_from_any_evaluation_is_the_same_walk", SCHEDULE + "stages_of_a_small_run"],
     ),
-    # The averaged generator
     Mutation(
-        "G becomes the average instead of G_ema",
+        "learning rate of the resolution before while fading",
+        "schedule.py",
+        {"config.lr.at(resolution)": 'config.lr.at(resolution // 2 if phase == "fade" else resolution)'},
+        [SCHEDULE + "every_evaluation_of_the_official_schedule"],
+    ),
+]
+
+AVERAGE = [
+    Mutation(
+        "G averaged instead of G_ema",
         "training/step.py",
-        [("(list(G_ema.parameters()), list(G.parameters())", "(list(G.parameters()), list(G_ema.parameters())")],
-        [TRAINING + "test_the_average_moves_towards_g_by_one_minus_decay"],
+        {"(list(G_ema.parameters()), list(G.parameters())": "(list(G.parameters()), list(G_ema.parameters())"},
+        [TRAINING + "the_average_moves_towards_g_by_one_minus_decay"],
     ),
     Mutation(
         "decay and 1 - decay swapped",
         "training/step.py",
-        [("get_ema_multi_avg_fn(decay)", "get_ema_multi_avg_fn(1 - decay)")],
-        [TRAINING + "test_g_ema_is_taken_before_the_g_step"],
+        {"get_ema_multi_avg_fn(decay)": "get_ema_multi_avg_fn(1 - decay)"},
+        [TRAINING + "g_ema_is_taken_before_the_g_step"],
     ),
     Mutation(
         "average taken after G's step",
         "training/loop.py",
-        [
-            ("        average(state.G_ema, state.G, config.optimizer.ema_decay)\n", ""),
-            (
-                '    state.skipped["G"] += not updated\n',
-                '    state.skipped["G"] += not updated\n'
-                "    average(state.G_ema, state.G, config.optimizer.ema_decay)\n",
+        {
+            "        average(state.G_ema, state.G, config.optimizer.ema_decay)\n": "",
+            '    meter.add("G", terms)\n': (
+                '    meter.add("G", terms)\n    average(state.G_ema, state.G, config.optimizer.ema_decay)\n'
             ),
-        ],
-        [TRAINING + "test_g_ema_is_taken_before_the_g_step"],
+        },
+        [TRAINING + "g_ema_is_taken_before_the_g_step"],
     ),
     Mutation(
         "grids show G",
         "training/observers.py",
-        [("images = state.G_ema(", "images = state.G.forward(")],
-        [TRAINING + "test_snapshots_and_grids_show_the_averaged_generator"],
+        {"images = state.G_ema(": "images = state.G.forward("},
+        [TRAINING + "snapshots_and_grids_show_the_averaged_generator"],
     ),
     Mutation(
         "snapshots hold G",
         "training/observers.py",
-        [("of_generator(state.G_ema,", "of_generator(state.G,")],
-        [TRAINING + "test_snapshots_and_grids_show_the_averaged_generator"],
+        {"of_generator(state.G_ema,": "of_generator(state.G,"},
+        [TRAINING + "snapshots_and_grids_show_the_averaged_generator"],
     ),
-    # Losses
+]
+
+LOSS = [
     Mutation(
         "create_graph dropped",
         "losses/wgan_gp.py",
-        [("create_graph=True", "create_graph=False")],
-        [ANSWERS + "test_the_penalty_trains_d"],
+        {"create_graph=True": "create_graph=False"},
+        [ANSWERS + "the_penalty_trains_d"],
     ),
     Mutation(
-        "create_graph dropped, graph kept",
+        "penalty that is reported but trains nothing",
         "losses/wgan_gp.py",
-        [
-            ("create_graph=True)", "create_graph=True)\n    gradients = gradients.detach() + 0 * critic(images).value.sum()"),
-        ],
-        [ANSWERS + "test_the_penalty_trains_d"],
+        {"return gradients.square()": "gradients = gradients.detach().requires_grad_()\n    return gradients.square()"},
+        [ANSWERS + "the_penalty_trains_d"],
     ),
     Mutation(
         "gradient norm of the batch, not of each image",
         "losses/wgan_gp.py",
-        [(".square().sum((1, 2, 3)).sqrt()", ".square().sum().sqrt().expand(len(images))")],
-        [LOSSES + "test_intermediates_at_the_final_resolution"],
+        {".square().sum((1, 2, 3)).sqrt()": ".square().sum().sqrt().expand(len(images))"},
+        [LOSSES + "intermediates_at_the_final_resolution"],
     ),
     Mutation(
         "penalty measured at the stage's resolution",
         "training/step.py",
-        [("slope = stage.resolution / G.resolution", "slope = 1.0")],
-        [STEPS + "test_training_iteration"],
+        {"slope = stage.resolution / G.resolution": "slope = 1.0"},
+        [STEPS + "training_iteration"],
     ),
     Mutation(
         "drift dropped",
         "losses/wgan_gp.py",
-        [("drift = self.config.drift_weight *", "drift = 0 *")],
-        [ANSWERS + "test_wgan_gp_of_a_linear_critic"],
+        {"drift = self.config.drift_weight *": "drift = 0 *"},
+        [ANSWERS + "wgan_gp_of_a_linear_critic"],
     ),
     Mutation(
-        "drift of the fakes",
+        "drift of fakes",
         "losses/wgan_gp.py",
-        [("drift_weight * real.square()", "drift_weight * fake.square()")],
-        [ANSWERS + "test_wgan_gp_of_a_linear_critic"],
+        {"drift_weight * real.square()": "drift_weight * fake.square()"},
+        [ANSWERS + "wgan_gp_of_a_linear_critic"],
     ),
     Mutation(
-        "one mixing factor for the batch",
+        "one mixing factor for the whole batch",
         "losses/wgan_gp.py",
-        [("uniform.to(reals.dtype)", "uniform[:1].expand(len(reals)).to(reals.dtype)")],
-        [ANSWERS + "test_mixed_images_lie_between_reals_and_fakes"],
+        {"uniform.to(reals.dtype)": "uniform[:1].repeat(len(reals)).to(reals.dtype)"},
+        [ANSWERS + "mixed_images_lie_between_reals_and_fakes"],
     ),
     Mutation(
-        "reals and fakes in one batch",
+        "reals and fakes in one pass of D",
         "losses/interface.py",
-        [
-            (
-                "real, fake = critic(reals), critic(fakes)",
-                "both, n = critic(reals.new_tensor([]).new_empty(0, *reals.shape[1:]).__class__.__torch_function__ and "
-                "__import__('torch').cat([reals, fakes])), len(reals)\n"
-                "        real, fake = (Scores(*(x if x is None else x[s] for x in both)) for s in (slice(n), slice(n, None)))",
-            )
-        ],
-        [LOSSES + "test_loss_and_gradients_of_d_as_in_training"],
+        {
+            "from torch import Tensor\n": "import torch\nfrom torch import Tensor\n",
+            "real, fake = critic(reals), critic(fakes)": (
+                "real, fake = (Scores(*half) for half in zip(*("
+                "(None, None) if x is None else x.chunk(2) for x in critic(torch.cat([reals, fakes])))))"
+            ),
+        },
+        [LOSSES + "loss_and_gradients_of_d_as_in_training"],
     ),
     Mutation(
         "labels of fakes cost D nothing",
         "losses/interface.py",
-        [(" + label_loss(fake, labels, self.label_kind)", "")],
-        [ANSWERS + "test_labels_cost_d_for_reals_and_fakes_and_g_for_fakes"],
+        {" + label_loss(fake, labels, self.label_kind)": ""},
+        [ANSWERS + "labels_cost_d_for_reals_and_fakes_and_g_for_fakes"],
     ),
-    # Layers
     Mutation(
-        "He's constant of a ReLU without its 2",
-        "layers-of-models",
-        [],
-        [],
+        "R1 without its half",
+        "losses/nonsaturating.py",
+        {"weight / 2 *": "weight *"},
+        [ANSWERS + "nonsaturating_of_a_linear_critic"],
     ),
 ]
+
+WEIGHTS = [
+    Mutation(
+        "He's constant without its 2",
+        "models/layers.py",
+        {"gain: float = math.sqrt(2)": "gain: float = 1"},
+        [ANSWERS + "he_constants_of_the_paper_networks"],
+    ),
+    Mutation(
+        "He's constant with the fan-out",
+        "models/layers.py",
+        {"inputs * kernel**2, gain": "outputs * kernel**2, gain"},
+        [ANSWERS + "he_constants_of_the_paper_networks"],
+    ),
+    Mutation(
+        "He's constant twice",
+        "models/layers.py",
+        {"(1.0 if use_wscale else std)": "std"},
+        [ANSWERS + "weights_begin_as_n01_and_biases_as_0"],
+    ),
+    Mutation(
+        "He's constant not used",
+        "models/layers.py",
+        {"(self.weight * self.scale)": "self.weight"},
+        [LAYERS + "equalized_convolution"],
+    ),
+    Mutation(
+        "gain of ToRGB like all others",
+        "models/progan.py",
+        {"channels, 1, gain=1, use_wscale=wscale)": "channels, 1, use_wscale=wscale)"},
+        [ANSWERS + "he_constants_of_the_paper_networks"],
+    ),
+    Mutation(
+        "gain of G's first dense like all others",
+        "models/progan.py",
+        {"math.sqrt(2) / 4, wscale": "math.sqrt(2), wscale"},
+        [NETWORKS + "images_of_g"],
+    ),
+    Mutation(
+        "gain of D's last dense like all others",
+        "models/progan.py",
+        {"1 + label_size, gain=1,": "1 + label_size,"},
+        [NETWORKS + "scores_and_logits_of_d"],
+    ),
+]
+
+LAYER = [
+    Mutation(
+        "minibatch statistic of neighbours",
+        "models/layers.py",
+        {".reshape(size, n // size, c, h, w)": ".reshape(n // size, size, c, h, w).transpose(0, 1)"},
+        [ANSWERS + "sample_n_belongs_to_group_n_mod_the_number_of_groups"],
+    ),
+    Mutation(
+        "minibatch statistic of the whole batch",
+        "models/layers.py",
+        {"size = group_divisor(n, group_size)": "size = n"},
+        [LAYERS + "minibatch_stddev"],
+    ),
+    Mutation(
+        "minibatch groups that do not divide the batch",
+        "models/layers.py",
+        {"if n % size == 0": "if True"},
+        [ANSWERS + "group_sizes_divide_the_batch"],
+    ),
+    Mutation(
+        "unbiased minibatch deviation",
+        "models/layers.py",
+        {"unbiased=False": "unbiased=True"},
+        [ANSWERS + "minibatch_stddev_of_0_and_2_is_1"],
+    ),
+    Mutation(
+        "fused up-convolution not flipped",
+        "models/layers.py",
+        {".flip(2, 3)).transpose(0, 1)": ").transpose(0, 1)"},
+        [LAYERS + "up_convolution_is_one_function_fused_or_not"],
+    ),
+    Mutation(
+        "fused down-convolution sums instead of averaging",
+        "models/layers.py",
+        {"_sum_shifts(self.scaled(x.dtype)) * 0.25": "_sum_shifts(self.scaled(x.dtype))"},
+        [LAYERS + "fused_down_convolution_has_its_activation_after_the_mean"],
+    ),
+    Mutation(
+        "unfused down-convolution averages before its activation",
+        "models/layers.py",
+        {"downscale(leaky_relu(super().forward(x)))": "leaky_relu(downscale(super().forward(x)))"},
+        [NETWORKS + "scores_and_logits_of_d"],
+    ),
+    Mutation(
+        "latents normalised before the labels join them",
+        "models/progan.py",
+        {
+            "        if labels is not None:\n            z = torch.cat(": (
+                "        if self.normalize_latents:\n            z = pixel_norm(z)\n"
+                "        if labels is not None:\n            z = torch.cat("
+            ),
+            "labels.to(z.dtype)], 1)\n        if self.normalize_latents:\n            z = pixel_norm(z)\n": (
+                "labels.to(z.dtype)], 1)\n"
+            ),
+        },
+        [NETWORKS + "images_of_g"],
+    ),
+    Mutation(
+        "pixel norm with the sum",
+        "models/layers.py",
+        {".square().mean(1, keepdim=True)": ".square().sum(1, keepdim=True)"},
+        [LAYERS + "functions_of_the_4d_input"],
+    ),
+    Mutation(
+        "leaky ReLU of slope 0.01",
+        "models/layers.py",
+        {"F.leaky_relu(x, 0.2)": "F.leaky_relu(x, 0.01)"},
+        [LAYERS + "functions_of_the_4d_input"],
+    ),
+    Mutation(
+        "a weight's part of the second derivative lost",
+        "models/layers.py",
+        {"dw = _WeightGradient.apply(gradient, v, weight, *ctx.how) if needs[1] else None": "dw = None"},
+        [ANSWERS + "first_and_second_derivatives_of_convolve"],
+    ),
+]
+
+OPTIMIZER = [
+    Mutation(
+        "epsilon where PyTorch has it",
+        "training/optimizer.py",
+        {"self.config.adam_eps / math.sqrt(1 - self.config.beta2**self.updates)": "self.config.adam_eps"},
+        [STEPS + "adam"],
+    ),
+    Mutation(
+        "updates with NaN",
+        "training/optimizer.py",
+        {"            return False\n": "            pass\n"},
+        [TRAINING + "a_gradient_that_is_not_finite_leaves_the_whole_update_out"],
+    ),
+    Mutation(
+        "optimisers not reset",
+        "training/loop.py",
+        {"            state.g_optimizer.reset()\n": "", "            state.d_optimizer.reset()\n": ""},
+        [TRAINING + "optimizers_are_reset_when_a_stage_begins"],
+    ),
+    Mutation(
+        "reset keeps the moments",
+        "training/optimizer.py",
+        {"        self.state.clear()\n": ""},
+        [STEPS + "adam"],
+    ),
+    Mutation(
+        "reset comes again after going on",
+        "training/state.py",
+        {"self.stage = None if progress": "self.stage = None if True or progress"},
+        [TRAINING + "a_run_cut_in_two_ends_in_the_same_bits"],
+    ),
+    Mutation(
+        "G learns at D's rate",
+        "training/step.py",
+        {"optimizer, stage.g_lr": "optimizer, stage.d_lr"},
+        [TRAINING + "steps_go_downhill_at_their_own_learning_rates"],
+    ),
+    Mutation(
+        "D's step trains G",
+        "training/step.py",
+        {
+            "with torch.no_grad():\n        fakes": "with torch.enable_grad():\n        fakes",
+            ".backward(inputs=list(network.parameters()))": ".backward()",
+        },
+        [TRAINING + "a_d_step_changes_d_and_leaves_g_alone"],
+    ),
+]
+
+IMAGE = [
+    Mutation(
+        "unclipped pixels",
+        "images.py",
+        {".round().clamp(0, 255)": ".round()"},
+        [IMAGES + "pixels_are_rounded_and_clipped"],
+    ),
+    Mutation(
+        "unrounded pixels",
+        "images.py",
+        {".round().clamp(0, 255)": ".clamp(0, 255)"},
+        [IMAGES + "pixels_are_rounded_and_clipped"],
+    ),
+    Mutation(
+        "pixels divided by 256",
+        "images.py",
+        {"(2 / 255) - 1": "(2 / 256) - 1"},
+        [IMAGES + "pixels_to_images_and_back"],
+    ),
+    Mutation(
+        "mirror threshold from the other side",
+        "images.py",
+        {">= 0.5": "< 0.5"},
+        [STEPS + "processed_reals"],
+    ),
+    Mutation(
+        "mirror threshold off by the half itself",
+        "images.py",
+        {">= 0.5": "> 0.5"},
+        [IMAGES + "mirror_flips_left_to_right_from_one_half_on"],
+    ),
+    Mutation(
+        "mirrored upside down",
+        "images.py",
+        {"images.flip(3)": "images.flip(2)"},
+        [IMAGES + "mirror_flips_left_to_right_from_one_half_on"],
+    ),
+]
+
+ORDER = [
+    Mutation(
+        "epoch drawn with replacement",
+        "data/dataset.py",
+        {".permutation(count)": ".integers(count, size=count)"},
+        [TRAINING + "an_epoch_shows_each_image_once"],
+    ),
+    Mutation(
+        "every epoch in the same order",
+        "data/dataset.py",
+        {"default_rng([seed, epoch])": "default_rng([seed])"},
+        [TRAINING + "an_epoch_shows_each_image_once"],
+    ),
+    Mutation(
+        "batches begin their own epochs",
+        "data/dataset.py",
+        {"divmod(start, self.count)": "divmod(start, size)"},
+        [TRAINING + "the_order_does_not_depend_on_the_batches"],
+    ),
+    Mutation(
+        "steps of D and G draw the same latents",
+        "randomness.py",
+        {'"G": 2': '"G": 1'},
+        [RANDOMNESS + "rng_is_a_function_of_seed_images_and_stream"],
+    ),
+    Mutation(
+        "nine rounds of Philox",
+        "randomness.py",
+        {"range(10)": "range(9)"},
+        [RANDOMNESS + "philox_gives_the_known_answers_of_random123"],
+    ),
+    Mutation(
+        "sine and cosine swapped in the latents",
+        "randomness.py",
+        {"radius * np.cos(angle), radius * np.sin(angle)": "radius * np.sin(angle), radius * np.cos(angle)"},
+        [RANDOMNESS + "the_latent_of_a_seed_is_what_its_documentation_says"],
+    ),
+]
+
+MUTATIONS = [*GROWING, *AVERAGE, *LOSS, *WEIGHTS, *LAYER, *OPTIMIZER, *IMAGE, *ORDER]
+
+
+def passes(source: Path, tests: list[str]) -> bool:
+    """Whether the tests pass with the package in that folder."""
+    environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    nodes = [f"tests/test_{test}" for test in tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *nodes]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1):  # 1: a test failed; others: it was not found, or not even begun
+        sys.exit(f"pytest could not run {' '.join(nodes)}:\n{done.stdout}{done.stderr}")
+    return done.returncode == 0
+
+
+def result(mutation: Mutation) -> str:
+    """`killed`, or what is wrong."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src" / "progan", source / "progan", ignore=shutil.ignore_patterns("__pycache__"))
+        path = source / "progan" / mutation.file
+        text = path.read_text(encoding="utf-8")
+        for old, new in mutation.edits.items():
+            if old not in text:
+                return f"STALE: {old!r} is not in {mutation.file}"
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+        survivors = [test for test in mutation.tests if passes(source, [test])]
+    return f"SURVIVED {' '.join(survivors)}" if survivors else "killed"
+
+
+def main() -> int:
+    """Print a line for each breakage."""
+    parser = argparse.ArgumentParser(description="Break the code in one place at a time; the tests must notice.")
+    parser.add_argument("words", nargs="*", help="only breakages with one of these in their names")
+    parser.add_argument("--jobs", type=int, default=2, help="at the same time")
+    args = parser.parse_args()
+    chosen = [m for m in MUTATIONS if not args.words or any(word in m.name for word in args.words)]
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "src" / "progan", Path(folder) / "progan")
+        where = subprocess.run(
+            [sys.executable, "-c", "import progan; print(progan.__file__)"],
+            env={**os.environ, "PYTHONPATH": folder},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert where.stdout.startswith(folder), "the copy would not be the one that is tested"
+        if not passes(Path(folder), sorted({test for mutation in chosen for test in mutation.tests})):
+            print("The tests are red without any breakage. Mend that first.")
+            return 1
+    with ThreadPoolExecutor(args.jobs) as pool:
+        results = []
+        for mutation, outcome in zip(chosen, pool.map(result, chosen), strict=True):
+            results.append(outcome)
+            print(f"{mutation.name:58} {mutation.file:24} {outcome}", flush=True)
+    killed = results.count("killed")
+    print(f"{killed} of {len(chosen)} breakages noticed")
+    return 0 if killed == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,10 @@ import pytest
 
 from progan.data import avatars
 from progan.data.avatars import ATTRIBUTES, LABEL_NAMES, attributes, draw
+from progan.data.avatars.canvas import Canvas, Layer
+from progan.data.avatars.palette import rgb
 from progan.data.avatars.portrait import render
+from progan.data.avatars.shapes import ellipse
 from progan.data.avatars.traits import DETAILS, MEASURES, sample
 
 MANY = 20_000
@@ -47,6 +50,23 @@ def test_an_avatar_is_the_same_in_any_batch_and_order(resolution: int) -> None:
     np.testing.assert_array_equal(draw(shuffled, resolution, seed=5), together[shuffled])
     for i in (0, 17, 59):
         np.testing.assert_array_equal(draw([i], resolution, seed=5)[0], together[i])
+
+
+def test_nothing_is_painted_outside_its_own_box() -> None:
+    """A flat, soft ellipse's distance is too small far away; its tails must not depend on the other boxes."""
+    faces = sample(range(6), seed=0)
+
+    def painted(rows: list[int]) -> np.ndarray:
+        some = faces.at(np.array(rows))
+        canvas = Canvas(some, 64)
+        shape = ellipse(4 * some["gaze_x"], 4 * some["brow_slope"], 0.5, 0.01)
+        canvas.paint([Layer(shape, rgb("#ffffff"), soft=0.3, frame="page")], np.arange(len(rows)))
+        return canvas.pixels
+
+    together = painted([0, 1, 2, 3, 4, 5])
+    assert together.max() > 100
+    for i in range(6):
+        np.testing.assert_array_equal(painted([i])[0], together[i])
 
 
 def test_any_index_and_seed_will_do() -> None:

@@ -213,7 +213,9 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_counted(tmp_path, monkeyp
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
-    flags = [part for name, value in TINY.items() if name != "quiet" for part in (f"--{name.replace('_', '-')}", str(value))]
+    flags = [
+        part for name, value in TINY.items() if name != "quiet" for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
     command = [sys.executable, "-m", "progan", "train", *flags, "--total-kimg", "500", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60

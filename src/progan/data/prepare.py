@@ -86,7 +86,10 @@ def prepare(
     with locked(out):
         if Manifest.is_in(out):
             return _earlier(out, key)
-        return _prepare(source, out, config, key, progress, file_limit)
+        try:
+            return _prepare(source, out, config, key, progress, file_limit)
+        finally:
+            shutil.rmtree(out / _SCRATCH, ignore_errors=True)
 
 
 def _earlier(out: Path, key: str) -> PrepareReport:

@@ -25,8 +25,6 @@ def survey(source: Source, config: PrepareConfig) -> Target:
         raise DatasetError(f"none of the first {len(entries)} files of {source.name} is an image that can be read")
     all_28 = all(size == (28, 28) for size in sizes)
     resolution = config.resolution or source.drawn_at or (32 if all_28 else _largest_filled(sizes, config))
-    if resolution not in RESOLUTIONS:
-        raise DatasetError(f"resolution {resolution} is not possible. Choose a power of two from 4 to 1024")
     try:
         background = ImageColor.getrgb(config.background)[:3]
     except ValueError:

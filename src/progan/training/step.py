@@ -85,6 +85,7 @@ def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float) -> boo
 @torch.no_grad()
 def average(G_ema: nn.Module, G: nn.Module, decay: float) -> None:
     """G_ema = decay·G_ema + (1 - decay)·G; the authors do it after every D step, before the G step."""
-    get_ema_multi_avg_fn(decay)(list(G_ema.parameters()), list(G.parameters()), torch.tensor(0))
+    blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    blend(list(G_ema.parameters()), list(G.parameters()), None)
     for mine, theirs in zip(G_ema.buffers(), G.buffers(), strict=True):
         mine.copy_(theirs)
