@@ -234,7 +234,7 @@ class PrepareConfig:
     resolution: int | None = None
     """Pixels of a side, a power of two. Default: the largest that most of the first images fill."""
     crop: Literal["center", "none"] = "center"
-    """Cut the largest centred square, or pad to a square instead."""
+    """Cut the largest centred square, or pad with black to a square."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
     """One channel or three; `auto` decides by looking at the images."""
     max_images: int | None = None
@@ -249,3 +249,10 @@ class PrepareConfig:
     """`auto` (folder names, or a csv or json file beside the images), `none`, or the path of a csv or json file."""
     workers: int = 0
     """Processes that decode; 0 = one per core."""
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None and self.resolution not in RESOLUTIONS:
+            raise ConfigError(f"--resolution must be a power of two from 4 to 1024; got {self.resolution}")
+        if self.max_images is not None:
+            _at_least(self, 1, "max_images")
+        _at_least(self, 0, "seed", "workers")

@@ -76,7 +76,9 @@ def report_table(report: "PrepareReport") -> str:
     skipped = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped.items())
     rows = {
         "images": f"{report.count:,} of {report.read:,} candidates in {report.source}",
-        "skipped": f"{sum(report.skipped.values()):,}: {skipped} (named in {report.out}/skipped.csv)" if skipped else "0",
+        "skipped": f"{sum(report.skipped.values()):,}: {skipped} (named in {report.out}/skipped.csv)"
+        if skipped
+        else "0",
         "upscaled": f"{report.upscaled:,} (smaller than {size}x{size})" if report.upscaled else "0",
         "channels": {1: "1 (grey)", 3: "3 (RGB)"}[report.channels],
         "levels": " ".join(map(str, report.resolutions)),

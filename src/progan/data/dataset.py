@@ -28,6 +28,7 @@ class Dataset:
         self.label_kind: LabelKind | None = manifest.label_kind
         self.label_names = manifest.label_names
         self.fingerprint = manifest.fingerprint  # equal for equal data
+        self.preparation = manifest.preparation  # settings and counts, for people
         self._manifest = manifest
         self._arrays: dict[str, _Rows] = {}
 

@@ -32,6 +32,7 @@ FILE_LIMIT = 4 * 10**9
 _SCRATCH = ".scratch"  # hidden, so that it is nobody else's
 _CHUNK_BYTES = 4 * 10**6
 _CHUNK_IMAGES = 256
+_FEW_IMAGES = 16
 
 Progress = Callable[[int, int], None]
 """Told how many candidates are done with, of how many."""
@@ -80,16 +81,15 @@ def prepare(
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise DatasetError(f"{out} lies inside {source}, among the images to be read. Choose another place")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            if Manifest.is_in(out):
+                return _earlier(out, key)
+            try:
+                return _prepare(source, out, config, key, progress, file_limit)
+            finally:
+                shutil.rmtree(out / _SCRATCH, ignore_errors=True)
     except OSError as error:
-        raise DatasetError(f"{out} cannot be made ({error.strerror}). Choose another place") from None
-    with locked(out):
-        if Manifest.is_in(out):
-            return _earlier(out, key)
-        try:
-            return _prepare(source, out, config, key, progress, file_limit)
-        finally:
-            shutil.rmtree(out / _SCRATCH, ignore_errors=True)
+        raise DatasetError(f"{out} cannot be prepared: {error}. Mend that; the same command then goes on") from None
 
 
 def _earlier(out: Path, key: str) -> PrepareReport:
@@ -114,13 +114,10 @@ def _prepare(
     if config.max_images is not None:
         opened = dataclasses.replace(opened, entries=opened.entries[: config.max_images])
     note = note or Unfinished(key, survey(opened, config))
-    try:
-        with Output(out, note, opened, file_limit) as output:
-            _decode_all(opened, output, config, progress)
-            arrays = output.finish()
-            note = output.note
-    except OSError as error:
-        raise DatasetError(f"{out} cannot be written ({error}). Mend that; the same command then goes on") from None
+    with Output(out, note, opened, file_limit) as output:
+        _decode_all(opened, output, config, progress)
+        arrays = output.finish()
+        note = output.note
     report = PrepareReport(
         out=str(out),
         source=source,
@@ -147,7 +144,9 @@ def _prepare(
         arrays=arrays,
         preparation={"key": key, "settings": dataclasses.asdict(config), "report": dataclasses.asdict(report)},
     ).write(out)
-    _tidy(out, report)
+    if not report.skipped:
+        (out / SKIPPED).unlink()
+    (out / UNFINISHED).unlink()
     return report
 
 
@@ -156,8 +155,8 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
     target, total = output.note.target, len(source.entries)
     workers = config.workers or core_count()
     image_bytes = target.resolution**2 * target.channels
-    # Few large chunks, but enough for every worker to have several.
-    size = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // image_bytes, total // (4 * workers)))
+    # Few large chunks, but enough for every worker to have several; a handful of images is not worth a process.
+    size = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // image_bytes, max(_FEW_IMAGES, total // (4 * workers))))
     parts = [source.entries[start : start + size] for start in range(output.note.read, total, size)]
     tasks = ((source.reader, part, target) for part in parts)
     with contextlib.closing(ordered_map(decode_chunk, tasks, min(workers, len(parts)))) as chunks:
@@ -178,15 +177,6 @@ def _clear(out: Path) -> None:
         for pattern in ("images-*.npy", "labels*.npy", IMAGES, SKIPPED, UNFINISHED):
             for path in out.glob(pattern):
                 path.unlink()
-    shutil.rmtree(out / _SCRATCH, ignore_errors=True)
+    shutil.rmtree(out / _SCRATCH, ignore_errors=True)  # of a killed process
     if any(path.name != LOCK_NAME for path in out.iterdir()):
         raise DatasetError(f"{out} is not empty. Choose another folder for the prepared images")
-
-
-def _tidy(out: Path, report: PrepareReport) -> None:
-    """Leave the dataset alone in its folder, and the list of skipped files if there are any."""
-    if not report.skipped:
-        (out / SKIPPED).unlink()
-    (out / UNFINISHED).unlink()
-    shutil.rmtree(out / _SCRATCH, ignore_errors=True)
-    (out / LOCK_NAME).unlink(missing_ok=True)

@@ -14,29 +14,30 @@ from progan.per_resolution import RESOLUTIONS
 
 _LOOKED_AT = 256
 _LOOKED_AT_FOR_COLOUR = 64  # these are decoded
+_LOOKED_AT_SIZE = 32
 _COLOURED = 12  # difference of two channels of a reduced picture that grey pictures saved as JPEG do not reach
 
 
 def survey(source: Source, config: PrepareConfig) -> Target:
     """Resolution and channels for a source: as configured, else decided from images spread over it."""
     entries = [source.entries[position] for position in _spread(len(source.entries), _LOOKED_AT)]
-    sizes = [image.size for image in _images(source, entries, config)]
-    if not sizes:
-        raise DatasetError(f"none of the first {len(entries)} files of {source.name} is an image that can be read")
-    all_28 = all(size == (28, 28) for size in sizes)
+    sizes = [] if source.drawn_at else [image.size for image in _images(source, entries)]
+    if not (sizes or source.drawn_at):
+        raise DatasetError(f"{source.name} has no image that can be read among {len(entries)} files looked at")
+    all_28 = bool(sizes) and set(sizes) == {(28, 28)}
     resolution = config.resolution or source.drawn_at or (32 if all_28 else _largest_filled(sizes, config))
     try:
-        background = ImageColor.getrgb(config.background)[:3]
+        red, green, blue, *_ = ImageColor.getrgb(config.background)
     except ValueError:
         raise DatasetError(f"background {config.background!r} is no colour. Write a name or #rrggbb") from None
     fixed = {"grey": 1, "rgb": 3}
-    channels = fixed[config.channels] if config.channels != "auto" else _channels(source, entries, config)
-    return Target(resolution, channels, config.crop, (background[0], background[1], background[2]), all_28)
+    channels = fixed[config.channels] if config.channels != "auto" else _channels(source, entries)
+    return Target(resolution, channels, config.crop, (red, green, blue), all_28)
 
 
-def _images(source: Source, entries: list[Any], config: PrepareConfig) -> Iterator[Image.Image]:
-    size = config.resolution or source.drawn_at or 4
-    return (image for image in source.reader.read(entries, size) if not isinstance(image, Unreadable))
+def _images(source: Source, entries: list[Any]) -> Iterator[Image.Image]:
+    opened = source.reader.read(entries, _LOOKED_AT_SIZE)
+    return (image for image in opened if not isinstance(image, Unreadable))
 
 
 def _spread(count: int, wanted: int) -> list[int]:
@@ -52,17 +53,17 @@ def _largest_filled(sizes: list[tuple[int, int]], config: PrepareConfig) -> int:
     return max(filled, default=4)
 
 
-def _channels(source: Source, entries: list[Any], config: PrepareConfig) -> int:
+def _channels(source: Source, entries: list[Any]) -> int:
     """3 where any picture shows colour, however it is stored."""
     some = [entries[position] for position in _spread(len(entries), _LOOKED_AT_FOR_COLOUR)]
-    return 3 if any(_is_coloured(image) for image in _images(source, some, config)) else 1
+    return 3 if any(_is_coloured(image) for image in _images(source, some)) else 1
 
 
 def _is_coloured(image: Image.Image) -> bool:
     if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
         return False
     try:
-        pixels, _ = fit(image, Target(32, 3, "none", (0, 0, 0)))
+        pixels, _ = fit(image, Target(_LOOKED_AT_SIZE, 3, "none", (0, 0, 0)))
     except Unreadable:
         return False
     return bool((pixels.max(-1).astype(int) - pixels.min(-1)).max() > _COLOURED)

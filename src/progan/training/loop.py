@@ -101,7 +101,8 @@ def train(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool] =
         following = schedule.at(block.end) if block.end < schedule.total_nimg else None
         stage_ends = following is None or following.key != stage.key
         stop = stopped()
-        if stop or stage_ends or meter.images >= 1000 * job.config.runtime.tick_kimg.at(stage.resolution):
+        due = meter.images >= 1000 * job.config.runtime.tick_kimg.at(stage.resolution)
+        if stop or stage_ends or (due and schedule.at(block.end + 1).key == stage.key):  # else the stage's own is next
             tick = meter.tick(state, stage)
             for observer in observers:
                 observer.on_tick(tick, state)
