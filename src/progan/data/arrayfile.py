@@ -14,10 +14,13 @@ _HEADER_BYTES = 128  # fixed, so that it can be rewritten when the number of row
 
 
 class ArrayWriter:
-    """Rows of one shape and dtype, appended to `<name>.npy` or, above `limit` bytes, `<name>-000.npy`, `-001` …"""
+    """Rows of one shape and dtype, at most `capacity` of them, appended to `<name>.npy`.
+
+    If that could exceed `limit` bytes: to `<name>-000.npy`, `<name>-001.npy` …
+    """
 
     def __init__(
-        self, folder: Path, name: str, row_shape: tuple[int, ...], dtype: type[np.generic], capacity: int, limit: int
+        self, folder: Path, name: str, row_shape: tuple[int, ...], dtype: npt.DTypeLike, capacity: int, limit: int
     ) -> None:
         self.folder = folder
         self.name = name

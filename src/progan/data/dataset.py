@@ -61,26 +61,32 @@ class Dataset:
                 f"{self.path} has no images of {resolution}x{resolution}, only {self.resolutions[0]} … "
                 f"{self.resolutions[-1]}. Prepare it again with --resolution {resolution}"
             )
-        rows = self._rows(array_name(resolution)).take(indices)  # [n, R, R, C]
+        rows = self.rows(array_name(resolution), indices)  # [n, R, R, C]
         return np.ascontiguousarray(rows.transpose(0, 3, 1, 2))
 
     def labels(self, indices: Indices) -> Labels | None:
         """Labels float32 [n, L], one-hot for classes; None where the dataset has none."""
-        return self._rows("labels").take(indices) if self.label_kind else None
+        return self.rows("labels", indices) if self.label_kind else None
 
     def batch(self, resolution: int, start: int, size: int, seed: int) -> tuple[Pixels, Labels | None]:
         """Pixels uint8 [size, C, R, R] and labels float32 [size, L] at stream positions start … start + size."""
         indices = self.order(start, size, seed)
         return self.pixels(resolution, indices), self.labels(indices)
 
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """What `rows` knows: `images-0004` … and, where there are labels, `labels`."""
+        return tuple(self._manifest.arrays)
+
+    def rows(self, name: str, indices: Indices) -> npt.NDArray[Any]:
+        """Rows of an array as it is stored: images uint8 [n, R, R, C], labels float32 [n, L]."""
+        if name not in self._arrays:  # two threads may both map it: harmless
+            self._arrays[name] = _Rows(self.path, self._manifest.arrays[name])
+        return self._arrays[name].take(indices)
+
     def level_bytes(self, resolution: int) -> int:
         """Size of all pixels of a resolution."""
         return self.count * resolution * resolution * self.channels
-
-    def _rows(self, name: str) -> "_Rows":
-        if name not in self._arrays:  # two threads may both map it: harmless
-            self._arrays[name] = _Rows(self.path, self._manifest.arrays[name])
-        return self._arrays[name]
 
 
 class _Rows:

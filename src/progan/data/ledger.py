@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 IMAGES = "images.csv"
-"""A line per image, in order: file, width, height (before cropping)."""
+"""A line per image, in order; its size before cropping."""
+IMAGE_COLUMNS = ("file", "width", "height")
 SKIPPED = "skipped.csv"
-"""A line per skipped file: file, reason, detail."""
+"""A line per file that gave no image."""
+SKIPPED_COLUMNS = ("file", "reason", "detail")
 
 
 class Ledger:

@@ -46,7 +46,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what training sees: equal for equal data, whatever the name, source or layout of the folder."""
+        """Digest of what training sees: equal for equal data, whatever its name, source or place."""
         content = [self.count, self.channels, self.resolutions, self.label_kind, self.label_names]
         hashes = {name: [record.sha256 for record in records] for name, records in self.arrays.items()}
         return hashlib.sha256(json.dumps([content, hashes], sort_keys=True).encode()).hexdigest()[:32]

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from progan.data.arrayfile import ArrayWriter
 from progan.data.candidates import Source
 from progan.data.decode import Chunk, Target
-from progan.data.ledger import IMAGES, SKIPPED, Ledger
+from progan.data.ledger import IMAGE_COLUMNS, IMAGES, SKIPPED, SKIPPED_COLUMNS, Ledger
 from progan.data.manifest import FileRecord, array_name
 from progan.files import write_whole
 
@@ -67,7 +68,7 @@ class Output:
         self.note = note
         self.source = source
 
-        def writer(name: str, row_shape: tuple[int, ...], dtype: type[np.generic]) -> ArrayWriter:
+        def writer(name: str, row_shape: tuple[int, ...], dtype: npt.DTypeLike) -> ArrayWriter:
             return ArrayWriter(folder, name, row_shape, dtype, len(source.entries), file_limit)
 
         channels = note.target.channels
@@ -76,8 +77,8 @@ class Output:
         self._writers = self._levels + self._labels
         for each in self._writers:
             each.resume(note.count)
-        self._images = Ledger(folder / IMAGES, ("file", "width", "height"), note.listed_bytes)
-        self._skipped = Ledger(folder / SKIPPED, ("file", "reason", "detail"), note.skipped_bytes)
+        self._images = Ledger(folder / IMAGES, IMAGE_COLUMNS, note.listed_bytes)
+        self._skipped = Ledger(folder / SKIPPED, SKIPPED_COLUMNS, note.skipped_bytes)
         self._files: list[ArrayWriter | Ledger] = [*self._writers, self._images, self._skipped]
         self.save()
 

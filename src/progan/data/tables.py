@@ -14,7 +14,6 @@ from progan.data.candidates import Labels, attribute_labels, class_labels
 from progan.errors import DatasetError
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
-_FILE_KEYS = ("file", "file_name", "filename", "image", "path")
 _CLASS_COLUMNS = ("label", "class", "category", "target")
 _Rows = list[list[Any]]
 
@@ -38,7 +37,7 @@ def parse_table(name: str, content: bytes) -> Table:
         delimiter = max("\t;,", key=text.partition("\n")[0].count)
         header, *rows = (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row)
         return _rectangular(header, rows)
-    except (ValueError, TypeError, RecursionError, csv.Error) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         raise DatasetError(f"{name} is no table of labels ({error}). Write lines of: file, label") from None
 
 
@@ -71,16 +70,18 @@ def _from_json(content: Any) -> Table:
     """
     if isinstance(content, dict) and isinstance(content.get("labels"), list):
         content = {file: label for file, label in content["labels"] if label is not None}
-    if isinstance(content, list):
-        key = next(key for key in _FILE_KEYS if key in content[0])
-        columns = [key, *(column for column in content[0] if column != key)]
-        return _rectangular(columns, [[record[column] for column in columns] for record in content])
-    rows = [(file, list(label.values()) if isinstance(label, dict) else label) for file, label in content.items()]
-    first = next(iter(content.values()))
-    if isinstance(rows[0][1], list):
-        names = list(first) if isinstance(first, dict) else [str(number) for number in range(len(first))]
-        return _rectangular(["file", *names], [[file, *values] for file, values in rows])
-    return _rectangular(["file", "label"], [[file, label] for file, label in rows])
+    if isinstance(content, dict):
+        content = [{"file": file, **_by_name(label)} for file, label in content.items()]
+    if not isinstance(content, list) or not content or not all(isinstance(record, dict) for record in content):
+        raise ValueError("it names no files")
+    columns = list(content[0])
+    return _rectangular(columns, [[record[column] for column in columns] for record in content])
+
+
+def _by_name(label: Any) -> dict[str, Any]:
+    if isinstance(label, list):
+        return {str(number): value for number, value in enumerate(label)}
+    return label if isinstance(label, dict) else {"label": label}
 
 
 def _rectangular(header: Sequence[str], rows: _Rows) -> Table:

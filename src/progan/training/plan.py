@@ -20,7 +20,7 @@ EFFICIENCY = 0.5
 """Share of a plain convolution's speed that a training step reaches (measured, benchmarks/estimates.py)."""
 OVERHEAD = 0.003
 """Seconds per doubling of the resolution that a D or a G step takes however few images it has (measured there)."""
-PENALTY_BYTES = 5
+PENALTY_BYTES = 6
 """Peak bytes of a D step, in multiples of what one forward pass of D keeps (measured there)."""
 
 

@@ -1,0 +1,11 @@
+"""Numbers for how good generated images are. A metric is a file and a line of METRICS."""
+
+from collections.abc import Callable
+
+from progan.metrics.interface import Metric, Value
+from progan.metrics.swd import SlicedWasserstein
+
+__all__ = ["METRICS", "Metric", "Value"]
+
+METRICS: dict[str, Callable[[int], Metric]] = {"swd": SlicedWasserstein}
+"""Name -> metric, made with a seed for what it draws."""
