@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +291,14 @@ def test_killed_preparation_goes_on(tmp_path: Path) -> None:
     assert prepare(folder, killed, config).state == "continued"
     prepare(folder, tmp_path / "whole", config)
     assert digest(killed) == digest(tmp_path / "whole")
+
+
+def test_two_at_once_prepare_once(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", 60)
+    with ThreadPoolExecutor(3) as threads:
+        reports = list(threads.map(lambda _: prepare(folder, tmp_path / "out", ONE), range(3)))
+    assert sorted(report.state for report in reports) == ["already there", "already there", "prepared"]
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_scripts_without_a_main_guard_work(tmp_path: Path) -> None:

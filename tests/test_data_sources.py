@@ -214,6 +214,15 @@ def test_folders_are_classes(tmp_path: Path, names: list[str], expected: list[st
     assert prepared(tmp_path / "images", tmp_path / "none", labels="none").label_kind is None
 
 
+def test_labels_that_were_not_asked_for_or_cannot_be(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", GREY)
+    (tmp_path / "table.csv").write_text("file,label\n0,a\n")
+    assert prepared("avatars:3", tmp_path / "out", labels="none", resolution=4).label_kind is None
+    for source in ("avatars:3", tmp_path / "array.npy"):
+        with pytest.raises(DatasetError, match="is for image files"):
+            prepared(source, tmp_path / "other", labels=str(tmp_path / "table.csv"))
+
+
 def test_train_and_test_are_not_classes(tmp_path: Path) -> None:
     names = ["test/cat/9.png", "train/cat/1.png", "train/dog/2.png"]
     assert classes(prepared(write(tmp_path / "images", names), tmp_path / "out")) == ["cat", "cat", "dog"]

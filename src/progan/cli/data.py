@@ -24,6 +24,7 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
     show.add_argument("dataset", metavar="DATASET", help="a prepared dataset, or what `progan prepare` takes")
     show.add_argument("--sheets", metavar="DIR", help="write contact sheets there: one per resolution and label")
     show.add_argument("--html", metavar="FILE", help="write a page with everything, complete in one file")
+    show.add_argument("--verify", action="store_true", help="compare every byte with its hash first")
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(run=run_show)
     split = kinds.add_parser(
@@ -47,12 +48,15 @@ def run_show(arguments: argparse.Namespace) -> int:
     import sys
 
     from progan.data.cache import open_data
+    from progan.data.dataset import Dataset
     from progan.data.inspection import inspect
     from progan.data.page import page
     from progan.data.sheets import sheets
     from progan.files import write_whole
 
     dataset = open_data(arguments.dataset, tell=lambda message: print(message, file=sys.stderr))
+    if arguments.verify:
+        Dataset.open(dataset.path, verify=True)
     inspection = inspect(dataset)
     rows = facts(inspection)
     if arguments.sheets:

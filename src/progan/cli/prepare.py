@@ -47,8 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     given = {name: value for name, value in vars(arguments).items() if name in _OPTIONS and value is not None}
     changes = {name: coerce(name, value, _OPTIONS[name].type) for name, value in given.items()}
-    with progress_bar("preparing", arguments.quiet or arguments.json) as progress:
-        report = prepare(arguments.source, arguments.out, PrepareConfig(**changes), progress)
+    try:
+        with progress_bar("preparing", arguments.quiet or arguments.json) as progress:
+            report = prepare(arguments.source, arguments.out, PrepareConfig(**changes), progress)
+    except KeyboardInterrupt:
+        print("progan: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     if arguments.json:
         print(json.dumps(dataclasses.asdict(report)))
     elif not arguments.quiet:

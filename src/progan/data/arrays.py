@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from progan.config import PrepareConfig
 from progan.data.candidates import Labels, Source, Unreadable, attribute_labels, class_labels
 from progan.errors import DatasetError
 
@@ -56,11 +57,11 @@ class ArrayReader:
         return np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order))
 
 
-def open_idx(path: Path, scratch: Path, with_labels: bool) -> Source | None:
+def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
     """MNIST's format, gzip or not: `…images-idx3-ubyte`, labels in `…labels-idx1-ubyte` beside it."""
+    path = Path(source)
     if path.is_dir():  # MNIST as it is published: four files in a folder
-        found = sorted(path.glob("train-images*idx3-ubyte*"))
-        return open_idx(found[0], scratch, with_labels) if found else None
+        path = min(path.glob("train-images*idx3-ubyte*"), default=path)
     shape = _idx_shape(path)
     if shape is None or len(shape) not in (3, 4):
         return None
@@ -68,19 +69,20 @@ def open_idx(path: Path, scratch: Path, with_labels: bool) -> Source | None:
     _check_size(reader, path)
     labels_path = path.with_name(path.name.replace("images", "labels").replace(f"idx{len(shape)}", "idx1"))
     labels = None
-    if with_labels and labels_path != path and labels_path.exists():
+    if config.labels == "auto" and labels_path != path and labels_path.exists():
         with _open_unpacked(labels_path) as file:
             codes = np.frombuffer(file.read()[8:], np.uint8)
         labels = _labels_of(codes, shape[0], labels_path)
     return Source(_name(path), reader, range(shape[0]), labels)
 
 
-def open_npy(path: Path, scratch: Path, with_labels: bool) -> Source | None:
+def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
     """[N, H, W], [N, H, W, C] or [N, C, H, W] in a .npy; a .npz has images under `images` (`x` …), labels `labels`."""
+    path = Path(source)
     if path.is_dir():
         return None
     if zipfile.is_zipfile(path):
-        return _open_npz(path, scratch, with_labels)
+        return _open_npz(path, scratch, config.labels == "auto")
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             return None
@@ -88,31 +90,30 @@ def open_npy(path: Path, scratch: Path, with_labels: bool) -> Source | None:
     return Source(_name(path), reader, range(reader.shape[0]))
 
 
-def open_cifar(path: Path, scratch: Path, with_labels: bool) -> Source | None:
+def open_cifar(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
     """CIFAR-10 and CIFAR-100, binary version: a folder with data_batch_1.bin … or train.bin, or one such file."""
-    if not path.is_dir():
-        if path.suffix != ".bin":
-            return None
-        files = [path]
-    else:
-        files = sorted(path.glob("data_batch_*.bin")) or sorted(path.glob("train.bin"))
-        if not files and any((path / name).exists() for name in ("data_batch_1", "batches.meta")):
-            raise DatasetError(f"{path} holds Python pickles, which could run code. Use the binary version of CIFAR")
-        if not files:
-            return None
+    path = Path(source)
+    files = _cifar_files(path)
     record = next((size for size in _CIFAR_CLASS_FILES if all(f.stat().st_size % size == 0 for f in files)), None)
-    if record is None:
+    if not files or record is None:
         return None
     records = np.concatenate([np.fromfile(file, np.uint8) for file in files]).reshape(-1, record)
     images, codes = records[:, record - 3072 :], records[:, record - 3073]  # CIFAR-100: coarse, then fine class
     scratch.mkdir(parents=True, exist_ok=True)
     np.save(scratch / "cifar.npy", images.reshape(-1, 3, 32, 32))
     names = files[0].with_name(_CIFAR_CLASS_FILES[record])
-    labels = None
-    if with_labels:
-        words = names.read_text().split() if names.exists() else [str(code) for code in range(codes.max() + 1)]
-        labels = class_labels(tuple(words), codes)
-    return Source(_name(path), _npy_reader(scratch / "cifar.npy", path), range(len(records)), labels)
+    words = names.read_text().split() if names.exists() else [str(code) for code in range(int(codes.max()) + 1)]
+    reader = _npy_reader(scratch / "cifar.npy", path)
+    return Source(_name(path), reader, range(len(records)), class_labels(tuple(words), codes))
+
+
+def _cifar_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path] if path.suffix == ".bin" else []
+    files = sorted(path.glob("data_batch_*.bin")) or sorted(path.glob("train.bin"))
+    if not files and any((path / name).exists() for name in ("data_batch_1", "batches.meta")):
+        raise DatasetError(f"{path} holds Python pickles, which could run code. Use the binary version of CIFAR")
+    return files
 
 
 def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:

@@ -11,6 +11,7 @@ from typing import Any
 from progan.config import PrepareConfig
 from progan.data.imagefiles import walk
 from progan.data.labels import tables_beside
+from progan.errors import DatasetError
 
 _VERSION = 1  # to be raised when the same request gives other pixels
 
@@ -36,6 +37,8 @@ def _identity(source: str) -> Iterator[Any]:
     elif path.is_dir():
         yield str(path.resolve())
         yield from ([name, *_file(file)] for name, file in walk(path))
+    elif not path.exists():
+        raise DatasetError(f"{source} does not exist. Name a folder, a zip, an idx, npy or npz file, or `avatars`")
     else:
         yield str(path.resolve())
         yield from (_file(file) for file in [path, *tables_beside(path), *sorted(path.parent.glob("*labels*"))])

@@ -1,5 +1,6 @@
 """Every kind of source, by name. A new one is a function in its own file and a line here."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,10 +29,9 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
         if found := opener(source, scratch, config):
             if not found.entries:
                 raise DatasetError(f"{source} holds no images")
-            return found
-    path = Path(source)
-    if not path.exists():
-        raise DatasetError(f"{source} does not exist. Name a folder, a zip, an idx, npy or npz file, or `avatars`")
+            if config.labels not in ("auto", "none") and not isinstance(found.reader, FileReader):
+                raise DatasetError(f"--labels {config.labels} is for image files; {source} brings its own labels")
+            return found if config.labels != "none" else dataclasses.replace(found, labels=None)
     raise DatasetError(f"{source} is no archive and no array. Put the images into a folder and name that")
 
 
@@ -77,19 +77,11 @@ def _files(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
     return Source(path.resolve().name.split(".")[0] or "images", FileReader(), images, labels)
 
 
-def _array(opener: Callable[[Path, Path, bool], Source | None]) -> Callable[[str, Path, PrepareConfig], Source | None]:
-    def open_array(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
-        path = Path(source)
-        return opener(path, scratch, config.labels != "none") if path.exists() else None
-
-    return open_array
-
-
 SOURCES: dict[str, Callable[[str, Path, PrepareConfig], Source | None]] = {
     "avatars": _open_avatars,
-    "idx": _array(open_idx),
-    "cifar": _array(open_cifar),
-    "npy": _array(open_npy),
+    "idx": open_idx,
+    "cifar": open_cifar,
+    "npy": open_npy,
     "archive": _open_archive,
     "folder": _open_folder,
 }

@@ -3,8 +3,6 @@
 Odena et al. 2017 proposed it to see a GAN that makes the same image again and again; Karras et al. 2018, section 6.1.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +15,7 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5
 """Pixels of the Gaussian window and its deviation; both shrink with images below 11 pixels."""
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_CHUNK_BYTES = 2**25  # of one of about a dozen arrays; what fits the caches is quicker
+_CHUNK_BYTES = 2**22  # of one of about a dozen arrays, which stay in a processor's cache
 
 
 class MultiScaleSsim:
@@ -41,7 +39,7 @@ class MultiScaleSsim:
             pixels = torch.cat([self._left, pixels])
         pairs = len(pixels) // 2
         self._left = pixels[2 * pairs :].clone()
-        for chunk in pixels[: 2 * pairs].split(2 * max(1, _CHUNK_BYTES // (8 * pixels[:1].numel() + 1))):
+        for chunk in pixels[: 2 * pairs].split(2 * max(1, _CHUNK_BYTES // (8 * pixels.shape[1] * pixels.shape[2] ** 2))):
             self._scores.append(ms_ssim(chunk[0::2], chunk[1::2]).cpu())
 
     def result(self) -> dict[str, Value]:
@@ -54,19 +52,43 @@ class MultiScaleSsim:
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """Similarity of each of a with that of b, pixels uint8 [N, C, R, R]: float64 [N] in 0…1."""
     a, b = a.double(), b.double()
-    result = torch.ones((), dtype=a.dtype, device=a.device)
+    similarity = a.new_ones(len(a))
     for scale, weight in enumerate(WEIGHTS):
+        if scale > 0:
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
         ssim, contrast = ssim_terms(a, b)
-        term = ssim if scale == len(WEIGHTS) - 1 else contrast
-        result = result * term.clamp_min(0) ** weight
-        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-    return result
+        term = ssim if scale == len(WEIGHTS) - 1 else contrast  # brightness counts at the coarsest scale only
+        similarity = similarity * term.clamp_min(0) ** weight
+    return similarity
 
 
 def ssim_terms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean SSIM and mean contrast·structure of float64 [N, C, R, R], each [N] (Wang et al. 2004, section III.B)."""
-    window = gaussian(min(WINDOW, a.shape[2]), a.device)
-    mean_a, mean_b, square, product = (
-        _filter(x, window) for x in (a, b, a * a + b * b, a * b)
-    )  # the variances are only ever added
-    ...
+    """Mean SSIM and mean contrast·structure of float64 [N, C, R, R] in 0…255, each [N] (Wang et al. 2004, eq. 12)."""
+    window = gaussian(min(WINDOW, a.shape[2]))
+    mean_a, mean_b = _filter(a, window), _filter(b, window)
+    product, squares = mean_a * mean_b, mean_a.square() + mean_b.square()
+    covariance = _filter(a * b, window) - product
+    variances = _filter(a.square() + b.square(), window) - squares
+    contrast = (2 * covariance + _C2) / (variances + _C2)
+    brightness = (2 * product + _C1) / (squares + _C1)
+    return (brightness * contrast).mean((1, 2, 3)), contrast.mean((1, 2, 3))
+
+
+def gaussian(size: int) -> Tensor:
+    """A window of `size` pixels, float64 [size], sum 1, its middle between two pixels where the size is even."""
+    x = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    window = torch.exp(-x.square() / (2 * (size * SIGMA / WINDOW) ** 2))
+    return window / window.sum()
+
+
+def _filter(x: Tensor, window: Tensor) -> Tensor:
+    """[N, C, H, W] under the window in both directions, without borders: [N, C, H-size+1, W-size+1]."""
+    return _rows(_rows(x, window).mT, window).mT
+
+
+def _rows(x: Tensor, window: Tensor) -> Tensor:
+    width = x.shape[-1] - len(window) + 1
+    total = torch.zeros_like(x[..., :width])
+    for start, weight in enumerate(window.tolist()):
+        total.add_(x[..., start : start + width], alpha=weight)  # PyTorch's float64 convolution is 4 times slower
+    return total
