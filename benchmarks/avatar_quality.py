@@ -3,9 +3,9 @@
 The classifier learns from 20,000 avatars and is checked on 3,000 others; it is kept beside this file's results in the
 folder `--cache`. Every snapshot of the runs is then asked for `--num` fakes. Reported:
 
-- values: how many of the 46 attribute values occur, each in at least a tenth of the share the data gives it;
+- values: how many of the attribute values occur, each in at least a tenth of the share the data gives it;
 - distance: total variation between the frequencies of an attribute's values in the fakes and in the data, averaged over
-  the ten attributes, and the largest of them; `floor` is that of as many real avatars;
+  the attributes, and the largest of them; `floor` is that of as many real avatars;
 - swd: as `progan.metrics.swd` has it, beside that of reals against other reals.
 
     python benchmarks/avatar_quality.py RUN … [--num 4096] [--json OUT]
@@ -14,8 +14,8 @@ folder `--cache`. Every snapshot of the runs is then asked for `--num` fakes. Re
 import argparse
 import json
 import re
-import time
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -110,6 +110,18 @@ def swd(reals: Tensor, others: Tensor) -> float:
     return metric.result()["swd"].value
 
 
+def describe(line: dict[str, Any]) -> str:
+    """A report's line for people."""
+    parts = [
+        f"{line['run']:>16} {line['cur_nimg'] / 1000:6.1f} kimg {line['minutes']:5.1f} min",
+        f"values {line['values']}/{line['of']}",
+        f"distance {line['distance']:.3f} (worst {line['largest_distance']:.3f}, floor {line['distance_floor']:.3f})",
+        f"swd {line['swd']:.1f} (floor {line['swd_floor']:.1f})",
+        f"classifier right ≥ {100 * line['classifier_worst']:.1f} %",
+    ]
+    return "  ".join(parts)
+
+
 def main() -> None:
     """Print a line for every snapshot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,19 +143,14 @@ def main() -> None:
             reals = pixels_of(FIRST_REAL, options.num, resolution)
             others = pixels_of(FIRST_REAL + options.num, options.num, resolution)
             floors.setdefault(resolution, swd(reals, others))
-            began, snapshot = time.perf_counter(), load(path)
+            snapshot = load(path)
             fakes = progan.to_pixels(snapshot.generate(snapshot.latents(range(options.num)), batch_size=256))
             line = {"run": run.name, "cur_nimg": nimg, "resolution": resolution, "minutes": elapsed[nimg] / 60}
             line |= frequencies(read(net, fakes)) | {"swd": swd(reals, fakes), "swd_floor": floors[resolution]}
             line |= {"distance_floor": frequencies(read(net, others))["distance"]}
-            line |= {"classifier_worst": min(accuracy.values()), "seconds": time.perf_counter() - began}
+            line["classifier_worst"] = min(accuracy.values())
             report.append(line)
-            print(
-                f"{run.name:>16} {nimg / 1000:8.1f} kimg {line['minutes']:5.1f} min  values {line['values']}/{line['of']}  "
-                f"distance {line['distance']:.3f} (worst {line['largest_distance']:.3f}, floor {line['distance_floor']:.3f})  "
-                f"swd {line['swd']:.1f} (floor {line['swd_floor']:.1f})  classifier ≥ {100 * line['classifier_worst']:.1f} %",
-                flush=True,
-            )
+            print(describe(line), flush=True)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 

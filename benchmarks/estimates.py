@@ -91,9 +91,8 @@ def main() -> None:
         found = json.loads(subprocess.run([*command, "--case", text], check=True, capture_output=True).stdout)
         ms, planned_ms = 1000 * found["seconds"], 1000 * found["planned_seconds"]
         mb, planned_mb = found["memory"] / 2**20, found["planned_memory"] / 2**20
-        print(
-            f"{text:>14} {ms:9.2f} {planned_ms:9.2f} {planned_ms / ms:6.2f} {mb:7.0f} {planned_mb:8.0f} {planned_mb / mb:6.2f}"
-        )
+        print(f"{text:>14} {ms:9.2f} {planned_ms:9.2f} {planned_ms / ms:6.2f}", end=" ")
+        print(f"{mb:7.0f} {planned_mb:8.0f} {planned_mb / mb:6.2f}", flush=True)
 
 
 if __name__ == "__main__":

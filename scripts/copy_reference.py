@@ -25,6 +25,8 @@ VERBATIM = [
     "adam.npz",
     "train_steps.npz",
     "process_reals.npz",
+    "metrics.npz",
+    "metrics_images.npz",
     "schedule.csv",
     "schedule_walk.json",
 ]

@@ -6,7 +6,6 @@ Prints a line for every kill and exits 1 if any weight of the last snapshot diff
 """
 
 import argparse
-import json
 import random
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 from progan.sampling import load
+from progan.training.observers import read_stats
 
 # Small, but with every stage, several ticks in each, and a loss with a double backward.
 COMMAND = (
@@ -29,6 +29,13 @@ def start(out: Path, precision: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stderr=subprocess.PIPE)
 
 
+def wait_until_it_trains(process: "subprocess.Popen[bytes]", stats: Path) -> None:
+    """Until the run rewrites its statistics, the last thing before the first iteration."""
+    before = stats.stat().st_mtime_ns if stats.exists() else 0
+    while process.poll() is None and (not stats.exists() or stats.stat().st_mtime_ns == before):
+        time.sleep(0.01)
+
+
 def newest_state(out: Path) -> int:
     """cur_nimg of the newest state, 0 if there is none."""
     return max((int(path.stem.removeprefix("state-")) for path in (out / "state").glob("*.safetensors")), default=0)
@@ -36,7 +43,7 @@ def newest_state(out: Path) -> int:
 
 def phase_at(out: Path, cur_nimg: int) -> str:
     """What the run was doing after that many images, by its statistics."""
-    lines = [json.loads(text) for text in (out / "stats.jsonl").read_text().splitlines() if text.endswith("}")]
+    lines = read_stats(out / "stats.jsonl")
     later = [line for line in lines if line["cur_nimg"] > cur_nimg] or lines[-1:]
     return f"{later[0]['resolution']}x{later[0]['resolution']} {later[0]['phase']}"
 
@@ -52,25 +59,24 @@ def main() -> int:
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder, "whole"), Path(folder, "killed")
-        began = time.monotonic()
         if start(whole, options.precision).wait() != 0:
             print("the uninterrupted run failed")
             return 1
-        seconds = time.monotonic() - began
-        print(f"uninterrupted: {seconds:.0f} s")
+        seconds = read_stats(whole / "stats.jsonl")[-1]["elapsed"]
+        print(f"uninterrupted: {seconds:.0f} s of training")
         kills, at = 0, []
         while kills < options.kills:
             process = start(killed, options.precision)
+            wait_until_it_trains(process, killed / "stats.jsonl")
             try:
-                process.wait(timeout=rng.uniform(0.3, 1.7) * seconds / options.kills + 4)
+                process.wait(timeout=rng.uniform(0, 1.6) * seconds / options.kills)
                 break  # it came to its end
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-                kills += 1
-                reached = newest_state(killed)
-                at.append(reached)
-                print(f"kill {kills:2}: newest state at {reached} images")
+            kills += 1
+            at.append(newest_state(killed))
+            print(f"kill {kills:2}: newest state at {at[-1]} images, {phase_at(whole, at[-1])}", flush=True)
         start(killed, options.precision).wait()
         fades = sum("fade" in phase_at(whole, reached) for reached in at)
         weights = [load(path).G.state_dict() for path in (whole, killed)]

@@ -101,7 +101,20 @@ def test_seeds():
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["sample", "--help"], ["--version"]])
 def test_help_is_there_without_torch(arguments):
-    code = f"import sys; from progan.cli import main; sys.argv = ['progan']\ntry: main({arguments})\nfinally: print('torch' in sys.modules)"
+    lines = ["import sys", "from progan.cli import main", "sys.argv = ['progan']"]
+    lines += [f"try: main({arguments})", "finally: print('torch' in sys.modules)"]
+    code = "\n".join(lines)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
     assert "progan" in done.stdout
+
+
+def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
+    main(["train", *TINY, "--total-kimg", "0.01", "--quiet", "--out", str(tmp_path / "run")])
+    assert main(["cache", "list", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["entries"]
+    assert entry["complete"]
+    assert main(["cache", "clear"]) == 0
+    assert main(["cache", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["entries"] == []

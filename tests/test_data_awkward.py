@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
+from progan.data.decode import Target, decode_chunk
+from progan.data.imagefiles import Entry, FileReader
 from progan.data.prepare import prepare
 from progan.errors import DatasetError
 
@@ -113,6 +117,7 @@ GOOD: dict[str, tuple[Callable[[], bytes], tuple[int, int, int]]] = {
     "rgba-half.png": (lambda: encoded(plain("RGBA", (0, 0, 0, 128))), (127, 127, 127)),
     "la.png": (lambda: encoded(plain("LA", (128, 255))), GREY),
     "la-invisible.png": (lambda: encoded(plain("LA", (128, 0))), WHITE),
+    "upside-down.jpg": (upside_down_jpeg, BLACK),
     "palette.png": (lambda: encoded(palette()), RED),
     "palette-invisible.png": (see_through_palette, WHITE),
     "sixteen-bits.png": (lambda: encoded(sixteen_bits()), GREY),
@@ -195,7 +200,20 @@ def test_each_kind_has_its_outcome(folder: Path, tmp_path: Path) -> None:
     dataset = Dataset.open(tmp_path / "out", verify=True)
     middles = dataset.pixels(16, np.arange(dataset.count))[:, :, 8, 8]
     for name, middle in zip(sorted(GOOD), middles, strict=True):
-        assert np.abs(middle.astype(int) - GOOD[name][1]).max() <= 2, name
+        assert np.abs(middle.astype(int) - GOOD[name][1]).max() < 20, name  # beside an edge, or out of a JPEG
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from([name for name in GOOD if "/" not in name]), data=st.data())
+def test_damaged_bytes_give_an_image_or_a_reason(folder: Path, name: str, data: st.DataObject) -> None:
+    content = bytearray(GOOD[name][0]())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = folder.with_name("damaged")
+    path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    chunk = decode_chunk(FileReader(), [Entry(name, str(path), path.stat().st_size)], Target(8, 3))
+    assert len(chunk.kept) + len(chunk.skipped) == 1
+    assert chunk.levels[-1].shape == (len(chunk.kept), 8, 8, 3)
 
 
 def test_strict_fails_at_the_first_bad_file(folder: Path, tmp_path: Path) -> None:

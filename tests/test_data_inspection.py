@@ -11,7 +11,7 @@ from PIL import Image
 from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.duplicates import find_duplicates
+from progan.data.duplicates import find_duplicates, perceptual_hashes
 from progan.data.inspection import inspect
 from progan.data.page import page
 from progan.data.prepare import prepare
@@ -90,6 +90,17 @@ def test_all_alike_is_one_group(tmp_path: Path) -> None:
     np.save(tmp_path / "same.npy", np.full((40, 8, 8), 7, np.uint8))
     prepare(tmp_path / "same.npy", tmp_path / "out", PrepareConfig(workers=1))
     assert find_duplicates(Dataset.open(tmp_path / "out")) == [list(range(40))]
+
+
+def test_equal_hashes_alone_are_no_duplicates(tmp_path: Path) -> None:
+    """Less contrast leaves the signs of all frequencies as they are, and another picture."""
+    picture = np.asarray(scene((32, 32)).convert("L")).astype(np.float32)
+    np.save(tmp_path / "two.npy", np.rint([picture, picture / 3 + 80]).astype(np.uint8))
+    prepare(tmp_path / "two.npy", tmp_path / "out", PrepareConfig(workers=1))
+    dataset = Dataset.open(tmp_path / "out")
+    one, two = perceptual_hashes(dataset).tolist()
+    assert (one ^ two).bit_count() <= 2
+    assert find_duplicates(dataset) == []
 
 
 def test_noise_has_no_duplicates(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Preparation: the pyramid, cropping, decisions made by looking, going on after a kill, and the cache."""
 
 import io
+import shutil
 import struct
 import subprocess
 import sys
@@ -53,21 +54,12 @@ def digest(folder: Path) -> dict[str, bytes]:
 
 
 def test_levels_are_rounded_only_at_the_end() -> None:
-    """0 0 0 1 has mean 0.25; four of those blocks sum to 1, not to 0. Halves go to the even neighbour."""
-    top = np.zeros((1, 8, 8, 1), np.uint8)
-    top[0, 0::2, 0::2] = 2  # every 2x2 block has mean 0.5: rounds to 0
-    top[0, 0, 0] = 6  # this one has mean 1.5: rounds to 2
-    four, eight = pyramid(top)
-    assert (eight == top).all()
-    assert four[0, :, :, 0].tolist() == [[2, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    top = np.zeros((1, 16, 16, 1), np.uint8)
-    top[0, 0::2, 0::2] = 3  # means 0.75: rounded to 1 in between, a second rounding would give 1 = wrong by 0.25
-    top[0, 0::4, 0::4] = 1  # every 4x4 block now holds 1 + 3 + 3 + 3 = 10, mean 0.625
-    four = pyramid(top)[0]
+    """Means 0.5 0.5 0.5 1 have the mean 0.625, which is 1; rounded before (halves to even), 0 0 0 1 would give 0."""
+    block = np.array([[2, 0, 2, 0], [0, 0, 0, 0], [2, 0, 4, 0], [0, 0, 0, 0]], np.uint8)
+    four, eight, sixteen = pyramid(np.tile(block, (4, 4))[None, :, :, None])
+    assert sixteen.shape == (1, 16, 16, 1)
+    assert (eight[0, :, :, 0] == np.tile([[0, 0], [0, 1]], (4, 4))).all()
     assert (four == 1).all()
-    top[0, 0::4, 0::4] = 0
-    top[0, 2::4, 2::4] = 0  # 6 / 16 = 0.375: 0; level by level it were (0 + 1 + 1 + 0) / 4 = 0.5 of rounded values
-    assert (pyramid(top)[0] == 0).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -261,8 +253,9 @@ def test_interrupted_preparation_goes_on(tmp_path: Path, file_limit: int) -> Non
             break
         except Stop:
             assert not (tmp_path / "parts" / "dataset.json").exists()
-            for level in ("images-0004", "images-0008"):  # a killed process may leave more than its last note says
-                with max((tmp_path / "parts").glob(f"{level}*")).open("ab") as file:
+            for name in ("images-0004", "images-0008", "images.csv", "skipped.csv"):
+                # A killed process may leave more than its last note says.
+                with max((tmp_path / "parts").glob(f"{name}*")).open("ab") as file:
                     file.write(b"torn")
     assert report.state == "continued"
     assert done == sorted(done)
@@ -321,6 +314,18 @@ def test_a_dying_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 # --- refusals
+
+
+def test_a_full_disk_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_images(tmp_path / "images", 5)
+    needed = 5 * 3 * (16 * 16 + 8 * 8 + 4 * 4)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(DatasetError, match="Choose another disk"):
+        prepare(folder, tmp_path / "out", ONE)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    assert prepare(folder, tmp_path / "out", ONE).count == 5
 
 
 def test_an_unfinished_folder_of_another_request_is_begun_anew(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from PIL import Image
 
 from progan.config import PrepareConfig
 from progan.data import avatars
+from progan.data.archives import list_archive
+from progan.data.candidates import Unreadable
 from progan.data.dataset import Dataset
+from progan.data.imagefiles import entry_bytes
 from progan.data.prepare import prepare
 from progan.data.tables import SUFFIXES, parse_table, table_labels
 from progan.errors import DatasetError
@@ -379,6 +383,14 @@ def test_sizes_that_a_zip_declares_are_limits(tmp_path: Path) -> None:
     at = content.index(b"PK\x01\x02")
     content[at + 24 : at + 28] = struct.pack("<I", 10)  # uncompressed size in the central directory
     (tmp_path / "liar.zip").write_bytes(content)
+    entries = list_archive(tmp_path / "liar.zip", tmp_path / "scratch") or []
+    (liar,) = [entry for entry in entries if entry.name == "liar.png"]
+    tracemalloc.start()
+    with pytest.raises(Unreadable):
+        entry_bytes(liar)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**19
     with pytest.raises(DatasetError, match="no image that can be read"):
         prepared(tmp_path / "liar.zip", tmp_path / "out")
 

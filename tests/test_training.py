@@ -112,10 +112,10 @@ class StopAt(Silent):
 
 @pytest.mark.parametrize("stops", [(100,), (300,), (700, 720, 728), (200, 208, 400, 416)])
 def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_path, monkeypatch):
+    original = loop.train
     for nimg in stops:
         stop = StopAt(nimg)
         with monkeypatch.context() as patch:
-            original = loop.train
             patch.setattr(
                 "progan.experiment.train_job", lambda job, watching, _, s=stop: original(job, [*watching, s], s)
             )

@@ -16,7 +16,7 @@ from progan.config import (
     ScheduleConfig,
 )
 from progan.options import Option, options
-from progan.presets import PRESETS
+from progan.presets import PRESETS, about
 
 if TYPE_CHECKING:
     from progan.experiment import Run
@@ -28,7 +28,7 @@ _GROUPS = {"data": DatasetConfig, "schedule": ScheduleConfig, "optimiser": Optim
 
 def register(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command."""
-    presets = "\n".join(f"  {name:17} {about}" for name, (about, _) in PRESETS.items())
+    presets = "\n".join(f"  {name:17} {about(name)}" for name in PRESETS)
     parser = commands.add_parser(
         "train",
         help="train a generator on images",

@@ -1,7 +1,8 @@
 """From an image of any kind to pixels of the wanted size: crop or pad, reduce or enlarge, grey or RGB."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +14,6 @@ from progan.data.candidates import Reader, Unreadable
 
 Pixels = npt.NDArray[np.uint8]
 
-# Pillow refuses images above twice its limit (179 million pixels) as decompression bombs; below, large is not suspect.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
 _ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {  # how the camera was held -> what makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -26,7 +24,6 @@ _UPRIGHT = {  # how the camera was held -> what makes the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
 _DRAFTS = {2: 2, 4: 6, 8: 12}  # JPEG's factor -> how many times the resolution an image must have for it
 
 
@@ -66,21 +63,30 @@ def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target) -> Chun
     kept: list[tuple[int, int, int]] = []
     skipped: list[tuple[int, Unreadable]] = []
     upscaled = 0
-    for position, image in enumerate(reader.read(entries, target.resolution)):
-        try:
-            if isinstance(image, Unreadable):
-                raise image
-            size = image.size
-            pixels, enlarged = fit(image, target)
-        except Unreadable as error:
-            skipped.append((position, error))
-            continue
-        images.append(pixels)
-        kept.append((position, *size))
-        upscaled += enlarged
+    with without_warnings():
+        for position, image in enumerate(reader.read(entries, target.resolution)):
+            try:
+                if isinstance(image, Unreadable):
+                    raise image
+                size = image.size
+                pixels, enlarged = fit(image, target)
+            except Unreadable as error:
+                skipped.append((position, error))
+                continue
+            images.append(pixels)
+            kept.append((position, *size))
+            upscaled += enlarged
     shape = (len(images), target.resolution, target.resolution, target.channels)
     top = np.stack(images) if images else np.empty(shape, np.uint8)
     return Chunk(pyramid(top), kept, skipped, upscaled)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow warns of large images, which are no fault, and of damage, which becomes a reason or does not matter."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def pyramid(top: Pixels) -> list[Pixels]:

@@ -35,9 +35,9 @@ def perceptual_hashes(dataset: Dataset) -> npt.NDArray[np.uint64]:
         frequencies = (basis @ grey @ basis.T).reshape(len(indices), -1)
         frequencies[:, 0] = 0  # brightness says nothing of the content
         bits = frequencies > np.median(frequencies, axis=1, keepdims=True)
-        hashes[indices] = np.packbits(bits, axis=1).astype(np.uint64) @ (256 ** np.arange(bits.shape[1] // 8)).astype(
-            np.uint64
-        )
+        packed = np.zeros((len(indices), 8), np.uint8)  # at 4x4 there are only 16 frequencies
+        packed[:, : bits.shape[1] // 8] = np.packbits(bits, axis=1)
+        hashes[indices] = packed.view(np.uint64)[:, 0]
     return hashes
 
 

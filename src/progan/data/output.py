@@ -53,7 +53,7 @@ class Unfinished:
             content = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        if content["key"] != key:
+        if content.get("key") != key:
             return None
         target = content.pop("target")
         target["background"] = tuple(target["background"])

@@ -98,6 +98,7 @@ def _earlier(out: Path, key: str) -> PrepareReport:
         raise DatasetError(
             f"{out} holds a dataset made from another source or with other settings. Choose another folder or delete it"
         )
+    (out / UNFINISHED).unlink(missing_ok=True)  # if that was all that a killed process had left to do
     report = PrepareReport(**manifest.preparation["report"])
     return dataclasses.replace(report, out=str(out), state="already there")
 
@@ -114,6 +115,7 @@ def _prepare(
     if config.max_images is not None:
         opened = dataclasses.replace(opened, entries=opened.entries[: config.max_images])
     note = note or Unfinished(key, survey(opened, config))
+    _check_space(out, note, opened)
     with Output(out, note, opened, file_limit) as output:
         _decode_all(opened, output, config, progress)
         arrays = output.finish()
@@ -169,6 +171,17 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
                 progress(output.note.read, total)
     if output.note.count == 0:
         raise DatasetError(f"none of the {total} files of {source.name} is an image that can be read")
+
+
+def _check_space(out: Path, note: Unfinished, source: Source) -> None:
+    """Say now what would fail hours later."""
+    pixels = sum(resolution**2 for resolution in note.target.resolutions) * note.target.channels
+    needed, free = (len(source.entries) - note.read) * pixels, shutil.disk_usage(out).free
+    if needed > free:
+        raise DatasetError(
+            f"{out} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB. "
+            "Choose another disk, a lower --resolution or --max-images"
+        )
 
 
 def _clear(out: Path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image, ImageColor
 
 from progan.config import PrepareConfig
 from progan.data.candidates import Source, Unreadable
-from progan.data.decode import Target, fit
+from progan.data.decode import Target, fit, without_warnings
 from progan.errors import DatasetError
 from progan.per_resolution import RESOLUTIONS
 
@@ -18,6 +18,7 @@ _LOOKED_AT_SIZE = 32
 _COLOURED = 12  # difference of two channels of a reduced picture that grey pictures saved as JPEG do not reach
 
 
+@without_warnings()
 def survey(source: Source, config: PrepareConfig) -> Target:
     """Resolution and channels for a source: as configured, else decided from images spread over it."""
     entries = [source.entries[position] for position in _spread(len(source.entries), _LOOKED_AT)]

@@ -39,7 +39,8 @@ class MultiScaleSsim:
             pixels = torch.cat([self._left, pixels])
         pairs = len(pixels) // 2
         self._left = pixels[2 * pairs :].clone()
-        for chunk in pixels[: 2 * pairs].split(2 * max(1, _CHUNK_BYTES // (8 * pixels.shape[1] * pixels.shape[2] ** 2))):
+        images = max(1, _CHUNK_BYTES // (8 * pixels.shape[1:].numel()))
+        for chunk in torch.split(pixels[: 2 * pairs], 2 * images):
             self._scores.append(ms_ssim(chunk[0::2], chunk[1::2]).cpu())
 
     def result(self) -> dict[str, Value]:

@@ -26,7 +26,8 @@ PARTS = 8
 """Disjoint parts whose spread gives the interval."""
 _STUDENT_95 = 2.364624  # half width of the interval of a mean of eight, in its standard errors (Student's t)
 _SMALL = 64  # a level up to this resolution takes less memory than the descriptors in it
-_CHUNK_BYTES = 2**27  # of what is computed at a time
+_CHUNK_BYTES = 2**22  # of what is computed at a time: it stays in a processor's cache
+_BLOCK_BYTES = 2**28  # of projections, which are sorted at a time
 
 
 class Draws:
@@ -70,7 +71,7 @@ class SlicedWasserstein:
         """See Metric."""
         if pixels.shape[2] < LOWEST:
             raise ConfigError(f"swd needs images of at least {LOWEST}x{LOWEST}; these have {pixels.shape[2]}")
-        for part in pixels.split(max(1, _CHUNK_BYTES // (4 * pixels[0].numel()))) if len(pixels) else ():
+        for part in torch.split(pixels, max(1, _CHUNK_BYTES // (4 * pixels.shape[1:].numel()))):
             for level in laplacian_pyramid(part.float()):
                 size = level.shape[2]
                 corners = self._draws.corners(size, real, self._count[real], len(part))
@@ -91,13 +92,12 @@ class SlicedWasserstein:
         """The distance at a level between the whole sets, then between each two parts of them."""
         reals, fakes = self._descriptors(size, real=True), self._descriptors(size, real=False)
         directions = self._draws.directions(size, reals[0].numel()).to(reals.device)
-        rows = len(reals) // PARTS
+        rows = PATCHES * (self._count[True] // PARTS)
         tasks = [(reals, fakes, directions)]
-        tasks += zip(reals[: PARTS * rows].split(rows), fakes[: PARTS * rows].split(rows), directions.chunk(PARTS))
-        return [
-            1000 * float(sliced_wasserstein(normalize(a).flatten(1), normalize(b).flatten(1), along).mean())
-            for a, b, along in tasks
-        ]
+        for part, along in enumerate(directions.chunk(PARTS)):
+            some = slice(part * rows, (part + 1) * rows)
+            tasks.append((reals[some], fakes[some], along))
+        return [1000 * float(sliced_wasserstein(normalize(a), normalize(b), along).mean()) for a, b, along in tasks]
 
     def _descriptors(self, size: int, real: bool) -> Tensor:
         """All descriptors of a level and set, float32 [128·N, C, 7, 7]."""
@@ -173,18 +173,19 @@ def _holder(level: Tensor, corners: Tensor) -> Callable[[], Tensor]:
 
 
 def normalize(descriptors: Tensor) -> Tensor:
-    """[M, C, 7, 7] with mean 0 and deviation 1 in every colour over the whole set. Works in place."""
-    rows = max(1, _CHUNK_BYTES // (8 * descriptors[0].numel()))
-    chunks = descriptors.split(rows)
-    count = descriptors[:, 0].numel()
-    shape = (-1, 1, 1)
-    mean = sum(chunk.double().sum((0, 2, 3)) for chunk in chunks) / count
+    """[M, C, 7, 7] -> [M, C·49] with mean 0 and deviation 1 in every colour over the whole set. Works in place."""
+    pixels = descriptors.flatten(2)  # [M, C, 49]
+    chunks = torch.split(pixels, max(1, _CHUNK_BYTES // (4 * pixels[0].numel())))
+    count = pixels[:, 0].numel()
+    # Sums of 2^21 patches want 64 bits: the authors' 32 move the distance by up to 1e-4 of itself.
+    mean = torch.stack([chunk.sum(2).double().sum(0) for chunk in chunks]).sum(0) / count
     for chunk in chunks:
-        chunk.sub_(mean.to(chunk).view(shape))
-    deviation = (sum(chunk.double().square().sum((0, 2, 3)) for chunk in chunks) / count).sqrt()
+        chunk.sub_(mean.to(chunk)[:, None])
+    variance = torch.stack([chunk.square().sum(2).double().sum(0) for chunk in chunks]).sum(0) / count
+    deviation = variance.sqrt().clamp_min(1e-8)  # images of one colour have none
     for chunk in chunks:
-        chunk.div_(deviation.clamp_min(1e-8).to(chunk).view(shape))  # images of one colour have none
-    return descriptors
+        chunk.div_(deviation.to(chunk)[:, None])
+    return pixels.flatten(1)
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
 
     In one dimension the Wasserstein-1 distance is the mean distance of the sorted samples.
     """
-    blocks = directions.split(max(1, _CHUNK_BYTES // (4 * len(a))))
+    blocks = torch.split(directions, max(1, _BLOCK_BYTES // (4 * len(a))))
     return torch.cat([(_sorted(block @ a.mT) - _sorted(block @ b.mT)).abs_().mean(1) for block in blocks])
 
 
