@@ -1,6 +1,5 @@
 """The command line: `progan COMMAND`. Each command is a module with `register`; torch is imported when one runs."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -22,7 +21,6 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: keeps a loaded machine from crawling
     try:
         options = parser().parse_args(arguments)
         return int(options.run(options) or 0)
