@@ -166,8 +166,8 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(whole, tmp_path, ca
 
 
 def test_changed_settings_are_refused_with_the_difference(whole):
-    with pytest.raises(RunError, match=r"lr: 0.001 -> 0.002"):
-        progan.train(out=whole.path, **{**TINY, "lr": 0.002})
+    with pytest.raises(RunError, match=r"lr: 0.002 -> 0.003"):
+        progan.train(out=whole.path, **{**TINY, "lr": 0.003})
     with pytest.raises(RunError, match="other images"):
         progan.train(out=whole.path, **{**TINY, "data": "avatars:65"})
 

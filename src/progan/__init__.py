@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from progan.errors import ProganError
     from progan.experiment import Run, train
     from progan.images import to_images, to_pixels
+    from progan.metrics.evaluation import evaluate
     from progan.sampling import load
     from progan.snapshot import Snapshot
 
@@ -23,12 +24,24 @@ _HOMES = {
     "ProganError": "errors",
     "Run": "experiment",
     "train": "experiment",
+    "evaluate": "metrics.evaluation",
     "to_images": "images",
     "to_pixels": "images",
     "load": "sampling",
     "Snapshot": "snapshot",
 }
-__all__ = ["Dataset", "ProganError", "Run", "Snapshot", "__version__", "load", "to_images", "to_pixels", "train"]
+__all__ = [
+    "Dataset",
+    "ProganError",
+    "Run",
+    "Snapshot",
+    "__version__",
+    "evaluate",
+    "load",
+    "to_images",
+    "to_pixels",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,7 @@ def _quickstart() -> RunConfig:
         dataset=DatasetConfig(data="avatars"),
         schedule=ScheduleConfig(
             resolution=32,
-            stable_kimg=per_resolution({4: 8, 8: 12, 16: 20, 32: 80}),
+            stable_kimg=per_resolution({4: 8, 8: 12, 16: 20, 32: 65}),
             fade_kimg=per_resolution({8: 8, 16: 12, 32: 20}),
             batch_size=per_resolution(16),
             lr=per_resolution(0.002),
