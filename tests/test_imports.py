@@ -16,7 +16,7 @@ ROWS = [
     {"schedule", "data", "models", "losses"},
     {"presets", "snapshot", "runfolder"},
     {"training", "sampling", "metrics", "importers", "export"},
-    {"report"},
+    {"report", "periodic"},
     {"experiment", "comparison"},
     {"cli", "app"},
     {"__main__"},

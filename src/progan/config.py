@@ -204,14 +204,19 @@ class RuntimeConfig:
     """Thousands of real images between two sample grids; default: every tick."""
     snapshot_kimg: float | None = None
     """Thousands of real images between two snapshots, besides those at the end of every resolution; default: none."""
+    metrics_kimg: float | None = None
+    """Thousands of real images between two measurements of G and its average, from 16x16 on; default: none."""
+    metrics_num: int = 2048
+    """Images of each kind in a measurement, at most half of the data."""
 
     def __post_init__(self) -> None:
         if any(value == 0 for _, value in self.tick_kimg.values):
             raise ConfigError("--tick-kimg must be above 0")
-        for name in ("grid_kimg", "snapshot_kimg"):
+        for name in ("grid_kimg", "snapshot_kimg", "metrics_kimg"):
             if getattr(self, name) is not None:
                 _above_zero(self, name)
         _at_least(self, 0, "seed", "workers")
+        _at_least(self, 8, "metrics_num")
 
 
 @dataclass(frozen=True)
@@ -225,6 +230,10 @@ class RunConfig:
     model: ModelConfig = ProGANConfig()
     loss: LossConfig = WganGpConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    def __post_init__(self) -> None:
+        if self.runtime.metrics_kimg is not None and self.schedule.resolution < 16:
+            raise ConfigError("--metrics-kimg: there are no metrics below 16x16")
 
 
 @dataclass(frozen=True)

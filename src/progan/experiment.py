@@ -17,8 +17,10 @@ from progan.data.cache import open_data
 from progan.data.dataset import Dataset
 from progan.errors import ConfigError, DatasetError, RunError
 from progan.files import write_whole
+from progan.metrics.evaluation import LEAST, Yardstick
 from progan.models import ImageShape
 from progan.options import difference, override
+from progan.periodic import PeriodicMetrics
 from progan.presets import preset as named_preset
 from progan.runfolder import DataFacts, RunFolder, numbered
 from progan.schedule import Schedule
@@ -126,6 +128,8 @@ def open_dataset(config: RunConfig, say: Say) -> Dataset:
         )
     if config.dataset.labels and dataset.label_kind is None:
         raise DatasetError(f"--labels: {dataset.path} has no labels. Leave it out, or prepare the images with labels")
+    if config.runtime.metrics_kimg is not None and dataset.count < 2 * LEAST:
+        raise DatasetError(f"--metrics-kimg: {dataset.path} has too few images to measure with, {dataset.count}")
     return dataset
 
 
@@ -193,7 +197,12 @@ def observers(job: Job, dataset: Dataset, shape: ImageShape, folder: RunFolder, 
     kind, names = (dataset.label_kind, tuple(dataset.label_names)) if config.dataset.labels else (None, ())
     info = SnapshotInfo(config, shape, shape.resolution, 1.0, 0, dataset.name, kind, names, progan=progan.__version__)
     _write_reals(folder, dataset, shape.resolution)
-    watching: list[Observer] = [
+    watching: list[Observer] = []
+    if runtime.metrics_kimg is not None:
+        num = min(runtime.metrics_num, dataset.count // 2)
+        yardstick = Yardstick(dataset, num=num, device=job.state.numerics.device)
+        watching.append(PeriodicMetrics(yardstick, runtime.metrics_kimg))
+    watching += [
         SampleGrids(folder.samples, job.state.G.z_dim, rows, runtime.grid_kimg),
         Snapshots(folder.snapshots, info, rows, runtime.snapshot_kimg),
         StatsFile(folder.stats),

@@ -35,7 +35,6 @@ def _quickstart() -> RunConfig:
             batch_size=per_resolution(16),
             lr=per_resolution(0.002),
         ),
-        optimizer=OptimizerConfig(ema_decay=0.998),
         model=ProGANConfig(z_dim=128, fmap_base=512, fmap_max=64),
         runtime=RuntimeConfig(tick_kimg=per_resolution(4)),
     )

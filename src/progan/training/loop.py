@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -38,6 +38,8 @@ class Tick:
     """Seconds of training since the run began."""
     skipped: dict[str, int]
     """Updates left out since the run began, of D and of G."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Put in by the observer that measures, for those after it that write things down."""
 
     @property
     def img_per_sec(self) -> float:

@@ -131,6 +131,7 @@ def record(tick: Tick) -> dict[str, Any]:
         "batch_size": tick.stage.batch_size,
         "lr": tick.stage.g_lr,
         **tick.losses,
+        **tick.metrics,
         "skipped_d": tick.skipped["D"],
         "skipped_g": tick.skipped["G"],
         "img_per_sec": tick.img_per_sec,
