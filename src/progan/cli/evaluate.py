@@ -1,0 +1,97 @@
+"""`progan evaluate`: how good a generator is."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from progan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from progan.metrics import Value
+
+
+def register(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure how good a generator's images are",
+        description="Compare a generator's images with real ones. Beside each number stands its floor: the same number "
+        "for other\nreal images in the place of the generated ones, which is the best that can be reached.",
+        epilog="swd      sliced Wasserstein distance x1000 of local structures at each scale, lower is better\n"
+        "ms-ssim  similarity of generated images to each other, 0 to 1; well above its floor: too little variety",
+    )
+    parser.add_argument("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+    parser.add_argument("--data", metavar="DATASET", help="prepared or not [of a run: what it was trained on]")
+    parser.add_argument("--metrics", default="swd,ms-ssim", metavar="LIST", help="[swd,ms-ssim]")
+    parser.add_argument("--num", type=int, metavar="N", help="images of each kind [half of the data, at most 16384]")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of latents, reals, patches, directions [0]")
+    parser.add_argument("--resolution", type=int, metavar="R", help="of a run: that resolution's own snapshot")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda … [auto]")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quiet", action="store_true", help="no progress on the screen")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Handle the command."""
+    import sys
+
+    from progan.cli.prepare import progress_bar
+    from progan.config import PrepareConfig
+    from progan.data.cache import open_data
+    from progan.metrics.evaluation import Yardstick, measure_snapshot
+    from progan.runfolder import RunFolder
+    from progan.sampling import load
+    from progan.training.precision import find_device
+
+    if arguments.seed < 0:
+        raise ConfigError("--seed must be at least 0")
+    source = Path(arguments.source)
+    if arguments.resolution and not source.is_dir():
+        raise ConfigError("--resolution chooses among the snapshots of a run; a snapshot has only its own")
+    snapshot = load(source, arguments.resolution).to(find_device(arguments.device))
+    if arguments.data is None and not source.is_dir():
+        raise ConfigError("--data: name the images to compare with, a dataset, folder or zip")
+    data = arguments.data or RunFolder(source).read()[1].path
+    quiet = arguments.quiet or arguments.json
+    tell = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    dataset = open_data(data, PrepareConfig(resolution=snapshot.info.shape.resolution), tell)
+    yardstick = Yardstick(dataset, arguments.metrics.split(","), arguments.num, arguments.seed, snapshot.device)
+    with progress_bar("measuring", quiet) as progress:
+        values = measure_snapshot(snapshot, yardstick, progress)
+    facts = {
+        "source": str(source),
+        "snapshot": snapshot.digest,
+        "resolution": snapshot.resolution,
+        "dataset": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "images": yardstick.num,
+        "floor_images": yardstick.floor_num,
+        "seed": yardstick.seed,
+        "latent_seeds": [yardstick.first_seed, yardstick.first_seed + yardstick.num - 1],
+    }
+    if arguments.json:
+        print(json.dumps({**facts, "metrics": {name: asdict(value) for name, value in values.items()}}))
+    else:
+        print(table(facts, values))
+    return 0
+
+
+def table(facts: dict[str, Any], values: "dict[str, Value]") -> str:
+    """The report as lines for people."""
+    size, (first, last) = facts["resolution"], facts["latent_seeds"]
+    floor_num = facts["floor_images"]
+    fewer = ", fewer than above: it is too high" if floor_num < facts["images"] else ""
+    lines = [
+        f"{facts['images']:,} images of {size}x{size} (latents of seeds {first} … {last}) against as many of "
+        f"{facts['dataset']} (seed {facts['seed']})",
+        f"floor: {floor_num:,} of {facts['dataset']} against {floor_num:,} others{fewer}",
+        "",
+        f"{'':10}{'value':>10}   {'95 % interval':21}{'floor':>10}   95 % interval",
+    ]
+    for name, value in values.items():
+        cells = [f"{v.value:10.4g}   {f'{v.low:.4g} … {v.high:.4g}':21}" for v in (value, value.floor) if v]
+        lines.append(f"{name.replace('_', '-'):10}{''.join(cells)}".rstrip())
+    return "\n".join(lines)
