@@ -12,7 +12,7 @@ import progan
 
 PACKAGE = Path(progan.__file__).parent
 ROWS = [
-    {"errors", "files", "per_resolution", "config", "options", "images", "randomness", "scores"},
+    {"errors", "files", "progress", "per_resolution", "config", "options", "images", "randomness", "scores"},
     {"schedule", "data", "models", "losses"},
     {"presets", "snapshot", "runfolder"},
     {"training", "sampling", "metrics", "importers", "export"},

@@ -22,6 +22,7 @@ from progan.models import ImageShape
 from progan.options import difference, override
 from progan.periodic import PeriodicMetrics
 from progan.presets import preset as named_preset
+from progan.progress import progress_bar
 from progan.runfolder import DataFacts, RunFolder, numbered
 from progan.schedule import Schedule
 from progan.snapshot import Snapshot, SnapshotInfo, load
@@ -119,7 +120,8 @@ def open_dataset(config: RunConfig, say: Say) -> Dataset:
     if not config.dataset.data:
         raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
     resolution = config.schedule.resolution
-    dataset = open_data(config.dataset.data, PrepareConfig(resolution=resolution), say)
+    with progress_bar("preparing") as progress:
+        dataset = open_data(config.dataset.data, PrepareConfig(resolution=resolution), say, progress)
     if resolution not in dataset.resolutions:
         most = dataset.resolutions[-1]
         raise DatasetError(

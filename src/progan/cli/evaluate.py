@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     import sys
 
-    from progan.cli.prepare import progress_bar
     from progan.config import PrepareConfig
     from progan.data.cache import open_data
     from progan.metrics.evaluation import Yardstick, measure_snapshot
+    from progan.progress import progress_bar
     from progan.runfolder import RunFolder
     from progan.sampling import load
     from progan.training.precision import find_device
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     tell = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
     dataset = open_data(data, PrepareConfig(resolution=snapshot.info.shape.resolution), tell)
     yardstick = Yardstick(dataset, arguments.metrics.split(","), arguments.num, arguments.seed, snapshot.device)
-    with progress_bar("measuring", quiet) as progress:
+    with progress_bar("measuring", hidden=quiet) as progress:
         values = measure_snapshot(snapshot, yardstick, progress)
     facts = {
         "source": str(source),

@@ -4,16 +4,15 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from progan.cli.flags import add_flags
 from progan.config import PrepareConfig
 from progan.options import coerce, options
+from progan.progress import progress_bar
 
 if TYPE_CHECKING:
-    from progan.data.prepare import PrepareReport, Progress
+    from progan.data.prepare import PrepareReport
 
 _OPTIONS = {option.name: option for option in options(PrepareConfig)}
 
@@ -48,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(arguments).items() if name in _OPTIONS and value is not None}
     changes = {name: coerce(name, value, _OPTIONS[name].type) for name, value in given.items()}
     try:
-        with progress_bar("preparing", arguments.quiet or arguments.json) as progress:
+        with progress_bar("preparing", hidden=arguments.quiet or arguments.json) as progress:
             report = prepare(arguments.source, arguments.out, PrepareConfig(**changes), progress)
     except KeyboardInterrupt:
         print("progan: stopped; the same command goes on from here", file=sys.stderr)
@@ -58,20 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.quiet:
         print(report_table(report))
     return 0
-
-
-@contextmanager
-def progress_bar(title: str, hidden: bool) -> Iterator["Progress"]:
-    """Something to tell (done, total): a bar on a terminal, nothing elsewhere."""
-    from tqdm import tqdm
-
-    with tqdm(desc=title, unit="img", unit_scale=True, disable=hidden or not sys.stderr.isatty(), leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
 
 
 def report_table(report: "PrepareReport") -> str:

@@ -1,0 +1,19 @@
+"""A bar for work that knows how much of it is done."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Something to tell (done, total): a bar on a terminal, nothing elsewhere or where `hidden`."""
+    from tqdm import tqdm
+
+    with tqdm(desc=title, unit=unit, unit_scale=True, disable=hidden or not sys.stderr.isatty(), leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
