@@ -406,3 +406,16 @@ def test_the_cache_is_listed_and_cleared(tmp_path: Path, cache: Path) -> None:
     assert entry.bytes == sum(path.stat().st_size for path in dataset.path.iterdir())
     assert clear_cache() == [entry]
     assert list_cache() == []
+
+
+def test_celeba_is_cut_as_the_authors_cut_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (218, 178, 3), np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture).save(tmp_path / "in" / "000001.png")
+    Image.fromarray(picture[:200]).save(tmp_path / "in" / "000002.png")
+    report = prepare(tmp_path / "in", tmp_path / "out", PrepareConfig(crop="celeba"))
+    assert report.skipped == {"not 178x218": 1}
+    dataset = Dataset.open(tmp_path / "out")
+    expected = picture[121 - 64 : 121 + 64, 89 - 64 : 89 + 64]
+    assert np.array_equal(dataset.pixels(128, np.array([0]))[0].transpose(1, 2, 0), expected)

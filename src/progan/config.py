@@ -242,8 +242,9 @@ class PrepareConfig:
 
     resolution: int | None = None
     """Pixels of a side, a power of two. Default: the largest that most of the first images fill."""
-    crop: Literal["center", "none"] = "center"
-    """Cut the largest centred square, or pad with black to a square."""
+    crop: Literal["center", "none", "celeba"] = "center"
+    """Cut the largest centred square; or pad with black to a square; or, of CelebA's aligned pictures, cut what the
+    authors cut: 128x128 around (89, 121)."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
     """One channel or three; `auto` decides by looking at the images."""
     max_images: int | None = None

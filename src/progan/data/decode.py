@@ -24,6 +24,8 @@ _UPRIGHT = {  # how the camera was held -> what makes the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+CELEBA_SIZE, CELEBA_SIDE, CELEBA_CORNER = (178, 218), 128, (25, 57)
+"""The aligned pictures, and the part that the paper's authors cut out: 128x128 around (89, 121)."""
 _DRAFTS = {2: 2, 4: 6, 8: 12}  # JPEG's factor -> how many times the resolution an image must have for it
 
 
@@ -33,7 +35,7 @@ class Target:
 
     resolution: int
     channels: int
-    crop: Literal["center", "none"] = "center"
+    crop: Literal["center", "none", "celeba"] = "center"
     background: tuple[int, int, int] = (255, 255, 255)
     pad_28: bool = False
     """Zero-pad 28x28 to 32x32 first, as the paper's authors do with MNIST."""
@@ -69,6 +71,8 @@ def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target) -> Chun
                 if isinstance(image, Unreadable):
                     raise image
                 size = image.size
+                if target.crop == "celeba" and size != CELEBA_SIZE:
+                    raise Unreadable("not 178x218", f"{size[0]}x{size[1]} is no aligned picture of CelebA")
                 pixels, enlarged = fit(image, target)
             except Unreadable as error:
                 skipped.append((position, error))
@@ -125,6 +129,8 @@ def fit(image: Image.Image, target: Target) -> tuple[Pixels, bool]:
 
 def _side(size: tuple[int, int], target: Target) -> int:
     """Of the square that becomes the picture: cut out of the image, or padded around it."""
+    if target.crop == "celeba":
+        return CELEBA_SIDE
     return min(size) if target.crop == "center" else max(size)
 
 
@@ -166,8 +172,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _square(image: Image.Image, factor: int, full: tuple[int, int], target: Target) -> Image.Image:
     """A square of the wanted size from an image that was decoded at 1/factor of its full size."""
     (width, height), side, size = full, _side(full, target), target.resolution
-    if target.crop == "center":
-        left, top = (width - side) // 2, (height - side) // 2
+    if target.crop != "none":
+        left, top = ((width - side) // 2, (height - side) // 2) if target.crop == "center" else CELEBA_CORNER
         return _resize(image, factor, (size, size), (left, top, left + side, top + side))
     inner = (max(1, round(width * size / side)), max(1, round(height * size / side)))
     return _centred(_resize(image, factor, inner, (0, 0, width, height)), size)
