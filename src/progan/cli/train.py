@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from progan.experiment import Run
     from progan.training.plan import Plan
 
+QUALITY_NUM = 2048
+"""Images that the number at the end of a run is measured with."""
 _OWN = ("preset", "out", "dry_run", "json", "quiet", "run")
 _GROUPS = {"data": DatasetConfig, "schedule": ScheduleConfig, "optimiser": OptimizerConfig, "running": RuntimeConfig}
 
@@ -92,15 +94,31 @@ def plan_table(plan: "Plan") -> str:
 
 
 def closing(result: "Run") -> str:
-    """What to look at and what to do next."""
+    """What to look at, how good it is, and what to do next."""
     from progan.training.console import duration
 
+    _, data = result.folder.read()
     return "\n".join(
         [
             f"trained {result.cur_nimg / 1000:g} kimg in {duration(result.seconds)}",
             f"  samples    {result.grid()}",
             f"  generator  {result.folder.snapshot()}",
+            f"  quality    {quality(result) or f'progan evaluate {result.path} --data {data.path}'}",
             f"  charts     tensorboard --logdir {result.path}",
             f"next: progan sample {result.path} --num 64, or your own images: progan train --data FOLDER",
         ]
     )
+
+
+def quality(result: "Run") -> str | None:
+    """A first number where it takes only seconds: small images, enough of them."""
+    from progan.data.dataset import Dataset
+    from progan.metrics.evaluation import evaluate
+
+    _, data = result.folder.read()
+    snapshot = result.snapshot()
+    if not 16 <= snapshot.resolution <= 64 or data.count < 2 * QUALITY_NUM:
+        return None
+    swd = evaluate(snapshot, Dataset.open(data.path), ("swd",), QUALITY_NUM)["swd"]
+    floor = swd.floor.value if swd.floor else float("nan")
+    return f"sliced Wasserstein distance {swd.value:.1f}; other real images would get {floor:.1f}"
