@@ -77,14 +77,14 @@ def test_labels_by_name_and_number():
         made.labels(["cat"])
     with pytest.raises(SnapshotError, match="needs labels"):
         made.generate(made.latents([1]))
-    batches = list(generate(made, range(7), batch_size=2))
+    batches = list(generate(made, range(7), ["class1"] * 7, batch_size=2))
     assert [len(batch) for batch in batches] == [2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_say_where_they_come_from(channels, tmp_path):
     made = make(channels=channels)
-    write_files(tmp_path / "out", made, [7, 9], generate(made, [7, 9]))
+    write_files(tmp_path / "out", made, [7, 9], [], generate(made, [7, 9]))
     picture = Image.open(tmp_path / "out" / "seed-0000009.png")
     assert picture.text["seed"] == "9"
     expected = to_pixels(made.generate(made.latents([9])))[0].permute(1, 2, 0).numpy()
@@ -124,3 +124,16 @@ def test_what_is_no_snapshot_is_refused_in_one_line(spoil, message, saved):
     with pytest.raises(SnapshotError, match=message) as error:
         snapshot.load(path)
     assert "\n" not in str(error.value)
+
+
+def test_attributes_are_put_into_rows_of_the_data(tmp_path):
+    names = ("hat=none", "hat=cap", "hat=sunhat", "beard=none", "beard=full")
+    data = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 0, 0, 1]])
+    G, _ = models.build(MODEL, ImageShape(16, 3, 5), seed=3)
+    info = SnapshotInfo(RunConfig(model=MODEL), ImageShape(16, 3, 5), 16, 1.0, 0, "faces", "attributes", names)
+    of_generator(G, info, data).save(tmp_path / "a.safetensors")
+    made = snapshot.load(tmp_path / "a.safetensors")
+    assert torch.equal(made.labels(["", "", ""]), data[[0, 1, 0]])
+    assert made.labels(["hat=sunhat", "hat=sunhat,beard=none"]).tolist() == [[0, 0, 1, 1, 0], [0, 0, 1, 1, 0]]
+    with pytest.raises(SnapshotError, match="no label 'hat=crown'"):
+        made.labels(["hat=crown"])

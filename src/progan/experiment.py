@@ -205,7 +205,7 @@ def observers(job: Job, dataset: Dataset, shape: ImageShape, folder: RunFolder, 
         yardstick = Yardstick(dataset, num=num, device=job.state.numerics.device)
         watching.append(PeriodicMetrics(yardstick, runtime.metrics_kimg))
     watching += [
-        SampleGrids(folder.samples, job.state.G.z_dim, rows, runtime.grid_kimg),
+        SampleGrids(folder.samples, job.state.G.z_dim, kind, rows, runtime.grid_kimg),
         Snapshots(folder.snapshots, info, rows, runtime.snapshot_kimg),
         StatsFile(folder.stats),
         TensorBoard(folder.path / "tensorboard"),

@@ -21,7 +21,7 @@ from progan.models import Generator, ImageShape
 from progan.options import from_dict, to_dict
 
 FORMAT, VERSION = "progan snapshot", 1
-MEAN = "truncation.mean"
+MEAN, ROWS = "truncation.mean", "labels.rows"
 _MEAN_LATENTS = 10_000
 
 
@@ -46,13 +46,17 @@ class SnapshotInfo:
 class Snapshot:
     """A generator ready for use. Latents float32 [N, z_dim] in, images float32 [N, C, R, R] about -1…1 out."""
 
-    def __init__(self, G: Generator, mean: Tensor, info: SnapshotInfo, digest: str = "") -> None:
+    def __init__(
+        self, G: Generator, mean: Tensor, info: SnapshotInfo, digest: str = "", label_rows: Tensor | None = None
+    ) -> None:
         self.G = G.eval().requires_grad_(False)
         self.mean = mean
         """First activation averaged over 10,000 latents, float32 [C, 4, 4]: what truncation pulls towards."""
         self.info = info
         self.digest = digest
         """SHA-256 of the file, first 16 digits."""
+        self.label_rows = label_rows
+        """Of attributes: labels float32 [M, L] of some images of the data."""
 
     @property
     def resolution(self) -> int:
@@ -77,16 +81,39 @@ class Snapshot:
         return torch.from_numpy(randomness.latents(seeds, self.z_dim)).to(self.device)
 
     def labels(self, names: Iterable[str | int]) -> Tensor:
-        """One-hot rows float32 [N, L] for label names or numbers. Raises SnapshotError for what it does not know."""
-        known = self.info.label_names
+        """Label rows float32 [N, L]. Raises SnapshotError for what the snapshot does not know.
+
+        Of classes: a name or number each. Of attributes: values such as `hat=cap,glasses=none` each, put into rows of
+        the data in turn, so that what is not named varies as it does there.
+        """
+        if self.info.label_kind != "attributes" or self.label_rows is None:
+            numbers = [self._label(str(name)) for name in names]
+            return torch.eye(len(self.info.label_names), device=self.device)[numbers]
         rows = []
-        for name in names:
-            text = str(name)
-            if text not in known and not (text.isdigit() and int(text) < len(known)):
-                listed = ", ".join(known) or "none: it was trained without labels"
-                raise SnapshotError(f"there is no label {text!r} in this snapshot; it knows {listed}")
-            rows.append(known.index(text) if text in known else int(text))
-        return torch.eye(len(known), device=self.device)[rows]
+        for i, name in enumerate(names):
+            row = self.label_rows[i % len(self.label_rows)].clone()
+            for value in filter(None, str(name).split(",")):
+                self._put(row, value)
+            rows.append(row)
+        return torch.stack(rows).to(self.device) if rows else self.mean.new_zeros(0, self.G.label_size)
+
+    def _put(self, row: Tensor, value: str) -> None:
+        """Give an attribute of a row a value: `hat=cap` takes the place of every other hat."""
+        number = self._label(value)
+        attribute = self.info.label_names[number].partition("=")[0]
+        for i, other in enumerate(self.info.label_names):
+            if other.startswith(f"{attribute}="):
+                row[i] = 0
+        row[number] = 1
+
+    def _label(self, text: str) -> int:
+        known = self.info.label_names
+        if text in known:
+            return known.index(text)
+        if text.isdecimal() and int(text) < len(known):
+            return int(text)
+        listed = ", ".join(known) or "none: it was trained without labels"
+        raise SnapshotError(f"there is no label {text!r} in this snapshot; it knows {listed}")
 
     @torch.no_grad()
     def generate(
@@ -122,13 +149,17 @@ class Snapshot:
         info = asdict(replace(self.info, config=RunConfig())) | {"config": to_dict(self.info.config)}
         tensors = {name: value.contiguous().cpu() for name, value in self.G.state_dict().items()}
         metadata = {"format": FORMAT, "version": str(VERSION), "info": json.dumps(info)}
-        write_whole(path, safetensors.torch.save({**tensors, MEAN: self.mean.contiguous().cpu()}, metadata))
+        tensors[MEAN] = self.mean.contiguous().cpu()
+        if self.label_rows is not None:
+            tensors[ROWS] = self.label_rows.contiguous()
+        write_whole(path, safetensors.torch.save(tensors, metadata))
 
 
 def of_generator(G: Generator, info: SnapshotInfo, label_rows: Tensor | None = None) -> Snapshot:
     """A snapshot of a copy of G, on the CPU. `label_rows` [M, L] are labels as the data has them."""
     G = copy.deepcopy(G).to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return Snapshot(G, _mean_activation(G, label_rows), info)
+    kept = label_rows if info.label_kind == "attributes" else None
+    return Snapshot(G, _mean_activation(G, label_rows), info, label_rows=kept)
 
 
 @torch.no_grad()
@@ -159,11 +190,11 @@ def load(path: str | Path) -> Snapshot:
         info = _info(json.loads(metadata["info"]))
         with torch.device("meta"):
             G, _ = models.build(info.config.model, info.shape, seed=0)
-        mean = tensors.pop(MEAN)
+        mean, rows = tensors.pop(MEAN), tensors.pop(ROWS, None)
         G.load_state_dict(tensors, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError, ProganError) as error:
         raise SnapshotError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    return Snapshot(G, mean, info, digest=hashlib.sha256(content).hexdigest()[:16])
+    return Snapshot(G, mean, info, hashlib.sha256(content).hexdigest()[:16], rows)
 
 
 def read_safetensors(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:

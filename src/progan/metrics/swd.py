@@ -26,7 +26,7 @@ PARTS = 8
 """Disjoint parts whose spread gives the interval."""
 _STUDENT_95 = 2.364624  # half width of the interval of a mean of eight, in its standard errors (Student's t)
 _SMALL = 64  # a level up to this resolution takes less memory than the descriptors in it
-_CHUNK_BYTES = 2**22  # of what is computed at a time: it stays in a processor's cache
+_CHUNK_BYTES = 2**24  # of what is computed at a time: it stays in a processor's cache
 _BLOCK_BYTES = 2**28  # of projections, which are sorted at a time
 
 

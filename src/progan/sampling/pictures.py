@@ -1,6 +1,7 @@
 """Generated images as PNG files that say where they come from."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -35,13 +36,12 @@ def generate(
     resolution: int | None = None,
     batch_size: int = 32,
 ) -> Iterator[Tensor]:
-    """Pixels uint8 [n, C, R, R] of the seeds, a batch at a time; several labels take turns."""
-    if source.info.label_names and not labels:
-        labels = source.info.label_names if source.info.label_kind == "class" else ()
+    """Pixels uint8 [n, C, R, R] of the seeds, a batch at a time; of a labelled model, with a label for each of them."""
+    rows = source.labels(labels) if labels else None
     for i in range(0, len(seeds), batch_size):
-        some = seeds[i : i + batch_size]
-        rows = source.labels(labels[(i + j) % len(labels)] for j in range(len(some))) if labels else None
-        yield to_pixels(source.generate(source.latents(some), rows, truncation, resolution)).cpu()
+        some = slice(i, i + batch_size)
+        z, given = source.latents(seeds[some]), None if rows is None else rows[some]
+        yield to_pixels(source.generate(z, given, truncation, resolution)).cpu()
 
 
 def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], pixels: Tensor, columns: int) -> None:
@@ -49,14 +49,18 @@ def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], pixels: Tenso
     write_whole(path, png(grid(pixels, columns), source, seeds))
 
 
-def write_files(folder: Path, source: Snapshot, seeds: Sequence[int], batches: Iterator[Tensor]) -> None:
-    """A PNG `seed-0000007.png` for every seed."""
+def write_files(
+    folder: Path, source: Snapshot, seeds: Sequence[int], labels: Sequence[str], batches: Iterator[Tensor]
+) -> None:
+    """A PNG for every seed: `seed-0000007.png`, with its label in the name if there are several."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = iter(seeds)
+    several = len(set(labels)) > 1
+    names = iter(zip(seeds, labels or [""] * len(seeds), strict=True))
     for pixels in batches:
         for image in pixels:
-            seed = next(names)
-            write_whole(folder / f"seed-{seed:07d}.png", png(image, source, [seed]))
+            seed, label = next(names)
+            suffix = "-" + re.sub(r"[^\w=-]+", "_", label) if several else ""
+            write_whole(folder / f"seed-{seed:07d}{suffix}.png", png(image, source, [seed]))
 
 
 def png(pixels: Tensor, source: Snapshot, seeds: Sequence[int]) -> bytes:

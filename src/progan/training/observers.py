@@ -21,6 +21,8 @@ from progan.training.state import TrainingState
 
 GRID_COLUMNS = {128: 6, 256: 4, 512: 3, 1024: 2}
 """Columns (and rows) of a sample grid; 8 below 128."""
+MOST_CLASSES = 10
+"""Rows of a grid of classes."""
 SMALLEST_CELL = 64
 """Pixels: smaller images are enlarged so that the pictures of all stages compare."""
 
@@ -51,10 +53,16 @@ def picture(pixels: Tensor, across: int) -> bytes:
 
 
 class SampleGrids(Silent):
-    """`samples/`: pictures of the averaged generator from latents that never change."""
+    """`samples/`: pictures of the averaged generator from latents that never change.
 
-    def __init__(self, folder: Path, z_dim: int, labels: Tensor | None, grid_kimg: float | None) -> None:
-        self._folder, self._labels, self._grid_nimg = folder, labels, 1000 * (grid_kimg or 0)
+    Of classes, a row for each of the first ten, with the same latents; of attributes, labels as the data has them.
+    """
+
+    def __init__(
+        self, folder: Path, z_dim: int, label_kind: str | None, label_rows: Tensor | None, grid_kimg: float | None
+    ) -> None:
+        self._folder, self._kind, self._label_rows = folder, label_kind, label_rows
+        self._grid_nimg = 1000 * (grid_kimg or 0)
         self._z = torch.from_numpy(randomness.latents(range(64), z_dim))
         self._last = -1
 
@@ -72,20 +80,24 @@ class SampleGrids(Silent):
 
     def _write(self, stage: Stage, state: TrainingState) -> None:
         self._last = state.cur_nimg
-        pixels = sample(state, stage, self._z, self._labels, columns(stage.resolution) ** 2)
+        across = columns(stage.resolution)
+        z, labels = self._z[: across**2], self._label_rows
+        if self._label_rows is not None and self._kind == "class":
+            classes = min(self._label_rows.shape[1], MOST_CLASSES)
+            labels = torch.eye(self._label_rows.shape[1])[:classes].repeat_interleave(across, 0)
+            z = self._z[:across].repeat(classes, 1)
+        pixels = sample(state, stage, z, labels)
         name = f"fakes-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.png"
-        write_whole(self._folder / name, picture(pixels, columns(stage.resolution)))
+        write_whole(self._folder / name, picture(pixels, across))
 
 
 @torch.no_grad()
-def sample(
-    state: TrainingState, stage: Stage, z: Tensor, labels: Tensor | None, n: int, batch_size: int = 16
-) -> Tensor:
-    """Pixels uint8 [n, C, R, R] of the averaged generator as it is at this stage, on the CPU."""
+def sample(state: TrainingState, stage: Stage, z: Tensor, labels: Tensor | None, batch_size: int = 16) -> Tensor:
+    """Pixels uint8 [n, C, R, R] of latents [n, z_dim], by the averaged generator as it is at this stage; on the CPU."""
     device, dtype = torch.device(state.numerics.device), state.numerics.dtype
     parts = []
-    for i in range(0, n, batch_size):
-        some = slice(i, min(i + batch_size, n))
+    for i in range(0, len(z), batch_size):
+        some = slice(i, min(i + batch_size, len(z)))
         rows = None if labels is None else labels[some].to(device)
         images = state.G_ema(z[some].to(device, dtype), rows, stage.resolution, stage.alpha)
         parts.append(to_pixels(images).cpu())
