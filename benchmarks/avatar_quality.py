@@ -17,9 +17,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from classifier import LabelReader, groups, trained
+from torch import Tensor
 
 import progan
 from progan.data.avatars import ATTRIBUTES, attributes, draw
@@ -40,56 +40,17 @@ def pixels_of(first: int, count: int, resolution: int) -> Tensor:
 
 def targets_of(first: int, count: int) -> Tensor:
     """Number of each attribute's value, int64 [count, 10]."""
-    rows = torch.from_numpy(attributes(range(first, first + count)))
-    return torch.stack([block.argmax(1) for block in rows.split(SIZES, 1)], 1)
+    return groups(torch.from_numpy(attributes(range(first, first + count))), SIZES)
 
 
-def network(resolution: int) -> nn.Sequential:
-    """Six convolutions and a head with one logit for every value."""
-
-    def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-
-    body = [*block(3, 24, 1), *block(24, 48, 2), *block(48, 48, 1), *block(48, 96, 2), *block(96, 96, 1)]
-    flat = 128 * (resolution // 8) ** 2
-    head = [nn.Flatten(), nn.Linear(flat, 256), nn.ReLU(), nn.Linear(256, sum(SIZES))]
-    return nn.Sequential(*body, *block(96, 128, 2), *head)
-
-
-def read(net: nn.Module, pixels: Tensor) -> Tensor:
-    """The value of every attribute the classifier sees: uint8 [N, 3, R, R] -> int64 [N, 10]."""
-    with torch.no_grad():
-        logits = torch.cat([net(progan.to_images(part)) for part in pixels.split(500)])
-    return torch.stack([block.argmax(1) for block in logits.split(SIZES, 1)], 1)
-
-
-def classifier(resolution: int, cache: Path, epochs: int = 6) -> tuple[nn.Module, dict[str, float]]:
+def classifier(resolution: int, cache: Path) -> tuple[LabelReader, dict[str, float]]:
     """The network, trained or taken from the cache, and the share of held-out avatars it reads right."""
     torch.manual_seed(0)
-    net, path = network(resolution), cache / f"avatar-classifier-{resolution}.safetensors"
-    if path.exists():
-        net.load_state_dict(safetensors.torch.load_file(path))
-    else:
-        learn(net, pixels_of(0, TRAINED, resolution), targets_of(0, TRAINED), epochs)
-        cache.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(net.state_dict(), path)
-    right = read(net.eval(), pixels_of(FIRST_CHECK, CHECKED, resolution)) == targets_of(FIRST_CHECK, CHECKED)
-    return net, dict(zip(ATTRIBUTES, right.float().mean(0).tolist(), strict=True))
-
-
-def learn(net: nn.Module, pixels: Tensor, targets: Tensor, epochs: int, batch: int = 100) -> None:
-    """Cross-entropy of every attribute, one learning-rate cycle."""
-    steps = epochs * len(pixels) // batch
-    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(pixels)).split(batch):
-            logits = net(progan.to_images(pixels[rows])).split(SIZES, 1)
-            losses = [nn.functional.cross_entropy(out, targets[rows, i]) for i, out in enumerate(logits)]
-            optimizer.zero_grad()
-            torch.stack(losses).sum().backward()
-            optimizer.step()
-            schedule.step()
+    path = cache / f"avatar-reader-{resolution}.safetensors"
+    pixels = pixels_of(0, 0 if path.exists() else TRAINED, resolution)
+    reader = trained(LabelReader(resolution, 3, SIZES), pixels, targets_of(0, len(pixels)), path)
+    right = reader.read(pixels_of(FIRST_CHECK, CHECKED, resolution)) == targets_of(FIRST_CHECK, CHECKED)
+    return reader, dict(zip(ATTRIBUTES, right.float().mean(0).tolist(), strict=True))
 
 
 def frequencies(values: Tensor) -> dict[str, float]:
@@ -139,15 +100,15 @@ def main() -> None:
             nimg, resolution = map(int, re.findall(r"-(\d+)-(\d+)x", path.name)[0])
             if resolution < options.from_resolution:
                 continue
-            net, accuracy = classifier(resolution, options.cache)
+            reader, accuracy = classifier(resolution, options.cache)
             reals = pixels_of(FIRST_REAL, options.num, resolution)
             others = pixels_of(FIRST_REAL + options.num, options.num, resolution)
             floors.setdefault(resolution, swd(reals, others))
             snapshot = load(path)
             fakes = progan.to_pixels(snapshot.generate(snapshot.latents(range(options.num)), batch_size=256))
             line = {"run": run.name, "cur_nimg": nimg, "resolution": resolution, "minutes": elapsed[nimg] / 60}
-            line |= frequencies(read(net, fakes)) | {"swd": swd(reals, fakes), "swd_floor": floors[resolution]}
-            line |= {"distance_floor": frequencies(read(net, others))["distance"]}
+            line |= frequencies(reader.read(fakes)) | {"swd": swd(reals, fakes), "swd_floor": floors[resolution]}
+            line |= {"distance_floor": frequencies(reader.read(others))["distance"]}
             line["classifier_worst"] = min(accuracy.values())
             report.append(line)
             print(describe(line), flush=True)

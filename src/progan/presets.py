@@ -57,6 +57,24 @@ def _mnist32() -> RunConfig:
     )
 
 
+def _authors_mnist32() -> RunConfig:
+    """MNIST at 32x32 in a small run that the authors' code made too, to lay the numbers side by side."""
+    return RunConfig(
+        dataset=DatasetConfig(data=""),
+        schedule=ScheduleConfig(
+            resolution=32,
+            stable_kimg=per_resolution(15),
+            fade_kimg=per_resolution(15),
+            total_kimg=200,
+            batch_size=per_resolution(32),
+            lr=per_resolution(0.0015),
+            schedule_every=4,
+        ),
+        model=ProGANConfig(z_dim=64, fmap_base=512, fmap_max=64),
+        runtime=RuntimeConfig(tick_kimg=per_resolution(5)),
+    )
+
+
 def _celeba64() -> RunConfig:
     """Faces at 64x64 with the paper's widths, unfused, minibatch statistics over the whole batch."""
     return RunConfig(
@@ -124,6 +142,7 @@ def _authors(gpus: int, resolution: int = 1024) -> RunConfig:
 PRESETS: dict[str, Callable[[], RunConfig]] = {
     "quickstart": _quickstart,
     "mnist32": _mnist32,
+    "authors-mnist32": _authors_mnist32,
     "celeba64": _celeba64,
     "folder128": _folder128,
     "celebahq256": _celebahq256,
