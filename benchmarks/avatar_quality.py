@@ -83,6 +83,23 @@ def describe(line: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
+def plot(report: list[dict[str, Any]], path: Path) -> None:
+    """Distance and SWD against minutes, with their floors (needs matplotlib)."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    for axis, name, floor, title in zip(
+        axes, ("distance", "swd"), ("distance_floor", "swd_floor"), ("attribute distance", "SWD"), strict=True
+    ):
+        for run in dict.fromkeys(line["run"] for line in report):
+            lines = [line for line in report if line["run"] == run]
+            axis.plot([line["minutes"] for line in lines], [line[name] for line in lines], marker="o", label=run)
+        axis.axhline(report[0][floor], linestyle="--", color="grey", label="other reals")
+        axis.set(title=title, xlabel="minutes of training", ylim=(0, None))
+        axis.legend()
+    figure.savefig(path, dpi=100)
+
+
 def main() -> None:
     """Print a line for every snapshot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,6 +107,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=4096)
     parser.add_argument("--cache", type=Path, default=Path("scratch"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
     parser.add_argument("--from-resolution", type=int, default=32)
     options = parser.parse_args()
     report = []
@@ -114,6 +132,8 @@ def main() -> None:
             print(describe(line), flush=True)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if options.plot:
+        plot(report, options.plot)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ VERBATIM = [
     "process_reals.npz",
     "metrics.npz",
     "metrics_images.npz",
+    "network-final-small-nosrc.pkl",
     "schedule.csv",
     "schedule_walk.json",
 ]

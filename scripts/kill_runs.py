@@ -69,7 +69,7 @@ def main() -> int:
             process = start(killed, options.precision)
             wait_until_it_trains(process, killed / "stats.jsonl")
             try:
-                process.wait(timeout=rng.uniform(0, 1.6) * seconds / options.kills)
+                process.wait(timeout=rng.uniform(0, 1.1) * seconds / options.kills)
                 break  # it came to its end
             except subprocess.TimeoutExpired:
                 process.kill()
