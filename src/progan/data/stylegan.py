@@ -1,0 +1,1 @@
+"""The StyleGAN family's zip or folder with dataset.json: labels when reading, and a writer."""

@@ -1,0 +1,1 @@
+"""The authors' multi-resolution TFRecords as a data source, read without TensorFlow."""
