@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progan.cli.flags import add_flags
@@ -27,9 +28,16 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder, zip or tar of images; MNIST's idx, CIFAR's binary, an npy or npz file; `avatars`, `avatars:N`",
+        help="a folder, zip or tar of images, StyleGAN's too; MNIST's idx, CIFAR's binary, an npy or npz file; the "
+        "authors' TFRecords; `avatars`, `avatars:N`",
     )
-    parser.add_argument("out", metavar="OUT", help="folder for the dataset")
+    parser.add_argument("out", metavar="OUT", help="folder for the dataset, or the zip to be written")
+    parser.add_argument(
+        "--to",
+        choices=("dataset", "stylegan-zip"),
+        default="dataset",
+        help="what to write: a folder for progan [dataset], or a zip for the StyleGAN family, also of a dataset",
+    )
     channels = parser.add_mutually_exclusive_group()
     for name in ("grey", "rgb"):
         text = {"grey": "one channel [decided by looking]", "rgb": "three channels"}[name]
@@ -43,12 +51,14 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     from progan.data.prepare import prepare
+    from progan.data.stylegan_zip import prepare_stylegan_zip
 
+    write = prepare if arguments.to == "dataset" else prepare_stylegan_zip
     given = {name: value for name, value in vars(arguments).items() if name in _OPTIONS and value is not None}
     changes = {name: coerce(name, value, _OPTIONS[name].type) for name, value in given.items()}
     try:
         with progress_bar("preparing", hidden=arguments.quiet or arguments.json) as progress:
-            report = prepare(arguments.source, arguments.out, PrepareConfig(**changes), progress)
+            report = write(arguments.source, arguments.out, PrepareConfig(**changes), progress)
     except KeyboardInterrupt:
         print("progan: stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -62,10 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
 def report_table(report: "PrepareReport") -> str:
     """The report as lines for people."""
     size = report.resolutions[-1]
+    separator = "/" if Path(report.out).is_dir() else "."
     skipped = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped.items())
     rows = {
         "images": f"{report.count:,} of {report.read:,} candidates in {report.source}",
-        "skipped": f"{sum(report.skipped.values()):,}: {skipped} (named in {report.out}/skipped.csv)"
+        "skipped": f"{sum(report.skipped.values()):,}: {skipped} (named in {report.out}{separator}skipped.csv)"
         if skipped
         else "0",
         "upscaled": f"{report.upscaled:,} (smaller than {size}x{size})" if report.upscaled else "0",

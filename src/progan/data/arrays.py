@@ -72,7 +72,7 @@ def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None
     if config.labels == "auto" and labels_path != path and labels_path.exists():
         with _open_unpacked(labels_path) as file:
             codes = np.frombuffer(file.read()[8:], np.uint8)
-        labels = _labels_of(codes, shape[0], labels_path)
+        labels = array_labels(codes, shape[0], labels_path)
     return Source(_name(path), reader, range(shape[0]), labels)
 
 
@@ -133,7 +133,7 @@ def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:
     label_key = next((keys[key] for key in _LABEL_KEYS if key in keys), None)
     if with_labels and label_key is not None:
         with np.load(path, allow_pickle=False) as arrays:
-            labels = _labels_of(arrays[label_key.removesuffix(".npy")], reader.shape[0], path)
+            labels = array_labels(arrays[label_key.removesuffix(".npy")], reader.shape[0], path)
     return Source(_name(path), reader, range(reader.shape[0]), labels)
 
 
@@ -175,7 +175,7 @@ def _range_of(array: npt.NDArray[Any], named: Path) -> tuple[float, float]:
     raise DatasetError(f"{named} has values from {low:g} to {high:g}. Save uint8 in 0…255")
 
 
-def _labels_of(values: npt.NDArray[Any], count: int, named: Path) -> Labels:
+def array_labels(values: npt.NDArray[Any], count: int, named: Path) -> Labels:
     """Class numbers [N] or [N, 1], or a table [N, L]."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]

@@ -14,6 +14,8 @@ from progan.data.arrays import open_cifar, open_idx, open_npy
 from progan.data.candidates import Labels, Source, Unreadable
 from progan.data.imagefiles import Entry, FileReader
 from progan.data.labels import file_labels
+from progan.data.stylegan import stylegan_labels
+from progan.data.tfrecords import open_tfrecords
 from progan.errors import DatasetError
 
 AVATARS_COUNT = 20_000
@@ -73,7 +75,7 @@ def _open_archive(source: str, scratch: Path, config: PrepareConfig) -> Source |
 
 
 def _files(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
-    images, labels = file_labels(entries, path, config.labels)
+    images, labels = stylegan_labels(entries, config.labels) or file_labels(entries, path, config.labels)
     return Source(path.resolve().name.split(".")[0] or "images", FileReader(), images, labels)
 
 
@@ -81,6 +83,7 @@ SOURCES: dict[str, Callable[[str, Path, PrepareConfig], Source | None]] = {
     "avatars": _open_avatars,
     "idx": open_idx,
     "cifar": open_cifar,
+    "tfrecords": open_tfrecords,
     "npy": open_npy,
     "archive": _open_archive,
     "folder": _open_folder,

@@ -11,9 +11,10 @@ import progan
 from progan import models
 from progan.config import DatasetConfig, ProGANConfig, RunConfig, ScheduleConfig
 from progan.data.manifest import LabelKind
-from progan.errors import ConfigError, SnapshotError
+from progan.errors import SnapshotError
 from progan.importers.pickled import PickledNetwork, Refused, read_networks
 from progan.models import ImageShape
+from progan.per_resolution import RESOLUTIONS
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
 
 LICENCE = "CC BY-NC 4.0"
@@ -28,7 +29,7 @@ def import_official(path: Path, licence: str = LICENCE) -> Snapshot:
     network = read_networks(path)[2]
     try:
         return _snapshot(network, licence)
-    except (Refused, ConfigError) as error:
+    except Refused as error:
         raise SnapshotError(f"{path} cannot be imported: {error}") from None
 
 
@@ -68,10 +69,9 @@ def configuration(network: PickledNetwork, fused: bool) -> tuple[ProGANConfig, I
     for name, default in _FIXED.items():
         if network.options.get(name, default) != default:
             raise Refused(f"{name} other than {default} is not supported")
-    base, most = _number(network, "fmap_base", 8192), _number(network, "fmap_max", 512)
-    default_z = min(base, most)
+    base, most = _number(network, "fmap_base", 8192, least=1), _number(network, "fmap_max", 512, least=1)
     model = ProGANConfig(
-        z_dim=_number(network, "latent_size", default_z) or default_z,
+        z_dim=_number(network, "latent_size", min(base, most), least=1),
         fmap_base=base,
         fmap_max=most,
         use_wscale=_choice(network, "use_wscale"),
@@ -80,17 +80,16 @@ def configuration(network: PickledNetwork, fused: bool) -> tuple[ProGANConfig, I
         fused_scale=fused,
     )
     resolution, channels = _number(network, "resolution", 32), _number(network, "num_channels", 1)
-    ScheduleConfig(resolution=resolution)  # which knows the resolutions there are
-    if channels not in (1, 3):
-        raise Refused(f"it makes images of {channels} channels")
+    if resolution not in RESOLUTIONS or channels not in (1, 3):
+        raise Refused(f"it makes images of {resolution}x{resolution} pixels with {channels} channels")
     return model, ImageShape(resolution, channels, _number(network, "label_size", 0))
 
 
-def _number(network: PickledNetwork, name: str, default: int) -> int:
+def _number(network: PickledNetwork, name: str, default: int, least: int = 0) -> int:
     value = network.options.get(name)
     value = default if value is None else value
-    if isinstance(value, bool | str) or not 0 <= value <= _LIMIT or value != int(value):
-        raise Refused(f"{name} is no whole number from 0 to {_LIMIT}")
+    if isinstance(value, bool | str) or not least <= value <= _LIMIT or value != int(value):
+        raise Refused(f"{name} is no whole number from {least} to {_LIMIT}")
     return int(value)
 
 
