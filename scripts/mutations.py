@@ -33,6 +33,8 @@ class Mutation(NamedTuple):
 ANSWERS, TRAINING = "known_answers.py::test_", "known_answers_training.py::test_"
 NETWORKS, LAYERS = "reference_networks.py::test_", "reference_layers.py::test_"
 LOSSES, STEPS = "reference_losses.py::test_", "reference_training.py::test_"
+METRICS, MEASURED, EVALUATE = "metrics_known_answers.py::Test", "metrics_reference.py::test_", "evaluate.py::Test"
+IMPORT = "import_official.py::"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
 GROWING = [
@@ -451,7 +453,198 @@ ORDER = [
     ),
 ]
 
-MUTATIONS = [*GROWING, *AVERAGE, *LOSS, *WEIGHTS, *LAYER, *OPTIMIZER, *IMAGE, *ORDER]
+MEASURING = [
+    Mutation(
+        "pyramid with another border",
+        "metrics/swd.py",
+        {"torch.cat([x[..., 1:2], x, x[..., -1:]], -1)": "torch.cat([x[..., :1], x, x[..., -1:]], -1)"},
+        [MEASURED + "pyramid", MEASURED + "distances"],
+    ),
+    Mutation(
+        "no normalisation of contrast",
+        "metrics/swd.py",
+        {"chunk.div_(deviation.to(chunk)[:, None])": "pass"},
+        [
+            MEASURED + "descriptors",
+            METRICS + "SlicedWasserstein::test_brightness_and_contrast_of_a_colour_do_not_count",
+        ],
+    ),
+    Mutation(
+        "directions of any length",
+        "metrics/swd.py",
+        {"torch.nn.functional.normalize(torch.from_numpy(normals))": "torch.from_numpy(normals)"},
+        [METRICS + "Pieces::test_directions_are_units_pointing_everywhere"],
+    ),
+    Mutation(
+        "reals and fakes cut at the same places",
+        "metrics/swd.py",
+        {"mix(self._seed, size, int(real))": "mix(self._seed, size, 0)"},
+        [METRICS + "Pieces::test_corners_reach_every_place_equally_and_differ"],
+    ),
+    Mutation(
+        "patches that never reach the border",
+        "metrics/swd.py",
+        {"np.uint64(size - PATCH + 1)": "np.uint64(size - PATCH)"},
+        [METRICS + "Pieces::test_corners_reach_every_place_equally_and_differ"],
+    ),
+    Mutation(
+        "patches that depend on the batch",
+        "metrics/swd.py",
+        {"corners(size, real, self._count[real], len(part))": "corners(size, real, 0, len(part))"},
+        [METRICS + "SlicedWasserstein::test_the_result_does_not_depend_on_batches"],
+    ),
+    Mutation(
+        "projections not sorted",
+        "metrics/swd.py",
+        {"list(threads.map(np.ndarray.sort, rows.numpy()))": "pass"},
+        [METRICS + "Pieces::test_in_one_dimension_it_is_the_mean_shift"],
+    ),
+    Mutation(
+        "large levels lose their patches",
+        "metrics/swd.py",
+        {"return lambda: kept": "return lambda: kept.flip(2)"},
+        [METRICS + "SlicedWasserstein::test_large_levels_are_kept_as_descriptors"],
+    ),
+    Mutation(
+        "interval of a part for that of the whole",
+        "metrics/swd.py",
+        {"float(parts.std()) / math.sqrt(PARTS)": "float(parts.std())"},
+        [METRICS + "Pieces::test_interval_of_eight_parts"],
+    ),
+    Mutation(
+        "brightness at every scale of MS-SSIM",
+        "metrics/ms_ssim.py",
+        {"ssim if scale == len(WEIGHTS) - 1 else contrast": "ssim"},
+        [MEASURED + "similarity"],
+    ),
+    Mutation(
+        "weights of MS-SSIM reversed",
+        "metrics/ms_ssim.py",
+        {"enumerate(WEIGHTS)": "enumerate(reversed(WEIGHTS))"},
+        [MEASURED + "similarity"],
+    ),
+    Mutation(
+        "the window keeps its deviation where it shrinks",
+        "metrics/ms_ssim.py",
+        {"(size * SIGMA / WINDOW)": "SIGMA"},
+        [MEASURED + "similarity_of_other_sizes_and_of_the_same"],
+    ),
+    Mutation(
+        "an odd image out is dropped between batches",
+        "metrics/ms_ssim.py",
+        {"if self._left is not None:": "if False:"},
+        [METRICS + "MultiScaleSsim::test_the_result_does_not_depend_on_batches"],
+    ),
+    Mutation(
+        "the floor compares images with themselves",
+        "metrics/evaluation.py",
+        {"self._reals(resolution, self.floor_num, self.floor_num)": "self._reals(resolution, 0, self.floor_num)"},
+        [EVALUATE + "Yardstick::test_other_reals_measure_as_the_floor"],
+    ),
+    Mutation(
+        "latents of two seeds overlap",
+        "metrics/evaluation.py",
+        {"seed, seed * self.num": "seed, seed"},
+        [EVALUATE + "Yardstick::test_latents_of_two_seeds_are_others_and_those_of_one_the_same"],
+    ),
+    Mutation(
+        "fakes with the labels of other images",
+        "metrics/evaluation.py",
+        {"self._dataset.labels(self._dataset.order(first,": "self._dataset.labels(self._dataset.order(first + 1,"},
+        [EVALUATE + "Yardstick::test_labels_are_those_of_the_reals"],
+    ),
+    Mutation(
+        "metrics of the average for those of G",
+        "periodic.py",
+        {'("G", state.G)': '("G", state.G_ema)'},
+        [EVALUATE + "DuringTraining::test_lines_and_tensorboard_have_numbers_of_both_and_the_floor"],
+    ),
+    Mutation(
+        "metrics at every tick",
+        "periodic.py",
+        {"tick.cur_nimg // self._nimg > self._last // self._nimg": "True"},
+        [EVALUATE + "DuringTraining::test_lines_and_tensorboard_have_numbers_of_both_and_the_floor"],
+    ),
+    Mutation(
+        "metrics that draw from the global generator",
+        "periodic.py",
+        {"parts.append(to_pixels(images))": "parts.append(to_pixels(images)); network.dense.bias.data.add_(1e-7)"},
+        [EVALUATE + "DuringTraining::test_the_training_is_the_same_to_the_last_bit"],
+    ),
+]
+
+IMPORTING = [
+    Mutation(
+        "fused kernels not flipped",
+        "importers/official.py",
+        {"value[::-1, ::-1].transpose(2, 3, 0, 1)": "value.transpose(2, 3, 0, 1)"},
+        [IMPORT + "TestImages::test_of_the_authors_file"],
+    ),
+    Mutation(
+        "G instead of its average",
+        "importers/official.py",
+        {"read_networks(path)[2]": "read_networks(path)[0]"},
+        [IMPORT + "TestImages::test_of_the_authors_file"],
+    ),
+    Mutation(
+        "always the fused layout",
+        "importers/official.py",
+        {'fused = "8x8/Conv0_up/weight" in variables': "fused = True"},
+        [IMPORT + "TestImages::test_of_both_layouts_with_labels_and_while_growing"],
+    ),
+    Mutation(
+        "a network that grows taken for a finished one",
+        "importers/official.py",
+        {"return final >> math.floor(level), 1 - level % 1": "return final, 1.0"},
+        [IMPORT + "TestImages::test_of_both_layouts_with_labels_and_while_growing"],
+    ),
+    Mutation(
+        "another default width",
+        "importers/official.py",
+        {'"fmap_base", 8192': '"fmap_base", 4096'},
+        [IMPORT + "TestWhatASnapshotSays::test_options_left_out_have_the_authors_defaults"],
+    ),
+    Mutation(
+        "no licence",
+        "importers/official.py",
+        {"kind, labels, licence, progan": 'kind, labels, "", progan'},
+        [IMPORT + "TestWhatASnapshotSays::test_licence_and_labels"],
+    ),
+    Mutation(
+        "any name of a module admitted",
+        "importers/pickled.py",
+        {
+            '            raise Refused(f"it asks for': '            return super().find_class(module, name)\n            raise Refused(f"it asks for'
+        },
+        [IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
+    ),
+    Mutation(
+        "functions that a pickle may change",
+        "importers/pickled.py",
+        {'raise Refused("it changes a function")': "pass"},
+        [IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
+    ),
+    Mutation(
+        "any instruction admitted",
+        "importers/pickled.py",
+        {"if instruction.name not in _INSTRUCTIONS:": "if False:"},
+        [IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
+    ),
+    Mutation(
+        "weights that are not finite",
+        "importers/pickled.py",
+        {"if not np.isfinite(values).all():": "if False:"},
+        [IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
+    ),
+    Mutation(
+        "arrays in Fortran order read as C",
+        "importers/pickled.py",
+        {'order="F" if fortran else "C"': 'order="C"'},
+        [IMPORT + "TestImages::test_arrays_in_fortran_order"],
+    ),
+]
+
+MUTATIONS = [*GROWING, *AVERAGE, *LOSS, *WEIGHTS, *LAYER, *OPTIMIZER, *IMAGE, *ORDER, *MEASURING, *IMPORTING]
 
 
 def passes(source: Path, tests: list[str]) -> bool:

@@ -153,6 +153,11 @@ class TestPieces:
         assert directions.mean(0).abs().max() < 5 / math.sqrt(147 * 512)
         assert not torch.equal(directions, swd.Draws(0).directions(32, 147))
 
+    def test_interval_of_eight_parts(self) -> None:
+        """Of 1 … 8: standard deviation √6, so √6/√8 for the whole, times Student's 2.3646."""
+        value = swd._with_interval(5.0, torch.arange(1.0, 9.0, dtype=torch.float64))
+        assert (value.low, value.high) == (pytest.approx(2.9522, abs=1e-4), pytest.approx(7.0478, abs=1e-4))
+
     def test_interval_of_a_mean(self) -> None:
         value = mean_of(torch.tensor([1.0, 3.0], dtype=torch.float64))
         assert (value.value, value.high) == (2, pytest.approx(2 + 1.959964))

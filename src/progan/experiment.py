@@ -15,6 +15,7 @@ from progan import losses
 from progan.config import PrepareConfig, RunConfig
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset
+from progan.data.manifest import Manifest
 from progan.errors import ConfigError, DatasetError, RunError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST, Yardstick
@@ -100,7 +101,7 @@ def dry_run(
     numerics = precision.choose(config.runtime)
     source = Path(config.dataset.data)
     shape = ImageShape(config.schedule.resolution, channels=3)
-    if (source / "dataset.json").exists():
+    if Manifest.is_in(source):
         shape = image_shape(config, Dataset.open(source))
     return plan(config, shape, numerics), config, numerics
 

@@ -34,12 +34,11 @@ def stylegan_labels(entries: list[Entry], wanted: str) -> tuple[list[Entry], Lab
         return images, None
     prefix = tables[0].name.removesuffix(FILE_NAME)
     found = {prefix + name.replace("\\", "/"): label for name, label in content["labels"]}
-    known = [entry.name in found for entry in images]
-    if 2 * sum(known) < len(images):
+    if 2 * sum(entry.name in found for entry in images) < len(images):
         raise DatasetError(f"{tables[0].name} does not name most of the images. {_ADVICE}")
     labels = _labels([found.get(entry.name) for entry in images], content.get("label_names"), tables[0].name)
     reason = f"no label in {tables[0].name}"
-    checked = [entry if is_known else replace(entry, refused=reason) for entry, is_known in zip(images, known)]
+    checked = [entry if entry.name in found else replace(entry, refused=reason) for entry in images]
     return checked, labels
 
 

@@ -58,17 +58,25 @@ def prepare_stylegan_zip(
 
 def write_stylegan_zip(dataset: Dataset, path: Path) -> None:
     """The highest resolution and the labels; equal bytes for equal datasets. Pixels and zip are left uncompressed."""
+    try:
+        with path.open("wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                _fill(archive, dataset)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk should not stay full
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _fill(archive: zipfile.ZipFile, dataset: Dataset) -> None:
     name = array_name(dataset.resolutions[-1])
-    with path.open("wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for indices in _parts(dataset):
-                for index, image in zip(indices, dataset.rows(name, indices), strict=True):
-                    archive.writestr(_member(_image_name(index)), _png(image))
-            with archive.open(_member(FILE_NAME), "w") as table:
-                for text in _table(dataset):
-                    table.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    for indices in _parts(dataset):
+        for index, image in zip(indices, dataset.rows(name, indices), strict=True):
+            archive.writestr(_member(_image_name(index)), _png(image))
+    with archive.open(_member(FILE_NAME), "w") as table:
+        for text in _table(dataset):
+            table.write(text.encode())
 
 
 def _prepared(source: Path, config: PrepareConfig) -> PrepareReport | None:

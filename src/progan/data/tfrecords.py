@@ -24,6 +24,7 @@ _SUFFIX = ".tfrecords"
 _NAME = re.compile(r"(?P<name>.+)-r(?P<power>\d\d)" + re.escape(_SUFFIX))
 _HEADER = 12  # bytes before the payload; 4 follow it
 _BATCH_BYTES = 2**20  # checked at once
+_NO_EXAMPLE = "a record is no tf.train.Example of one image"
 _VARINT, _BYTES = 0, 2  # wire types; the others do not occur in what is parsed here
 _Bytes = npt.NDArray[np.uint8]
 
@@ -81,6 +82,8 @@ def _payload_length(path: Path) -> int:
     if len(header) < _HEADER or masked_crc32c(header[None, :8])[0] != _uint32(header[None, 8:])[0]:
         raise DatasetError(f"{path} is no TFRecord file: its first record has no valid length")
     length = int.from_bytes(header[:8].tobytes(), "little")
+    if _HEADER + length + 4 > size:
+        raise DatasetError(f"{path} is cut off in its first record. Copy it again")
     records = _records(path, length)
     damaged = np.flatnonzero((records[:, :_HEADER] != header).any(1))
     if len(damaged):
@@ -99,13 +102,12 @@ def _payload_length(path: Path) -> int:
 def _records(path: Path, length: int) -> _Bytes:
     """The whole records uint8 [N, 16 + length], memory-mapped."""
     frame = _HEADER + length + 4
-    count = path.stat().st_size // frame
-    return np.asarray(np.memmap(path, np.uint8, "r", shape=(count, frame))) if count else np.empty((0, 0), np.uint8)
+    return np.asarray(np.memmap(path, np.uint8, "r", shape=(path.stat().st_size // frame, frame)))
 
 
 def _labels(path: Path, count: int) -> Labels:
     try:
-        values = np.load(path, allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"{path} cannot be read ({error}). Copy it again, or use --labels none") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "buif" or not np.isfinite(values).all():
@@ -127,12 +129,11 @@ def _parse(payload: memoryview) -> _Bytes:
     """Pixels uint8 [C, H, W] of a `tf.train.Example`; ValueError where it is something else."""
     features = {}
     for entry in _inner(_inner([payload], 1), 1):  # Example -> Features -> map entries
-        (key,), (value,) = _inner([entry], 1), _inner([entry], 2)
-        features[key.tobytes().decode()] = value
+        features[_one(entry, 1).tobytes().decode()] = _one(entry, 2)
     if not features.keys() >= {"shape", "data"}:
         raise ValueError(f"its features are {', '.join(map(repr, sorted(features))) or 'none'}, not 'shape' and 'data'")
     shape = list(_integers(features["shape"]))
-    (data,) = _inner(_inner([features["data"]], 1), 1)  # Feature -> BytesList -> bytes
+    data = _one(_one(features["data"], 1), 1)  # Feature -> BytesList -> bytes
     if len(shape) != 3 or shape[0] not in (1, 3) or 0 in shape or math.prod(shape) != len(data):
         raise ValueError(f"its shape is {shape} for {len(data)} bytes")
     return np.frombuffer(data, np.uint8).reshape(shape)
@@ -157,6 +158,14 @@ def _inner(messages: list[memoryview], number: int) -> list[memoryview]:
     return [value for value in found if isinstance(value, memoryview)]
 
 
+def _one(message: memoryview, number: int) -> memoryview:
+    """What the message holds once under a field number."""
+    found = _inner([message], number)
+    if len(found) != 1:
+        raise ValueError(_NO_EXAMPLE)
+    return found[0]
+
+
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Field numbers and values of a protobuf message."""
     position = 0
@@ -169,7 +178,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             yield key >> 3, message[position : position + value]
             position += value
         else:
-            raise ValueError("it is no tf.train.Example")
+            raise ValueError(_NO_EXAMPLE)
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
@@ -179,7 +188,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 127) << 7 * shift
         if byte < 128:
             return value, position + shift + 1
-    raise ValueError("it is no tf.train.Example")
+    raise ValueError(_NO_EXAMPLE)
 
 
 def _uint32(columns: _Bytes) -> npt.NDArray[np.uint32]:
