@@ -566,7 +566,7 @@ MEASURING = [
         [EVALUATE + "DuringTraining::test_lines_and_tensorboard_have_numbers_of_both_and_the_floor"],
     ),
     Mutation(
-        "metrics that draw from the global generator",
+        "metrics that change what they measure",
         "periodic.py",
         {"parts.append(to_pixels(images))": "parts.append(to_pixels(images)); network.dense.bias.data.add_(1e-7)"},
         [EVALUATE + "DuringTraining::test_the_training_is_the_same_to_the_last_bit"],
@@ -613,22 +613,20 @@ IMPORTING = [
     Mutation(
         "any name of a module admitted",
         "importers/pickled.py",
-        {
-            '            raise Refused(f"it asks for': '            return super().find_class(module, name)\n            raise Refused(f"it asks for'
-        },
+        {'raise Refused(f"it asks for': "return super().find_class(module, name)  #"},
         [IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
     ),
     Mutation(
         "functions that a pickle may change",
         "importers/pickled.py",
         {'raise Refused("it changes a function")': "pass"},
-        [IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
+        [IMPORT + "test_every_check_speaks_for_itself"],
     ),
     Mutation(
         "any instruction admitted",
         "importers/pickled.py",
         {"if instruction.name not in _INSTRUCTIONS:": "if False:"},
-        [IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
+        [IMPORT + "test_every_check_speaks_for_itself"],
     ),
     Mutation(
         "weights that are not finite",

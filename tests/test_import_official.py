@@ -151,6 +151,31 @@ def test_a_hostile_file_gets_one_line_and_runs_nothing(name, tmp_path, capsys):
     assert not (tmp_path / "out.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text", "no pickle"),
+        ("behind its end", "behind its end"),
+        ("os.system", "asks for 'os' 'system', which no network needs"),
+        ("dotted name", "asks for 'tfutil' 'Network.__init__.__globals__'"),
+        ("inst", "uses STRING"),
+        ("extension", "uses EXT1"),
+        ("memo of 2^31", "longer than any such file"),
+        ("a million instructions", "longer than any such file"),
+        ("function changed", "changes a function"),
+        ("array in ndarray", "makes arrays in an unusual way"),
+        ("object array", "no 32-bit floats"),
+        ("scalar of five bytes", "do not fill its shape"),
+        ("array never filled", "variables is no list"),
+        ("fmap_decay", "fmap_decay other than 1.0 is not supported"),
+    ],
+)
+def test_every_check_speaks_for_itself(name, message, tmp_path):
+    (tmp_path / "network.pkl").write_bytes(FILES[name])
+    with pytest.raises(SnapshotError, match=message):
+        import_official(tmp_path / "network.pkl")
+
+
 def test_the_hostile_files_would_run_code_elsewhere(tmp_path):
     """Else the test above would prove nothing."""
     marker = tmp_path / "marker"
