@@ -9,6 +9,7 @@ from progan.losses import Critic, Loss
 from progan.models import Discriminator, Generator
 from progan.randomness import Rng
 from progan.schedule import Stage
+from progan.training.distributed import ALONE, Processes
 from progan.training.optimizer import Adam
 
 Terms = dict[str, Tensor]
@@ -32,13 +33,14 @@ def train_d(
     stage: Stage,
     rng: Rng,
     dtype: torch.dtype,
+    processes: Processes = ALONE,
 ) -> tuple[Terms, bool]:
     """One step of D on processed reals [N, C, R, R], which leaves G alone. The loss's terms; whether D was updated."""
     with torch.no_grad():
         fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     slope = stage.resolution / G.resolution
     terms = loss.d_terms(critic(D, stage.alpha, dtype, slope), reals, fakes, labels, rng)
-    updated = descend(terms, D, optimizer, stage.d_lr)
+    updated = descend(terms, D, optimizer, stage.d_lr, processes)
     return terms, updated
 
 
@@ -52,13 +54,14 @@ def train_g(
     stage: Stage,
     rng: Rng,
     dtype: torch.dtype,
+    processes: Processes = ALONE,
 ) -> tuple[Terms, bool]:
     """One step of G on fresh latents, which leaves D alone."""
     fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     D.requires_grad_(False)  # saves the weight gradients that nobody wants
     try:
         terms = loss.g_terms(critic(D, stage.alpha, dtype), fakes, labels)
-        updated = descend(terms, G, optimizer, stage.g_lr)
+        updated = descend(terms, G, optimizer, stage.g_lr, processes)
     finally:
         D.requires_grad_(True)
     return terms, updated
@@ -75,10 +78,14 @@ def critic(D: Discriminator, alpha: float, dtype: torch.dtype, slope: float = 1.
     return lambda images: D((images + (images - images.detach()) * (slope - 1)).to(dtype), alpha)
 
 
-def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float) -> bool:
-    """Minimise the sum of the terms by one update of the network; False if a gradient was not finite."""
+def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float, processes: Processes = ALONE) -> bool:
+    """Minimise the sum of the terms by one update of the network; False if a gradient was not finite.
+
+    Gradients are averaged over the processes first, so that all of them update, or none.
+    """
     network.zero_grad(set_to_none=True)
     torch.autograd.backward(torch.stack(list(terms.values())).sum(), inputs=list(network.parameters()))
+    processes.average([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
     return optimizer.update(lr)
 
 
