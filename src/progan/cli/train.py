@@ -68,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     quiet = arguments.quiet
     result = experiment.train(arguments.preset, data, arguments.out, quiet, **changes)
+    if result.finished:
+        write_report(result)
     if arguments.json:
         described = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}
         print(json.dumps({**described, "seconds": result.seconds, "grid": str(result.grid())}))
@@ -98,16 +100,30 @@ def closing(result: "Run") -> str:
     from progan.training.console import duration
 
     _, data = result.folder.read()
+    page = result.path / "report.html"
     return "\n".join(
         [
             f"trained {result.cur_nimg / 1000:g} kimg in {duration(result.seconds)}",
             f"  samples    {result.grid()}",
             f"  generator  {result.folder.snapshot()}",
             f"  quality    {quality(result) or f'progan evaluate {result.path} --data {data.path}'}",
+            f"  page       {page if page.exists() else f'progan report {result.path}'}",
             f"  charts     tensorboard --logdir {result.path}",
             f"next: progan sample {result.path} --num 64, or your own images: progan train --data FOLDER",
         ]
     )
+
+
+def write_report(result: "Run") -> None:
+    """The run's page, where it takes only seconds: small images, or a GPU to draw the samples."""
+    from progan.data.dataset import Dataset
+    from progan.report.run import write_run_page
+    from progan.training.precision import find_device
+
+    config, data = result.folder.read()
+    device = find_device(config.runtime.device)
+    if config.schedule.resolution <= 128 or device.type == "cuda":
+        write_run_page(result.folder, Dataset.open(data.path), device)
 
 
 def quality(result: "Run") -> str | None:

@@ -1,0 +1,117 @@
+"""Line charts as SVG inside a page. matplotlib is imported when the first one is drawn: that takes a second."""
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
+
+_INK = "#123456"  # stands for the page's own colour of text, dark or light
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c00", "#999999")
+"""Told apart by the colour-blind (Okabe and Ito 2008), and seen on white and on black."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve; NaN in `y` breaks it."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int = 0
+    thin: bool = False
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over one axis."""
+
+    lines: Sequence[Line]
+    xlabel: str
+    ylabel: str
+    marks: Sequence[tuple[float, str]] = field(default=())
+    """Upright lines with a word, e.g. where the networks grew."""
+    log_y: bool = False
+
+    def svg(self) -> str:
+        """The drawing as an <svg> element; nothing where no line has two points."""
+        if not any(len(line.x) > 1 for line in self.lines):
+            return ""
+        import matplotlib
+
+        settings: Any = _settings(repr(self))
+        with matplotlib.rc_context(settings):
+            return _inline(self._draw())
+
+    def _draw(self) -> str:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4.6, 2.7), layout="constrained")
+        axes = figure.add_subplot()
+        for line in self.lines:
+            axes.plot(line.x, line.y, label=line.name or None, **_look(line))
+        axes.set_xlabel(self.xlabel)
+        axes.set_ylabel(self.ylabel)
+        if self.log_y and all(y > 0 for line in self.lines for y in line.y if not math.isnan(y)):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(_few(axes))
+        for x, word in self.marks:
+            axes.axvline(x, color=_INK, linewidth=0.6, linestyle=":")
+            axes.annotate(word, (x, 1), (2, -8), xycoords=("data", "axes fraction"), textcoords="offset points", size=8)
+        names = [line.name for line in self.lines if line.name]
+        if names:
+            axes.legend(frameon=False, fontsize=8, ncols=1 + len(names) // 5)
+        file = StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return file.getvalue()
+
+
+def _few(axes: Any) -> str | Any:
+    """Numbers at the minor ticks of a logarithmic axis too, where it spans less than a decade."""
+    from matplotlib.ticker import NullFormatter
+
+    low, high = axes.get_ylim()
+    return "{x:g}" if high < 10 * low else NullFormatter()
+
+
+def colour(number: int) -> str:
+    """The n-th colour, #rrggbb."""
+    return _COLOURS[number % len(_COLOURS)]
+
+
+def _look(line: Line) -> dict[str, Any]:
+    style = "--" if line.dashed else "-"
+    return {
+        "color": colour(line.colour),
+        "linewidth": 0.7 if line.thin else 1.6,
+        "alpha": 0.55 if line.thin else 1.0,
+        "linestyle": style,
+        "marker": "." if len(line.x) <= 12 and not line.thin else None,
+    }
+
+
+def _settings(salt: str) -> dict[str, Any]:
+    ink = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK)
+    return {
+        **ink,
+        "svg.fonttype": "none",  # text stays text
+        "svg.hashsalt": hashlib.sha256(salt.encode()).hexdigest(),  # no two charts of a page share an id
+        "font.family": "sans-serif",
+        "font.sans-serif": ["system-ui", "DejaVu Sans"],
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.parse_math": False,  # names may hold dollars
+    }
+
+
+def _inline(document: str) -> str:
+    """The <svg> element alone, in the page's colours, as wide as there is room."""
+    element = document[document.index("<svg") :].replace(_INK, "currentColor")
+    element = re.sub(r"<metadata>.*?</metadata>", "", element, count=1, flags=re.DOTALL)
+    tag, rest = element.split(">", 1)
+    return re.sub(r' (width|height)="[^"]*"', "", tag) + ' role="img">' + rest

@@ -1,0 +1,98 @@
+"""HTML in small pieces. Every text that comes from outside is escaped here, in `text`."""
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+_STYLE = """
+:root { color-scheme: light dark; --fg: #1c1c1e; --soft: #62626a; --line: #d8d8de; --bg: #fff; --card: #f5f5f7;
+  --accent: #0b62c4 }
+@media (prefers-color-scheme: dark) { :root { --fg: #e8e8ec; --soft: #a0a0aa; --line: #3a3a42; --bg: #151518;
+  --card: #1f1f24; --accent: #6db3ff } }
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--fg); background: var(--bg); max-width: 1120px;
+  margin: 0 auto; padding: 1rem }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 1rem 0 .3rem } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem }
+h3 { font-size: 1rem; margin: 1.2rem 0 .3rem } p { margin: .4rem 0; max-width: 46rem } .soft { color: var(--soft) }
+a { color: var(--accent) } nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: .8rem 0 }
+.scroll { overflow-x: auto; margin: .6rem 0 }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
+th { font-weight: 600; white-space: nowrap } .nowrap td { white-space: nowrap } td small { color: var(--soft) }
+figure { margin: .8rem 0; max-width: 100% } figcaption { color: var(--soft); font-size: .88rem; margin-top: .25rem }
+img { max-width: 100%; height: auto; display: block; border-radius: 3px } img.pixels { image-rendering: pixelated }
+svg { max-width: 100%; height: auto; display: block }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: .4rem 1.4rem }
+.grid.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)) }
+.grid.small { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) }
+details { margin: .6rem 0 } summary { cursor: pointer; color: var(--accent) }
+pre { background: var(--card); padding: .7rem; overflow-x: auto; font-size: .85rem; border-radius: 4px }
+button { font: inherit; padding: .4rem .9rem; border: 1px solid var(--line); border-radius: 4px;
+  background: var(--card); color: inherit; cursor: pointer }
+"""
+
+
+def text(value: object) -> str:
+    """Anything as HTML text, also fit for an attribute in quotes."""
+    return html.escape(str(value))
+
+
+def page(title: str, body: Iterable[str], style: str = "") -> str:
+    """A whole document."""
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{text(title)}</title><style>{_STYLE}{style}</style>"
+    )
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{"".join(body)}\n</body></html>\n'
+
+
+def section(title: str, *parts: str) -> str:
+    """A headline with what stands under it; nothing where there is nothing."""
+    content = "\n".join(part for part in parts if part)
+    return f'\n<section id="{anchor(title)}"><h2>{text(title)}</h2>\n{content}</section>' if content else ""
+
+
+def anchor(title: str) -> str:
+    """The id of a section."""
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
+
+def contents(sections: Sequence[str]) -> str:
+    """Links to the sections that are there."""
+    titles = [part.partition("<h2>")[2].partition("</h2>")[0] for part in sections if part]
+    return "<nav>" + "".join(f'<a href="#{anchor(html.unescape(t))}">{t}</a>' for t in titles) + "</nav>"
+
+
+def paragraph(words: str, soft: bool = False) -> str:
+    """Plain words."""
+    return f"<p{' class=soft' * soft}>{text(words)}</p>"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells are HTML already: `text` or `number` made them. Scrolls sideways where it is too wide."""
+    head = "".join(f"<th>{cell}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
+    top = f"<thead><tr>{head}</tr></thead>" if header else ""
+    return f'<div class="scroll"><table{" class=nowrap" * bool(header)}>{top}<tbody>\n{body}</tbody></table></div>'
+
+
+def facts(rows: Iterable[tuple[str, object]]) -> str:
+    """Names and what they are."""
+    return table((), ((f"<b>{text(name)}</b>", text(value)) for name, value in rows))
+
+
+def figure(content: str, caption: str = "") -> str:
+    """A picture or chart, HTML, over words."""
+    words = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+    return f"<figure>{content}{words}</figure>"
+
+
+def gallery(figures: Iterable[str], size: Literal["small", "middle", "wide"] = "middle") -> str:
+    """Figures side by side where there is room."""
+    content = "".join(figures)
+    return f'<div class="grid {size}">{content}</div>' if content else ""
+
+
+def folded(summary: str, content: str) -> str:
+    """Shown after a click."""
+    return f"<details><summary>{text(summary)}</summary>{content}</details>"
