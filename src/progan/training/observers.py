@@ -82,6 +82,8 @@ class SampleGrids(Silent):
         self._last = state.cur_nimg
         across = columns(stage.resolution)
         z, labels = self._z[: across**2], self._label_rows
+        if labels is not None:
+            labels = labels[torch.arange(len(z)) % len(labels)]  # the data may be small
         if self._label_rows is not None and self._kind == "class":
             classes = min(self._label_rows.shape[1], MOST_CLASSES)
             labels = torch.eye(self._label_rows.shape[1])[:classes].repeat_interleave(across, 0)
