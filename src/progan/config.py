@@ -220,6 +220,16 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
+class HealthConfig:
+    """What a run looks out for, and what it does when it goes wrong (docs/health.md)."""
+
+    on_divergence: Literal["rewind", "stop"] = "rewind"
+    """When numbers go bad: go back to the last good state with half the learning rate, at most five times; or stop."""
+    rescue: bool = False
+    """When D wins (its cost falls to nothing, G's soars): halve the learning rate, raise D's dropout if it has any."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """All that decides a run."""
 
@@ -230,8 +240,11 @@ class RunConfig:
     model: ModelConfig = ProGANConfig()
     loss: LossConfig = WganGpConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    health: HealthConfig = HealthConfig()
 
     def __post_init__(self) -> None:
+        if self.health.rescue and isinstance(self.loss, WganGpConfig):
+            raise ConfigError("--rescue needs a cost that D can bring to nothing: --loss lsgan or nonsaturating")
         if self.runtime.metrics_kimg is not None and self.schedule.resolution < 16:
             raise ConfigError("--metrics-kimg: there are no metrics below 16x16")
 

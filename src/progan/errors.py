@@ -1,8 +1,12 @@
-"""Errors that are the user's to mend: one line that says what to do, exit code 2, no traceback."""
+"""Errors that are the user's to mend: one line that says what to do, an exit code, no traceback."""
+
+from typing import ClassVar
 
 
 class ProganError(Exception):
     """Base of every error a user can cause and can mend."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class ConfigError(ProganError):
@@ -23,3 +27,15 @@ class RunError(ProganError):
 
 class DeviceError(ProganError):
     """A device or numeric precision that this machine does not have."""
+
+
+class DivergenceError(RunError):
+    """A run whose numbers went bad for good."""
+
+    exit_code = 3
+
+
+class MemoryShortError(RunError):
+    """A run that does not fit into the memory there is."""
+
+    exit_code = 4

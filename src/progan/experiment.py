@@ -87,7 +87,7 @@ def train(
         say(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}")
     with stop_on_signals() as stopped:
         finished = train_job(job, observers(job, dataset, shape, folder, quiet), stopped)
-    run = Run(folder.path, finished, job.state.cur_nimg, job.state.elapsed)
+    run = Run(folder.path, finished, job.state.cur_nimg, job.state.elapsed + job.state.tally.seconds)
     if not finished:
         say(f"stopped at {run.cur_nimg / 1000:g} kimg, all saved. To go on: progan train --out {folder.path}")
     return run

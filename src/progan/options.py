@@ -17,7 +17,7 @@ from progan.config import LOSS_CONFIGS, MODEL_CONFIGS, RunConfig, flag
 from progan.errors import ConfigError
 from progan.per_resolution import PerResolution
 
-GROUPS = ("dataset", "schedule", "optimizer", "model", "loss", "runtime")
+GROUPS = ("dataset", "schedule", "optimizer", "model", "loss", "runtime", "health")
 
 
 def _with(config: RunConfig, parts: Mapping[str, Any]) -> RunConfig:
@@ -128,7 +128,8 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 def from_dict(data: Mapping[str, Any]) -> RunConfig:
     """The inverse of `to_dict`. Raises ConfigError for what this version does not know."""
     try:
-        flat = {name: value for group in GROUPS for name, value in data[group].items() if name != "kind"}
+        groups = {"health": {}, **data}  # which the first version did not save
+        flat = {name: value for group in GROUPS for name, value in groups[group].items() if name != "kind"}
         kinds = {"model": data["model"]["kind"], "loss": data["loss"]["kind"]}
         return override(RunConfig(preset=str(data["preset"])), {**kinds, **flat})
     except (KeyError, TypeError, AttributeError) as error:

@@ -20,13 +20,15 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    """Run a command. The exit code: 0, 2 for a mistake of the user's, 3 for a run that diverged, 4 for one that does
+    not fit into the memory, 130 after Ctrl-C.
+    """
     try:
         options = parser().parse_args(arguments)
         return int(options.run(options) or 0)
     except (ProganError, UsageError) as error:
         print(f"progan: {error}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:
         print("progan: stopped", file=sys.stderr)
         return 130

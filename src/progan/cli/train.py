@@ -11,6 +11,7 @@ from progan.config import (
     LOSS_CONFIGS,
     MODEL_CONFIGS,
     DatasetConfig,
+    HealthConfig,
     OptimizerConfig,
     RuntimeConfig,
     ScheduleConfig,
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 QUALITY_NUM = 2048
 """Images that the number at the end of a run is measured with."""
 _OWN = ("preset", "out", "dry_run", "json", "quiet", "run")
-_GROUPS = {"data": DatasetConfig, "schedule": ScheduleConfig, "optimiser": OptimizerConfig, "running": RuntimeConfig}
+_GROUPS = {
+    "data": DatasetConfig,
+    "schedule": ScheduleConfig,
+    "optimiser": OptimizerConfig,
+    "running": RuntimeConfig,
+    "health": HealthConfig,
+}
 
 
 def register(commands: "argparse._SubParsersAction[Any]") -> None:

@@ -24,6 +24,9 @@ class Uniform(Protocol):
 class Loss(ABC):
     """One GAN objective: what its scores cost, a penalty where it has one, and the cost of wrong labels."""
 
+    undecided: float | None = None
+    """The score with which D takes no side; None where scores have no scale of their own."""
+
     def __init__(self, config: LossConfig, label_kind: LabelKind) -> None:
         self.config, self.label_kind = config, label_kind
 

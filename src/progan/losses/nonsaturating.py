@@ -12,6 +12,7 @@ class Nonsaturating(Loss):
     """D: E[-log σ(D(real))] + E[-log(1 - σ(D(fake)))] + γ/2·E[|∇D(real)|²]; G: E[-log σ(D(fake))]."""
 
     config: NonsaturatingConfig
+    undecided = 0.0
 
     def d_scores(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}

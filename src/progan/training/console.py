@@ -20,6 +20,8 @@ class Console(Silent):
         self._bar: tqdm[None] | None = None
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
+        if changed := state.adjustments.describe():
+            _say(f"from {state.cur_nimg / 1000:g} kimg on with {changed}")
         if sys.stderr.isatty():
             total = self._schedule.total_nimg / 1000
             self._bar = tqdm(total=total, initial=state.cur_nimg / 1000, unit="kimg", bar_format=_BAR, leave=True)
@@ -35,10 +37,12 @@ class Console(Silent):
         speed = f"{tick.img_per_sec:.4g} img/s"
         if self._bar is not None:
             self._bar.set_postfix_str(f"{speed}, {left} left")
-            return
-        losses = "  ".join(f"{name} {value:.3g}" for name, value in tick.losses.items())
-        done = f"{tick.cur_nimg / 1000:8.1f} of {self._schedule.total_nimg / 1000:g} kimg"
-        print(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}", file=sys.stderr, flush=True)
+        else:
+            losses = "  ".join(f"{name} {value:.3g}" for name, value in tick.losses.items())
+            done = f"{tick.cur_nimg / 1000:8.1f} of {self._schedule.total_nimg / 1000:g} kimg"
+            _say(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}")
+        for notice in tick.notices:
+            _say(notice)
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         if self._bar is not None:
@@ -62,6 +66,12 @@ class Console(Silent):
             end = total if span is self._schedule.spans[-1] else min(span.end, total)
             seconds += max(0, end - max(span.start, cur_nimg)) * self._cost[span.resolution]
         return seconds
+
+
+def _say(text: str) -> None:
+    """A line of its own, above a progress bar where there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
 
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}, {postfix}]"

@@ -1,22 +1,22 @@
 """The training loop. It knows schedule, step and state; who wants to see something is an observer."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from progan.config import RunConfig
 from progan.losses import Loss
 from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
+from progan.training import divergence, rescue
+from progan.training.divergence import Diverged, GoodStates
 from progan.training.feed import Batch, Feed, Request
+from progan.training.meter import Meter, Tally
 from progan.training.state import StateFolder, TrainingState
-from progan.training.step import Terms, average, process_reals, train_d, train_g
+from progan.training.step import average, process_reals, train_d, train_g
 
 STATE_SHARE = 0.02
 """Of the time that writing states may take."""
@@ -39,7 +39,9 @@ class Tick:
     skipped: dict[str, int]
     """Updates left out since the run began, of D and of G."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Put in by the observer that measures, for those after it that write things down."""
+    """Put in by observers that measure, for those after them that write things down."""
+    notices: list[str] = field(default_factory=list)
+    """What people should know, a sentence each; put in by the loop and by observers."""
 
     @property
     def img_per_sec(self) -> float:
@@ -76,20 +78,44 @@ class Job:
     state: TrainingState
     states: StateFolder
 
+    @property
+    def dropout(self) -> float | None:
+        """D's, as configured; None for a model without."""
+        found: float | None = getattr(self.config.model, "dropout", None)
+        return found
+
 
 def train(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool] = lambda: False) -> bool:
     """Go on from the job's state to the end of the schedule, or until `stopped`; True at the end.
 
-    Everything random follows from the seed and `cur_nimg`, everything else from the state.
+    Everything random follows from the seed and `cur_nimg`, everything else from the state. A run that diverges goes
+    back to its last good state, which for the observers is the end of one run and the start of another.
     """
+    good = GoodStates(job.states)
+    rewinds = job.config.health.on_divergence == "rewind"
+    if rewinds and job.state.cur_nimg == 0:
+        good.keep(job.state)
+    while True:
+        try:
+            _go_on(job, observers, stopped, good if rewinds else None)
+        except Diverged as sign:
+            if not rewinds:
+                divergence.stop(job.state, str(sign))
+            good.go_back(job.state, str(sign))
+        else:
+            return job.state.cur_nimg >= job.schedule.total_nimg
+
+
+def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool], good: GoodStates | None) -> None:
+    """Train to the end of the schedule, until `stopped`, or until Diverged is raised."""
     state, schedule = job.state, job.schedule
+    state.adjustments.apply_to(state.D, job.dropout)
     for observer in observers:
-        observer.on_start(state, schedule.at(state.cur_nimg))
-    meter, keeper = Meter(state), StateKeeper(job.states)
+        observer.on_start(state, state.adjustments.apply(schedule.at(state.cur_nimg)))
+    meter, keeper = Meter(state.tally, torch.device(state.numerics.device)), StateKeeper(job.states)
     batches = job.feed.stream(_requests(schedule, state.cur_nimg))
-    stop = False
     for block in schedule.walk(state.cur_nimg):
-        stage = block.stage
+        stage = state.adjustments.apply(block.stage)
         if stage.key != state.stage:
             state.g_optimizer.reset()
             state.d_optimizer.reset()
@@ -102,20 +128,46 @@ def train(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool] =
 
         following = schedule.at(block.end) if block.end < schedule.total_nimg else None
         stage_ends = following is None or following.key != stage.key
-        stop = stopped()
         due = meter.images >= 1000 * job.config.runtime.tick_kimg.at(stage.resolution)
-        if stop or stage_ends or (due and schedule.at(block.end + 1).key == stage.key):  # else the stage's own is next
-            tick = meter.tick(state, stage)
-            for observer in observers:
-                observer.on_tick(tick, state)
-                if stage_ends:
+        due = due and schedule.at(block.end + 1).key == stage.key  # else the stage's own is next
+        ticks, stop = stage_ends or due or divergence.left_out(state) is not None, stopped()
+        if ticks:
+            _tick(job, observers, meter.take(), stage)
+            if stage_ends:
+                for observer in observers:
                     observer.on_stage_end(stage, following, state)
+            if good is not None:
+                good.keep(state)
+        elif stop:
+            state.tally = meter.tally()
+        if ticks or stop:
             keeper.write(state, force=stop or following is None)
         if stop:
             break
     for observer in observers:
         observer.on_end(state.cur_nimg >= schedule.total_nimg, state)
-    return state.cur_nimg >= schedule.total_nimg
+
+
+def _tick(job: Job, observers: Sequence[Observer], tally: Tally, stage: Stage) -> None:
+    """Report, and change what the numbers ask to be changed. Raises Diverged."""
+    state = job.state
+    state.tally = Tally()
+    state.elapsed += tally.seconds
+    losses = {f"{network}/{name}": value for network, terms in tally.means.items() for name, value in terms.items()}
+    images, seconds, wait = tally.images, tally.seconds, tally.data_wait
+    tick = Tick(state.cur_nimg, stage, losses, images, seconds, wait, state.elapsed, dict(state.skipped))
+    sign = divergence.review(state, losses)
+    if sign is not None:
+        tick.notices.append(f"diverged: {sign}")
+    elif job.config.health.rescue:
+        tick.notices.extend(rescue.review(state.adjustments, losses, job.loss, job.dropout))
+        state.adjustments.apply_to(state.D, job.dropout)
+    for observer in observers:
+        observer.on_tick(tick, state)
+    if sign is not None:
+        for observer in observers:
+            observer.on_end(False, state)
+        raise Diverged(sign)
 
 
 def _requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:
@@ -127,7 +179,7 @@ def _requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:
                 yield Request(stage.resolution, start + i * stage.batch_size, stage.batch_size)
 
 
-def _iterate(job: Job, stage: Stage, cur_nimg: int, batches: Iterator[Batch], meter: "Meter") -> None:
+def _iterate(job: Job, stage: Stage, cur_nimg: int, batches: Iterator[Batch], meter: Meter) -> None:
     """`d_steps` D steps, each followed by the average of G, then one G step."""
     state, config, size = job.state, job.config, stage.batch_size
     device, dtype = torch.device(state.numerics.device), state.numerics.dtype
@@ -138,49 +190,14 @@ def _iterate(job: Job, stage: Stage, cur_nimg: int, batches: Iterator[Batch], me
         mirrored = rng.uniform(size) if config.dataset.mirror else None
         reals = process_reals(pixels, stage.alpha, mirrored)
         terms, updated = train_d(state.G, state.D, state.d_optimizer, job.loss, reals, labels, stage, rng, dtype)
-        state.skipped["D"] += not updated
+        state.count("D", updated)
         average(state.G_ema, state.G, config.optimizer.ema_decay)
         meter.add("D", terms, images=size)
     rng = Rng(config.runtime.seed, cur_nimg, "G", device)
     labels = job.feed.labels(rng.integers(size, job.feed.count)) if config.dataset.labels else None
     terms, updated = train_g(state.G, state.D, state.g_optimizer, job.loss, size, labels, stage, rng, dtype)
-    state.skipped["G"] += not updated
+    state.count("G", updated)
     meter.add("G", terms)
-
-
-class Meter:
-    """Adds up what a tick reports."""
-
-    def __init__(self, state: TrainingState) -> None:
-        self._before = state.elapsed  # in earlier lives of the run
-        self._began = time.perf_counter()
-        self._restart()
-
-    def add(self, network: str, terms: Terms, images: int = 0) -> None:
-        self.images += images
-        for name, value in terms.items():
-            self._terms[f"{network}/{name}"].append(value.detach())
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._wait += time.perf_counter() - start
-
-    def tick(self, state: TrainingState, stage: Stage) -> Tick:
-        """The report so far; the next one begins."""
-        losses = {name: float(torch.stack(values).mean()) for name, values in self._terms.items()}  # waits for a GPU
-        now = time.perf_counter()
-        state.elapsed = self._before + now - self._began
-        images, seconds, wait = self.images, now - self._since, self._wait
-        self._restart()
-        return Tick(state.cur_nimg, stage, losses, images, seconds, wait, state.elapsed, dict(state.skipped))
-
-    def _restart(self) -> None:
-        self.images = 0
-        self._wait = 0.0
-        self._since = time.perf_counter()
-        self._terms: defaultdict[str, list[Tensor]] = defaultdict(list)
 
 
 class StateKeeper:

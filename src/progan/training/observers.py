@@ -152,6 +152,7 @@ def record(tick: Tick) -> dict[str, Any]:
         "data_wait_frac": tick.data_wait / max(tick.seconds, 1e-9),
         "peak_memory": peak_memory(),
         "elapsed": tick.elapsed,
+        **({"notices": " | ".join(tick.notices)} if tick.notices else {}),
     }
 
 
@@ -209,6 +210,8 @@ class TensorBoard(Silent):
             if isinstance(value, (int, float)) and name != "cur_nimg":
                 group = name if "/" in name else f"run/{name}"
                 self._writer.add_scalar(group, value, tick.cur_nimg)
+        for notice in tick.notices:
+            self._writer.add_text("notices", notice, tick.cur_nimg)
         self._writer.flush()
 
     def on_end(self, finished: bool, state: TrainingState) -> None:

@@ -16,6 +16,8 @@ from progan.files import write_whole
 from progan.models import Discriminator, Generator, ImageShape
 from progan.schedule import Phase
 from progan.snapshot import read_safetensors
+from progan.training.adjustments import Adjustments
+from progan.training.meter import Tally
 from progan.training.optimizer import Adam
 from progan.training.precision import Numerics
 
@@ -40,6 +42,9 @@ class TrainingState:
     """Seconds of training, over all the times the run was continued."""
     skipped: dict[str, int] = field(default_factory=lambda: {"D": 0, "G": 0})
     """Updates left out because a gradient was not finite."""
+    tally: Tally = field(default_factory=Tally)
+    """Of what the next tick will report."""
+    adjustments: Adjustments = field(default_factory=Adjustments)
 
     @property
     def _parts(self) -> dict[str, nn.Module]:
@@ -48,6 +53,11 @@ class TrainingState:
     @property
     def _optimizers(self) -> dict[str, tuple[nn.Module, Adam]]:
         return {"G": (self.G, self.g_optimizer), "D": (self.D, self.d_optimizer)}
+
+    def count(self, network: str, updated: bool) -> None:
+        """Note whether a step of D or G was an update."""
+        self.skipped[network] += not updated
+        self.adjustments.count(network, updated)
 
     def serialize(self) -> bytes:
         """The file's content."""
@@ -66,6 +76,8 @@ class TrainingState:
             "skipped": self.skipped,
             "updates": {part: optimizer.updates for part, (_, optimizer) in self._optimizers.items()},
             "numerics": asdict(self.numerics),
+            "tally": self.tally.to_json(),
+            "adjustments": self.adjustments.to_json(),
         }
         metadata = {"format": FORMAT, "version": str(VERSION), "progress": json.dumps(progress)}
         return safetensors.torch.save({name: value.contiguous().cpu() for name, value in tensors.items()}, metadata)
@@ -89,6 +101,8 @@ class TrainingState:
                     optimizer.state[parameter] = _moments(optimizer.updates, parameter, tensors, f"{part}.adam", name)
         self.cur_nimg, self.elapsed = progress["cur_nimg"], progress["elapsed"]
         self.skipped = progress["skipped"]
+        self.tally = Tally.of_json(progress.get("tally", {}))
+        self.adjustments = Adjustments.of_json(progress.get("adjustments", {}))
         self.stage = None if progress["stage"] is None else (progress["stage"][0], progress["stage"][1])
 
 
@@ -119,11 +133,11 @@ class StateFolder:
         self.folder = folder
 
     def write(self, state: TrainingState) -> Path:
-        """Write a state, then drop those older than the last two."""
+        """Write a state, then drop those older than it and the one before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"state-{state.cur_nimg:09d}.safetensors"
         write_whole(path, state.serialize())
-        for old in self._paths()[:-KEPT]:
+        for old in [path for path in self._paths() if _position(path) <= state.cur_nimg][:-KEPT]:
             old.unlink(missing_ok=True)
         return path
 
@@ -142,10 +156,13 @@ class StateFolder:
                 continue
         return None
 
-    def restore(self, state: TrainingState) -> list[str]:
-        """Take over the newest valid state; what was wrong with newer ones, a line each. RunError if none is valid."""
+    def restore(self, state: TrainingState, before: int | None = None) -> list[str]:
+        """Take over the newest valid state, or the newest with fewer than `before` images; what was wrong with newer
+
+        ones, a line each. RunError if none is valid.
+        """
         problems: list[str] = []
-        for path in reversed(self._paths()):
+        for path in reversed([path for path in self._paths() if before is None or _position(path) < before]):
             try:
                 state.restore(path.read_bytes())
                 return problems
@@ -153,5 +170,19 @@ class StateFolder:
                 problems.append(f"{path.name} cannot be used ({str(error).splitlines()[0]})")
         raise RunError(f"{self.folder}: {'; '.join(problems) or 'empty'}. Start a new run with another --out")
 
+    def positions(self) -> list[int]:
+        """`cur_nimg` of every state, rising."""
+        return [_position(path) for path in self._paths()]
+
+    def drop_after(self, cur_nimg: int) -> None:
+        """Delete the states with more images."""
+        for path in self._paths():
+            if _position(path) > cur_nimg:
+                path.unlink(missing_ok=True)
+
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("state-*.safetensors"))
+
+
+def _position(path: Path) -> int:
+    return int(path.stem.removeprefix("state-"))
