@@ -12,7 +12,8 @@ from progan.schedule import Schedule
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_builds_and_dry_runs(name):
-    plan, config, _ = experiment.dry_run(name)
+    epochs = preset(name).schedule.stable_epochs
+    plan, config, _ = experiment.dry_run(name, **({} if epochs is None else {"stable_kimg": 8}))
     assert config.preset == name
     assert type(config.model) in MODEL_CONFIGS.values()
     assert plan.stages[-1].resolution == config.schedule.resolution

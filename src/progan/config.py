@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from progan.errors import ConfigError
 from progan.per_resolution import RESOLUTIONS, PerResolution, per_resolution
 
-ModelName = Literal["progan"]
+ModelName = Literal["progan", "dcgan"]
 LossName = Literal["wgan-gp", "lsgan", "nonsaturating"]
 Precision = Literal["auto", "fp32", "bf16"]
 _TICK_KIMG = {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10}  # the authors' code
@@ -56,6 +56,9 @@ class ScheduleConfig:
     """Resolution of the first stage; equal to the final one for a GAN that does not grow."""
     stable_kimg: PerResolution = field(default=per_resolution(600))
     """Thousands of real images at each resolution once it is faded in (appendix A.1)."""
+    stable_epochs: PerResolution | None = None
+    """The same in epochs; becomes `stable_kimg` when the number of images is known. Default: none, `stable_kimg`
+    holds."""
     fade_kimg: PerResolution = field(default=per_resolution(600))
     """Thousands of real images of the fade into each resolution; `8` is the fade from 4 to 8 (appendix A.1)."""
     total_kimg: float | None = None
@@ -109,6 +112,8 @@ class ProGANConfig:
     """The networks of the paper (section 4, table 2)."""
 
     kind: ClassVar[ModelName] = "progan"
+    least_resolution: ClassVar[int] = 4
+    grows: ClassVar[bool] = True
     z_dim: int = 512
     """Length of the latent vector."""
     fmap_base: int = 8192
@@ -129,6 +134,28 @@ class ProGANConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "z_dim", "fmap_base", "fmap_max")
         _at_least(self, 0, "mbstd_group")
+
+
+@dataclass(frozen=True)
+class DcganConfig:
+    """Strided convolutions with batch normalisation, at one resolution (Radford et al. 2016; PyTorch's tutorial)."""
+
+    kind: ClassVar[ModelName] = "dcgan"
+    least_resolution: ClassVar[int] = 8
+    grows: ClassVar[bool] = False
+    z_dim: int = 100
+    """Length of the latent vector."""
+    width: int = 64
+    """Feature maps of the layer next to the images; twice as many at every halving, up to fmap_max."""
+    fmap_max: int = 512
+    """Most feature maps of any layer."""
+    dropout: float = 0.0
+    """Share of D's feature maps that are left out while it is trained, drawn for each image and layer."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "z_dim", "width", "fmap_max")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"--dropout must be at least 0 and below 1; got {self.dropout}")
 
 
 @dataclass(frozen=True)
@@ -176,9 +203,9 @@ class NonsaturatingConfig(_LossConfig):
     """Weight gamma of the R1 penalty gamma/2 |grad D(real)|^2 (Mescheder et al. 2018, equation 9)."""
 
 
-ModelConfig = ProGANConfig
+ModelConfig = ProGANConfig | DcganConfig
 LossConfig = WganGpConfig | LsganConfig | NonsaturatingConfig
-MODEL_CONFIGS: dict[str, type[ProGANConfig]] = {"progan": ProGANConfig}
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {"progan": ProGANConfig, "dcgan": DcganConfig}
 LOSS_CONFIGS: dict[str, type[LossConfig]] = {
     "wgan-gp": WganGpConfig,
     "lsgan": LsganConfig,
@@ -247,6 +274,11 @@ class RunConfig:
             raise ConfigError("--rescue needs a cost that D can bring to nothing: --loss lsgan or nonsaturating")
         if self.runtime.metrics_kimg is not None and self.schedule.resolution < 16:
             raise ConfigError("--metrics-kimg: there are no metrics below 16x16")
+        first, final, model = self.schedule.start_resolution, self.schedule.resolution, self.model
+        if not model.grows and first != final:
+            raise ConfigError(f"--model {model.kind} does not grow: give it --start-resolution {final}, the final one")
+        if first < model.least_resolution:
+            raise ConfigError(f"--model {model.kind} needs --start-resolution {model.least_resolution} or more")
 
 
 @dataclass(frozen=True)

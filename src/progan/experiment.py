@@ -25,7 +25,7 @@ from progan.periodic import PeriodicMetrics
 from progan.presets import preset as named_preset
 from progan.progress import progress_bar
 from progan.runfolder import DataFacts, RunFolder, numbered
-from progan.schedule import Schedule
+from progan.schedule import Schedule, in_images
 from progan.snapshot import Snapshot, SnapshotInfo, load
 from progan.training import precision
 from progan.training import state as states
@@ -80,6 +80,7 @@ def train(
     folder = None if out is None else RunFolder(Path(out))
     config = configure(preset, data, folder, options)
     dataset = open_dataset(config, say)
+    config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
     shape = image_shape(config, dataset)
     folder = begin(folder, config, dataset, say)
     job, resumed = assemble(config, dataset, shape, folder, say)
@@ -96,13 +97,23 @@ def train(
 def dry_run(
     preset: str | None = None, data: str | Path | None = None, **options: Any
 ) -> tuple[Plan, RunConfig, Numerics]:
-    """What a run would take. Data that is not prepared yet is not looked at: it counts as RGB."""
+    """What a run would take. Data that is not prepared yet is not looked at: it counts as RGB.
+
+    Raises ConfigError if the run's length is in epochs and the data is not prepared.
+    """
     config = configure(preset, data, None, options)
     numerics = precision.choose(config.runtime)
     source = Path(config.dataset.data)
     shape = ImageShape(config.schedule.resolution, channels=3)
     if Manifest.is_in(source):
-        shape = image_shape(config, Dataset.open(source))
+        dataset = Dataset.open(source)
+        shape = image_shape(config, dataset)
+        config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
+    if config.schedule.stable_epochs is not None:
+        raise ConfigError(
+            "--dry-run: to plan epochs the number of images is needed: name a prepared dataset with --data, or give "
+            "--stable-kimg"
+        )
     return plan(config, shape, numerics), config, numerics
 
 

@@ -18,6 +18,8 @@ from progan.errors import ConfigError
 from progan.per_resolution import PerResolution
 
 GROUPS = ("dataset", "schedule", "optimizer", "model", "loss", "runtime", "health")
+KINDS: dict[str, dict[str, Any]] = {"model": {**MODEL_CONFIGS}, "loss": {**LOSS_CONFIGS}}
+"""The groups of which a run chooses one kind."""
 
 
 def _with(config: RunConfig, parts: Mapping[str, Any]) -> RunConfig:
@@ -93,27 +95,34 @@ def leaves(config: RunConfig) -> Iterator[tuple[str, Option, Any]]:
 def override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     """The configuration with flat options changed: `override(config, {"lr": 0.002, "loss": "lsgan"})`.
 
-    Raises ConfigError for an option that nothing has, or that the chosen model or loss does not have.
+    A length given in thousands of images takes the place of one in epochs. Raises ConfigError for both at once, and for
+    an option that nothing has, or that the chosen model or loss does not have.
     """
-    for group, kinds in (("model", MODEL_CONFIGS), ("loss", LOSS_CONFIGS)):
+    if changes.get("stable_kimg") is not None:
+        if changes.get("stable_epochs") is not None:
+            raise ConfigError("--stable-kimg and --stable-epochs say the same; give one of them")
+        changes = {**changes, "stable_epochs": None}
+    return _override(config, changes)
+
+
+def _override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    parts = {group: getattr(config, group) for group in GROUPS}
+    for group, kinds in KINDS.items():
         name = changes.get(group)
-        if name is not None and name != getattr(config, group).kind:
+        if name is not None and name != parts[group].kind:
             if name not in list(kinds):  # which also takes what cannot be a key
                 raise ConfigError(f"--{group} must be one of {', '.join(kinds)}; got {name!r}")
-            config = _with(config, {group: kinds[name]()})
-    known = {option.name: (group, option) for group, option, _ in leaves(config)}
+            parts[group] = kinds[name]()
+    known = {option.name: (group, option) for group, part in parts.items() for option in options(type(part))}
     updates: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
     for name, value in changes.items():
         if name in ("model", "loss"):
             continue
         if name not in known:
-            raise ConfigError(_unknown(name, known, config))
+            raise ConfigError(_unknown(name, known, {group: parts[group].kind for group in KINDS}))
         group, option = known[name]
         updates[group][name] = coerce(name, value, option.type)
-    parts = {
-        group: dataclasses.replace(getattr(config, group), **values) for group, values in updates.items() if values
-    }
-    return _with(config, parts)
+    return _with(config, {group: dataclasses.replace(part, **updates[group]) for group, part in parts.items()})
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
@@ -131,7 +140,7 @@ def from_dict(data: Mapping[str, Any]) -> RunConfig:
         groups = {"health": {}, **data}  # which the first version did not save
         flat = {name: value for group in GROUPS for name, value in groups[group].items() if name != "kind"}
         kinds = {"model": data["model"]["kind"], "loss": data["loss"]["kind"]}
-        return override(RunConfig(preset=str(data["preset"])), {**kinds, **flat})
+        return _override(RunConfig(preset=str(data["preset"])), {**kinds, **flat})
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"not a configuration of progan: {error!r}") from None
 
@@ -152,13 +161,11 @@ def _named(config: RunConfig) -> Iterator[tuple[str, Any]]:
     yield from ((option.name, value) for _, option, value in leaves(config))
 
 
-def _unknown(name: str, known: Mapping[str, Any], config: RunConfig) -> str:
-    for group, kinds in (("model", MODEL_CONFIGS), ("loss", LOSS_CONFIGS)):
+def _unknown(name: str, known: Mapping[str, Any], chosen: Mapping[str, str]) -> str:
+    for group, kinds in KINDS.items():
         owners = [kind for kind, cls in kinds.items() if any(option.name == name for option in options(cls))]
         if owners:
-            return (
-                f"--{flag(name)} belongs to {group} {' and '.join(owners)}; this run has {getattr(config, group).kind}"
-            )
+            return f"--{flag(name)} belongs to {group} {' and '.join(owners)}; this run has {chosen[group]}"
     close = difflib.get_close_matches(name, known, n=1)
     return f"there is no option --{flag(name)}" + (f"; did you mean --{flag(close[0])}?" if close else "")
 

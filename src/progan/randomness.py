@@ -28,9 +28,10 @@ class Rng:
         """N(0, 1), float32 [n, size]."""
         return torch.randn(n, size, generator=self._generator).to(self._device)
 
-    def uniform(self, n: int) -> Tensor:
-        """Uniform in [0, 1), float32 [n]."""
-        return torch.rand(n, generator=self._generator).to(self._device)
+    def uniform(self, n: int, size: int | None = None) -> Tensor:
+        """Uniform in [0, 1), float32 [n], or [n, size]."""
+        shape = (n,) if size is None else (n, size)
+        return torch.rand(shape, generator=self._generator).to(self._device)
 
     def integers(self, n: int, below: int) -> Tensor:
         """Uniform in 0 … below-1, int64 [n]."""

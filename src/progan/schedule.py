@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from progan.config import ScheduleConfig
+from progan.per_resolution import PerResolution
 
 Phase = Literal["fade", "stable"]
 
@@ -57,6 +58,7 @@ class Schedule:
     """The stages of a run."""
 
     def __init__(self, config: ScheduleConfig) -> None:
+        assert config.stable_epochs is None, "in_images comes first"
         self.config = config
         self.spans = tuple(_spans(config))
         total = config.total_kimg
@@ -94,6 +96,14 @@ class Schedule:
     def lod(self, stage: Stage) -> float:
         """The authors' "level of detail": 0 at the final resolution, one more for each halving."""
         return math.log2(self.config.resolution / stage.resolution) + (1 - stage.alpha)
+
+
+def in_images(config: ScheduleConfig, count: int) -> ScheduleConfig:
+    """The schedule with its epochs, if it has any, as thousands of the `count` images that an epoch is."""
+    if config.stable_epochs is None:
+        return config
+    kimg = PerResolution(tuple((key, epochs * count / 1000) for key, epochs in config.stable_epochs.values))
+    return replace(config, stable_kimg=kimg, stable_epochs=None)
 
 
 def _spans(config: ScheduleConfig) -> Iterator[Span]:

@@ -37,7 +37,7 @@ _GROUPS = {
 
 def register(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command."""
-    presets = "\n".join(f"  {name:17} {about(name)}" for name in PRESETS)
+    presets = "\n".join(f"  {name:26} {about(name)}" for name in PRESETS)
     parser = commands.add_parser(
         "train",
         help="train a generator on images",

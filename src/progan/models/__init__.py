@@ -1,20 +1,23 @@
-"""Networks: `G(z, labels=None, resolution=None, alpha=1.0) -> images`, `D(images, alpha=1.0) -> Scores`."""
+"""Networks: `G(z, labels=None, resolution=None, alpha=1.0) -> images`, `D(images, alpha=1.0, noise=None) -> Scores`."""
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from progan.config import ModelConfig, ModelName
-from progan.models.progan import Discriminator, Generator
+from progan.models import dcgan, progan
+from progan.models.interface import Discriminator, Generator, Noise
 from progan.randomness import mix
 from progan.scores import Scores
 
-__all__ = ["MODELS", "Discriminator", "Generator", "ImageShape", "Scores", "build"]
+__all__ = ["MODELS", "Discriminator", "Generator", "ImageShape", "Noise", "Scores", "build"]
 
-MODELS: dict[ModelName, tuple[Callable[..., Any], Callable[..., Any]]] = {"progan": (Generator, Discriminator)}
+MODELS: dict[ModelName, tuple[Callable[..., Generator], Callable[..., Discriminator]]] = {
+    "progan": (progan.Generator, progan.Discriminator),
+    "dcgan": (dcgan.Generator, dcgan.Discriminator),
+}
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def group_divisor(n: int, group_size: int) -> int:
 
 
 def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0, transposed: bool = False
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0, transposed: bool = False
 ) -> Tensor:
     """A convolution whose gradients' gradients are made of convolution kernels too.
 

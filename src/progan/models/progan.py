@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from progan.config import ProGANConfig
 from progan.images import downscale, upscale
+from progan.models import interface
+from progan.models.interface import Noise
 from progan.models.layers import (
     ConvDownscale2d,
     EqualizedConv2d,
@@ -34,7 +36,7 @@ def _doublings(resolution: int) -> list[int]:
     return [2**k for k in range(3, int(math.log2(resolution)) + 1)]  # 8 … resolution
 
 
-class Generator(nn.Module):
+class Generator(interface.Generator):
     """Latents to images."""
 
     def __init__(self, config: ProGANConfig, resolution: int, channels: int, label_size: int = 0) -> None:
@@ -60,17 +62,8 @@ class Generator(nn.Module):
             )
             self.to_rgb[str(r)] = EqualizedConv2d(maps, channels, 1, gain=1, use_wscale=wscale)
 
-    def forward(
-        self, z: Tensor, labels: Tensor | None = None, resolution: int | None = None, alpha: float | Tensor = 1.0
-    ) -> Tensor:
-        """Latents [N, z_dim] and labels [N, L] -> images [N, C, R, R], about -1…1, not clipped, at least float32.
-
-        Below alpha 1 the newest block is mixed with the upscaled output of the one before (figure 2).
-        """
-        return self.synthesize(self.embed(z, labels), resolution, alpha)
-
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents and labels -> the first 4x4 activation [N, C, 4, 4]; truncation acts on it."""
+        """See interface.Generator."""
         assert (labels is not None) == (self.label_size > 0), "labels go with a generator that was built for them"
         if labels is not None:
             z = torch.cat([z, labels.to(z.dtype)], 1)
@@ -82,7 +75,7 @@ class Generator(nn.Module):
         return normed
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
-        """The first activation -> images."""
+        """See interface.Generator."""
         resolution = resolution or self.resolution
         x = self.norm(leaky_relu(self.conv(x)))
         before = x
@@ -100,7 +93,7 @@ class Generator(nn.Module):
         return rgb.to(wide(rgb.dtype))
 
 
-class Discriminator(nn.Module):
+class Discriminator(interface.Discriminator):
     """Images to scores, the mirror of G."""
 
     def __init__(self, config: ProGANConfig, resolution: int, channels: int, label_size: int = 0) -> None:
@@ -121,8 +114,8 @@ class Discriminator(nn.Module):
         self.dense0 = EqualizedLinear(last * 16, fmaps(config, 2), use_wscale=wscale)
         self.dense1 = EqualizedLinear(fmaps(config, 2), 1 + label_size, gain=1, use_wscale=wscale)
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0) -> Scores:
-        """Images [N, C, R, R] -> scores; R is read from the images, and alpha fades its block in (figure 2)."""
+    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
+        """See interface.Discriminator."""
         resolution = images.shape[2]
         x = self._features(images, resolution)
         if resolution > 4:

@@ -6,7 +6,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from progan.images import fade, mirror, to_images
 from progan.losses import Critic, Loss
-from progan.models import Discriminator, Generator
+from progan.models import Discriminator, Generator, Noise
 from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.training.distributed import ALONE, Processes
@@ -39,7 +39,7 @@ def train_d(
     with torch.no_grad():
         fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     slope = stage.resolution / G.resolution
-    terms = loss.d_terms(critic(D, stage.alpha, dtype, slope), reals, fakes, labels, rng)
+    terms = loss.d_terms(critic(D, stage.alpha, dtype, rng, slope), reals, fakes, labels, rng)
     updated = descend(terms, D, optimizer, stage.d_lr, processes)
     return terms, updated
 
@@ -60,22 +60,24 @@ def train_g(
     fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     D.requires_grad_(False)  # saves the weight gradients that nobody wants
     try:
-        terms = loss.g_terms(critic(D, stage.alpha, dtype), fakes, labels)
+        terms = loss.g_terms(critic(D, stage.alpha, dtype, rng), fakes, labels)
         updated = descend(terms, G, optimizer, stage.g_lr, processes)
     finally:
         D.requires_grad_(True)
     return terms, updated
 
 
-def critic(D: Discriminator, alpha: float, dtype: torch.dtype, slope: float = 1.0) -> Critic:
-    """D with alpha bound, computing in `dtype` on images of any; its gradient by the images is `slope` times D's.
+def critic(
+    D: Discriminator, alpha: float, dtype: torch.dtype, noise: Noise | None = None, slope: float = 1.0
+) -> Critic:
+    """D with alpha and noise bound, computing in `dtype` on images of any; its gradient by them is `slope` times D's.
 
     The authors' D takes images of the final resolution and averages them down itself: the gradient that a penalty sees
     is shared out over (final/R)² pixels, its norm is R/final of ours, and does not jump when the resolution doubles.
     """
     if slope == 1:
-        return lambda images: D(images.to(dtype), alpha)
-    return lambda images: D((images + (images - images.detach()) * (slope - 1)).to(dtype), alpha)
+        return lambda images: D(images.to(dtype), alpha, noise)
+    return lambda images: D((images + (images - images.detach()) * (slope - 1)).to(dtype), alpha, noise)
 
 
 def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float, processes: Processes = ALONE) -> bool:

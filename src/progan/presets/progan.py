@@ -1,8 +1,6 @@
-"""Named, complete configurations. Every option not named here has the default of `config.py`."""
+"""Presets of Progressive GANs: the authors' schedules, and small ones."""
 
-import dataclasses
 from collections.abc import Callable
-from difflib import get_close_matches
 
 from progan.config import (
     DatasetConfig,
@@ -12,7 +10,6 @@ from progan.config import (
     RuntimeConfig,
     ScheduleConfig,
 )
-from progan.errors import ConfigError
 from progan.per_resolution import PerResolution, per_resolution
 
 # Schedules of the authors' own configuration file, by the number of GPUs: batch size and learning rate.
@@ -152,17 +149,3 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     "authors1024-4gpu": lambda: _authors(4),
     "authors1024-8gpu": lambda: _authors(8),
 }
-
-
-def about(name: str) -> str:
-    """A preset in a line."""
-    return (PRESETS[name].__doc__ or "1024x1024 with the authors' later schedule for so many GPUs.").splitlines()[0]
-
-
-def preset(name: str) -> RunConfig:
-    """The configuration of that name. Raises ConfigError, with the nearest name, if there is none."""
-    if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(PRESETS)}"
-        raise ConfigError(f"there is no preset {name!r}; {hint}")
-    return dataclasses.replace(PRESETS[name](), preset=name)

@@ -1,0 +1,54 @@
+"""What every pair of networks offers, whatever it is made of."""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from progan.scores import Scores
+
+
+class Noise(Protocol):
+    """Where a D takes its random numbers from while it is trained: those of the step, so that they can be repeated."""
+
+    def uniform(self, n: int, size: int | None = None) -> Tensor:
+        """Uniform in [0, 1), float32 [n], or [n, size]."""
+
+    def normal(self, n: int, size: int) -> Tensor:
+        """N(0, 1), float32 [n, size]."""
+
+
+class Generator(nn.Module):
+    """Latents to images. Batch statistics, where it has any, are those of the batch unless in evaluation mode."""
+
+    z_dim: int
+    label_size: int
+    resolution: int
+    """The final one."""
+
+    def forward(
+        self, z: Tensor, labels: Tensor | None = None, resolution: int | None = None, alpha: float | Tensor = 1.0
+    ) -> Tensor:
+        """Latents [N, z_dim] and labels [N, L] -> images [N, C, R, R], about -1…1, not clipped, at least float32.
+
+        Below alpha 1 the newest block is mixed with the upscaled output of the one before (figure 2).
+        """
+        return self.synthesize(self.embed(z, labels), resolution, alpha)
+
+    def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Latents and labels -> the first 4x4 activation [N, C, 4, 4]; truncation acts on it."""
+        raise NotImplementedError
+
+    def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
+        """The first activation -> images."""
+        raise NotImplementedError
+
+
+class Discriminator(nn.Module):
+    """Images to scores."""
+
+    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
+        """Images [N, C, R, R] -> scores; R is read from the images, and alpha fades its block in (figure 2).
+
+        Dropout and the like happen only where `noise` is given.
+        """
+        raise NotImplementedError
