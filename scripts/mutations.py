@@ -507,8 +507,8 @@ MEASURING = [
     ),
     Mutation(
         "interval of a part for that of the whole",
-        "metrics/swd.py",
-        {"float(parts.std()) / math.sqrt(PARTS)": "float(parts.std())"},
+        "metrics/intervals.py",
+        {"float(parts.double().std()) / math.sqrt(len(parts))": "float(parts.double().std())"},
         [METRICS + "Pieces::test_interval_of_eight_parts"],
     ),
     Mutation(

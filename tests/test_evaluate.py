@@ -99,8 +99,31 @@ class TestYardstick:
         )
         assert list(values) == ["ms_ssim"]
         assert values["ms_ssim"].value == pytest.approx(1)
-        with pytest.raises(ConfigError, match="no metric 'fid'; there are swd, ms-ssim"):
-            Yardstick(faces, ["fid"])
+        with pytest.raises(ConfigError, match=r"no metric 'fud'; there are swd, ms-ssim, .*, or `all`"):
+            Yardstick(faces, ["fud"])
+
+
+class TestAll:
+    def test_what_the_data_does_not_allow_is_left_out_and_said(self, faces):
+        yardstick = Yardstick(faces, ["all"], num=32)
+        snapshot = untrained()
+        values = measure(yardstick, lambda z, labels: snapshot.generate(torch.randn(len(z), 8)))
+        assert {"swd", "recall", "coverage", "spectrum", "out_of_range"} <= values.keys()
+        assert all(value.floor for value in values.values())
+        small = yardstick.measure(lambda z, labels: torch.zeros(len(z), 3, 8, 8), 8, 8, False)
+        assert "swd" not in small
+        assert "recall" in small
+        assert "left out: swd needs images of at least 16x16; these have 8" in yardstick.notes
+
+    def test_images_reach_the_metrics_unclipped_and_pixels_as_they_are(self, faces):
+        images = torch.full((16, 3, 32, 32), 1.2)
+        found = measure(Yardstick(faces, ["extremes", "swd"], num=16), lambda z, labels: images[: len(z)])
+        assert found["out_of_range"].value == 1e6
+        assert found["out_of_range"].floor.value == 0
+        white = images.new_full((16, 3, 32, 32), 255).to(torch.uint8)
+        same = measure(Yardstick(faces, ["extremes", "swd"], num=16), lambda z, labels: white[: len(z)])
+        assert same["out_of_range"].value == 0
+        assert same["swd"] == found["swd"]
 
 
 class TestSnapshots:
@@ -154,7 +177,7 @@ class TestCommand:
             (["nowhere"], "does not exist"),
             (["SNAPSHOT"], "--data: name the images"),
             (["SNAPSHOT", "--data", "nowhere"], "nowhere does not exist"),
-            (["SNAPSHOT", "--data", "DATA", "--metrics", "swd,fid"], "no metric 'fid'"),
+            (["SNAPSHOT", "--data", "DATA", "--metrics", "swd,fud"], "no metric 'fud'"),
             (["SNAPSHOT", "--data", "DATA", "--num", "300"], "which has 200"),
             (["SNAPSHOT", "--data", "DATA", "--seed", "-1"], "--seed"),
             (["SNAPSHOT", "--data", "DATA", "--resolution", "16"], "--resolution chooses among"),

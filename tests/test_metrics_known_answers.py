@@ -10,8 +10,8 @@ from torch import Tensor
 
 from progan.data import avatars
 from progan.errors import ConfigError
-from progan.metrics import METRICS, Value, ms_ssim, swd
-from progan.metrics.interface import mean_of
+from progan.metrics import Setting, Value, make, ms_ssim, swd
+from progan.metrics.intervals import mean_of, spread_of
 from progan.metrics.ms_ssim import MultiScaleSsim
 from progan.metrics.swd import SlicedWasserstein
 
@@ -155,7 +155,7 @@ class TestPieces:
 
     def test_interval_of_eight_parts(self) -> None:
         """Of 1 … 8: standard deviation √6, so √6/√8 for the whole, times Student's 2.3646."""
-        value = swd._with_interval(5.0, torch.arange(1.0, 9.0, dtype=torch.float64))
+        value = spread_of(5.0, torch.arange(1.0, 9.0, dtype=torch.float64))
         assert (value.low, value.high) == (pytest.approx(2.9522, abs=1e-4), pytest.approx(7.0478, abs=1e-4))
 
     def test_interval_of_a_mean(self) -> None:
@@ -199,7 +199,8 @@ class TestMultiScaleSsim:
 
 
 def test_every_metric_is_made_with_a_seed() -> None:
-    assert list(METRICS) == ["swd", "ms_ssim"]
-    for make in METRICS.values():
+    for name in ("swd", "ms_ssim"):
         with pytest.raises(ConfigError):
-            make(7).result()
+            make(name, Setting(seed=7)).result()
+        with pytest.raises(ConfigError, match="at least 16x16"):
+            make(name, Setting(resolution=8))

@@ -9,22 +9,32 @@ from typing import TYPE_CHECKING, Any
 from progan.errors import ConfigError
 
 if TYPE_CHECKING:
-    from progan.metrics import Value
+    from progan.metrics import Entry, Value
+
+_WAYS = {"lower": "lower is better", "higher": "higher is better", "floor": "best near its floor"}
 
 
 def register(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command."""
+    from progan.metrics import METRICS
+
+    width = max(map(len, METRICS)) + 2
+    listed = [f"{_spelled(name):{width}}{entry.about}; {_directions(entry)}" for name, entry in METRICS.items()]
     parser = commands.add_parser(
         "evaluate",
         help="measure how good a generator's images are",
         description="Compare a generator's images with real ones. Beside each number stands its floor: the same number "
         "for other\nreal images in the place of the generated ones, which is the best that can be reached.",
-        epilog="swd      sliced Wasserstein distance x1000 of local structures at each scale, lower is better\n"
-        "ms-ssim  similarity of generated images to each other, 0 to 1; well above its floor: too little variety",
+        epilog="metrics:\n" + "\n".join(listed),
     )
     parser.add_argument("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
     parser.add_argument("--data", metavar="DATASET", help="prepared or not [of a run: what it was trained on]")
-    parser.add_argument("--metrics", default="swd,ms-ssim", metavar="LIST", help="[swd,ms-ssim]")
+    parser.add_argument(
+        "--metrics",
+        default="swd,ms-ssim",
+        metavar="LIST",
+        help="some of those below, or `all` that the data allows [swd,ms-ssim]",
+    )
     parser.add_argument("--num", type=int, metavar="N", help="images of each kind [half of the data, at most 16384]")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of latents, reals, patches, directions [0]")
     parser.add_argument("--resolution", type=int, metavar="R", help="of a run: that resolution's own snapshot")
@@ -32,6 +42,18 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quiet", action="store_true", help="no progress on the screen")
     parser.set_defaults(run=run)
+
+
+def _spelled(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _directions(entry: "Entry") -> str:
+    """Which way is better, in a word or one for each of the numbers."""
+    ways = set(entry.values.values())
+    if len(ways) == 1:
+        return _WAYS[ways.pop()]
+    return ", ".join(f"{_spelled(name)} {_WAYS[way]}" for name, way in entry.values.items())
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     quiet = arguments.quiet or arguments.json
     tell = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
     dataset = open_data(data, PrepareConfig(resolution=snapshot.info.shape.resolution), tell)
-    yardstick = Yardstick(dataset, arguments.metrics.split(","), arguments.num, arguments.seed, snapshot.device)
+    names = arguments.metrics.split(",")
+    yardstick = Yardstick(dataset, names, arguments.num, arguments.seed, snapshot.device, tell=tell)
     with progress_bar("measuring", hidden=quiet) as progress:
         values = measure_snapshot(snapshot, yardstick, progress)
     facts = {
@@ -71,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         "floor_images": yardstick.floor_num,
         "seed": yardstick.seed,
         "latent_seeds": [yardstick.first_seed, yardstick.first_seed + yardstick.num - 1],
+        "notes": yardstick.notes,
     }
     if arguments.json:
         print(json.dumps({**facts, "metrics": {name: asdict(value) for name, value in values.items()}}))
@@ -84,14 +108,15 @@ def table(facts: dict[str, Any], values: "dict[str, Value]") -> str:
     size, (first, last) = facts["resolution"], facts["latent_seeds"]
     floor_num = facts["floor_images"]
     fewer = ", fewer than above: it is too high" if floor_num < facts["images"] else ""
+    width = max(map(len, values)) + 1
     lines = [
         f"{facts['images']:,} images of {size}x{size} (latents of seeds {first} … {last}) against as many of "
         f"{facts['dataset']} (seed {facts['seed']})",
         f"floor: {floor_num:,} of {facts['dataset']} against {floor_num:,} others{fewer}",
         "",
-        f"{'':10}{'value':>10}   {'95 % interval':21}{'floor':>10}   95 % interval",
+        f"{'':{width}}{'value':>10}   {'95 % interval':21}{'floor':>10}   95 % interval",
     ]
     for name, value in values.items():
         cells = [f"{v.value:10.4g}   {f'{v.low:.4g} … {v.high:.4g}':21}" for v in (value, value.floor) if v]
-        lines.append(f"{name.replace('_', '-'):10}{''.join(cells)}".rstrip())
-    return "\n".join(lines)
+        lines.append(f"{_spelled(name):{width}}{''.join(cells)}".rstrip())
+    return "\n".join([*lines, *facts["notes"]])

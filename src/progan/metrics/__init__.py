@@ -1,15 +1,45 @@
-"""Numbers for how good generated images are. A metric is a file and a line of METRICS."""
+"""Numbers for how good generated images are. A metric is a file of this folder and a line of METRICS.
 
-from collections.abc import Callable
+The table is free of torch, so that the help of a command is quick.
+"""
 
-from progan.metrics.interface import Metric, Value
-from progan.metrics.ms_ssim import MultiScaleSsim
-from progan.metrics.swd import SlicedWasserstein
+import importlib
 
-__all__ = ["METRICS", "Metric", "Value"]
+from progan.metrics.interface import Better, Entry, Metric, Value
+from progan.metrics.setting import Setting
 
-METRICS: dict[str, Callable[[int], Metric]] = {
-    "swd": SlicedWasserstein,
-    "ms_ssim": lambda seed: MultiScaleSsim(),
+__all__ = ["METRICS", "Entry", "Metric", "Setting", "Value", "better", "make"]
+
+METRICS: dict[str, Entry] = {
+    "swd": Entry("distance x1000 of local structures at each scale (sliced Wasserstein)", {"swd": "lower"}),
+    "ms_ssim": Entry(
+        "similarity of fakes to each other, 0 to 1; above the floor: little variety", {"ms_ssim": "floor"}
+    ),
+    "ms_ssim_excess": Entry("that similarity less that of the reals", {"ms_ssim_excess": "floor"}),
+    "precision_recall": Entry(
+        "share of fakes near reals, share of reals near fakes", {"precision": "higher", "recall": "higher"}
+    ),
+    "density_coverage": Entry(
+        "how densely fakes lie among reals, share of reals with a fake nearby",
+        {"density": "higher", "coverage": "higher"},
+    ),
+    "spectrum": Entry("decibels between the power spectra of fakes and reals", {"spectrum": "lower"}),
+    "extremes": Entry(
+        "lone black or white pixels, and values outside the range before clipping, per million",
+        {"isolated_extremes": "floor", "out_of_range": "lower"},
+        unclipped=True,
+    ),
 }
-"""Name -> metric, made with a seed for what it draws."""
+"""Name, which is also that of its module, and what people and reports must know of it."""
+
+
+def make(name: str, setting: Setting) -> Metric:
+    """The metric of that name. Raises ConfigError where the setting lacks what it needs."""
+    metric: Metric = importlib.import_module(f"progan.metrics.{name}").make(setting)
+    return metric
+
+
+def better(value: str) -> Better:
+    """Which direction of a value is better; `swd_64` is a part of `swd`."""
+    directions = {name: way for entry in METRICS.values() for name, way in entry.values.items()}
+    return directions[value] if value in directions else directions[value.rpartition("_")[0]]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,8 +10,8 @@ from torch import Tensor
 from progan import randomness
 from progan.data.dataset import Dataset
 from progan.errors import ConfigError
-from progan.images import to_pixels
-from progan.metrics import METRICS, Value
+from progan.images import to_images, to_pixels
+from progan.metrics import METRICS, Setting, Value, make
 from progan.snapshot import Snapshot
 
 NUM = 16_384
@@ -18,10 +19,12 @@ NUM = 16_384
 LEAST = 8
 """Fewer images of a kind give no interval."""
 DEFAULT = ("swd", "ms_ssim")
+ALL = "all"
+"""In the place of names: every metric that the data allows."""
 _BATCH = 64
 
 Generate = Callable[[Tensor, Tensor | None], Tensor]
-"""Latents float32 [n, z_dim] and labels float32 [n, L] or None -> pixels uint8 [n, C, R, R]."""
+"""Latents float32 [n, z_dim] and labels float32 [n, L] or None -> images float [n, C, R, R] or pixels uint8."""
 Progress = Callable[[int, int], None]
 """Told how many fakes are measured, of how many."""
 
@@ -33,13 +36,15 @@ def evaluate(
     num: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    held_out: Dataset | None = None,
+    inception_weights: Path | None = None,
 ) -> dict[str, Value]:
-    """What the metrics (names of METRICS) say of a snapshot's images at its own resolution, each with its floor.
+    """What the metrics (names of METRICS, or `all`) say of a snapshot's images at its own resolution, with floors.
 
     `num` images of each kind, default: half of the dataset, at most 16,384. Raises a ProganError where the two cannot
-    be compared.
+    be compared, or a metric lacks what it needs.
     """
-    yardstick = Yardstick(dataset, metrics, num, seed, snapshot.device)
+    yardstick = Yardstick(dataset, metrics, num, seed, snapshot.device, held_out, inception_weights)
     return measure_snapshot(snapshot, yardstick, progress)
 
 
@@ -49,7 +54,7 @@ def measure_snapshot(snapshot: Snapshot, yardstick: "Yardstick", progress: Progr
 
     def generate(z: Tensor, labels: Tensor | None) -> Tensor:
         device = snapshot.device
-        return to_pixels(snapshot.generate(z.to(device), None if labels is None else labels.to(device)))
+        return snapshot.generate(z.to(device), None if labels is None else labels.to(device))
 
     z_dim, labelled = snapshot.z_dim, snapshot.G.label_size > 0
     return yardstick.measure(generate, snapshot.resolution, z_dim, labelled, progress)
@@ -60,6 +65,7 @@ class Yardstick:
 
     Reals are the first `num` images in the order that the seed gives; the floor compares the first `floor_num` of them
     with the `floor_num` that follow. Fakes have the latents of seeds `first_seed` and on, and the labels of the reals.
+    `notes` gathers what people must know beside the numbers; `tell` is told what takes time.
     """
 
     def __init__(
@@ -69,8 +75,12 @@ class Yardstick:
         num: int | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        held_out: Dataset | None = None,
+        inception_weights: Path | None = None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._names = [_known(name) for name in metrics]
+        self._all = [name.strip() for name in metrics] == [ALL]
+        self._names = list(METRICS) if self._all else list(dict.fromkeys(map(_known, metrics)))
         self.num = min(NUM, dataset.count // 2) if num is None else num
         self.floor_num = min(self.num, dataset.count // 2)
         if self.floor_num < LEAST or self.num > dataset.count:
@@ -79,8 +89,19 @@ class Yardstick:
                 f"--num must be from {LEAST} to the size of the data, and that at least {2 * LEAST}"
             )
         self.seed, self.first_seed = seed, seed * self.num  # another seed shares no latent
+        self.notes: list[str] = []
         self._dataset = dataset
         self._device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # MPS has no float64
+        self._setting = Setting(
+            seed=seed,
+            dataset=dataset,
+            held_out=held_out,
+            inception_weights=inception_weights,
+            device=str(self._device),
+            notes=self.notes,
+            tell=tell,
+        )
+        self._settings: dict[int, Setting] = {}
         self._floors: dict[int, dict[str, Value]] = {}
 
     def check(self, snapshot: Snapshot) -> None:
@@ -99,21 +120,44 @@ class Yardstick:
         self, generate: Generate, resolution: int, z_dim: int, labelled: bool, progress: Progress | None = None
     ) -> dict[str, Value]:
         """The numbers of a generator of this resolution, by name."""
-        found = self._compare(resolution, self.num, self._fakes(generate, z_dim, labelled, progress))
+        if resolution not in self._settings:
+            self._settings[resolution] = dataclasses.replace(self._setting, resolution=resolution)
+        setting = self._settings[resolution]
+        names = self._possible(setting) if self._all else self._names
+        found = self._compare(setting, names, self.num, self._fakes(generate, z_dim, labelled, progress))
         if resolution not in self._floors:
             others = self._reals(resolution, self.floor_num, self.floor_num)
-            self._floors[resolution] = self._compare(resolution, self.floor_num, others)
+            without = [name for name in names if not METRICS[name].own_floor]
+            self._floors[resolution] = self._compare(setting, without, self.floor_num, others)
         floors = self._floors[resolution]
-        return {name: dataclasses.replace(value, floor=floors[name]) for name, value in found.items()}
+        return {
+            name: value if value.floor else dataclasses.replace(value, floor=floors.get(name))
+            for name, value in found.items()
+        }
 
-    def _compare(self, resolution: int, num: int, fakes: Iterable[Tensor]) -> dict[str, Value]:
+    def _possible(self, setting: Setting) -> list[str]:
+        """The metrics that the data allows; a note says why the others are left out."""
+        names = []
+        for name in self._names:
+            try:
+                make(name, setting)
+            except ConfigError as error:
+                setting.note(f"left out: {error}")
+            else:
+                names.append(name)
+        return names
+
+    def _compare(self, setting: Setting, names: Sequence[str], num: int, fakes: Iterable[Tensor]) -> dict[str, Value]:
         """The first `num` reals with as many other images."""
-        metrics = [METRICS[name](self.seed) for name in self._names]
-        for images, real in ((self._reals(resolution, 0, num), True), (fakes, False)):
-            for pixels in images:
-                for metric in metrics:
-                    metric.update(pixels, real)
-        return {name: value for metric in metrics for name, value in metric.result().items()}
+        metrics = [(make(name, setting), METRICS[name].unclipped) for name in names]
+        for batches, real in ((self._reals(setting.resolution, 0, num), True), (fakes, False)):
+            for batch in batches:
+                forms = {False: to_pixels(batch) if batch.is_floating_point() else batch}
+                if any(unclipped for _, unclipped in metrics):
+                    forms[True] = batch if batch.is_floating_point() else to_images(batch)
+                for metric, unclipped in metrics:
+                    metric.update(forms[unclipped], real)
+        return {name: value for metric, _ in metrics for name, value in metric.result().items()}
 
     def _reals(self, resolution: int, start: int, num: int) -> Iterator[Tensor]:
         for first, n in _batches(start, num):
@@ -138,5 +182,5 @@ def _known(name: str) -> str:
     """A metric's name, written with _ or with -."""
     if (spelled := name.strip().replace("-", "_")) not in METRICS:
         listed = ", ".join(METRICS).replace("_", "-")
-        raise ConfigError(f"there is no metric {name!r}; there are {listed}")
+        raise ConfigError(f"there is no metric {name!r}; there are {listed}, or `all`")
     return spelled

@@ -1,11 +1,13 @@
 """What every metric is: images come in batches, numbers with intervals go out."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-_NORMAL_95 = 1.959964  # standard deviations around the mean that hold 95 % of a normal distribution
+Better = Literal["lower", "higher", "floor"]
+"""Which way is better; `floor`: as the real images have it."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,24 @@ class Value:
 class Metric(Protocol):
     """Takes images in any batches and in bounded memory; the result does not depend on how they were batched."""
 
-    def update(self, pixels: Tensor, real: bool) -> None:
-        """Add pixels uint8 [N, C, R, R] to the real images or to the fakes."""
+    def update(self, pixels: "Tensor", real: bool) -> None:
+        """Add pixels uint8 [N, C, R, R] to the real images or to the fakes.
+
+        Of an `unclipped` metric: images float [N, C, R, R] about -1…1.
+        """
 
     def result(self) -> dict[str, Value]:
         """The numbers by name. Raises ConfigError where there are too few images."""
 
 
-def mean_of(samples: Tensor) -> Value:
-    """The mean of independent samples float [N], N ≥ 2, with a normal interval."""
-    mean, error = float(samples.mean()), float(samples.std()) / len(samples) ** 0.5
-    return Value(mean, mean - _NORMAL_95 * error, mean + _NORMAL_95 * error)
+class Entry(NamedTuple):
+    """What the registry knows of a metric before it is made."""
+
+    about: str
+    """One line for people."""
+    values: dict[str, Better]
+    """The numbers it gives and which way each is better."""
+    unclipped: bool = False
+    """Whether it takes images as the generator makes them instead of pixels."""
+    own_floor: bool = False
+    """Whether it finds its floors itself: other images of the dataset would not be one."""

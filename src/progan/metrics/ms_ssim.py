@@ -8,12 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from progan.errors import ConfigError
-from progan.metrics.interface import Value, mean_of
+from progan.metrics.interface import Value
+from progan.metrics.intervals import mean_of
+from progan.metrics.setting import Setting
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the scales, finest first (Wang et al. 2003, section 3.2)."""
 WINDOW, SIGMA = 11, 1.5
 """Pixels of the Gaussian window and its deviation; both shrink with images below 11 pixels."""
+LOWEST = 16
+"""Resolution from which there are five scales."""
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _CHUNK_BYTES = 2**22  # of one of about a dozen arrays, which stay in a processor's cache
 
@@ -33,8 +37,8 @@ class MultiScaleSsim:
         """See Metric."""
         if real:
             return
-        if pixels.shape[2] < 2 ** (len(WEIGHTS) - 1):
-            raise ConfigError(f"ms-ssim needs images of at least 16x16; these have {pixels.shape[2]}")
+        if pixels.shape[2] < LOWEST:
+            raise ConfigError(f"ms-ssim needs images of at least {LOWEST}x{LOWEST}; these have {pixels.shape[2]}")
         if self._left is not None:
             pixels = torch.cat([self._left, pixels])
         pairs = len(pixels) // 2
@@ -93,3 +97,9 @@ def _rows(x: Tensor, window: Tensor) -> Tensor:
     for start, weight in enumerate(window.tolist()):
         total.add_(x[..., start : start + width], alpha=weight)  # PyTorch's float64 convolution is 4 times slower
     return total
+
+
+def make(setting: Setting) -> MultiScaleSsim:
+    """See METRICS."""
+    setting.need_resolution("ms-ssim", LOWEST)
+    return MultiScaleSsim()

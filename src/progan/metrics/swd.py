@@ -1,7 +1,6 @@
 """Sliced Wasserstein distance between the local structures of two sets of images (Karras et al. 2018, section 5)."""
 
 import functools
-import math
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,8 @@ from torch import Tensor
 
 from progan.errors import ConfigError
 from progan.metrics.interface import Value
+from progan.metrics.intervals import spread_of
+from progan.metrics.setting import Setting
 from progan.randomness import latents, mix, philox
 
 LOWEST = 16
@@ -24,7 +25,6 @@ DIRECTIONS = 512
 """Random projections of a level (four times 128 in the authors' code, which averages them alike)."""
 PARTS = 8
 """Disjoint parts whose spread gives the interval."""
-_STUDENT_95 = 2.364624  # half width of the interval of a mean of eight, in its standard errors (Student's t)
 _SMALL = 64  # a level up to this resolution takes less memory than the descriptors in it
 _CHUNK_BYTES = 2**24  # of what is computed at a time: it stays in a processor's cache
 _BLOCK_BYTES = 2**28  # of projections, which are sorted at a time
@@ -86,7 +86,7 @@ class SlicedWasserstein:
         sizes = sorted({size for size, _ in self._kept}, reverse=True)
         levels = torch.tensor([self._level(size) for size in sizes], dtype=torch.float64)  # [levels, 1 + parts]
         rows = {f"swd_{size}": row for size, row in zip(sizes, levels, strict=True)} | {"swd": levels.mean(0)}
-        return {name: _with_interval(float(row[0]), row[1:]) for name, row in rows.items()}
+        return {name: spread_of(float(row[0]), row[1:]) for name, row in rows.items()}
 
     def _level(self, size: int) -> list[float]:
         """The distance at a level between the whole sets, then between each two parts of them."""
@@ -111,12 +111,6 @@ class SlicedWasserstein:
             row += len(some)
         assert whole is not None
         return whole
-
-
-def _with_interval(value: float, parts: Tensor) -> Value:
-    """The spread of parts of an eighth of the size, float64 [8], shrinks as for any mean: by √8 for the whole."""
-    half = _STUDENT_95 * float(parts.std()) / math.sqrt(PARTS)
-    return Value(value, value - half, value + half)
 
 
 def laplacian_pyramid(images: Tensor) -> list[Tensor]:
@@ -210,3 +204,9 @@ def _sorted(rows: Tensor) -> Tensor:
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         list(threads.map(np.ndarray.sort, rows.numpy()))
     return rows
+
+
+def make(setting: Setting) -> SlicedWasserstein:
+    """See METRICS."""
+    setting.need_resolution("swd", LOWEST)
+    return SlicedWasserstein(setting.seed)
