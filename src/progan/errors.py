@@ -25,6 +25,10 @@ class RunError(ProganError):
     """A run folder that cannot be written, continued or read."""
 
 
+class ProcessError(ProganError):
+    """Another of the processes that train together is gone."""
+
+
 class DeviceError(ProganError):
     """A device or numeric precision that this machine does not have."""
 

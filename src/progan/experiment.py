@@ -1,6 +1,7 @@
 """A run: training with the standard observers, in a folder, begun or continued."""
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,22 +21,24 @@ from progan.errors import ConfigError, DatasetError, RunError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST, Yardstick
 from progan.models import ImageShape
-from progan.options import difference, override
+from progan.options import difference, from_dict, override, to_dict
 from progan.periodic import PeriodicMetrics
 from progan.presets import preset as named_preset
 from progan.progress import progress_bar
 from progan.runfolder import DataFacts, RunFolder, numbered
 from progan.schedule import Schedule, in_images
 from progan.snapshot import Snapshot, SnapshotInfo, load
-from progan.training import precision
+from progan.training import meeting, precision
 from progan.training import state as states
 from progan.training.console import Console
+from progan.training.distributed import Processes
 from progan.training.feed import Feed
 from progan.training.loop import Job, Observer
 from progan.training.loop import train as train_job
 from progan.training.observers import SampleGrids, Snapshots, StatsFile, TensorBoard, columns, picture
 from progan.training.plan import Plan, plan, seconds_per_image
 from progan.training.precision import Numerics
+from progan.training.shares import check_shares
 from progan.training.signals import stop_on_signals
 
 Say = Callable[[str], None]
@@ -75,19 +78,41 @@ def train(
 
     `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
     the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
+    Called in processes that torchrun started, they train together; `out` is needed then.
     """
+    with meeting.join() as processes:
+        if out is None and meeting.launched():
+            raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
+        return _train(preset, data, None if out is None else RunFolder(Path(out)), quiet, options, processes)
+
+
+def _train(
+    preset: str | None,
+    data: str | Path | None,
+    folder: RunFolder | None,
+    quiet: bool,
+    options: dict[str, Any],
+    processes: Processes,
+) -> Run:
+    quiet = quiet or not processes.first
     say: Say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
-    folder = None if out is None else RunFolder(Path(out))
-    config = configure(preset, data, folder, options)
-    dataset = open_dataset(config, say)
+    config = configure(preset, data, folder, options) if processes.first else RunConfig()
+    config = agree(config, processes)
+    dataset = open_dataset_in_turn(config, say, processes)
     config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
+    for note in check_shares(config, processes.size):
+        say(f"note: {note}")
     shape = image_shape(config, dataset)
-    folder = begin(folder, config, dataset, say)
-    job, resumed = assemble(config, dataset, shape, folder, say)
+    if processes.first:
+        folder = begin(folder, config, dataset, say)
+    assert folder is not None
+    job, resumed = assemble(config, dataset, shape, folder, say, processes)
     if not resumed:
-        say(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}")
+        together = f", {processes.size} processes" if processes.size > 1 else ""
+        say(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
     with stop_on_signals() as stopped:
-        finished = train_job(job, observers(job, dataset, shape, folder, quiet), stopped)
+        watching = observers(job, dataset, shape, folder, quiet) if processes.first else []
+        finished = train_job(job, watching, stopped)
     run = Run(folder.path, finished, job.state.cur_nimg, job.state.elapsed + job.state.tally.seconds)
     if not finished:
         say(f"stopped at {run.cur_nimg / 1000:g} kimg, all saved. To go on: progan train --out {folder.path}")
@@ -127,12 +152,30 @@ def configure(
     return override(named_preset(preset or "quickstart"), changes)
 
 
+def agree(config: RunConfig, processes: Processes) -> RunConfig:
+    """The configuration of the first process, the only one that needs to see the run folder."""
+    return from_dict(json.loads(processes.broadcast(json.dumps(to_dict(config)).encode())))
+
+
+def open_dataset_in_turn(config: RunConfig, say: Say, processes: Processes) -> Dataset:
+    """The run's data, prepared by the first process, and by one on each machine that does not share its disk."""
+    if not processes.first:
+        processes.wait()
+    dataset = open_dataset(config, say)
+    if processes.first:
+        processes.wait()
+    processes.wait()
+    if processes.broadcast(dataset.fingerprint.encode()) != dataset.fingerprint.encode():
+        raise DatasetError(f"process {processes.rank + 1}: {dataset.path} has other images than that of the first one")
+    return dataset
+
+
 def open_dataset(config: RunConfig, say: Say) -> Dataset:
     """The run's data, prepared into the cache if it is not prepared yet."""
     if not config.dataset.data:
         raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
     resolution = config.schedule.resolution
-    with progress_bar("preparing") as progress:
+    with progress_bar("preparing", hidden=not meeting.is_first()) as progress:
         dataset = open_data(config.dataset.data, PrepareConfig(resolution=resolution), say, progress)
     if resolution not in dataset.resolutions:
         most = dataset.resolutions[-1]
@@ -184,24 +227,32 @@ def begin(folder: RunFolder | None, config: RunConfig, dataset: Dataset, say: Sa
     return folder
 
 
-def assemble(config: RunConfig, dataset: Dataset, shape: ImageShape, folder: RunFolder, say: Say) -> tuple[Job, bool]:
-    """Networks, optimisers and data, as new or as the newest state has them; whether it was a state."""
+def assemble(
+    config: RunConfig, dataset: Dataset, shape: ImageShape, folder: RunFolder, say: Say, processes: Processes
+) -> tuple[Job, bool]:
+    """Networks, optimisers and data, as new or as the newest state has them; whether it was a state.
+
+    What is in the run folder only the first process reads, and tells the others.
+    """
     state_folder = states.StateFolder(folder.state)
-    now = precision.choose(config.runtime)
-    recorded = state_folder.numerics()
+    now = precision.choose(config.runtime, processes)
+    recorded = state_folder.numerics() if processes.first else None
     if recorded is not None and (changed := precision.differences(recorded, now)):
         say(f"note: not the machine or versions the run began on ({', '.join(changed)}): the bits may differ")
     numerics = now if recorded is None else dataclasses.replace(now, precision=recorded.precision)
+    numerics = precision.agree(numerics, processes)
     state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
-    resumed = not state_folder.empty
+    resumed = processes.first and not state_folder.empty
     if resumed:
         for problem in state_folder.restore(state):
             say(f"warning: {problem}; going on from the one before")
         say(f"going on with {folder.path} at {state.cur_nimg / 1000:g} kimg")
     device, runtime = torch.device(numerics.device), config.runtime
-    feed = Feed(dataset, runtime.seed, device, runtime.workers, config.dataset.labels)
+    processes.use(device)
+    states.agree(state, processes)
+    feed = Feed(dataset, runtime.seed, device, runtime.workers, config.dataset.labels, processes)
     loss = losses.build(config.loss, dataset.label_kind or "class")
-    return Job(config, Schedule(config.schedule), loss, feed, state, state_folder), resumed
+    return Job(config, Schedule(config.schedule), loss, feed, state, state_folder, processes), resumed
 
 
 def observers(job: Job, dataset: Dataset, shape: ImageShape, folder: RunFolder, quiet: bool) -> list[Observer]:

@@ -18,24 +18,40 @@ _MASK = 0xFFFFFFFF
 
 
 class Rng:
-    """The random numbers of one step, drawn on the CPU (the same on every device) and moved to `device`."""
+    """The random numbers of one step, drawn on the CPU (the same on every device) and moved to `device`.
 
-    def __init__(self, seed: int, cur_nimg: int, stream: Stream, device: torch.device | str = "cpu") -> None:
+    Of `size` processes each draws the rows of all and keeps its own: rank, rank + size, …; `n` counts its own.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        cur_nimg: int,
+        stream: Stream,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        size: int = 1,
+    ) -> None:
         self._generator = torch.Generator().manual_seed(mix(seed, cur_nimg, _STREAMS[stream]))
         self._device = device
+        self._rank, self._processes = rank, size
 
     def normal(self, n: int, size: int) -> Tensor:
         """N(0, 1), float32 [n, size]."""
-        return torch.randn(n, size, generator=self._generator).to(self._device)
+        return self._share(torch.randn(n * self._processes, size, generator=self._generator))
 
     def uniform(self, n: int, size: int | None = None) -> Tensor:
         """Uniform in [0, 1), float32 [n], or [n, size]."""
-        shape = (n,) if size is None else (n, size)
-        return torch.rand(shape, generator=self._generator).to(self._device)
+        rows = n * self._processes
+        shape = (rows,) if size is None else (rows, size)
+        return self._share(torch.rand(shape, generator=self._generator))
 
     def integers(self, n: int, below: int) -> Tensor:
         """Uniform in 0 … below-1, int64 [n]."""
-        return torch.randint(below, (n,), generator=self._generator).to(self._device)
+        return self._share(torch.randint(below, (n * self._processes,), generator=self._generator))
+
+    def _share(self, rows: Tensor) -> Tensor:
+        return rows[self._rank :: self._processes].to(self._device)
 
 
 def mix(*numbers: int) -> int:

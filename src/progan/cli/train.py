@@ -62,9 +62,12 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     from progan import experiment
+    from progan.training.meeting import is_first
 
     changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
     data = changes.pop("data", None)
+    if arguments.dry_run and not is_first():
+        return 0
     if arguments.dry_run:
         plan, config, numerics = experiment.dry_run(arguments.preset, data, **changes)
         if arguments.json:
@@ -75,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     quiet = arguments.quiet
     result = experiment.train(arguments.preset, data, arguments.out, quiet, **changes)
+    if not is_first():
+        return 0
     if result.finished:
         write_report(result)
     if arguments.json:

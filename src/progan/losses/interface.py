@@ -73,4 +73,5 @@ def label_loss(scores: Scores, labels: Tensor, kind: LabelKind) -> Tensor:
     assert scores.logits is not None, "labels go with a discriminator that was built for them"
     if kind == "class":
         return F.cross_entropy(scores.logits, labels)
+    labels = labels.to(scores.logits.dtype)  # else float64 logits would give a float32 loss
     return F.binary_cross_entropy_with_logits(scores.logits, labels, reduction="none").sum(1).mean()

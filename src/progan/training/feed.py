@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from progan.data.dataset import Dataset
+from progan.training.distributed import ALONE, Processes
 
 RESIDENT_SHARE = 0.4
 """Of a device's free memory that images may take."""
 
 
 class Request(NamedTuple):
-    """`size` images of a resolution, from position `start` of the shuffled stream."""
+    """`size` images of a resolution, from position `start` of the shuffled stream, for all processes together."""
 
     resolution: int
     start: int
@@ -31,11 +32,23 @@ class Batch(NamedTuple):
 
 
 class Feed:
-    """Batches of a dataset. A resolution that fits is held on a GPU as uint8; all else is read ahead by threads."""
+    """Batches of a dataset. A resolution that fits is held on a GPU as uint8; all else is read ahead by threads.
 
-    def __init__(self, dataset: Dataset, seed: int, device: torch.device, workers: int, use_labels: bool) -> None:
+    Of several processes each reads its own share of a batch: the images rank, rank + size, … of it.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        seed: int,
+        device: torch.device,
+        workers: int,
+        use_labels: bool,
+        processes: Processes = ALONE,
+    ) -> None:
         self._dataset, self._seed, self._device, self._workers = dataset, seed, device, workers
         self._use_labels = use_labels
+        self._processes = processes
         self.count = dataset.count
         self._held: tuple[int, Tensor | None] = (0, None)
 
@@ -64,6 +77,7 @@ class Feed:
 
     def _read(self, request: Request, level: Tensor | None) -> Batch:
         indices = self._dataset.order(request.start, request.size, self._seed)
+        indices = indices[self._processes.rank :: self._processes.size]
         numbers = torch.from_numpy(indices)
         if level is not None:
             return Batch(level[numbers.to(self._device)], self.labels(numbers))

@@ -12,10 +12,11 @@ from progan.losses import Loss
 from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
 from progan.training import divergence, rescue
+from progan.training.distributed import ALONE, Processes
 from progan.training.divergence import Diverged, GoodStates
 from progan.training.feed import Batch, Feed, Request
-from progan.training.meter import Meter, Tally
-from progan.training.state import StateFolder, TrainingState
+from progan.training.meter import Meter, Tally, together
+from progan.training.state import StateFolder, TrainingState, agree
 from progan.training.step import average, process_reals, train_d, train_g
 
 STATE_SHARE = 0.02
@@ -49,7 +50,7 @@ class Tick:
 
 
 class Observer(Protocol):
-    """Watches a run. Nothing it does may change a number of the training."""
+    """Watches a run, in its first process. Nothing it does may change a number of the training."""
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         """Before the first iteration, also of a continued run."""
@@ -77,6 +78,7 @@ class Job:
     feed: Feed
     state: TrainingState
     states: StateFolder
+    processes: Processes = ALONE
 
     @property
     def dropout(self) -> float | None:
@@ -90,28 +92,33 @@ def train(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool] =
 
     Everything random follows from the seed and `cur_nimg`, everything else from the state. A run that diverges goes
     back to its last good state, which for the observers is the end of one run and the start of another.
+
+    Of several processes all are called with the same state, and only the first with observers; `stopped` in one stops
+    all.
     """
-    good = GoodStates(job.states)
-    rewinds = job.config.health.on_divergence == "rewind"
-    if rewinds and job.state.cur_nimg == 0:
+    good = GoodStates(job.states) if job.config.health.on_divergence == "rewind" else None
+    if good is not None and job.processes.first and job.state.cur_nimg == 0:
         good.keep(job.state)
     while True:
         try:
-            _go_on(job, observers, stopped, good if rewinds else None)
+            _go_on(job, observers, stopped, good)
         except Diverged as sign:
-            if not rewinds:
+            if good is None:
                 divergence.stop(job.state, str(sign))
-            good.go_back(job.state, str(sign))
+            elif job.processes.first:
+                good.go_back(job.state, str(sign))
+            agree(job.state, job.processes)
         else:
             return job.state.cur_nimg >= job.schedule.total_nimg
 
 
 def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool], good: GoodStates | None) -> None:
     """Train to the end of the schedule, until `stopped`, or until Diverged is raised."""
-    state, schedule = job.state, job.schedule
+    state, schedule, processes = job.state, job.schedule, job.processes
     state.adjustments.apply_to(state.D, job.dropout)
     for observer in observers:
         observer.on_start(state, state.adjustments.apply(schedule.at(state.cur_nimg)))
+    processes.wait()
     meter, keeper = Meter(state.tally, torch.device(state.numerics.device)), StateKeeper(job.states)
     batches = job.feed.stream(_requests(schedule, state.cur_nimg))
     for block in schedule.walk(state.cur_nimg):
@@ -123,6 +130,7 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
         for cur_nimg in block.iterations:
             _iterate(job, stage, cur_nimg, batches, meter)
         state.cur_nimg = block.end
+        processes.average(state.buffers())
         for observer in observers:
             observer.on_progress(block.end, stage)
 
@@ -130,18 +138,20 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
         stage_ends = following is None or following.key != stage.key
         due = meter.images >= 1000 * job.config.runtime.tick_kimg.at(stage.resolution)
         due = due and schedule.at(block.end + 1).key == stage.key  # else the stage's own is next
-        ticks, stop = stage_ends or due or divergence.left_out(state) is not None, stopped()
+        ticks, stop = stage_ends or due or divergence.left_out(state) is not None, processes.any(stopped())
         if ticks:
-            _tick(job, observers, meter.take(), stage)
+            _tick(job, observers, together(meter.take(), processes), stage)
             if stage_ends:
                 for observer in observers:
                     observer.on_stage_end(stage, following, state)
-            if good is not None:
+            if good is not None and processes.first:
                 good.keep(state)
         elif stop:
-            state.tally = meter.tally()
+            state.tally = together(meter.tally(), processes)
         if ticks or stop:
-            keeper.write(state, force=stop or following is None)
+            if processes.first:
+                keeper.write(state, force=stop or following is None)
+            processes.wait()
         if stop:
             break
     for observer in observers:
@@ -181,21 +191,24 @@ def _requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:
 
 def _iterate(job: Job, stage: Stage, cur_nimg: int, batches: Iterator[Batch], meter: Meter) -> None:
     """`d_steps` D steps, each followed by the average of G, then one G step."""
-    state, config, size = job.state, job.config, stage.batch_size
+    state, config, size, processes = job.state, job.config, stage.batch_size, job.processes
+    share, where = size // processes.size, (processes.rank, processes.size)
     device, dtype = torch.device(state.numerics.device), state.numerics.dtype
     for i in range(config.schedule.d_steps):
         with meter.waiting():
             pixels, labels = next(batches)
-        rng = Rng(config.runtime.seed, cur_nimg + i * size, "D", device)
-        mirrored = rng.uniform(size) if config.dataset.mirror else None
+        rng = Rng(config.runtime.seed, cur_nimg + i * size, "D", device, *where)
+        mirrored = rng.uniform(share) if config.dataset.mirror else None
         reals = process_reals(pixels, stage.alpha, mirrored)
-        terms, updated = train_d(state.G, state.D, state.d_optimizer, job.loss, reals, labels, stage, rng, dtype)
+        terms, updated = train_d(
+            state.G, state.D, state.d_optimizer, job.loss, reals, labels, stage, rng, dtype, processes
+        )
         state.count("D", updated)
         average(state.G_ema, state.G, config.optimizer.ema_decay)
         meter.add("D", terms, images=size)
-    rng = Rng(config.runtime.seed, cur_nimg, "G", device)
-    labels = job.feed.labels(rng.integers(size, job.feed.count)) if config.dataset.labels else None
-    terms, updated = train_g(state.G, state.D, state.g_optimizer, job.loss, size, labels, stage, rng, dtype)
+    rng = Rng(config.runtime.seed, cur_nimg, "G", device, *where)
+    labels = job.feed.labels(rng.integers(share, job.feed.count)) if config.dataset.labels else None
+    terms, updated = train_g(state.G, state.D, state.g_optimizer, job.loss, share, labels, stage, rng, dtype, processes)
     state.count("G", updated)
     meter.add("G", terms)
 

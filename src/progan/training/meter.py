@@ -3,12 +3,13 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from progan.training.distributed import Processes
 from progan.training.step import Terms
 
 Updates = dict[str, int]
@@ -87,3 +88,11 @@ class Meter:
         self._names: dict[str, tuple[str, ...]] = {}
         self._means: dict[str, Tensor] = {}
         self._steps: Updates = {"D": 0, "G": 0}
+
+
+def together(tally: Tally, processes: Processes) -> Tally:
+    """The tally with the means over all processes, each of which has taken the same steps."""
+    means = iter(processes.means([value for terms in tally.means.values() for value in terms.values()]))
+    return replace(
+        tally, means={network: {name: next(means) for name in terms} for network, terms in tally.means.items()}
+    )

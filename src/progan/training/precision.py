@@ -1,6 +1,7 @@
 """Where a run is computed and in how many bits: chosen once, recorded in its states."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,7 @@ import torch
 
 from progan.config import RuntimeConfig
 from progan.errors import DeviceError
+from progan.training.distributed import ALONE, Processes
 
 DTYPES: dict[Literal["fp32", "bf16"], torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -21,20 +23,27 @@ class Numerics:
     """Of activations and convolutions; weights, norms, losses and the optimiser have 32 bits."""
     threads: int
     torch_version: str
+    processes: int = 1
 
     @property
     def dtype(self) -> torch.dtype:
         return DTYPES[self.precision]
 
 
-def choose(config: RuntimeConfig) -> Numerics:
+def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
     """What `auto` means on this machine. Raises DeviceError for what it does not have."""
-    device = find_device(config.device)
+    device = find_device(processes.device(config.device))
     if config.precision == "auto":
         precision: Literal["fp32", "bf16"] = "bf16" if has_bf16(device) else "fp32"
     else:
         precision = config.precision
-    return Numerics(str(device), precision, torch.get_num_threads(), torch.__version__)
+    return Numerics(str(device), precision, torch.get_num_threads(), torch.__version__, processes.size)
+
+
+def agree(numerics: Numerics, processes: Processes) -> Numerics:
+    """What the first process has chosen, on the device of each."""
+    chosen = json.loads(processes.broadcast(json.dumps(dataclasses.asdict(numerics)).encode()))
+    return dataclasses.replace(Numerics(**chosen), device=numerics.device)
 
 
 def find_device(name: str) -> torch.device:

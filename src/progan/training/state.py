@@ -17,6 +17,7 @@ from progan.models import Discriminator, Generator, ImageShape
 from progan.schedule import Phase
 from progan.snapshot import read_safetensors
 from progan.training.adjustments import Adjustments
+from progan.training.distributed import Processes
 from progan.training.meter import Tally
 from progan.training.optimizer import Adam
 from progan.training.precision import Numerics
@@ -45,6 +46,10 @@ class TrainingState:
     tally: Tally = field(default_factory=Tally)
     """Of what the next tick will report."""
     adjustments: Adjustments = field(default_factory=Adjustments)
+
+    def buffers(self) -> list[Tensor]:
+        """What the networks hold besides weights, such as running means: several processes average it."""
+        return [buffer for net in self._parts.values() for buffer in net.buffers() if buffer.is_floating_point()]
 
     @property
     def _parts(self) -> dict[str, nn.Module]:
@@ -124,6 +129,15 @@ def new(
     G_ema = copy.deepcopy(G).eval().requires_grad_(False)
     g_adam, d_adam = (Adam(net.parameters(), optimizer) for net in (G, D))
     return TrainingState(G, D, G_ema, g_adam, d_adam, numerics)
+
+
+def agree(state: TrainingState, processes: Processes) -> None:
+    """Give all processes the state of the first, whenever that is ready."""
+    processes.wait()
+    if processes.size > 1:
+        content = processes.broadcast(state.serialize() if processes.first else b"")
+        if not processes.first:
+            state.restore(content)
 
 
 class StateFolder:
