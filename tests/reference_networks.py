@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from progan.config import ProGANConfig
 from progan.images import downscale, upscale
-from progan.models import Discriminator, Generator
+from progan.models.progan import Discriminator, Generator
 
 FOLDER = Path(__file__).parent / "reference"
 IMAGES, SCORES, GRADIENTS, STEP = 2e-5, 5e-6, 1e-3, 5e-5  # the tolerances of the reference; GRADIENTS of the maximum
