@@ -254,6 +254,8 @@ class HealthConfig:
     """When numbers go bad: go back to the last good state with half the learning rate, at most five times; or stop."""
     rescue: bool = False
     """When D wins (its cost falls to nothing, G's soars): halve the learning rate, raise D's dropout if it has any."""
+    held_out: str | None = None
+    """A prepared dataset of images not trained on, as `progan data split` makes it: shows whether D learns by heart."""
 
 
 @dataclass(frozen=True)

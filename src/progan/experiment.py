@@ -33,11 +33,13 @@ from progan.training import state as states
 from progan.training.console import Console
 from progan.training.distributed import Processes
 from progan.training.feed import Feed
+from progan.training.health import Health
 from progan.training.loop import Job, Observer
 from progan.training.loop import train as train_job
 from progan.training.observers import SampleGrids, Snapshots, StatsFile, TensorBoard, columns, picture
 from progan.training.plan import Plan, plan, seconds_per_image
 from progan.training.precision import Numerics
+from progan.training.probe import Sample
 from progan.training.shares import check_shares
 from progan.training.signals import stop_on_signals
 
@@ -190,6 +192,21 @@ def open_dataset(config: RunConfig, say: Say) -> Dataset:
     return dataset
 
 
+def open_held_out(config: RunConfig, dataset: Dataset) -> Dataset | None:
+    """The images of --held-out. Raises DatasetError if D could not be shown them, or is trained on them."""
+    if config.health.held_out is None:
+        return None
+    held_out = Dataset.open(config.health.held_out)
+    if held_out.fingerprint == dataset.fingerprint:
+        raise DatasetError(f"--held-out {held_out.path} are the images of --data. Part them with progan data split")
+    if held_out.channels != dataset.channels or config.schedule.resolution not in held_out.resolutions:
+        raise DatasetError(
+            f"--held-out {held_out.path} does not have the channels and resolutions of --data. Make both with "
+            "progan data split"
+        )
+    return held_out
+
+
 def image_shape(config: RunConfig, dataset: Dataset) -> ImageShape:
     """What the networks must know of the data."""
     labels = len(dataset.label_names) if config.dataset.labels else 0
@@ -219,7 +236,8 @@ def begin(folder: RunFolder | None, config: RunConfig, dataset: Dataset, say: Sa
             f"{old_data.path}; now {data.name}, {data.count}). Give it those, or start a new run with another --out"
         )
     place = dataclasses.replace(config.dataset, data=old.dataset.data)  # where equal images lie does not matter
-    if changes := difference(old, dataclasses.replace(config, dataset=place)):
+    health = dataclasses.replace(config.health, held_out=old.health.held_out)  # nor what is only looked at
+    if changes := difference(old, dataclasses.replace(config, dataset=place, health=health)):
         raise RunError(
             f"{folder.path} was begun with other settings ({'; '.join(changes)}). "
             "Give it the same ones, or start a new run with another --out"
@@ -262,7 +280,9 @@ def observers(job: Job, dataset: Dataset, shape: ImageShape, folder: RunFolder, 
     kind, names = (dataset.label_kind, tuple(dataset.label_names)) if config.dataset.labels else (None, ())
     info = SnapshotInfo(config, shape, shape.resolution, 1.0, 0, dataset.name, kind, names, progan=progan.__version__)
     _write_reals(folder, dataset, shape.resolution)
-    watching: list[Observer] = []
+    held_out = open_held_out(config, dataset)
+    unseen = None if held_out is None else Sample(held_out, use_labels=False)
+    watching: list[Observer] = [Health(Sample(dataset, config.dataset.labels), unseen, job.loss, folder.stats)]
     if runtime.metrics_kimg is not None:
         num = min(runtime.metrics_num, dataset.count // 2)
         yardstick = Yardstick(dataset, num=num, device=job.state.numerics.device)
