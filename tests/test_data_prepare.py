@@ -147,6 +147,23 @@ def test_draft_decoding_shows_the_same_part_of_the_picture(size: tuple[int, int]
     assert np.sqrt(np.square(exact.astype(float) - drafted).mean()) < 1.5
 
 
+@pytest.mark.parametrize(
+    ("side", "most_alias"), [(100, 3), (127, 3), (130, 42), (315, 3), (322, 32), (690, 4), (704, 32), (1400, 3)]
+)
+def test_fine_patterns_are_averaged_and_coarse_ones_kept(side: int, most_alias: float) -> None:
+    """Stripes too fine for the picture must not come back as coarser ones; at 2, 5 and 11 times the draft begins."""
+
+    def contrast(frequency: float) -> float:
+        """Of stripes with an amplitude of 100, in the picture; 1 is the highest frequency that it can show."""
+        wave = 127.5 + 100 * np.cos(np.pi * frequency * 64 / side * np.arange(side) + 0.3)
+        stripes = Image.fromarray(np.tile(np.rint(wave).astype(np.uint8), (side, 1)))
+        pixels, _ = fit(opened(stripes, "JPEG", quality=95), Target(64, 1))
+        return float(pixels[8:-8, 8:-8].astype(float).std() * 2**0.5)
+
+    assert contrast(0.5) > 93
+    assert max(contrast(frequency) for frequency in (1.5, 2, 3) if frequency * 64 <= side) < most_alias
+
+
 def test_the_middle_is_kept_or_all_of_it() -> None:
     image = Image.new("RGB", (64, 32), "blue")
     image.paste("red", (16, 0, 48, 32))

@@ -26,7 +26,9 @@ _UPRIGHT = {  # how the camera was held -> what makes the picture upright
 }
 CELEBA_SIZE, CELEBA_SIDE, CELEBA_CORNER = (178, 218), 128, (25, 57)
 """The aligned pictures, and the part that the paper's authors cut out: 128x128 around (89, 121)."""
-_DRAFTS = {2: 2, 4: 6, 8: 12}  # JPEG's factor -> how many times the resolution an image must have for it
+# JPEG's factor -> how many times the resolution an image must have for it. The decoder averages over blocks when it
+# reduces by 4 or 8, so that more must be left to the resampling, which costs less the less is left to it.
+_DRAFTS = {2: 2, 4: 5, 8: 11}
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,24 @@ def without_warnings() -> Iterator[None]:
 def pyramid(top: Pixels) -> list[Pixels]:
     """uint8 [n, R, R, C] -> the same at 4, 8 … R: each the 2x2 mean of the *unrounded* one above.
 
-    Rounded at the end, halves to even as the authors do. In float32 the means are exact up to 1024x1024.
+    Rounded at the end, halves to even as the authors do. The sums that stand for the means are whole numbers.
     """
-    levels = [top]
-    exact = top.astype(np.float32)
-    while exact.shape[1] > 4:
-        rows = exact[:, 0::2] + exact[:, 1::2]
-        exact = (rows[:, :, 0::2] + rows[:, :, 1::2]) * np.float32(0.25)
-        levels.append(np.rint(exact).astype(np.uint8))
+    levels, sums, bits = [top], top, 0
+    while sums.shape[1] > 4:
+        bits += 2  # a sum is of 2^bits pixels
+        sums = _sums(sums, np.uint16 if bits <= 8 else np.uint32)
+        whole, rest, half = sums >> bits, sums & ((1 << bits) - 1), 1 << (bits - 1)
+        levels.append((whole + (rest + (whole & 1) > half)).astype(np.uint8))
     return levels[::-1]
+
+
+def _sums(pixels: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Of each 2x2: [n, R, R, C] -> [n, R/2, R/2, C]."""
+    rows = np.add(pixels[:, 0::2], pixels[:, 1::2], dtype=dtype)
+    sums = np.empty_like(rows[:, :, 0::2])
+    for channel in range(rows.shape[3]):  # one by one, else numpy's innermost loop is over three numbers
+        np.add(rows[:, :, 0::2, channel], rows[:, :, 1::2, channel], out=sums[..., channel])
+    return sums
 
 
 def fit(image: Image.Image, target: Target) -> tuple[Pixels, bool]:
@@ -137,8 +148,8 @@ def _side(size: tuple[int, int], target: Target) -> int:
 def _draft(image: Image.Image, target: Target) -> tuple[int, tuple[int, int]]:
     """Let a JPEG decode at a part of its size where that leaves enough. The factor and the full size.
 
-    Only both together say where a box of the full image lies: 350 / 4 is not 88. Against decoding in full, photographs
-    of faces then differ by 52 to 55 dB on average.
+    Only both together say where a box of the full image lies: 350 / 4 is not 88. benchmarks/preparation.py measures
+    what it costs in likeness and spares in time.
     """
     size = image.size
     enough = _side(size, target) / target.resolution
