@@ -1,12 +1,15 @@
 """What every test relies on: the same random numbers each time, and no threads where tensors are small."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
-settings.register_profile("progan", deadline=None, derandomize=True)
-settings.load_profile("progan")
+settings.register_profile("progan", deadline=None, derandomize=True, database=None)
+settings.register_profile("thorough", deadline=None, database=None, print_blob=True)  # other cases each time
+settings.load_profile(os.environ.get("PROGAN_HYPOTHESIS", "progan"))
 
 
 @pytest.fixture(autouse=True)

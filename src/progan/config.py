@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from progan.errors import ConfigError
-from progan.per_resolution import RESOLUTIONS, PerResolution, per_resolution
+from progan.per_resolution import MOST, RESOLUTIONS, PerResolution, per_resolution
 
 ModelName = Literal["progan", "dcgan"]
 LossName = Literal["wgan-gp", "lsgan", "nonsaturating"]
 Precision = Literal["auto", "fp32", "bf16"]
+MOST_SEED = 2**63 - 1
 _TICK_KIMG = {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10}  # the authors' code
 
 
@@ -26,6 +27,12 @@ def _at_least(config: object, least: int, *names: str) -> None:
     for name in names:
         if getattr(config, name) < least:
             raise ConfigError(f"--{flag(name)} must be at least {least}; got {getattr(config, name)}")
+
+
+def _at_most(config: object, most: float, *names: str) -> None:
+    for name in names:
+        if (getattr(config, name) or 0) > most:
+            raise ConfigError(f"--{flag(name)} must be at most {most:,}; got {getattr(config, name)}")
 
 
 def _above_zero(config: object, *names: str) -> None:
@@ -81,6 +88,8 @@ class ScheduleConfig:
         if self.start_resolution > self.resolution:
             raise ConfigError(f"--start-resolution {self.start_resolution} is above --resolution {self.resolution}")
         _at_least(self, 1, "d_steps", "schedule_every")
+        _at_most(self, 2**16, "d_steps", "schedule_every")
+        _at_most(self, MOST, "total_kimg")
         if any(value < 1 or value != int(value) for _, value in self.batch_size.values):
             raise ConfigError(f"--batch-size must be whole numbers of at least 1; got {self.batch_size}")
         if self.total_kimg is not None:
@@ -134,6 +143,8 @@ class ProGANConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "z_dim", "fmap_base", "fmap_max")
         _at_least(self, 0, "mbstd_group")
+        _at_most(self, 2**16, "z_dim", "fmap_max", "mbstd_group")
+        _at_most(self, 2**24, "fmap_base")
 
 
 @dataclass(frozen=True)
@@ -244,6 +255,9 @@ class RuntimeConfig:
                 _above_zero(self, name)
         _at_least(self, 0, "seed", "workers")
         _at_least(self, 8, "metrics_num")
+        _at_most(self, MOST, "grid_kimg", "snapshot_kimg", "metrics_kimg", "metrics_num")
+        _at_most(self, 1024, "workers")
+        _at_most(self, MOST_SEED, "seed")
 
 
 @dataclass(frozen=True)
@@ -313,3 +327,5 @@ class PrepareConfig:
         if self.max_images is not None:
             _at_least(self, 1, "max_images")
         _at_least(self, 0, "seed", "workers")
+        _at_most(self, 1024, "workers")
+        _at_most(self, MOST_SEED, "seed")

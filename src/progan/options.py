@@ -6,10 +6,11 @@ import difflib
 import functools
 import inspect
 import math
+import reprlib
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,23 +66,51 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
         return None if value is None or value == "none" else coerce(name, value, members[0])
     if typing.get_origin(kind) is Literal:
         if value not in members:
-            raise ConfigError(f"--{flag(name)} must be one of {', '.join(map(str, members))}; got {value!r}")
+            raise ConfigError(
+                f"--{flag(name)} must be one of {', '.join(map(str, members))}; got {reprlib.repr(value)}"
+            )
         return value
     try:
-        if kind is PerResolution:
-            return PerResolution.of(value)
-        if kind is bool and not isinstance(value, bool):
-            return {"true": True, "false": False}[str(value).lower()]
-        if kind is int and int(value) != float(value):
-            raise ValueError
-        result = kind(value)
-        if kind is float and not math.isfinite(result):
-            raise ValueError
-        return result
+        return _READERS[kind](value)
     except (TypeError, ValueError, KeyError, OverflowError):
-        raise ConfigError(f"--{flag(name)} must be {_article(kind)}; got {value!r}") from None
+        raise ConfigError(f"--{flag(name)} must be {_ARTICLES[kind]}; got {reprlib.repr(value)}") from None
     except ConfigError as error:
         raise ConfigError(f"--{flag(name)}: {error}") from None
+
+
+def _text(value: Any) -> str:
+    """Of one line: no control characters, which no name and no path has that is meant well."""
+    if not isinstance(value, str) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+        raise ValueError
+    return value
+
+
+def _truth(value: Any) -> bool:
+    return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+
+
+def _whole(value: Any) -> int:
+    result = int(value)
+    if isinstance(value, bool | bytes) or (not isinstance(value, str) and result != value):
+        raise ValueError
+    return result
+
+
+def _finite(value: Any) -> float:
+    result = float(value)
+    if isinstance(value, bool | bytes) or not math.isfinite(result):
+        raise ValueError
+    return result
+
+
+_READERS: dict[Any, Callable[[Any], Any]] = {
+    str: _text,
+    bool: _truth,
+    int: _whole,
+    float: _finite,
+    PerResolution: PerResolution.of,
+}
+_ARTICLES: dict[Any, str] = {str: "text of one line", bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def leaves(config: RunConfig) -> Iterator[tuple[str, Option, Any]]:
@@ -140,7 +169,7 @@ def from_dict(data: Mapping[str, Any]) -> RunConfig:
         groups = {"health": {}, **data}  # which the first version did not save
         flat = {name: value for group in GROUPS for name, value in groups[group].items() if name != "kind"}
         kinds = {"model": data["model"]["kind"], "loss": data["loss"]["kind"]}
-        return _override(RunConfig(preset=str(data["preset"])), {**kinds, **flat})
+        return _override(RunConfig(preset=coerce("preset", data["preset"], str)), {**kinds, **flat})
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"not a configuration of progan: {error!r}") from None
 
@@ -168,7 +197,3 @@ def _unknown(name: str, known: Mapping[str, Any], chosen: Mapping[str, str]) -> 
             return f"--{flag(name)} belongs to {group} {' and '.join(owners)}; this run has {chosen[group]}"
     close = difflib.get_close_matches(name, known, n=1)
     return f"there is no option --{flag(name)}" + (f"; did you mean --{flag(close[0])}?" if close else "")
-
-
-def _article(kind: type) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, f"a {kind.__name__}")

@@ -1,12 +1,15 @@
 """Numbers that depend on the resolution."""
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from progan.errors import ConfigError
 
+MOST = 10**12
+"""Larger values are mistakes; thousands of images beyond it could not be counted."""
 RESOLUTIONS = tuple(2**k for k in range(2, 11))  # 4 … 1024
 
 
@@ -22,6 +25,8 @@ class PerResolution:
             raise ConfigError(f"resolutions must be powers of two from 4 to 1024, each once, lowest first; got {keys}")
         if not all(math.isfinite(value) and value >= 0 for _, value in self.values):
             raise ConfigError(f"values must be finite and not negative; got {self}")
+        if max(value for _, value in self.values) > MOST:
+            raise ConfigError(f"values must be at most {MOST:,}; got {self}")
 
     @classmethod
     def of(cls, value: "PerResolution | Mapping[Any, Any] | str | float") -> "PerResolution":
@@ -33,10 +38,10 @@ class PerResolution:
                 pairs = [part.split(":") for part in value.split(",")] if ":" in value else [["4", value]]
                 value = {int(key): float(number) for key, number in pairs}
             if isinstance(value, Mapping):
-                return cls(tuple(sorted((int(key), float(number)) for key, number in value.items())))
-            return cls(((4, float(value)),))
+                return cls(tuple(sorted((_whole(key), _number(number)) for key, number in value.items())))
+            return cls(((4, _number(value)),))
         except (TypeError, ValueError, OverflowError):
-            raise ConfigError(f"{value!r} is neither a number nor a list such as 4:512,8:256") from None
+            raise ConfigError(f"{reprlib.repr(value)} is neither a number nor a list such as 4:512,8:256") from None
 
     def at(self, resolution: int) -> float:
         """The value of the highest listed resolution that is not above `resolution` (else of the lowest listed)."""
@@ -46,6 +51,19 @@ class PerResolution:
         if len(self.values) == 1:
             return f"{self.values[0][1]:g}"
         return ",".join(f"{key}:{value:g}" for key, value in self.values)
+
+
+def _whole(key: Any) -> int:
+    """A resolution, where 4.5 is not 4."""
+    if isinstance(key, bool | bytes) or (not isinstance(key, str) and int(key) != key):
+        raise ValueError
+    return int(key)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool | bytes):
+        raise TypeError
+    return float(value)
 
 
 def per_resolution(value: Mapping[int, float] | float) -> PerResolution:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from progan.config import ScheduleConfig
+from progan.errors import ConfigError
 from progan.per_resolution import PerResolution
 
 Phase = Literal["fade", "stable"]
@@ -63,6 +64,8 @@ class Schedule:
         self.spans = tuple(_spans(config))
         total = config.total_kimg
         self.total_nimg = self.spans[-1].end if total is None else round(total * 1000)
+        if self.total_nimg == 0:
+            raise ConfigError("no images are left to train on: raise --total-kimg, or --stable-kimg and --fade-kimg")
 
     def at(self, cur_nimg: int) -> Stage:
         """The stage at `cur_nimg` images. At the very start of a fade (alpha 0) the old resolution still holds."""

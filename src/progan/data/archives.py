@@ -50,9 +50,9 @@ def list_folder(folder: Path, scratch: Path) -> list[Entry]:
 
 def list_archive(path: Path, scratch: Path) -> list[Entry] | None:
     """Candidates in a zip or tar, by name; None where the file is neither."""
-    if not (_is_archive(path.name) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
-        return None
     try:
+        if not (_is_archive(path.name) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+            return None
         return sorted(_Lister(scratch).members(path, "", 0), key=str)
     except _Refused as error:
         raise DatasetError(f"{path} is refused: {error}") from None
@@ -119,7 +119,7 @@ class _Lister:
 def _zip_members(path: Path) -> Iterator[tuple[Entry, _Opener]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             packed = (info.compress_type, info.compress_size, info.CRC)
             entry = Entry(info.filename.replace("\\", "/"), str(path), info.file_size, info.header_offset, packed)

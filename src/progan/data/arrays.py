@@ -4,6 +4,7 @@ import gzip
 import math
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ def open_cifar(source: str, scratch: Path, config: PrepareConfig) -> Source | No
     """CIFAR-10 and CIFAR-100, binary version: a folder with data_batch_1.bin … or train.bin, or one such file."""
     path = Path(source)
     files = _cifar_files(path)
-    record = next((size for size in _CIFAR_CLASS_FILES if all(f.stat().st_size % size == 0 for f in files)), None)
+    record = next((size for size in _CIFAR_CLASS_FILES if all(_records_in(f, size) for f in files)), None)
     if not files or record is None:
         return None
     records = np.concatenate([np.fromfile(file, np.uint8) for file in files]).reshape(-1, record)
@@ -102,9 +103,17 @@ def open_cifar(source: str, scratch: Path, config: PrepareConfig) -> Source | No
     scratch.mkdir(parents=True, exist_ok=True)
     np.save(scratch / "cifar.npy", images.reshape(-1, 3, 32, 32))
     names = files[0].with_name(_CIFAR_CLASS_FILES[record])
-    words = names.read_text().split() if names.exists() else [str(code) for code in range(int(codes.max()) + 1)]
+    words = names.read_text("utf-8").split() if names.exists() else [str(code) for code in range(int(codes.max()) + 1)]
+    if codes.max() >= len(words):
+        raise DatasetError(f"{path} has class {codes.max()}, but {len(words)} are named. Download it again")
     reader = _npy_reader(scratch / "cifar.npy", path)
     return Source(_name(path), reader, range(len(records)), class_labels(tuple(words), codes))
+
+
+def _records_in(path: Path, size: int) -> bool:
+    """Whether a file consists of one or more records of that size."""
+    found = path.stat().st_size
+    return found > 0 and found % size == 0
 
 
 def _cifar_files(path: Path) -> list[Path]:
@@ -179,7 +188,7 @@ def array_labels(values: npt.NDArray[Any], count: int, named: Path) -> Labels:
     """Class numbers [N] or [N, 1], or a table [N, L]."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.ndim not in (1, 2) or len(values) != count:
+    if values.ndim not in (1, 2) or len(values) != count or 0 in values.shape:
         raise DatasetError(f"{named} has labels of shape {list(values.shape)} for {count} images. Use --labels none")
     if values.ndim == 1:
         classes, codes = np.unique(values, return_inverse=True)
@@ -198,7 +207,7 @@ def _idx_shape(path: Path) -> tuple[int, ...] | None:
             if magic[:3] != b"\0\0\x08" or len(magic) < 4:
                 return None
             return tuple(int(size) for size in np.frombuffer(file.read(4 * magic[3]), ">u4"))
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, zlib.error):
         return None
 
 
@@ -224,7 +233,7 @@ def _unpacked(path: Path, scratch: Path) -> Path:
     try:
         with gzip.open(path) as packed, target.open("wb") as file:
             shutil.copyfileobj(packed, file, 2**20)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(f"{path} cannot be unpacked ({error}). Download it again") from None
     return target
 

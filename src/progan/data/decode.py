@@ -112,7 +112,7 @@ def pyramid(top: Pixels) -> list[Pixels]:
 def _sums(pixels: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Of each 2x2: [n, R, R, C] -> [n, R/2, R/2, C]."""
     rows = np.add(pixels[:, 0::2], pixels[:, 1::2], dtype=dtype)
-    sums = np.empty_like(rows[:, :, 0::2])
+    sums: npt.NDArray[Any] = np.empty_like(rows[:, :, 0::2])
     for channel in range(rows.shape[3]):  # one by one, else numpy's innermost loop is over three numbers
         np.add(rows[:, :, 0::2, channel], rows[:, :, 1::2, channel], out=sums[..., channel])
     return sums

@@ -2,9 +2,13 @@
 
 import dataclasses
 import functools
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 from PIL import Image
 
@@ -18,6 +22,10 @@ from progan.data.stylegan import stylegan_labels
 from progan.data.tfrecords import open_tfrecords
 from progan.errors import DatasetError
 
+_DAMAGED = (
+    ValueError, LookupError, EOFError, OverflowError, SyntaxError, TokenError, struct.error, zlib.error, BadZipFile
+)  # fmt: skip
+"""What numpy and the standard library raise at a file that is not what it begins as."""
 AVATARS_COUNT = 20_000
 AVATARS_RESOLUTION = 64
 
@@ -28,7 +36,11 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
     `scratch` is a folder for what must be unpacked to be read; it is made when needed.
     """
     for opener in SOURCES.values():
-        if found := opener(source, scratch, config):
+        try:
+            found = opener(source, scratch, config)
+        except _DAMAGED as error:
+            raise DatasetError(f"{source} is damaged ({error}). Copy or download it again") from None
+        if found:
             if not found.entries:
                 raise DatasetError(f"{source} holds no images")
             if config.labels not in ("auto", "none") and not isinstance(found.reader, FileReader):
