@@ -12,11 +12,22 @@ import progan
 
 PACKAGE = Path(progan.__file__).parent
 ROWS = [
-    {"errors", "files", "progress", "per_resolution", "config", "options", "images", "randomness", "scores"},
+    {
+        "errors",
+        "files",
+        "progress",
+        "per_resolution",
+        "config",
+        "options",
+        "images",
+        "randomness",
+        "scores",
+        "tensorfile",
+    },
     {"schedule", "data", "models", "losses"},
     {"presets", "snapshot", "runfolder"},
     {"training", "sampling", "metrics", "importers", "export"},
-    {"report", "periodic"},
+    {"report", "periodic", "continuing"},
     {"experiment", "comparison"},
     {"cli", "app"},
     {"__main__"},

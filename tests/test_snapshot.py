@@ -92,10 +92,11 @@ def test_files_say_where_they_come_from(channels, tmp_path):
 
 
 def edited(path, change):
-    """The file with its header changed."""
+    """The file with its header changed, and no checksum that would say so."""
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
+    del header["__metadata__"]["sha256"]
     change(header["__metadata__"])
     header = json.dumps(header).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
@@ -106,7 +107,8 @@ def edited(path, change):
     [
         (lambda path: path.unlink(), "cannot be read"),
         (lambda path: path.write_bytes(b""), "not a snapshot"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-10]), "not a snapshot"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-10]), "damaged: its bytes do not fit its checksum"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "not a snapshot"),
         (lambda path: path.write_bytes(b"\x80\x04K\x01."), "not a snapshot"),
         (lambda path: safetensors.torch.save_file({"a": torch.ones(1)}, path), "not a snapshot of progan"),
         (lambda path: edited(path, lambda meta: meta.update(version="99")), "version 99"),

@@ -297,6 +297,20 @@ class RunConfig:
             raise ConfigError(f"--model {model.kind} needs --start-resolution {model.least_resolution} or more")
 
 
+CHANGEABLE = (
+    "total_kimg",
+    "device",
+    "workers",
+    "tick_kimg",
+    "grid_kimg",
+    "snapshot_kimg",
+    "metrics_kimg",
+    "metrics_num",
+)
+"""Options that a run may be continued with other values of (`--allow-change`): how long it goes on, where it is
+computed and what it leaves behind. None of them changes what it learns; another device gives other bits."""
+
+
 @dataclass(frozen=True)
 class PrepareConfig:
     """How raw images become a prepared dataset."""

@@ -1,8 +1,8 @@
 """A run: training with the standard observers, in a folder, begun or continued."""
 
+import contextlib
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 
 import progan
-from progan import losses
+from progan import continuing, losses
 from progan.config import PrepareConfig, RunConfig
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset
+from progan.data.lock import Claim
 from progan.data.manifest import Manifest
 from progan.errors import ConfigError, DatasetError, RunError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST, Yardstick
 from progan.models import ImageShape
-from progan.options import difference, from_dict, override, to_dict
+from progan.options import from_dict, override, to_dict
 from progan.periodic import PeriodicMetrics
 from progan.presets import preset as named_preset
-from progan.progress import progress_bar
+from progan.progress import progress_bar, warn
 from progan.runfolder import DataFacts, RunFolder, numbered
 from progan.schedule import Schedule, in_images
 from progan.snapshot import Snapshot, SnapshotInfo, load
@@ -34,14 +35,18 @@ from progan.training.console import Console
 from progan.training.distributed import Processes
 from progan.training.feed import Feed
 from progan.training.health import Health
+from progan.training.home import Home
 from progan.training.loop import Job, Observer
 from progan.training.loop import train as train_job
-from progan.training.observers import SampleGrids, Snapshots, StatsFile, TensorBoard, columns, picture
+from progan.training.observers import SampleGrids, Snapshots, StatsFile, columns, picture
+from progan.training.outputs import Outputs
 from progan.training.plan import Plan, plan, seconds_per_image
 from progan.training.precision import Numerics
 from progan.training.probe import Sample
 from progan.training.shares import check_shares
 from progan.training.signals import stop_on_signals
+from progan.training.tensorboard import TensorBoard
+from progan.training.tolerant import Tolerant
 
 Say = Callable[[str], None]
 
@@ -55,6 +60,8 @@ class Run:
     cur_nimg: int
     seconds: float
     """Of training, over all the times it was continued."""
+    signal: int | None = None
+    """Number of the signal that stopped it."""
 
     @property
     def folder(self) -> RunFolder:
@@ -74,6 +81,7 @@ def train(
     data: str | Path | None = None,
     out: str | Path | None = None,
     quiet: bool = False,
+    allow_change: bool = False,
     **options: Any,
 ) -> Run:
     """Begin a run, or go on with the one in `out`, until its end or Ctrl-C.
@@ -85,7 +93,9 @@ def train(
     with meeting.join() as processes:
         if out is None and meeting.launched():
             raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
-        return _train(preset, data, None if out is None else RunFolder(Path(out)), quiet, options, processes)
+        return _train(
+            preset, data, None if out is None else RunFolder(Path(out)), quiet, allow_change, options, processes
+        )
 
 
 def _train(
@@ -93,11 +103,12 @@ def _train(
     data: str | Path | None,
     folder: RunFolder | None,
     quiet: bool,
+    allow_change: bool,
     options: dict[str, Any],
     processes: Processes,
 ) -> Run:
     quiet = quiet or not processes.first
-    say: Say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+    say: Say = (lambda text: None) if quiet else warn
     config = configure(preset, data, folder, options) if processes.first else RunConfig()
     config = agree(config, processes)
     dataset = open_dataset_in_turn(config, say, processes)
@@ -105,19 +116,26 @@ def _train(
     for note in check_shares(config, processes.size):
         say(f"note: {note}")
     shape = image_shape(config, dataset)
-    if processes.first:
-        folder = begin(folder, config, dataset, say)
-    assert folder is not None
-    job, resumed = assemble(config, dataset, shape, folder, say, processes)
-    if not resumed:
-        together = f", {processes.size} processes" if processes.size > 1 else ""
-        say(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
-    with stop_on_signals() as stopped:
-        watching = observers(job, dataset, shape, folder, quiet) if processes.first else []
-        finished = train_job(job, watching, stopped)
-    run = Run(folder.path, finished, job.state.cur_nimg, job.state.elapsed + job.state.tally.seconds)
+    folder = folder or RunFolder(numbered(Path("runs"), f"{config.preset}-{dataset.name}"))
+    with folder.held(warn) if processes.first else contextlib.nullcontext() as claim:
+        changes = continuing.begin(folder, config, DataFacts.of(dataset), allow_change) if processes.first else []
+        job, resumed = assemble(config, dataset, shape, folder, say, processes)
+        continuing.record(folder, config, changes, job.state.cur_nimg)
+        if not resumed:
+            together = f", {processes.size} processes" if processes.size > 1 else ""
+            say(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
+        watching = observers(job, dataset, shape, folder, claim, quiet) if processes.first else []
+        with stop_on_signals() as stopped:
+            finished = train_job(job, watching, stopped)
+    run = Run(folder.path, finished, job.state.cur_nimg, job.state.elapsed + job.state.tally.seconds, stopped.signal)
+    again = f"progan train --out {folder.path}"
+    if job.outputs.unwritten:
+        raise RunError(
+            f"stopped at {run.cur_nimg / 1000:g} kimg, but not all is saved: {job.outputs}. "
+            f"Mend that, then go on from what is saved: {again}"
+        )
     if not finished:
-        say(f"stopped at {run.cur_nimg / 1000:g} kimg, all saved. To go on: progan train --out {folder.path}")
+        say(f"stopped at {run.cur_nimg / 1000:g} kimg, all saved. To go on: {again}")
     return run
 
 
@@ -213,38 +231,6 @@ def image_shape(config: RunConfig, dataset: Dataset) -> ImageShape:
     return ImageShape(config.schedule.resolution, dataset.channels, labels)
 
 
-def begin(folder: RunFolder | None, config: RunConfig, dataset: Dataset, say: Say) -> RunFolder:
-    """A new run folder, or the old one if nothing that decides its numbers has changed."""
-    data = DataFacts(
-        str(dataset.path),
-        dataset.name,
-        dataset.fingerprint,
-        dataset.count,
-        dataset.channels,
-        dataset.label_kind,
-        tuple(dataset.label_names),
-    )
-    if folder is None:
-        folder = RunFolder(numbered(Path("runs"), f"{config.preset}-{dataset.name}"))
-    if not folder.exists:
-        folder.write(config, data)
-        return folder
-    old, old_data = folder.read()
-    if old_data.fingerprint != data.fingerprint:
-        raise RunError(
-            f"{folder.path} was begun with other images ({old_data.name}, {old_data.count} of them, from "
-            f"{old_data.path}; now {data.name}, {data.count}). Give it those, or start a new run with another --out"
-        )
-    place = dataclasses.replace(config.dataset, data=old.dataset.data)  # where equal images lie does not matter
-    health = dataclasses.replace(config.health, held_out=old.health.held_out)  # nor what is only looked at
-    if changes := difference(old, dataclasses.replace(config, dataset=place, health=health)):
-        raise RunError(
-            f"{folder.path} was begun with other settings ({'; '.join(changes)}). "
-            "Give it the same ones, or start a new run with another --out"
-        )
-    return folder
-
-
 def assemble(
     config: RunConfig, dataset: Dataset, shape: ImageShape, folder: RunFolder, say: Say, processes: Processes
 ) -> tuple[Job, bool]:
@@ -263,7 +249,7 @@ def assemble(
     resumed = processes.first and not state_folder.empty
     if resumed:
         for problem in state_folder.restore(state):
-            say(f"warning: {problem}; going on from the one before")
+            warn(f"warning: {problem}; going on from the one before")
         say(f"going on with {folder.path} at {state.cur_nimg / 1000:g} kimg")
     device, runtime = torch.device(numerics.device), config.runtime
     processes.use(device)
@@ -273,28 +259,38 @@ def assemble(
     return Job(config, Schedule(config.schedule), loss, feed, state, state_folder, processes), resumed
 
 
-def observers(job: Job, dataset: Dataset, shape: ImageShape, folder: RunFolder, quiet: bool) -> list[Observer]:
+def observers(
+    job: Job, dataset: Dataset, shape: ImageShape, folder: RunFolder, claim: Claim | None, quiet: bool
+) -> list[Observer]:
     """What every run has: grids, snapshots, statistics and, unless quiet, the console."""
     config, runtime = job.config, job.config.runtime
     rows = _label_rows(dataset) if config.dataset.labels else None
     kind, names = (dataset.label_kind, tuple(dataset.label_names)) if config.dataset.labels else (None, ())
     info = SnapshotInfo(config, shape, shape.resolution, 1.0, 0, dataset.name, kind, names, progan=progan.__version__)
-    _write_reals(folder, dataset, shape.resolution)
+    try:
+        _write_reals(folder, dataset, shape.resolution)
+    except OSError as error:
+        raise folder.unwritable(error) from None
     held_out = open_held_out(config, dataset)
     unseen = None if held_out is None else Sample(held_out, use_labels=False)
-    watching: list[Observer] = [Health(Sample(dataset, config.dataset.labels), unseen, job.loss, folder.stats)]
+    watching: list[Observer] = [
+        Tolerant(f"{folder.path}", Home(folder, claim, warn), job.outputs),
+        Health(Sample(dataset, config.dataset.labels), unseen, job.loss, folder.stats),
+    ]
     if runtime.metrics_kimg is not None:
         num = min(runtime.metrics_num, dataset.count // 2)
         yardstick = Yardstick(dataset, num=num, device=job.state.numerics.device)
         watching.append(PeriodicMetrics(yardstick, runtime.metrics_kimg))
-    watching += [
-        SampleGrids(folder.samples, job.state.G.z_dim, kind, rows, runtime.grid_kimg),
-        Snapshots(folder.snapshots, info, rows, runtime.snapshot_kimg),
-        StatsFile(folder.stats),
-        TensorBoard(folder.path / "tensorboard"),
-    ]
-    if not quiet:
-        watching.append(Console(job.schedule, seconds_per_image(config, shape, job.state.numerics)))
+    writing: dict[str, Observer] = {
+        "samples": SampleGrids(folder.samples, job.state.G.z_dim, kind, rows, runtime.grid_kimg),
+        "snapshots": Snapshots(folder.snapshots, info, rows, runtime.snapshot_kimg),
+        "stats.jsonl": StatsFile(folder.stats),
+        "tensorboard": TensorBoard(folder.path / "tensorboard"),
+    }
+    watching += [Tolerant(f"{folder.path / name}", each, job.outputs) for name, each in writing.items()]
+    if not quiet:  # nobody may be listening any more
+        console = Console(job.schedule, seconds_per_image(config, shape, job.state.numerics))
+        watching.append(Tolerant("progress", console, Outputs(lambda text: None)))
     return watching
 
 

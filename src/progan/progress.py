@@ -1,5 +1,6 @@
 """A bar for work that knows how much of it is done."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,3 +18,12 @@ def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterato
             bar.update(done - bar.n)
 
         yield show
+
+
+def warn(text: str) -> None:
+    """A line on standard error, above a progress bar if there is one. Never fails, even where nobody listens."""
+    from tqdm import tqdm
+
+    with contextlib.suppress(OSError, ValueError):  # the terminal is gone, or the stream is closed
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()

@@ -2,18 +2,23 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import progan
 from progan.config import RunConfig
+from progan.data.dataset import Dataset
+from progan.data.lock import Claim, HeldError, NoLocksError
 from progan.errors import ConfigError, RunError, SnapshotError
-from progan.files import write_whole
+from progan.files import remove_unfinished, write_whole
 from progan.options import from_dict, to_dict
 
-FORMAT, VERSION = "progan run", 1
+FORMAT, VERSION = "progan run", 2
+READ_VERSIONS = (1, 2)
+"""1 had neither the data's resolutions and files nor a history of changes."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,31 @@ class DataFacts:
     channels: int
     label_kind: str | None
     label_names: tuple[str, ...]
+    resolutions: tuple[int, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    """Name of an array -> digest of what its files hold."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DataFacts":
+        """Of an opened dataset."""
+        labels = dataset.label_kind, tuple(dataset.label_names)
+        shape = dataset.fingerprint, dataset.count, dataset.channels
+        return cls(str(dataset.path), dataset.name, *shape, *labels, dataset.resolutions, dataset.hashes)
+
+    def difference(self, now: "DataFacts") -> list[str]:
+        """What other data has otherwise, `name: old -> new`; empty if it is the same wherever it lies."""
+        if self.fingerprint == now.fingerprint:
+            return []
+        pairs = {
+            "images": (self.count, now.count),
+            "channels": (self.channels, now.channels),
+            "resolutions": (_span(self.resolutions or now.resolutions), _span(now.resolutions)),
+            "labels": (self.label_kind, now.label_kind),
+            "label names": _only(self.label_names, now.label_names),
+        }
+        changed = [name for name in self.files if now.files.get(name, self.files[name]) != self.files[name]]
+        lines = [f"{name}: {before} -> {after}" for name, (before, after) in pairs.items() if before != after]
+        return [*lines, f"other content of {', '.join(changed)}"] if changed else lines or ["other content"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +64,10 @@ class RunFolder:
     """Paths of a run."""
 
     path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
 
     @property
     def stats(self) -> Path:
@@ -54,31 +88,76 @@ class RunFolder:
     @property
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return (self.path / "config.json").exists()
+        return self.config.exists()
 
-    def write(self, config: RunConfig, data: DataFacts) -> None:
-        """Begin a run: `config.json`."""
+    @contextmanager
+    def held(self, warn: Callable[[str], None]) -> Iterator[Claim | None]:
+        """Let no other process train here meanwhile, and clean up after those that were killed. RunError if one does.
+
+        None, after a warning, where the file system knows no locks.
+        """
+        claim = None
+        try:
+            try:
+                claim = Claim(self.path)
+            except NoLocksError:
+                warn(f"warning: {self.path} cannot be locked here: see to it that no other process trains there")
+            except HeldError as error:
+                raise RunError(
+                    f"{self.path} is in use: {error} trains there. Choose another --out, or stop it"
+                ) from None
+            except OSError as error:
+                raise self.unwritable(error) from None
+            remove_unfinished(self.path)
+            yield claim
+        finally:
+            if claim is not None:
+                claim.release()
+
+    def write(self, config: RunConfig, data: DataFacts, changes: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Write `config.json`; `changes` is the history of its settings, oldest first."""
         content = {"format": FORMAT, "version": VERSION, "progan": progan.__version__, "config": to_dict(config)}
-        content["dataset"] = vars(data)
+        content |= {"dataset": asdict(data), "changes": list(changes)}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path / "config.json", (json.dumps(content, indent=1) + "\n").encode())
+            write_whole(self.config, (json.dumps(content, indent=1) + "\n").encode())
         except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}. Choose another --out") from None
+            raise self.unwritable(error) from None
+
+    def unwritable(self, error: OSError) -> RunError:
+        """One line for what the file system refused."""
+        return RunError(f"{self.path} cannot be written: {error.strerror}. Mend that, or choose another --out")
 
     def read(self) -> tuple[RunConfig, DataFacts]:
         """The configuration and data of a run. Raises RunError if there is none."""
-        path = self.path / "config.json"
+        content = self._content()
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT or content["version"] != VERSION:
-                raise RunError(f"{path} is of another version of progan ({content['format']} {content['version']})")
-            data: Mapping[str, Any] = content["dataset"]
-            return from_dict(content["config"]), DataFacts(**{**data, "label_names": tuple(data["label_names"])})
+            data = dict(content["dataset"])
+            for name in ("label_names", "resolutions"):
+                data[name] = tuple(data.get(name, ()))
+            return from_dict(content["config"]), DataFacts(**data)
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            raise RunError(f"{self.config} cannot be read: {error}") from None
+
+    def changes(self) -> list[dict[str, Any]]:
+        """The history of its settings: `cur_nimg` and `changes`, lines `name: old -> new`. Raises RunError."""
+        return list(self._content().get("changes", []))
+
+    def _content(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.config.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise RunError(f"{self.config} is not that of a run of progan")
+            if content["version"] not in READ_VERSIONS:
+                raise RunError(
+                    f"{self.config} has format version {content['version']}, this progan reads up to {VERSION}. "
+                    "Use a newer one"
+                )
+            return dict(content)
         except OSError:
             raise RunError(f"{self.path} is not a run folder: it has no config.json") from None
-        except (ValueError, KeyError, TypeError, ConfigError) as error:
-            raise RunError(f"{path} cannot be read: {error}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.config} cannot be read: {error}") from None
 
     def snapshot(self, resolution: int | None = None) -> Path:
         """The newest snapshot, or the newest of a resolution. Raises SnapshotError if there is none."""
@@ -108,6 +187,17 @@ def numbered(parent: Path, name: str) -> Path:
             number += 1
         except OSError as error:
             raise RunError(f"{path} cannot be made: {error.strerror}. Name a folder with --out") from None
+
+
+def _only(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
+    """What each has and the other has not; their orders, if they differ in nothing else."""
+    if set(a) == set(b):
+        return ", ".join(a), ", ".join(b)
+    return ", ".join(sorted(set(a) - set(b))) or "none", ", ".join(sorted(set(b) - set(a))) or "none"
+
+
+def _span(resolutions: Sequence[int]) -> str:
+    return f"{resolutions[0]} … {resolutions[-1]}" if resolutions else "none"
 
 
 def _children(parent: Path) -> list[Path]:

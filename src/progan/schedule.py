@@ -88,6 +88,11 @@ class Schedule:
             d_lr=lr if config.d_lr is None else config.d_lr.at(resolution),
         )
 
+    def before(self, cur_nimg: int, resolution: int) -> Stage:
+        """The stage of the block that ends at `cur_nimg` and has that resolution."""
+        images = int(self.config.batch_size.at(resolution)) * self.config.d_steps * self.config.schedule_every
+        return self.at(cur_nimg - images)
+
     def walk(self, cur_nimg: int) -> Iterator[Block]:
         """The blocks from an evaluation of the schedule at `cur_nimg` on, until `total_nimg` images are shown."""
         while cur_nimg < self.total_nimg:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from progan.files import write_whole
 from progan.images import downscale
 from progan.models import Generator, ImageShape
 from progan.options import from_dict, to_dict
+from progan.tensorfile import DamagedError, from_bytes, to_bytes
 
 FORMAT, VERSION = "progan snapshot", 1
 MEAN, ROWS = "truncation.mean", "labels.rows"
@@ -146,13 +146,17 @@ class Snapshot:
 
     def save(self, path: Path) -> None:
         """Write the file, whole."""
+        write_whole(path, *self.to_bytes())
+
+    def to_bytes(self) -> tuple[bytes, memoryview]:
+        """The file's content, in pieces. Equal snapshots have equal bytes."""
         info = asdict(replace(self.info, config=RunConfig())) | {"config": to_dict(self.info.config)}
-        tensors = {name: value.contiguous().cpu() for name, value in self.G.state_dict().items()}
+        tensors = dict(self.G.state_dict())
         metadata = {"format": FORMAT, "version": str(VERSION), "info": json.dumps(info)}
-        tensors[MEAN] = self.mean.contiguous().cpu()
+        tensors[MEAN] = self.mean
         if self.label_rows is not None:
-            tensors[ROWS] = self.label_rows.contiguous()
-        write_whole(path, safetensors.torch.save(tensors, metadata))
+            tensors[ROWS] = self.label_rows
+        return to_bytes(tensors, metadata)
 
 
 def of_generator(G: Generator, info: SnapshotInfo, label_rows: Tensor | None = None) -> Snapshot:
@@ -177,9 +181,11 @@ def load(path: str | Path) -> Snapshot:
     path = Path(path)
     try:
         content = path.read_bytes()
-        metadata, tensors = read_safetensors(content)
+        metadata, tensors = from_bytes(content)
     except OSError as error:
         raise SnapshotError(f"{path} cannot be read: {error.strerror}") from None
+    except DamagedError as error:
+        raise SnapshotError(f"{path} is damaged: {error}. Copy it again, or use another of RUN/snapshots") from None
     except ValueError:
         raise SnapshotError(f"{path} is not a snapshot, or is damaged. Snapshots lie in RUN/snapshots") from None
     if metadata.get("format") != FORMAT:
@@ -195,16 +201,6 @@ def load(path: str | Path) -> Snapshot:
     except (KeyError, TypeError, ValueError, RuntimeError, ProganError) as error:
         raise SnapshotError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
     return Snapshot(G, mean, info, hashlib.sha256(content).hexdigest()[:16], rows)
-
-
-def read_safetensors(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a .safetensors file. Raises ValueError if it is none or is cut short."""
-    try:
-        tensors = safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise ValueError(str(error)) from None
-    size = int.from_bytes(content[:8], "little")
-    return dict(json.loads(content[8 : 8 + size]).get("__metadata__", {})), tensors
 
 
 def _info(data: Mapping[str, Any]) -> SnapshotInfo:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from progan.cli.flags import add_flags
 from progan.config import (
+    CHANGEABLE,
     LOSS_CONFIGS,
     MODEL_CONFIGS,
     DatasetConfig,
@@ -15,6 +16,7 @@ from progan.config import (
     OptimizerConfig,
     RuntimeConfig,
     ScheduleConfig,
+    flag,
 )
 from progan.options import Option, options
 from progan.presets import PRESETS, about
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 QUALITY_NUM = 2048
 """Images that the number at the end of a run is measured with."""
-_OWN = ("preset", "out", "dry_run", "json", "quiet", "run")
+_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "run")
 _GROUPS = {
     "data": DatasetConfig,
     "schedule": ScheduleConfig,
@@ -43,10 +45,16 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
         help="train a generator on images",
         description="Train a generator. Without arguments: the quickstart, on embedded data.\n\npresets:\n" + presets,
         epilog="The same command with the same --out goes on where the run stopped; so does `progan train --out RUN`.\n"
+        "Exit code: 0 at the end of the run, 130, 143 or 129 if Ctrl-C, SIGTERM or SIGHUP stopped it, 2 for an error.\n"
         "X|R:X,… is a number, or one for each resolution from which it holds: --batch-size 4:512,8:256,64:32",
     )
     parser.add_argument("preset", nargs="?", help="a named configuration; the flags below change it [quickstart]")
     parser.add_argument("--out", metavar="DIR", help="run folder [a new one in runs/]")
+    parser.add_argument(
+        "--allow-change",
+        action="store_true",
+        help=f"go on with other values of {', '.join(f'--{flag(name)}' for name in CHANGEABLE)}",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--quiet", action="store_true", help="no progress on the screen")
@@ -62,7 +70,7 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     from progan import experiment
-    from progan.training.meeting import is_first
+    from progan.training.meeting import is_first, launched
 
     changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
     data = changes.pop("data", None)
@@ -77,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(plan_table(plan))
         return 0
     quiet = arguments.quiet
-    result = experiment.train(arguments.preset, data, arguments.out, quiet, **changes)
+    result = experiment.train(arguments.preset, data, arguments.out, quiet, arguments.allow_change, **changes)
     if not is_first():
         return 0
     if result.finished:
@@ -87,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({**described, "seconds": result.seconds, "grid": str(result.grid())}))
     elif result.finished and not quiet:
         print(closing(result), file=sys.stderr)
-    return 0
+    if result.finished or launched():  # torchrun would start again a process that does not return 0
+        return 0
+    return 128 + (result.signal or 0)
 
 
 def plan_table(plan: "Plan") -> str:

@@ -1,6 +1,7 @@
 """A prepared dataset, opened: memory-mapped pixels of every resolution, in an order that the seed decides."""
 
 import functools
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,12 @@ class Dataset:
         """Pixels uint8 [size, C, R, R] and labels float32 [size, L] at stream positions start … start + size."""
         indices = self.order(start, size, seed)
         return self.pixels(resolution, indices), self.labels(indices)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Of every array: a digest of what its files hold."""
+        texts = {name: "".join(file.sha256 for file in files) for name, files in self._manifest.arrays.items()}
+        return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
 
     @property
     def array_names(self) -> tuple[str, ...]:

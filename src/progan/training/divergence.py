@@ -5,10 +5,11 @@ A single gradient that is not finite costs one update (`optimizer.Adam.update`).
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from progan.errors import DivergenceError
 from progan.training.optimizer import largest
+from progan.training.outputs import Outputs
 from progan.training.state import StateFolder, TrainingState
 
 MOST_LEFT_OUT = 100
@@ -62,17 +63,22 @@ def finite(state: TrainingState) -> bool:
 
 
 class GoodStates:
-    """`RUN/good`: states to go back to. Where they lie follows from the ticks, never from the clock."""
+    """`RUN/good`: states to go back to. Where they lie follows from the ticks, never from the clock.
 
-    def __init__(self, states: StateFolder) -> None:
+    One that cannot be written is told and left out: a run then has to go back further.
+    """
+
+    def __init__(self, states: StateFolder, warn: Callable[[str], None]) -> None:
         self._states = states
         self._good = StateFolder(states.folder.with_name("good"))
+        self._outputs = Outputs(warn)
 
     def keep(self, state: TrainingState) -> None:
         """Write the state if its turn has come and nothing is suspicious."""
         noted = state.adjustments
         if noted.ticks % GOOD_EVERY == 0 and not noted.wild_ticks and not any(noted.left_out.values()):
-            self._good.write(state)
+            with self._outputs.attempt("a state to go back to"):
+                self._good.write(state)
 
     def go_back(self, state: TrainingState, sign: str) -> None:
         """Make the state the last good one, with lower learning rates. Raises DivergenceError after the last try.
@@ -98,9 +104,10 @@ class GoodStates:
             rewinds=(*now.rewinds, state.cur_nimg),
         )
         state.elapsed = elapsed
-        self._states.write(state)
-        self._states.drop_after(state.cur_nimg)
-        self._good.drop_after(state.cur_nimg)
+        with self._outputs.attempt("the state it went back to"):
+            self._states.write(state)
+            self._states.drop_after(state.cur_nimg)
+            self._good.drop_after(state.cur_nimg)
 
 
 def stop(state: TrainingState, sign: str) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from progan.config import RunConfig
 from progan.losses import Loss
+from progan.progress import warn
 from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
 from progan.training import divergence, rescue
@@ -16,6 +17,7 @@ from progan.training.distributed import ALONE, Processes
 from progan.training.divergence import Diverged, GoodStates
 from progan.training.feed import Batch, Feed, Request
 from progan.training.meter import Meter, Tally, together
+from progan.training.outputs import Outputs
 from progan.training.state import StateFolder, TrainingState, agree
 from progan.training.step import average, process_reals, train_d, train_g
 
@@ -79,6 +81,7 @@ class Job:
     state: TrainingState
     states: StateFolder
     processes: Processes = ALONE
+    outputs: Outputs = field(default_factory=lambda: Outputs(warn))
 
     @property
     def dropout(self) -> float | None:
@@ -96,7 +99,7 @@ def train(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool] =
     Of several processes all are called with the same state, and only the first with observers; `stopped` in one stops
     all.
     """
-    good = GoodStates(job.states) if job.config.health.on_divergence == "rewind" else None
+    good = GoodStates(job.states, job.outputs.warn) if job.config.health.on_divergence == "rewind" else None
     if good is not None and job.processes.first and job.state.cur_nimg == 0:
         good.keep(job.state)
     while True:
@@ -119,7 +122,7 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
     for observer in observers:
         observer.on_start(state, state.adjustments.apply(schedule.at(state.cur_nimg)))
     processes.wait()
-    meter, keeper = Meter(state.tally, torch.device(state.numerics.device)), StateKeeper(job.states)
+    meter, keeper = Meter(state.tally, torch.device(state.numerics.device)), StateKeeper(job.states, job.outputs)
     batches = job.feed.stream(_requests(schedule, state.cur_nimg))
     for block in schedule.walk(state.cur_nimg):
         stage = state.adjustments.apply(block.stage)
@@ -152,6 +155,8 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
             if processes.first:
                 keeper.write(state, force=stop or following is None)
             processes.wait()
+        if ticks:
+            state.elapsed += meter.leave_out()
         if stop:
             break
     for observer in observers:
@@ -214,16 +219,17 @@ def _iterate(job: Job, stage: Stage, cur_nimg: int, batches: Iterator[Batch], me
 
 
 class StateKeeper:
-    """Writes states as often as its share of the time allows."""
+    """Writes states as often as its share of the time allows. One that cannot be written is tried again next time."""
 
-    def __init__(self, states: StateFolder) -> None:
-        self._states = states
+    def __init__(self, states: StateFolder, outputs: Outputs) -> None:
+        self._states, self._outputs = states, outputs
         self._cost = 0.0
         self._written = time.perf_counter()
 
     def write(self, state: TrainingState, force: bool) -> None:
         start = time.perf_counter()
         if force or self._cost <= STATE_SHARE * (start - self._written):
-            self._states.write(state)
-            self._written = time.perf_counter()
-            self._cost = self._written - start
+            with self._outputs.attempt("the training state"):
+                self._states.write(state)
+                self._written = time.perf_counter()
+                self._cost = self._written - start

@@ -81,6 +81,12 @@ class Meter:
         self._restart()
         return taken
 
+    def leave_out(self) -> float:
+        """Count the time from now on, and return the seconds since `take`: what observers do is not training."""
+        seconds = time.perf_counter() - self._since
+        self._since += seconds
+        return seconds
+
     def _restart(self) -> None:
         self.images = 0
         self._wait = 0.0

@@ -1,4 +1,4 @@
-"""The standard observers of a run: sample grids, snapshots, stats.jsonl and TensorBoard."""
+"""The standard observers of a run: sample grids, snapshots and stats.jsonl."""
 
 import dataclasses
 import json
@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from progan import randomness
-from progan.files import write_whole
+from progan.files import Log, Shelf, write_whole
 from progan.images import grid, to_pixels, upscale
-from progan.schedule import Stage
+from progan.schedule import Schedule, Stage
 from progan.snapshot import SnapshotInfo, of_generator
 from progan.training.loop import Tick
 from progan.training.state import TrainingState
@@ -65,18 +65,23 @@ class SampleGrids(Silent):
         self._grid_nimg = 1000 * (grid_kimg or 0)
         self._z = torch.from_numpy(randomness.latents(range(64), z_dim))
         self._last = -1
+        self._shelf = Shelf()
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._last = state.cur_nimg
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        self._shelf.flush()
         if tick.cur_nimg - self._last >= self._grid_nimg:
             self._write(tick.stage, state)
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
         if self._last != state.cur_nimg:
             self._write(stage, state)
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        self._shelf.flush()
 
     def _write(self, stage: Stage, state: TrainingState) -> None:
         self._last = state.cur_nimg
@@ -90,7 +95,7 @@ class SampleGrids(Silent):
             z = self._z[:across].repeat(classes, 1)
         pixels = sample(state, stage, z, labels)
         name = f"fakes-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.png"
-        write_whole(self._folder / name, picture(pixels, across))
+        self._shelf.put(self._folder / name, picture(pixels, across))
 
 
 @torch.no_grad()
@@ -107,32 +112,55 @@ def sample(state: TrainingState, stage: Stage, z: Tensor, labels: Tensor | None,
 
 
 class Snapshots(Silent):
-    """`snapshots/`: the averaged generator at the end of every resolution, every `snapshot_kimg`, and at the end."""
+    """`snapshots/`: the averaged generator at the end of every resolution, every `snapshot_kimg`, and at the end.
+
+    A continued run first makes up for one that is missing of the moment it goes on from.
+    """
 
     def __init__(
         self, folder: Path, info: SnapshotInfo, label_rows: Tensor | None, snapshot_kimg: float | None
     ) -> None:
         self._folder, self._info, self._label_rows = folder, info, label_rows
+        self._schedule = Schedule(info.config.schedule)
         self._nimg = None if snapshot_kimg is None else 1000 * snapshot_kimg
         self._last = 0
+        self._shelf = Shelf()
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._last = state.cur_nimg
+        if state.stage is not None:
+            last = self._schedule.before(state.cur_nimg, state.stage[0])
+            following = None if state.cur_nimg >= self._schedule.total_nimg else stage
+            if _ends(last, following) and not self._path(last, state).exists():
+                self._write(last, state)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        self._shelf.flush()
         if self._nimg is not None and tick.cur_nimg - self._last >= self._nimg:
             self._write(tick.stage, state)
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
-        if following is None or following.resolution != stage.resolution:
+        if _ends(stage, following):
             self._write(stage, state)
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        self._shelf.flush()
 
     def _write(self, stage: Stage, state: TrainingState) -> None:
         self._last = state.cur_nimg
         info = dataclasses.replace(self._info, resolution=stage.resolution, alpha=stage.alpha, cur_nimg=state.cur_nimg)
+        snapshot = of_generator(state.G_ema, info, self._label_rows)
+        self._shelf.put(self._path(stage, state), *snapshot.to_bytes())
+
+    def _path(self, stage: Stage, state: TrainingState) -> Path:
         name = f"generator-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.safetensors"
-        of_generator(state.G_ema, info, self._label_rows).save(self._folder / name)
+        return self._folder / name
+
+
+def _ends(stage: Stage, following: Stage | None) -> bool:
+    """Whether the resolution does."""
+    return following is None or following.resolution != stage.resolution
 
 
 def record(tick: Tick) -> dict[str, Any]:
@@ -172,47 +200,27 @@ class StatsFile(Silent):
     """`stats.jsonl`: a line a tick. A continued run first drops the lines after the state it goes on from."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._log = path, Log(path)
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         kept = [line for line in read_stats(self._path) if line["cur_nimg"] <= state.cur_nimg]
         write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record(tick)) + "\n")
+        self._log.append((json.dumps(record(tick)) + "\n").encode())
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        self._log.append(b"")
 
 
 def read_stats(path: Path) -> list[dict[str, Any]]:
-    """The lines of a stats.jsonl; a last line cut short by a crash is left out."""
+    """The lines of a stats.jsonl; what is none, such as a last line cut short by a crash, is left out."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
-            break
+            continue
+        if isinstance(line, dict) and isinstance(line.get("cur_nimg"), int):
+            lines.append(line)
     return lines
-
-
-class TensorBoard(Silent):
-    """Event files of the same numbers, in `tensorboard/`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def on_start(self, state: TrainingState, stage: Stage) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
-
-        self._writer = SummaryWriter(str(self._folder), purge_step=state.cur_nimg + 1 if state.cur_nimg else None)
-
-    def on_tick(self, tick: Tick, state: TrainingState) -> None:
-        for name, value in record(tick).items():
-            if isinstance(value, (int, float)) and name != "cur_nimg":
-                group = name if "/" in name else f"run/{name}"
-                self._writer.add_scalar(group, value, tick.cur_nimg)
-        for notice in tick.notices:
-            self._writer.add_text("notices", notice, tick.cur_nimg)
-        self._writer.flush()
-
-    def on_end(self, finished: bool, state: TrainingState) -> None:
-        self._writer.close()

@@ -4,8 +4,8 @@ import copy
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from progan.errors import RunError
 from progan.files import write_whole
 from progan.models import Discriminator, Generator, ImageShape
 from progan.schedule import Phase
-from progan.snapshot import read_safetensors
+from progan.tensorfile import from_bytes, to_bytes
 from progan.training.adjustments import Adjustments
 from progan.training.distributed import Processes
 from progan.training.meter import Tally
@@ -64,8 +64,8 @@ class TrainingState:
         self.skipped[network] += not updated
         self.adjustments.count(network, updated)
 
-    def serialize(self) -> bytes:
-        """The file's content."""
+    def serialize(self) -> tuple[bytes, memoryview]:
+        """The file's content, in pieces."""
         tensors = {
             f"{part}.{name}": value for part, net in self._parts.items() for name, value in net.state_dict().items()
         }
@@ -85,14 +85,11 @@ class TrainingState:
             "adjustments": self.adjustments.to_json(),
         }
         metadata = {"format": FORMAT, "version": str(VERSION), "progress": json.dumps(progress)}
-        return safetensors.torch.save({name: value.contiguous().cpu() for name, value in tensors.items()}, metadata)
+        return to_bytes(tensors, metadata)
 
     def restore(self, content: bytes) -> None:
         """Take over a file's content. Raises ValueError if it is damaged or not of this configuration."""
-        metadata, tensors = read_safetensors(content)
-        if metadata.get("format") != FORMAT or metadata.get("version") != str(VERSION):
-            raise ValueError(f"not a {FORMAT} of version {VERSION}")
-        progress = json.loads(metadata["progress"])
+        progress, tensors = parse(content)
         try:
             for part, net in self._parts.items():
                 net.load_state_dict({name: tensors[f"{part}.{name}"] for name in net.state_dict()})
@@ -109,6 +106,16 @@ class TrainingState:
         self.tally = Tally.of_json(progress.get("tally", {}))
         self.adjustments = Adjustments.of_json(progress.get("adjustments", {}))
         self.stage = None if progress["stage"] is None else (progress["stage"][0], progress["stage"][1])
+
+
+def parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Progress and tensors of a state. Raises ValueError if it is damaged, RunError if a newer progan wrote it."""
+    metadata, tensors = from_bytes(content)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"not a {FORMAT}")
+    if (version := metadata.get("version")) != str(VERSION):
+        raise RunError(f"a training state of format version {version}; this progan reads {VERSION}. Use a newer one")
+    return dict(json.loads(metadata["progress"])), tensors
 
 
 def _moments(updates: int, parameter: Tensor, tensors: dict[str, Tensor], prefix: str, name: str) -> dict[str, Tensor]:
@@ -135,7 +142,7 @@ def agree(state: TrainingState, processes: Processes) -> None:
     """Give all processes the state of the first, whenever that is ready."""
     processes.wait()
     if processes.size > 1:
-        content = processes.broadcast(state.serialize() if processes.first else b"")
+        content = processes.broadcast(b"".join(state.serialize()) if processes.first else b"")
         if not processes.first:
             state.restore(content)
 
@@ -145,13 +152,16 @@ class StateFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._damaged: set[Path] = set()  # as far as this process knows
 
     def write(self, state: TrainingState) -> Path:
-        """Write a state, then drop those older than it and the one before."""
+        """Write a state, then drop damaged ones and those older than it and the one before. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"state-{state.cur_nimg:09d}.safetensors"
-        write_whole(path, state.serialize())
-        for old in [path for path in self._paths() if _position(path) <= state.cur_nimg][:-KEPT]:
+        write_whole(path, *state.serialize())
+        self._damaged.discard(path)
+        older = [path for path in self._paths() if _position(path) <= state.cur_nimg and path not in self._damaged]
+        for old in (*older[:-KEPT], *self._damaged):
             old.unlink(missing_ok=True)
         return path
 
@@ -161,11 +171,10 @@ class StateFolder:
         return not self._paths()
 
     def numerics(self) -> Numerics | None:
-        """How the newest readable state was computed; None if there is none."""
+        """How the newest readable state was computed; None if there is none. RunError if it is of a newer progan."""
         for path in reversed(self._paths()):
             try:
-                metadata, _ = read_safetensors(path.read_bytes())
-                return Numerics(**json.loads(metadata["progress"])["numerics"])
+                return Numerics(**parse(path.read_bytes())[0]["numerics"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
@@ -181,6 +190,7 @@ class StateFolder:
                 state.restore(path.read_bytes())
                 return problems
             except (OSError, ValueError, KeyError, TypeError) as error:
+                self._damaged.add(path)
                 problems.append(f"{path.name} cannot be used ({str(error).splitlines()[0]})")
         raise RunError(f"{self.folder}: {'; '.join(problems) or 'empty'}. Start a new run with another --out")
 

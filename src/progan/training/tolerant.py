@@ -1,0 +1,41 @@
+"""An observer whose files may fail."""
+
+from progan.errors import RunError
+from progan.schedule import Stage
+from progan.training.loop import Observer, Tick
+from progan.training.outputs import Outputs
+from progan.training.state import TrainingState
+
+
+class Tolerant:
+    """Lets another observer fail with an OSError, except at the start: a run that cannot write does not begin.
+
+    What the observer could not write it tries again at every tick and at the end.
+    """
+
+    def __init__(self, name: str, observer: Observer, outputs: Outputs) -> None:
+        self._name, self._observer, self._outputs = name, observer, outputs
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        try:
+            self._observer.on_start(state, stage)
+        except OSError as error:
+            raise RunError(
+                f"{self._name} cannot be written: {error.strerror}. Mend it, or choose another --out"
+            ) from None
+
+    def on_progress(self, cur_nimg: int, stage: Stage) -> None:
+        with self._outputs.attempt(self._name, settles=False):
+            self._observer.on_progress(cur_nimg, stage)
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        with self._outputs.attempt(self._name):
+            self._observer.on_tick(tick, state)
+
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
+        with self._outputs.attempt(self._name, settles=False):
+            self._observer.on_stage_end(stage, following, state)
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        with self._outputs.attempt(self._name):
+            self._observer.on_end(finished, state)
