@@ -20,6 +20,7 @@ from progan.config import (
 )
 from progan.options import Option, options
 from progan.presets import PRESETS, about
+from progan.progress import warn
 
 if TYPE_CHECKING:
     from progan.experiment import Run
@@ -89,7 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_first():
         return 0
     if result.finished:
-        write_report(result)
+        try:
+            write_report(result)
+        except OSError as error:
+            warn(f"warning: no report: {error.strerror}. Once that is mended: progan report {result.path}")
     if arguments.json:
         described = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}
         print(json.dumps({**described, "seconds": result.seconds, "grid": str(result.grid())}))
