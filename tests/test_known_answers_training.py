@@ -189,7 +189,7 @@ def test_a_run_cut_in_two_ends_in_the_same_bits(tmp_path: Path) -> None:
     for cut in (4, 24, 28, 40, 44):
         half = run(tmp_path / "half", mirror=True, total_kimg=cut / 1000)
         state = new_state(seed=9)
-        state.restore(b"".join(half.state.serialize()))
+        state.restore(half.state.serialize())
         assert state.cur_nimg == cut
         rest = run(tmp_path / "rest", state, mirror=True)
         for net in ("G", "D", "G_ema"):
@@ -368,7 +368,7 @@ def test_the_order_does_not_depend_on_the_batches() -> None:
 def test_the_state_says_how_far_it_is(tmp_path: Path) -> None:
     """In plain JSON, for people."""
     state = run(tmp_path).state
-    content = b"".join(state.serialize())
+    content = state.serialize()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     progress = json.loads(header["__metadata__"]["progress"])
     assert (progress["cur_nimg"], progress["stage"]) == (60, [8, "stable"])

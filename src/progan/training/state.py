@@ -64,8 +64,12 @@ class TrainingState:
         self.skipped[network] += not updated
         self.adjustments.count(network, updated)
 
-    def serialize(self) -> tuple[bytes, memoryview]:
-        """The file's content, in pieces."""
+    def serialize(self) -> bytes:
+        """The file's content."""
+        return b"".join(self.pieces())
+
+    def pieces(self) -> tuple[bytes, memoryview]:
+        """The file's content in pieces, so that it is not copied."""
         tensors = {
             f"{part}.{name}": value for part, net in self._parts.items() for name, value in net.state_dict().items()
         }
@@ -142,7 +146,7 @@ def agree(state: TrainingState, processes: Processes) -> None:
     """Give all processes the state of the first, whenever that is ready."""
     processes.wait()
     if processes.size > 1:
-        content = processes.broadcast(b"".join(state.serialize()) if processes.first else b"")
+        content = processes.broadcast(state.serialize() if processes.first else b"")
         if not processes.first:
             state.restore(content)
 
@@ -158,7 +162,7 @@ class StateFolder:
         """Write a state, then drop damaged ones and those older than it and the one before. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"state-{state.cur_nimg:09d}.safetensors"
-        write_whole(path, *state.serialize())
+        write_whole(path, *state.pieces())
         self._damaged.discard(path)
         older = [path for path in self._paths() if _position(path) <= state.cur_nimg and path not in self._damaged]
         for old in (*older[:-KEPT], *self._damaged):
