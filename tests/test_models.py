@@ -13,7 +13,7 @@ from progan.config import LOSS_CONFIGS, DcganConfig, ModelConfig, NonsaturatingC
 from progan.models import ImageShape
 from progan.randomness import Rng
 from progan.schedule import Stage
-from progan.snapshot import read_safetensors
+from progan.tensorfile import from_bytes
 from progan.training import loop
 from progan.training import state as states
 from progan.training.observers import sample
@@ -168,7 +168,7 @@ def test_stopped_and_continued_equals_uninterrupted(
         assert not train(preset, tmp_path / "run", precision=precision).finished
     train(preset, tmp_path / "run", precision=precision)
     whole, continued = (
-        read_safetensors(max((tmp_path / name / "state").iterdir()).read_bytes())[1] for name in ("whole", "run")
+        from_bytes(max((tmp_path / name / "state").iterdir()).read_bytes())[1] for name in ("whole", "run")
     )
     assert whole.keys() == continued.keys()
     assert all(torch.equal(whole[name], continued[name]) for name in whole)
