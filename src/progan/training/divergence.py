@@ -59,7 +59,7 @@ def finite(state: TrainingState) -> bool:
         for tensor in (*network.parameters(), *network.buffers())
         if tensor.is_floating_point()
     ]
-    return math.isfinite(largest(tensors))
+    return math.isfinite(float(largest(tensors)))
 
 
 class GoodStates:

@@ -11,7 +11,7 @@ from progan.config import RunConfig
 from progan.losses import Loss
 from progan.progress import warn
 from progan.randomness import Rng
-from progan.schedule import Schedule, Stage
+from progan.schedule import Block, Schedule, Stage
 from progan.training import divergence, rescue
 from progan.training.distributed import ALONE, Processes
 from progan.training.divergence import Diverged, GoodStates
@@ -23,6 +23,8 @@ from progan.training.step import average, process_reals, train_d, train_g
 
 STATE_SHARE = 0.02
 """Of the time that writing states may take."""
+LOOK_EVERY = 64
+"""Iterations on a GPU between two looks at what it has done."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
         stage_ends = following is None or following.key != stage.key
         due = meter.images >= 1000 * job.config.runtime.tick_kimg.at(stage.resolution)
         due = due and schedule.at(block.end + 1).key == stage.key  # else the stage's own is next
+        if stage_ends or due or _looks(schedule, block, state):
+            state.settle()
         ticks, stop = stage_ends or due or divergence.left_out(state) is not None, processes.any(stopped())
         if ticks:
             _tick(job, observers, together(meter.take(), processes), stage)
@@ -183,6 +187,13 @@ def _tick(job: Job, observers: Sequence[Observer], tally: Tally, stage: Stage) -
         for observer in observers:
             observer.on_end(False, state)
         raise Diverged(sign)
+
+
+def _looks(schedule: Schedule, block: Block, state: TrainingState) -> bool:
+    """Whether to see which updates were left out: always on a CPU; every LOOK_EVERY iterations where that waits."""
+    images = LOOK_EVERY * block.stage.batch_size * schedule.config.d_steps
+    waits = torch.device(state.numerics.device).type != "cpu"
+    return not waits or block.end // images != block.iterations.start // images
 
 
 def _requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:

@@ -8,30 +8,52 @@ from torch import Tensor, nn
 
 from progan.config import OptimizerConfig
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
+_FAR = 2.0**25
+"""A number of updates after which PyTorch's kernel corrects no bias any more (and to which float32 cannot add 1)."""
+
 
 class Adam(torch.optim.Adam):
-    """w -= lr·√(1-β2^t)/(1-β1^t) · m/(√v + ε): PyTorch's Adam with ε/√(1-β2^t) for its ε.
+    """w -= lr·√(1-β2^t)/(1-β1^t) · m/(√v + ε).
 
-    An update with a gradient that is not finite is left out whole, as if it had not been asked for.
+    PyTorch's fused kernel puts ε elsewhere, which no longer matters once t is large: it is always told so, and the
+    correction is part of the learning rate it gets. An update with a gradient that is not finite is left out whole, as
+    if it had not been asked for. That is decided on the device, and t counted there: nothing waits for a GPU.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> None:
         super().__init__(parameters, lr=0.0, betas=(config.beta1, config.beta2), eps=config.adam_eps, fused=True)
         self.config = config
-        self.updates = 0
-        """Since the last reset: t."""
-
-    def update(self, lr: float) -> bool:
-        """One step along the gradients; False if it was left out."""
         (group,) = self.param_groups
-        gradients = [p.grad for p in group["params"] if p.grad is not None]
-        if not math.isfinite(largest(gradients)):
-            return False
-        self.updates += 1
-        group["lr"] = lr
-        group["eps"] = self.config.adam_eps / math.sqrt(1 - self.config.beta2**self.updates)
+        self._device = group["params"][0].device
+        self._t, self._far = torch.zeros((), device=self._device), torch.full((), _FAR, device=self._device)
+        self._log_betas = [math.log(beta) if beta else -math.inf for beta in group["betas"]]
+
+    @property
+    def updates(self) -> int:
+        """Since the last reset: t. Waits for a GPU."""
+        return int(self._t)
+
+    @updates.setter
+    def updates(self, t: int) -> None:
+        self._t.fill_(t)
+
+    @torch.no_grad()
+    def update(self, lr: float) -> Tensor:
+        """One step along the gradients; bool [], False if it was left out."""
+        (group,) = self.param_groups
+        parameters = [p for p in group["params"] if p.grad is not None]
+        finite = torch.isfinite(largest([p.grad for p in parameters])).to(self._device)
+        self._t += finite
+        corrections = [-torch.expm1(self._t * log) for log in self._log_betas]
+        group["lr"] = lr * corrections[1].sqrt() / corrections[0]
+        self.found_inf = (~finite).float()  # where torch's kernel looks for it
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter].update({moment: torch.zeros_like(parameter) for moment in MOMENTS})
+            self.state[parameter]["step"] = self._far
         self.step()
-        return True
+        return finite
 
     def reset(self) -> None:
         """Forget moments and number of updates, as the authors do whenever a stage begins."""
@@ -39,6 +61,6 @@ class Adam(torch.optim.Adam):
         self.updates = 0
 
 
-def largest(tensors: list[Tensor]) -> float:
-    """The largest magnitude of any entry; NaN if there is one."""
-    return float(nn.utils.get_total_norm(tensors, norm_type=math.inf)) if tensors else 0.0
+def largest(tensors: list[Tensor]) -> Tensor:
+    """The largest magnitude of any entry, []; NaN if there is one."""
+    return nn.utils.get_total_norm(tensors, norm_type=math.inf) if tensors else torch.zeros(())

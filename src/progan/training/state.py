@@ -19,7 +19,7 @@ from progan.tensorfile import from_bytes, to_bytes
 from progan.training.adjustments import Adjustments
 from progan.training.distributed import Processes
 from progan.training.meter import Tally
-from progan.training.optimizer import Adam
+from progan.training.optimizer import MOMENTS, Adam
 from progan.training.precision import Numerics
 
 FORMAT, VERSION = "progan training state", 1
@@ -46,6 +46,8 @@ class TrainingState:
     tally: Tally = field(default_factory=Tally)
     """Of what the next tick will report."""
     adjustments: Adjustments = field(default_factory=Adjustments)
+    uncounted: list[tuple[str, Tensor]] = field(default_factory=list)
+    """Of D or G, whether a step was an update, bool []: not looked at yet, since that waits for a GPU."""
 
     def buffers(self) -> list[Tensor]:
         """What the networks hold besides weights, such as running means: several processes average it."""
@@ -59,10 +61,18 @@ class TrainingState:
     def _optimizers(self) -> dict[str, tuple[nn.Module, Adam]]:
         return {"G": (self.G, self.g_optimizer), "D": (self.D, self.d_optimizer)}
 
-    def count(self, network: str, updated: bool) -> None:
-        """Note whether a step of D or G was an update."""
-        self.skipped[network] += not updated
-        self.adjustments.count(network, updated)
+    def count(self, network: str, updated: Tensor) -> None:
+        """Note whether a step of D or G was an update, bool []."""
+        self.uncounted.append((network, updated))
+
+    def settle(self) -> None:
+        """Look at what was noted. Waits for a GPU."""
+        if self.uncounted:
+            updates = torch.stack([updated for _, updated in self.uncounted]).tolist()
+            for (network, _), updated in zip(self.uncounted, updates, strict=True):
+                self.skipped[network] += not updated
+                self.adjustments.count(network, updated)
+            self.uncounted.clear()
 
     def serialize(self) -> bytes:
         """The file's content."""
@@ -70,12 +80,13 @@ class TrainingState:
 
     def pieces(self) -> tuple[bytes, memoryview]:
         """The file's content in pieces, so that it is not copied."""
+        self.settle()
         tensors = {
             f"{part}.{name}": value for part, net in self._parts.items() for name, value in net.state_dict().items()
         }
         for part, (net, optimizer) in self._optimizers.items():
             for name, parameter in net.named_parameters():
-                for moment in ("exp_avg", "exp_avg_sq"):
+                for moment in MOMENTS:
                     if parameter in optimizer.state:
                         tensors[f"{part}.adam.{moment}.{name}"] = optimizer.state[parameter][moment]
         progress = {
@@ -104,7 +115,8 @@ class TrainingState:
             optimizer.updates = progress["updates"][part]
             for name, parameter in net.named_parameters():
                 if f"{part}.adam.exp_avg.{name}" in tensors:
-                    optimizer.state[parameter] = _moments(optimizer.updates, parameter, tensors, f"{part}.adam", name)
+                    optimizer.state[parameter] = _moments(parameter, tensors, f"{part}.adam", name)
+        self.uncounted.clear()
         self.cur_nimg, self.elapsed = progress["cur_nimg"], progress["elapsed"]
         self.skipped = progress["skipped"]
         self.tally = Tally.of_json(progress.get("tally", {}))
@@ -122,12 +134,8 @@ def parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return dict(json.loads(metadata["progress"])), tensors
 
 
-def _moments(updates: int, parameter: Tensor, tensors: dict[str, Tensor], prefix: str, name: str) -> dict[str, Tensor]:
-    moments = {
-        m: torch.empty_like(parameter.detach()).copy_(tensors[f"{prefix}.{m}.{name}"])
-        for m in ("exp_avg", "exp_avg_sq")
-    }
-    return {"step": torch.tensor(float(updates), device=parameter.device), **moments}
+def _moments(parameter: Tensor, tensors: dict[str, Tensor], prefix: str, name: str) -> dict[str, Tensor]:
+    return {m: torch.empty_like(parameter.detach()).copy_(tensors[f"{prefix}.{m}.{name}"]) for m in MOMENTS}
 
 
 def new(

@@ -34,8 +34,11 @@ def train_d(
     rng: Rng,
     dtype: torch.dtype,
     processes: Processes = ALONE,
-) -> tuple[Terms, bool]:
-    """One step of D on processed reals [N, C, R, R], which leaves G alone. The loss's terms; whether D was updated."""
+) -> tuple[Terms, Tensor]:
+    """One step of D on processed reals [N, C, R, R], which leaves G alone.
+
+    The terms of the loss; whether D was updated, bool [].
+    """
     with torch.no_grad():
         fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     slope = stage.resolution / G.resolution
@@ -55,7 +58,7 @@ def train_g(
     rng: Rng,
     dtype: torch.dtype,
     processes: Processes = ALONE,
-) -> tuple[Terms, bool]:
+) -> tuple[Terms, Tensor]:
     """One step of G on fresh latents, which leaves D alone."""
     fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     D.requires_grad_(False)  # saves the weight gradients that nobody wants
@@ -80,8 +83,8 @@ def critic(
     return lambda images: D((images + (images - images.detach()) * (slope - 1)).to(dtype), alpha, noise)
 
 
-def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float, processes: Processes = ALONE) -> bool:
-    """Minimise the sum of the terms by one update of the network; False if a gradient was not finite.
+def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float, processes: Processes = ALONE) -> Tensor:
+    """Minimise the sum of the terms by one update of the network; bool [], False if a gradient was not finite.
 
     Gradients are averaged over the processes first, so that all of them update, or none.
     """
