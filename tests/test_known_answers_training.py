@@ -333,6 +333,21 @@ def test_adam_is_tensorflows(betas: tuple[float, float]) -> None:
         assert torch.allclose(w.detach(), x, rtol=1e-6)
 
 
+def test_an_update_left_out_is_not_counted_and_the_next_ones_follow_tensorflow() -> None:
+    """The bias correction of every update must see the number of those that were made, which only the device knows."""
+    w, reference = (nn.Parameter(torch.zeros(3, dtype=torch.float64)) for _ in range(2))
+    adam, clean = (Adam([p], OptimizerConfig(0.5, 0.9)) for p in (w, reference))
+    for gradient in (1.0, math.nan, -2.0, math.inf, 0.5):
+        w.grad = torch.full_like(w, gradient)
+        assert bool(adam.update(0.01)) == math.isfinite(gradient)
+        if math.isfinite(gradient):
+            reference.grad = torch.full_like(w, gradient)
+            clean.update(0.01)
+        assert torch.equal(w, reference)
+        assert adam.updates == clean.updates
+    assert adam.updates == 3
+
+
 def test_the_average_moves_towards_g_by_one_minus_decay() -> None:
     ema, G = nn.Linear(2, 2), nn.Linear(2, 2)
     before, theirs = ema.weight.detach().clone(), G.weight.detach().clone()

@@ -96,7 +96,7 @@ def distances(images: Tensor) -> tuple[float, float]:
 def gradient_norm(optimizer: Adam) -> float:
     """Root mean square norm of the gradient over about the last 1/(1-β2) updates, read off Adam's second moment."""
     squares = [torch.sum(moments["exp_avg_sq"]) for moments in optimizer.state.values()]
-    if not squares:
+    if not optimizer.updates:
         return 0.0
     return math.sqrt(float(torch.stack(squares).sum()) / (1 - optimizer.config.beta2**optimizer.updates))
 
