@@ -131,7 +131,7 @@ def _train(
     again = f"progan train --out {folder.path}"
     if job.outputs.unwritten:
         raise RunError(
-            f"stopped at {run.cur_nimg / 1000:g} kimg, but not all is saved: {job.outputs}. "
+            f"stopped at {run.cur_nimg / 1000:g} kimg, but not all could be written: {job.outputs}. "
             f"Mend that, then go on from what is saved: {again}"
         )
     if not finished:
@@ -274,7 +274,7 @@ def observers(
     held_out = open_held_out(config, dataset)
     unseen = None if held_out is None else Sample(held_out, use_labels=False)
     watching: list[Observer] = [
-        Tolerant(f"{folder.path}", Home(folder, claim, warn), job.outputs),
+        Tolerant("config.json", Home(folder, claim, warn), job.outputs, folder),
         Health(Sample(dataset, config.dataset.labels), unseen, job.loss, folder.stats),
     ]
     if runtime.metrics_kimg is not None:
@@ -287,10 +287,10 @@ def observers(
         "stats.jsonl": StatsFile(folder.stats),
         "tensorboard": TensorBoard(folder.path / "tensorboard"),
     }
-    watching += [Tolerant(f"{folder.path / name}", each, job.outputs) for name, each in writing.items()]
+    watching += [Tolerant(name, each, job.outputs, folder) for name, each in writing.items()]
     if not quiet:  # nobody may be listening any more
         console = Console(job.schedule, seconds_per_image(config, shape, job.state.numerics))
-        watching.append(Tolerant("progress", console, Outputs(lambda text: None)))
+        watching.append(Tolerant("progress", console, Outputs(lambda text: None), folder))
     return watching
 
 

@@ -72,9 +72,10 @@ class SampleGrids(Silent):
         self._last = state.cur_nimg
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
-        self._shelf.flush()
         if tick.cur_nimg - self._last >= self._grid_nimg:
             self._write(tick.stage, state)
+        else:
+            self._shelf.flush()
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
         if self._last != state.cur_nimg:
@@ -136,9 +137,10 @@ class Snapshots(Silent):
                 self._write(last, state)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
-        self._shelf.flush()
         if self._nimg is not None and tick.cur_nimg - self._last >= self._nimg:
             self._write(tick.stage, state)
+        else:
+            self._shelf.flush()
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
         if _ends(stage, following):

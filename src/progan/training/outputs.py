@@ -30,4 +30,7 @@ class Outputs:
                 self.warn(f"{name} can be written again")
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} ({reason})" for name, reason in self.unwritten.items())
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.unwritten.items():
+            by_reason.setdefault(reason, []).append(name)
+        return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())

@@ -1,6 +1,6 @@
 """An observer whose files may fail."""
 
-from progan.errors import RunError
+from progan.runfolder import RunFolder
 from progan.schedule import Stage
 from progan.training.loop import Observer, Tick
 from progan.training.outputs import Outputs
@@ -13,16 +13,14 @@ class Tolerant:
     What the observer could not write it tries again at every tick and at the end.
     """
 
-    def __init__(self, name: str, observer: Observer, outputs: Outputs) -> None:
-        self._name, self._observer, self._outputs = name, observer, outputs
+    def __init__(self, name: str, observer: Observer, outputs: Outputs, folder: RunFolder) -> None:
+        self._name, self._observer, self._outputs, self._folder = name, observer, outputs, folder
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         try:
             self._observer.on_start(state, stage)
         except OSError as error:
-            raise RunError(
-                f"{self._name} cannot be written: {error.strerror}. Mend it, or choose another --out"
-            ) from None
+            raise self._folder.unwritable(error) from None
 
     def on_progress(self, cur_nimg: int, stage: Stage) -> None:
         with self._outputs.attempt(self._name, settles=False):

@@ -1,0 +1,96 @@
+"""Small runs to be harmed, in this process and in one of their own."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import progan
+from progan.training import loop
+from progan.training.observers import Silent
+
+TINY = {
+    "data": "avatars:64",
+    "resolution": 8,
+    "stable_kimg": 0.2,
+    "fade_kimg": 0.2,
+    "batch_size": 8,
+    "tick_kimg": 0.04,
+    "fmap_max": 8,
+    "z_dim": 8,
+    "device": "cpu",
+    "precision": "fp32",
+    "quiet": True,
+}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return progan.load(run).G.state_dict()
+
+
+def assert_equal_weights(a: Path, b: Path) -> None:
+    first, second = weights(a), weights(b)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class At(Silent):
+    """Calls something once, before the files of the first tick at or after so many images are written."""
+
+    def __init__(self, calls: dict[int, Callable[[], object]]) -> None:
+        self._calls = dict(sorted(calls.items()))
+
+    def on_tick(self, tick, state):
+        for nimg in [nimg for nimg in self._calls if nimg <= tick.cur_nimg]:
+            self._calls.pop(nimg)()
+
+
+class StopAt(Silent):
+    """Stops a run at the first evaluation of the schedule at or after so many images."""
+
+    def __init__(self, nimg: int) -> None:
+        self._nimg, self._reached = nimg, 0
+
+    def on_progress(self, cur_nimg, stage):
+        self._reached = cur_nimg
+
+    def __call__(self) -> bool:
+        return self._reached >= self._nimg
+
+
+def train_with(patch, out: Path, observer: Silent, stop: StopAt | None = None, **options) -> progan.Run:
+    """A tiny run that an observer watches before all others."""
+    original = loop.train
+    first = [observer] if stop is None else [observer, stop]
+
+    def watched(job, watching, stopped):
+        return original(job, [*first, *watching], stop or stopped)
+
+    with patch.context() as inner:
+        inner.setattr("progan.experiment.train_job", watched)
+        return progan.train(out=out, **{**TINY, **options})
+
+
+def no_space(*_: object) -> None:
+    """In the place of a system call: a full disk."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def command(out: Path, **options) -> list[str]:
+    """The command line of a tiny run."""
+    chosen = {name: value for name, value in {**TINY, **options}.items() if name != "quiet"}
+    flags = [part for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    return [sys.executable, "-m", "progan", "train", *flags, "--out", str(out)]
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Until it holds; fails where the process ends before."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,141 @@
+"""Faults that end a process: real ones are killed, signalled and locked out."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+import progan
+from faults import TINY, assert_equal_weights, command, wait_for
+from progan.errors import RunError
+from progan.files import UNFINISHED
+from progan.training.signals import stop_on_signals
+from progan.training.state import StateFolder
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Prepared data of this module's runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing happened to."""
+    return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **TINY)
+
+
+def start(arguments: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_second_process_is_refused_and_a_killed_one_is_gone_on_with(whole, tmp_path):
+    out = tmp_path / "run"
+    process = start(command(out))
+    wait_for(lambda: bool(StateFolder(out / "state").positions()), process)
+    holder = f"process {process.pid} on {socket.gethostname()}"
+    with pytest.raises(RunError, match=f"run is in use: {holder} trains there") as error:
+        progan.train(out=out, **TINY)
+    assert "\n" not in str(error.value)
+    process.kill()
+    process.communicate()
+    assert (out / ".lock").exists()
+    assert progan.train(out=out, **TINY).finished
+    assert_equal_weights(whole.path, out)
+    assert not (out / ".lock").exists()
+
+
+DIES_IN_A_WRITE = """
+import os, signal, sys
+from progan import files
+from progan.cli import main
+
+left = 2
+original = os.replace
+
+def replace(source, target):
+    global left
+    left -= target.parent.name == "state"
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(source, target)
+
+files.os.replace = replace
+main(sys.argv[1:])
+"""
+
+
+def test_a_run_killed_while_it_writes_a_state_leaves_nothing_and_goes_on(whole, tmp_path):
+    out = tmp_path / "run"
+    process = start([sys.executable, "-c", DIES_IN_A_WRITE, *command(out)[3:]])
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    left = list((out / "state").glob(f"*{UNFINISHED}"))
+    assert len(left) == 1
+    assert len(StateFolder(out / "state").positions()) == 1
+    assert progan.train(out=out, **TINY).finished
+    assert not list(out.rglob(f"*{UNFINISHED}"))
+    assert_equal_weights(whole.path, out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_stops_at_once(number, tmp_path):
+    out = tmp_path / "run"
+    process = start(command(out, schedule_every=65536))  # a block that does not end: the first only asks
+    wait_for((out / "stats.jsonl").exists, process)
+    process.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    assert StateFolder(out / "state").positions() == []
+
+
+def test_a_closed_terminal_saves(tmp_path):
+    out = tmp_path / "run"
+    process = start(command(out, total_kimg=500))
+    wait_for((out / "stats.jsonl").exists, process)
+    process.stderr.close()
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert StateFolder(out / "state").positions()[-1] > 0
+
+
+def test_nobody_reading_what_it_says_does_not_end_a_run(whole, tmp_path):
+    process = start(command(tmp_path / "run"))
+    process.stderr.readline()
+    process.stderr.close()
+    process.wait(timeout=120)
+    assert_equal_weights(whole.path, tmp_path / "run")
+
+
+def test_under_nohup_a_closed_terminal_does_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stopped:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stopped()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_handlers_of_before_come_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with stop_on_signals() as stopped:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopped()
+        assert stopped.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
