@@ -1,12 +1,14 @@
 """`progan data show`, `progan data split` and `progan prepare`, each on data whose faults are known."""
 
+import io
 import json
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageEnhance
 
 from progan.cli import main
 from progan.config import PrepareConfig
@@ -101,6 +103,59 @@ def test_equal_hashes_alone_are_no_duplicates(tmp_path: Path) -> None:
     one, two = perceptual_hashes(dataset).tolist()
     assert (one ^ two).bit_count() <= 2
     assert find_duplicates(dataset) == []
+
+
+def ones(count: int) -> list[np.ndarray]:
+    """Digits 1 of 28x28, each drawn by another hand: slant, curve, length and pressure differ."""
+    random = np.random.default_rng(1)
+    along, knots = np.linspace(0, 1, 40), np.linspace(0, 1, 5)
+    found = []
+    for _ in range(count):
+        image = Image.new("L", (112, 112))
+        across = 56 + random.normal(0, 14) * (1 - 2 * along) + np.interp(along, knots, random.normal(0, 3, 5))
+        down = np.interp(along, (0, 1), (16 + random.normal(0, 2), 96 + random.normal(0, 2)))
+        radius = np.interp(along, knots, random.uniform(4, 8) + random.normal(0, 1, 5))
+        for x, y, r in zip(across, down, radius, strict=True):
+            ImageDraw.Draw(image).ellipse((x - r, y - r, x + r, y + r), fill=255)
+        found.append(np.asarray(image.resize((28, 28), Image.Resampling.BOX)))
+    return found
+
+
+def test_digits_of_different_hands_are_no_duplicates_and_copies_are(tmp_path: Path) -> None:
+    digits, copies = ones(2000), []
+    for digit in digits[:20]:
+        file = io.BytesIO()
+        Image.fromarray(digit).save(file, "JPEG", quality=90)
+        copies.append(np.asarray(Image.open(file)))
+    np.save(tmp_path / "ones.npy", np.stack(digits + copies))
+    prepare(tmp_path / "ones.npy", tmp_path / "out", PrepareConfig(workers=1))
+    assert find_duplicates(Dataset.open(tmp_path / "out")) == [[number, 2000 + number] for number in range(20)]
+
+
+def test_copies_in_another_light_or_size_are_duplicates(tmp_path: Path) -> None:
+    def compressed(image: Image.Image, quality: int) -> Image.Image:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        return Image.open(io.BytesIO(file.getvalue()))
+
+    changes: list[Callable[[Image.Image], Image.Image]] = [
+        lambda image: compressed(image, 40),
+        lambda image: image.resize((50, 50), Image.Resampling.LANCZOS),
+        lambda image: image.resize((200, 200), Image.Resampling.BICUBIC),
+        lambda image: ImageEnhance.Contrast(image).enhance(1.2),
+        lambda image: ImageEnhance.Brightness(image).enhance(0.85),
+        lambda image: compressed(ImageEnhance.Contrast(image).enhance(0.8).resize((60, 60)), 70),
+    ]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, change in enumerate(changes):
+        original = scene()
+        original.save(folder / f"{number}-original.png")
+        change(original).save(folder / f"{number}-copy.png")
+        scene().save(folder / f"{number}-stranger.png")
+    prepare(folder, tmp_path / "out", PrepareConfig(resolution=64, workers=1))
+    found = inspect(Dataset.open(tmp_path / "out")).duplicate_files
+    assert found == [[f"{number}-copy.png", f"{number}-original.png"] for number in range(len(changes))]
 
 
 def test_noise_has_no_duplicates(tmp_path: Path) -> None:
