@@ -323,11 +323,37 @@ def test_scripts_without_a_main_guard_work(tmp_path: Path) -> None:
     assert done.stdout == "60\n"
 
 
-def test_a_dying_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_cannot_live_end_in_one_line_and_the_same_call_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_images(tmp_path / "images", 60)
-    monkeypatch.setattr(sys, "executable", "false")
-    with pytest.raises(DatasetError, match="process that decodes images died"):
-        prepare(folder, tmp_path / "out", PrepareConfig(workers=2))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "false")
+        with pytest.raises(DatasetError, match="process that decodes images died"):
+            prepare(folder, tmp_path / "out", PrepareConfig(workers=2))
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert prepare(folder, tmp_path / "out", PrepareConfig(workers=2)).state == "continued"
+
+
+def test_killed_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_images(tmp_path / "images", 90)
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Recorded(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: object, **settings: object) -> None:
+            super().__init__(*arguments, **settings)  # type: ignore[call-overload]
+            started.append(self)
+            if len(started) <= 2:
+                self.kill()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Recorded)
+        report = prepare(folder, tmp_path / "out", PrepareConfig(resolution=8, workers=2))
+    prepare(folder, tmp_path / "whole", PrepareConfig(resolution=8, workers=1))
+    assert (report.state, report.count) == ("prepared", 90)
+    assert len(started) == 4
+    assert digest(tmp_path / "out") == digest(tmp_path / "whole")
+    assert all(process.poll() is not None for process in started)
 
 
 # --- refusals

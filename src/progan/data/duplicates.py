@@ -74,7 +74,7 @@ def _near_pairs(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
 
 
 def _differences(dataset: Dataset, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """How much the images of each pair differ at 32x32, float32 [n]: 0 … 1, infinite for another light or a negative."""
+    """How much the images of each pair differ at 32x32, float32 [n]: 0 … 1, infinite in too different a light."""
     side = min(_SIDE, dataset.resolutions[-1])
     found = [np.empty(0, np.float32)]
     for start in range(0, len(pairs), _BLOCK):

@@ -14,8 +14,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any, TypeVar
 
 from progan.errors import DatasetError
@@ -24,36 +25,63 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """A process that runs one function call after another: pickles go in and come out through pipes."""
+    """A process that runs one function call after another: pickles go in and come out through pipes.
+
+    One that dies, for want of memory or of an image that its decoder does not survive, is replaced once per call.
+    """
 
     def __init__(self) -> None:
+        self._lock = Lock()
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-c", "from progan.data.workers import serve; serve()"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+    def _stop(self) -> None:
+        self._process.kill()
+        with suppress(OSError):  # what could not be sent to a dead process
+            self._process.communicate()
 
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        with self._lock:
+            self._closed = True
+            self._stop()
 
     def call(self, function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
         """The function's result, computed over there."""
+        outcome = self._ask(function, arguments)
+        if outcome is None:
+            with self._lock:
+                if not self._closed:
+                    self._stop()
+                    self._start()
+            outcome = self._ask(function, arguments)
+        if outcome is None:
+            raise DatasetError(
+                "a process that decodes images died, perhaps for want of memory. "
+                "The same command goes on where it stopped; try --workers 1"
+            )
+        result, error = outcome
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
+
+    def _ask(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Exception | None] | None:
+        """Result or error; None if the process died over it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
             pickle.dump((function, arguments), self._process.stdin, pickle.HIGHEST_PROTOCOL)
             self._process.stdin.flush()
-            result, error = pickle.load(self._process.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            raise DatasetError(
-                "a process that decodes images died, perhaps for want of memory. "
-                "The same command goes on where it stopped; try --workers 1"
-            ) from None
-        if error is not None:
-            raise error
-        return result  # type: ignore[no-any-return]
+            return pickle.load(self._process.stdout)  # type: ignore[no-any-return]
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # ValueError: closed in the meantime
+            return None
 
 
 def ordered_map(
