@@ -53,8 +53,8 @@ def tutorial(G: Generator, D: Discriminator) -> tuple[nn.Module, nn.Module]:
     """The same networks of PyTorch's own layers, with the same weights."""
     g, d = G.state_dict(), D.state_dict()
     depth = len(G.norms)
-    g_weights = [g["first"], *(g[f"convs.{i}.weight"] for i in range(depth))]
-    d_weights = [*(d[f"convs.{i}.weight"] for i in range(depth)), d["last"]]
+    g_weights = [g["first.weight"], *(g[f"convs.{i}.weight"] for i in range(depth))]
+    d_weights = [*(d[f"convs.{i}.weight"] for i in range(depth)), d["last.weight"]]
     g_layers: list[nn.Module] = []
     for i, weight in enumerate(g_weights):
         conv = nn.ConvTranspose2d(*weight.shape[:2], 4, 1 if i == 0 else 2, 0 if i == 0 else 1, bias=False).double()

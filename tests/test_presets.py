@@ -1,13 +1,16 @@
 """Every preset is what was published, builds, and can be planned."""
 
+import dataclasses
+
 import pytest
 
 from progan import experiment
-from progan.config import MODEL_CONFIGS
+from progan.config import MODEL_CONFIGS, DcganConfig, NonsaturatingConfig
 from progan.errors import ConfigError
 from progan.models.progan import fmaps
+from progan.per_resolution import per_resolution
 from progan.presets import PRESETS, preset
-from progan.schedule import Schedule
+from progan.schedule import Schedule, in_images
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -40,6 +43,62 @@ def test_celeba64_is_the_configuration_it_names():
     assert config.model.mbstd_group == 0
     assert (config.loss.kind, config.loss.gp_weight, config.loss.drift_weight) == ("wgan-gp", 10, 0.001)
     assert (config.optimizer.beta1, config.optimizer.beta2, config.schedule.lr.at(64)) == (0, 0.99, 0.001)
+
+
+ROWS = {  # grows, batch, D steps, beta2, lr, norms, minibatch (kernels, group), equalised, pixel norm, width, kimg
+    "ablation-a": (False, 64, 5, 0.9, 1e-4, (0.1, True), (0, 1), False, "none", 2048, 10_000),
+    "ablation-b": (True, 64, 5, 0.9, 1e-4, (0.1, True), (0, 1), False, "none", 2048, 10_000),
+    "ablation-c": (True, 16, 5, 0.9, 1e-4, (0.1, True), (0, 1), False, "none", 2048, 10_000),
+    "ablation-d": (True, 16, 1, 0.99, 1e-4, (0, False), (0, 1), False, "none", 2048, 10_000),
+    "ablation-e-star": (True, 16, 1, 0.99, 1e-4, (0, False), (100, 1), False, "none", 2048, 10_000),
+    "ablation-e": (True, 16, 1, 0.99, 1e-4, (0, False), (0, 16), False, "none", 2048, 10_000),
+    "ablation-f": (True, 16, 1, 0.99, 1e-3, (0, False), (0, 16), True, "none", 2048, 10_000),
+    "ablation-g": (True, 16, 1, 0.99, 1e-3, (0, False), (0, 16), True, "g", 2048, 10_000),
+    "ablation-h": (True, 16, 1, 0.99, 1e-3, (0, False), (0, 16), True, "g", 8192, 15_000),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_rows_of_table_1(name):
+    config = preset(name)
+    schedule, model = config.schedule, config.model
+    assert (
+        schedule.start_resolution < schedule.resolution, schedule.batch_size.at(128), schedule.d_steps,
+        config.optimizer.beta2, schedule.lr.at(128), (model.batch_norm, model.layer_norm),
+        (model.mbdisc_kernels, model.mbstd_group), model.use_wscale, model.pixel_norm, model.fmap_base,
+        schedule.total_kimg,
+    ) == ROWS[name]  # fmt: skip
+    assert (config.loss.kind, schedule.resolution, config.optimizer.beta1) == ("wgan-gp", 128, 0)
+    assert schedule.stable_kimg.at(8) == schedule.fade_kimg.at(8) == 800
+    gulrajani = name in ("ablation-a", "ablation-b", "ablation-c")
+    expected = (128, False, True, "relu", 0) if gulrajani else (512, True, False, "leaky-relu", 0.001)
+    drift = config.loss.drift_weight
+    assert (model.z_dim, model.normalize_latents, model.tanh, model.g_activation, drift) == expected
+
+
+def test_other_gans_are_the_configurations_they_name():
+    dcgan = preset("dcgan64")
+    assert (dcgan.model, dcgan.loss) == (DcganConfig(z_dim=100, width=64), NonsaturatingConfig())
+    adam = dcgan.optimizer
+    assert (adam.beta1, adam.beta2, adam.adam_eps, dcgan.schedule.lr.at(64)) == (0.5, 0.999, 1e-8, 2e-4)
+    assert (dcgan.schedule.batch_size.at(64), dcgan.schedule.stable_epochs) == (128, per_resolution(8))
+    lsgan = preset("lsgan32")
+    assert (lsgan.model.z_dim, lsgan.loss.kind) == (200, "lsgan")
+    assert lsgan.model.dropout > 0
+    growing = preset("growing-batchnorm64")
+    assert (growing.schedule.start_resolution, growing.loss.kind) == (8, "nonsaturating")
+    assert [growing.schedule.stable_epochs.at(r) for r in (8, 16, 32, 64)] == [2, 4, 8, 16]
+    assert {s.phase for s in Schedule(in_images(growing.schedule, 1000)).spans} == {"stable"}
+    for size in (32, 256):
+        bare, batch_norm = preset(f"celebahq{size}-lsgan"), preset(f"celebahq{size}-bce-batchnorm")
+        assert (bare.loss.kind, batch_norm.loss.kind) == ("lsgan", "nonsaturating")
+        assert (bare.model.batch_norm, batch_norm.model.batch_norm) == (0, 0.2)
+        for config in (bare, batch_norm):
+            assert (config.schedule.start_resolution, config.schedule.resolution) == (4, size)
+            assert (config.model.pixel_norm, config.model.mbstd_group) == ("none", 1)
+    large = preset("progan1024-lsgan")
+    assert (large.schedule, large.loss.kind) == (preset("paper1024").schedule, "lsgan")
+    assert large.model == dataclasses.replace(preset("paper1024").model, d_noise=0.2)
 
 
 def test_an_unknown_preset_names_the_nearest():

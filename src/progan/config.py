@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from progan.errors import ConfigError
 from progan.per_resolution import MOST, RESOLUTIONS, PerResolution, per_resolution
 
-ModelName = Literal["progan", "dcgan"]
+ModelName = Literal["progan", "dcgan", "growing-batchnorm"]
 LossName = Literal["wgan-gp", "lsgan", "nonsaturating"]
 Precision = Literal["auto", "fp32", "bf16"]
 MOST_SEED = 2**63 - 1
@@ -139,12 +139,26 @@ class ProGANConfig:
     """Samples per group of D's minibatch standard deviation (section 3); 0 = the whole batch, 1 = none."""
     fused_scale: bool = True
     """Up- and down-scale inside a strided 4x4 convolution; in D this is a different function, not only a faster one."""
+    batch_norm: float = 0.0
+    """Momentum of batch normalisation before G's activations; 0 = none, 0.1 is usual, 0.2 is what Keras calls 0.8."""
+    layer_norm: bool = False
+    """Layer normalisation before the activations of D's 3x3 and 4x4 convolutions."""
+    g_activation: Literal["leaky-relu", "relu"] = "leaky-relu"
+    """What follows G's convolutions."""
+    tanh: bool = False
+    """Images pass through tanh."""
+    mbdisc_kernels: int = 0
+    """Kernels of minibatch discrimination before D's last layer (Salimans et al. 2016); 0 = none."""
+    d_noise: float = 0.0
+    """Coefficient of the noise in D that grows as its scores of reals near 1; the paper's is 0.2 (appendix B)."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "z_dim", "fmap_base", "fmap_max")
-        _at_least(self, 0, "mbstd_group")
-        _at_most(self, 2**16, "z_dim", "fmap_max", "mbstd_group")
+        _at_least(self, 0, "mbstd_group", "mbdisc_kernels", "d_noise")
+        _at_most(self, 2**16, "z_dim", "fmap_max", "mbstd_group", "mbdisc_kernels")
         _at_most(self, 2**24, "fmap_base")
+        if not 0 <= self.batch_norm <= 1:
+            raise ConfigError(f"--batch-norm must be from 0 to 1; got {self.batch_norm}")
 
 
 @dataclass(frozen=True)
@@ -165,8 +179,29 @@ class DcganConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "z_dim", "width", "fmap_max")
+        _at_most(self, 2**16, "z_dim", "width", "fmap_max")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--dropout must be at least 0 and below 1; got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class GrowingBatchNormConfig:
+    """A DCGAN that grows: transposed convolutions, batch normalisation, leaky ReLU and tanh; D mirrored."""
+
+    kind: ClassVar[ModelName] = "growing-batchnorm"
+    least_resolution: ClassVar[int] = 8
+    grows: ClassVar[bool] = True
+    z_dim: int = 100
+    """Length of the latent vector."""
+    fmap_base: int = 2048
+    """Feature maps of the layer at resolution 2^r: min(fmap_base / 2^(r-1), fmap_max)."""
+    fmap_max: int = 512
+    """Most feature maps of any layer."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "z_dim", "fmap_base", "fmap_max")
+        _at_most(self, 2**16, "z_dim", "fmap_max")
+        _at_most(self, 2**24, "fmap_base")
 
 
 @dataclass(frozen=True)
@@ -214,9 +249,13 @@ class NonsaturatingConfig(_LossConfig):
     """Weight gamma of the R1 penalty gamma/2 |grad D(real)|^2 (Mescheder et al. 2018, equation 9)."""
 
 
-ModelConfig = ProGANConfig | DcganConfig
+ModelConfig = ProGANConfig | DcganConfig | GrowingBatchNormConfig
 LossConfig = WganGpConfig | LsganConfig | NonsaturatingConfig
-MODEL_CONFIGS: dict[str, type[ModelConfig]] = {"progan": ProGANConfig, "dcgan": DcganConfig}
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
+    "progan": ProGANConfig,
+    "dcgan": DcganConfig,
+    "growing-batchnorm": GrowingBatchNormConfig,
+}
 LOSS_CONFIGS: dict[str, type[LossConfig]] = {
     "wgan-gp": WganGpConfig,
     "lsgan": LsganConfig,

@@ -35,7 +35,8 @@ class Loss(ABC):
     ) -> dict[str, Tensor]:
         """Scalars whose sum D minimises. Fakes carry no gradient; labels [N, L] belong to reals and fakes alike.
 
-        Reals, fakes and what a penalty looks at pass D separately, each with its own minibatch statistics.
+        Reals, fakes and what a penalty looks at pass D separately and in this order, each with its own minibatch
+        statistics.
         """
         real, fake = critic(reals), critic(fakes)
         terms = self.d_scores(real.value, fake.value) | self.penalty(critic, reals, fakes, rng)

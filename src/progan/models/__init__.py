@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from progan.config import ModelConfig, ModelName
-from progan.models import dcgan, progan
+from progan.models import dcgan, growing_batchnorm, progan
 from progan.models.interface import Discriminator, Generator, Noise
 from progan.randomness import mix
 from progan.scores import Scores
@@ -17,6 +17,7 @@ __all__ = ["MODELS", "Discriminator", "Generator", "ImageShape", "Noise", "Score
 MODELS: dict[ModelName, tuple[Callable[..., Generator], Callable[..., Discriminator]]] = {
     "progan": (progan.Generator, progan.Discriminator),
     "dcgan": (dcgan.Generator, dcgan.Discriminator),
+    "growing-batchnorm": (growing_batchnorm.Generator, growing_batchnorm.Discriminator),
 }
 
 

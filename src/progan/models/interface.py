@@ -46,9 +46,15 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images to scores."""
 
+    watches = False
+    """Whether `watch` wants to know."""
+
     def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
         """Images [N, C, R, R] -> scores; R is read from the images, and alpha fades its block in (figure 2).
 
         Dropout and the like happen only where `noise` is given.
         """
         raise NotImplementedError
+
+    def watch(self, d: Tensor) -> None:
+        """The mean score [] of the reals of a step, after it."""

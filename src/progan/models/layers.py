@@ -5,6 +5,7 @@ Convolutions with channels_last weights give channels_last activations.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,11 @@ from progan.images import downscale, upscale
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The dtype itself, or float32 for narrower ones."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """Slope 0.2 below 0 (table 2)."""
+    return F.leaky_relu(x, 0.2)
 
 
 class Scaled(nn.Module):
@@ -87,22 +93,17 @@ class ConvDownscale2d(EqualizedConv2d):
         super().__init__(inputs, outputs, use_wscale=use_wscale)
         self.fused = fused
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, activation: Callable[[Tensor], Tensor] = leaky_relu) -> Tensor:
         if not self.fused:
-            return downscale(leaky_relu(super().forward(x)))
+            return downscale(activation(super().forward(x)))
         weight = _sum_shifts(self.scaled(x.dtype)) * 0.25
-        return leaky_relu(convolve(x, weight, self.bias.to(x.dtype), stride=2, padding=1))
+        return activation(convolve(x, weight, self.bias.to(x.dtype), stride=2, padding=1))
 
 
 def _sum_shifts(weight: Tensor) -> Tensor:
     """A 3x3 kernel after a 2x2 box: [O, I, 3, 3] -> [O, I, 4, 4]."""
     padded = F.pad(weight, (1, 1, 1, 1))
     return padded[:, :, 1:, 1:] + padded[:, :, :-1, 1:] + padded[:, :, 1:, :-1] + padded[:, :, :-1, :-1]
-
-
-def leaky_relu(x: Tensor) -> Tensor:
-    """Slope 0.2 below 0 (table 2)."""
-    return F.leaky_relu(x, 0.2)
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from progan.models.interface import Noise
+from progan.models.layers import leaky_relu, wide
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -28,3 +29,26 @@ def dropout(x: Tensor, rate: float, noise: Noise | None) -> Tensor:
         return x
     kept = noise.uniform(*x.shape[:2]) >= rate
     return x * (kept.to(x.dtype) / (1 - rate)).view(*kept.shape, 1, 1)
+
+
+class LayerNorm(nn.GroupNorm):
+    """Layer normalisation of [N, C, ...]: each image over all of its maps, scale and shift by map (Ba et al. 2016)."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__(1, maps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(wide(x.dtype))).to(x.dtype)
+
+
+class Activation(nn.Module):
+    """What follows a convolution: a normalisation, where there is one, then ReLU, leaky by 0.2 unless `relu`."""
+
+    def __init__(self, norm: nn.Module | None = None, relu: bool = False) -> None:
+        super().__init__()
+        self.norm, self.relu = norm, relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norm is not None:
+            x = self.norm(x)
+        return torch.relu(x) if self.relu else leaky_relu(x)

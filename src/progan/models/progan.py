@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from progan.config import ProGANConfig
 from progan.images import downscale, upscale
 from progan.models import interface
+from progan.models.adaptive_noise import AdaptiveNoise
 from progan.models.interface import Noise
 from progan.models.layers import (
     ConvDownscale2d,
@@ -24,6 +25,8 @@ from progan.models.layers import (
     pixel_norm,
     wide,
 )
+from progan.models.minibatch_discrimination import MinibatchDiscrimination
+from progan.models.normalization import Activation, BatchNorm2d, LayerNorm
 from progan.scores import Scores
 
 
@@ -34,6 +37,11 @@ def fmaps(config: ProGANConfig, resolution: int) -> int:
 
 def _doublings(resolution: int) -> list[int]:
     return [2**k for k in range(3, int(math.log2(resolution)) + 1)]  # 8 … resolution
+
+
+def _g_activation(config: ProGANConfig, maps: int) -> Activation:
+    norm = BatchNorm2d(maps, momentum=config.batch_norm) if config.batch_norm else None
+    return Activation(norm, relu=config.g_activation == "relu")
 
 
 class Generator(interface.Generator):
@@ -50,6 +58,8 @@ class Generator(interface.Generator):
         self.dense.bias = nn.Parameter(torch.zeros(first))  # one per map, not per unit
         self.conv = EqualizedConv2d(first, first, use_wscale=wscale)
         self.norm = PixelNorm() if config.pixel_norm in ("g", "both") else nn.Identity()
+        self.tanh = config.tanh
+        self.activations = nn.ModuleDict({name: _g_activation(config, first) for name in ("dense", "conv")})
         self.blocks = nn.ModuleDict()
         self.to_rgb = nn.ModuleDict({"4": EqualizedConv2d(first, channels, 1, gain=1, use_wscale=wscale)})
         for r in _doublings(resolution):
@@ -60,6 +70,7 @@ class Generator(interface.Generator):
                     EqualizedConv2d(maps, maps, use_wscale=wscale),
                 ]
             )
+            self.activations[str(r)] = nn.ModuleList(_g_activation(config, maps) for _ in range(2))
             self.to_rgb[str(r)] = EqualizedConv2d(maps, channels, 1, gain=1, use_wscale=wscale)
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -71,18 +82,19 @@ class Generator(interface.Generator):
             z = pixel_norm(z)
         x = torch.nn.functional.linear(z, self.dense.scaled(z.dtype)).view(len(z), -1, 4, 4)
         x = x + self.dense.bias.to(z.dtype).view(1, -1, 1, 1)
-        normed: Tensor = self.norm(leaky_relu(x))
+        normed: Tensor = self.norm(self.activations["dense"](x))
         return normed
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
         """See interface.Generator."""
         resolution = resolution or self.resolution
-        x = self.norm(leaky_relu(self.conv(x)))
+        x = self.norm(self.activations["conv"](self.conv(x)))
         before = x
         for r in _doublings(resolution):
             before = x
-            for conv in cast(nn.ModuleList, self.blocks[str(r)]):
-                x = self.norm(leaky_relu(conv(x)))
+            convs, activations = (cast(nn.ModuleList, each[str(r)]) for each in (self.blocks, self.activations))
+            for conv, activation in zip(convs, activations, strict=True):
+                x = self.norm(activation(conv(x)))
         images = self._rgb(x, resolution)
         if resolution == 4 or (isinstance(alpha, float) and alpha == 1):
             return images
@@ -90,7 +102,12 @@ class Generator(interface.Generator):
 
     def _rgb(self, x: Tensor, resolution: int) -> Tensor:
         rgb: Tensor = self.to_rgb[str(resolution)](x)
-        return rgb.to(wide(rgb.dtype))
+        rgb = rgb.to(wide(rgb.dtype))
+        return torch.tanh(rgb) if self.tanh else rgb
+
+
+def _d_activation(config: ProGANConfig, maps: int) -> Activation:
+    return Activation(LayerNorm(maps) if config.layer_norm else None)
 
 
 class Discriminator(interface.Discriminator):
@@ -101,34 +118,43 @@ class Discriminator(interface.Discriminator):
         self.mbstd_group = config.mbstd_group
         wscale = config.use_wscale
         self.norm = PixelNorm() if config.pixel_norm == "both" else nn.Identity()
-        self.blocks = nn.ModuleDict()
+        self.noise = AdaptiveNoise(config.d_noise) if config.d_noise else None
+        self.watches = config.d_noise > 0
+        self.blocks, self.activations = nn.ModuleDict(), nn.ModuleDict()
         self.from_rgb = nn.ModuleDict()
         for r in [*reversed(_doublings(resolution)), 4]:
             maps = fmaps(config, r)
             self.from_rgb[str(r)] = EqualizedConv2d(channels, maps, 1, use_wscale=wscale)
             if r > 4:
-                down = ConvDownscale2d(maps, fmaps(config, r // 2), config.fused_scale, wscale)
+                below = fmaps(config, r // 2)
+                down = ConvDownscale2d(maps, below, config.fused_scale, wscale)
                 self.blocks[str(r)] = nn.ModuleList([EqualizedConv2d(maps, maps, use_wscale=wscale), down])
+                self.activations[str(r)] = nn.ModuleList(_d_activation(config, n) for n in (maps, below))
         last = fmaps(config, 4)
         self.conv = EqualizedConv2d(last + (self.mbstd_group != 1), last, use_wscale=wscale)
-        self.dense0 = EqualizedLinear(last * 16, fmaps(config, 2), use_wscale=wscale)
-        self.dense1 = EqualizedLinear(fmaps(config, 2), 1 + label_size, gain=1, use_wscale=wscale)
+        hidden, kernels = fmaps(config, 2), config.mbdisc_kernels
+        self.dense0 = EqualizedLinear(last * 16, hidden, use_wscale=wscale)
+        self.activations["conv"] = _d_activation(config, last)
+        self.activations["dense0"] = _d_activation(config, hidden)
+        self.discrimination = MinibatchDiscrimination(hidden, kernels, wscale) if kernels else nn.Identity()
+        self.dense1 = EqualizedLinear(hidden + kernels, 1 + label_size, gain=1, use_wscale=wscale)
 
     def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
         """See interface.Discriminator."""
         resolution = images.shape[2]
         x = self._features(images, resolution)
         if resolution > 4:
-            x = self._down(x, resolution)
+            x = self._down(x, resolution, noise)
             if not (isinstance(alpha, float) and alpha == 1):
                 below = self._features(downscale(images), resolution // 2)
                 x = torch.lerp(below, x, alpha if isinstance(alpha, float) else alpha.to(x.dtype))
             for r in reversed(_doublings(resolution // 2)):
-                x = self._down(x, r)
+                x = self._down(x, r, noise)
         if self.mbstd_group != 1:
             x = minibatch_stddev(x, self.mbstd_group)
-        x = self.norm(leaky_relu(self.conv(x)))
-        x = leaky_relu(self.dense0(x.flatten(1)))
+        x = self.norm(self.activations["conv"](self.conv(self._noisy(x, noise))))
+        x = self.activations["dense0"](self.dense0(self._noisy(x, noise).flatten(1)))
+        x = self.discrimination(x)
         out = self.dense1(x.to(wide(x.dtype)))  # the score itself is never rounded to 16 bits
         return Scores(out[:, 0], out[:, 1:] if out.shape[1] > 1 else None)
 
@@ -136,7 +162,18 @@ class Discriminator(interface.Discriminator):
         x: Tensor = self.norm(leaky_relu(self.from_rgb[str(resolution)](images)))
         return x
 
-    def _down(self, x: Tensor, resolution: int) -> Tensor:
+    def _down(self, x: Tensor, resolution: int, noise: Noise | None = None) -> Tensor:
         conv, down = cast(nn.ModuleList, self.blocks[str(resolution)])
-        out: Tensor = self.norm(down(self.norm(leaky_relu(conv(x)))))
+        first, second = cast(nn.ModuleList, self.activations[str(resolution)])
+        x = self.norm(first(conv(self._noisy(x, noise))))
+        out: Tensor = self.norm(down(self._noisy(x, noise), second))
         return out
+
+    def _noisy(self, x: Tensor, noise: Noise | None) -> Tensor:
+        """The input of a 3x3 or 4x4 convolution (appendix B)."""
+        return x if self.noise is None else self.noise(x, noise)
+
+    def watch(self, d: Tensor) -> None:
+        """See interface.Discriminator."""
+        if self.noise is not None:
+            self.noise.watch(d)

@@ -37,7 +37,7 @@ def _quickstart() -> RunConfig:
     )
 
 
-def _mnist32() -> RunConfig:
+def mnist32() -> RunConfig:
     """28x28 digits or clothes padded to 32x32, minutes on a CPU."""
     return RunConfig(
         dataset=DatasetConfig(data=""),
@@ -100,12 +100,12 @@ def _folder128() -> RunConfig:
     )
 
 
-def _celebahq256() -> RunConfig:
+def celebahq256() -> RunConfig:
     """CelebA-HQ at 256x256 with the authors' schedule for one GPU."""
     return _authors(1, resolution=256)
 
 
-def _paper1024() -> RunConfig:
+def paper1024() -> RunConfig:
     """1024x1024 as in the paper: 800 + 800 thousand images a stage (appendix A.1)."""
     return RunConfig(
         dataset=DatasetConfig(data="", mirror=True),
@@ -138,12 +138,12 @@ def _authors(gpus: int, resolution: int = 1024) -> RunConfig:
 
 PRESETS: dict[str, Callable[[], RunConfig]] = {
     "quickstart": _quickstart,
-    "mnist32": _mnist32,
+    "mnist32": mnist32,
     "authors-mnist32": _authors_mnist32,
     "celeba64": _celeba64,
     "folder128": _folder128,
-    "celebahq256": _celebahq256,
-    "paper1024": _paper1024,
+    "celebahq256": celebahq256,
+    "paper1024": paper1024,
     "authors1024-1gpu": lambda: _authors(1),
     "authors1024-2gpu": lambda: _authors(2),
     "authors1024-4gpu": lambda: _authors(4),

@@ -9,6 +9,7 @@ from progan.losses import Critic, Loss
 from progan.models import Discriminator, Generator, Noise
 from progan.randomness import Rng
 from progan.schedule import Stage
+from progan.scores import Scores
 from progan.training.distributed import ALONE, Processes
 from progan.training.optimizer import Adam
 
@@ -42,8 +43,13 @@ def train_d(
     with torch.no_grad():
         fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     slope = stage.resolution / G.resolution
-    terms = loss.d_terms(critic(D, stage.alpha, dtype, rng, slope), reals, fakes, labels, rng)
+    judge, heard = critic(D, stage.alpha, dtype, slope, rng), list[Tensor]()
+    terms = loss.d_terms(_overheard(judge, heard) if D.watches else judge, reals, fakes, labels, rng)
     updated = descend(terms, D, optimizer, stage.d_lr, processes)
+    if D.watches:
+        d = heard[0].mean()  # of the reals, which come first
+        processes.average([d])
+        D.watch(d)
     return terms, updated
 
 
@@ -63,7 +69,7 @@ def train_g(
     fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     D.requires_grad_(False)  # saves the weight gradients that nobody wants
     try:
-        terms = loss.g_terms(critic(D, stage.alpha, dtype, rng), fakes, labels)
+        terms = loss.g_terms(critic(D, stage.alpha, dtype, noise=rng), fakes, labels)
         updated = descend(terms, G, optimizer, stage.g_lr, processes)
     finally:
         D.requires_grad_(True)
@@ -71,7 +77,7 @@ def train_g(
 
 
 def critic(
-    D: Discriminator, alpha: float, dtype: torch.dtype, noise: Noise | None = None, slope: float = 1.0
+    D: Discriminator, alpha: float, dtype: torch.dtype, slope: float = 1.0, noise: Noise | None = None
 ) -> Critic:
     """D with alpha and noise bound, computing in `dtype` on images of any; its gradient by them is `slope` times D's.
 
@@ -81,6 +87,17 @@ def critic(
     if slope == 1:
         return lambda images: D(images.to(dtype), alpha, noise)
     return lambda images: D((images + (images - images.detach()) * (slope - 1)).to(dtype), alpha, noise)
+
+
+def _overheard(judge: Critic, heard: list[Tensor]) -> Critic:
+    """The same critic, whose values [N] are kept in `heard`."""
+
+    def listening(images: Tensor) -> Scores:
+        scores = judge(images)
+        heard.append(scores.value.detach())
+        return scores
+
+    return listening
 
 
 def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float, processes: Processes = ALONE) -> Tensor:
