@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from classifier import LabelReader, groups, trained
 from torch import Tensor
 
 import progan
 from progan.data.avatars import ATTRIBUTES, attributes, draw
+from progan.metrics.classifier import LabelReader, groups, trained
 from progan.metrics.swd import SlicedWasserstein
 from progan.snapshot import load
 from progan.training.observers import read_stats

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from classifier import LabelReader, groups, trained
 from torch import Tensor
 
 import progan
 from progan.data.dataset import Dataset
+from progan.metrics.classifier import LabelReader, groups, trained
 from progan.sampling.pictures import generate
 
 HELD_OUT = 5000

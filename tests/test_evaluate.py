@@ -14,7 +14,9 @@ from progan.cli import main
 from progan.config import ProGANConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
+from progan.data.split import split
 from progan.errors import ConfigError, DatasetError
+from progan.metrics import METRICS, reading
 from progan.metrics.evaluation import Yardstick, evaluate
 from progan.models import ImageShape
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
@@ -104,14 +106,17 @@ class TestYardstick:
 
 
 class TestAll:
-    def test_what_the_data_does_not_allow_is_left_out_and_said(self, faces):
-        yardstick = Yardstick(faces, ["all"], num=32)
+    def test_what_the_data_does_not_allow_is_left_out_and_said(self, faces, tmp_path, monkeypatch):
+        monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
+        monkeypatch.setattr(reading, "SHOWN", 200)
+        yardstick = Yardstick(faces, ["all"], num=80)
         snapshot = untrained()
         values = measure(yardstick, lambda z, labels: snapshot.generate(torch.randn(len(z), 8)))
-        assert {"swd", "recall", "coverage", "spectrum", "out_of_range"} <= values.keys()
+        assert {"swd", "recall", "coverage", "spectrum", "out_of_range", "ndb", "class_kl"} <= values.keys()
         assert all(value.floor for value in values.values())
         small = yardstick.measure(lambda z, labels: torch.zeros(len(z), 3, 8, 8), 8, 8, False)
         assert "swd" not in small
+        assert "left out: fid needs --inception-weights FILE" in "\n".join(yardstick.notes)
         assert "recall" in small
         assert "left out: swd needs images of at least 16x16; these have 8" in yardstick.notes
 
@@ -171,9 +176,34 @@ class TestCommand:
         assert (report["images"], report["floor_images"], report["seed"]) == (100, 100, 0)
         assert report["latent_seeds"] == [0, 99]
 
+    def test_neighbours_with_a_picture(self, faces, tmp_path, capsys):
+        split(faces.path, tmp_path / "train", tmp_path / "held", count=40)
+        untrained().save(tmp_path / "a.safetensors")
+        command = ["evaluate", str(tmp_path / "a.safetensors"), "--data", str(tmp_path / "train"), "--device", "cpu"]
+        more = ["--held-out", str(tmp_path / "held"), "--neighbours", str(tmp_path / "n.png"), "--num", "20", "--json"]
+        assert main([*command, "--metrics", "neighbours", *more]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["metrics"].keys() == {"memorised", "neighbour_ratio"}
+        assert report["metrics"]["memorised"]["floor"]["low"] < 0 < report["metrics"]["memorised"]["floor"]["high"]
+        with Image.open(tmp_path / "n.png") as picture:
+            assert picture.size == (6 * 34 - 2, 16 * 34 - 2)
+            assert picture.text["snapshot"]
+
+    def test_help_names_every_metric_and_its_direction(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["evaluate", "--help"])
+        out = capsys.readouterr().out
+        for name in METRICS:
+            line = next(line for line in out.splitlines() if line.startswith(name.replace("_", "-") + " "))
+            assert "better" in line or "best" in line
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
+            (["SNAPSHOT", "--data", "DATA", "--metrics", "neighbours"], "--held-out"),
+            (["SNAPSHOT", "--data", "DATA", "--metrics", "stacked-mnist"], "stacked-mnist needs data made with"),
+            (["SNAPSHOT", "--data", "DATA", "--metrics", "fid"], "fid needs --inception-weights"),
+            (["SNAPSHOT", "--data", "DATA", "--metrics", "fid", "--inception-weights", "x"], "x cannot be read"),
             (["nowhere"], "does not exist"),
             (["SNAPSHOT"], "--data: name the images"),
             (["SNAPSHOT", "--data", "nowhere"], "nowhere does not exist"),

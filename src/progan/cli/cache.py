@@ -23,10 +23,10 @@ def run(arguments: argparse.Namespace) -> int:
     size = sum(entry.bytes for entry in entries)
     if arguments.json:
         shown = [{**vars(entry), "path": str(entry.path)} for entry in entries]
-        print(json.dumps({"folder": str(cache_folder()), "entries": shown, "bytes": size}))
+        print(json.dumps({"folder": str(cache_folder().parent), "entries": shown, "bytes": size}))
         return 0
     for entry in entries:
         print(f"{entry.bytes / 2**20:9.1f} MB  {entry.path}{'' if entry.complete else '  (unfinished)'}")
     done = "deleted from" if arguments.clear else "in"
-    print(f"{size / 2**20:9.1f} MB {done} {cache_folder()}")
+    print(f"{size / 2**20:9.1f} MB {done} {cache_folder().parent}")
     return 0

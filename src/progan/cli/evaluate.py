@@ -10,6 +10,8 @@ from progan.errors import ConfigError
 
 if TYPE_CHECKING:
     from progan.metrics import Entry, Value
+    from progan.metrics.evaluation import Yardstick
+    from progan.snapshot import Snapshot
 
 _WAYS = {"lower": "lower is better", "higher": "higher is better", "floor": "best near its floor"}
 
@@ -34,6 +36,16 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
         default="swd,ms-ssim",
         metavar="LIST",
         help="some of those below, or `all` that the data allows [swd,ms-ssim]",
+    )
+    parser.add_argument("--held-out", metavar="DATASET", help="images like the data that were not trained on")
+    parser.add_argument(
+        "--inception-weights",
+        metavar="FILE",
+        help="a state_dict of Inception-v3 for fid, kid and inception-score, e.g. "
+        "pt_inception-2015-12-05-6726825d.pth from the releases of github.com/mseitzer/pytorch-fid",
+    )
+    parser.add_argument(
+        "--neighbours", metavar="PNG", help="write a picture: fakes beside the training images nearest to them"
     )
     parser.add_argument("--num", type=int, metavar="N", help="images of each kind [half of the data, at most 16384]")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of latents, reals, patches, directions [0]")
@@ -62,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from progan.config import PrepareConfig
     from progan.data.cache import open_data
+    from progan.files import write_whole
     from progan.metrics.evaluation import Yardstick, measure_snapshot
     from progan.progress import progress_bar
     from progan.runfolder import RunFolder
@@ -79,11 +92,16 @@ def run(arguments: argparse.Namespace) -> int:
     data = arguments.data or RunFolder(source).read()[1].path
     quiet = arguments.quiet or arguments.json
     tell = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
-    dataset = open_data(data, PrepareConfig(resolution=snapshot.info.shape.resolution), tell)
+    wanted = PrepareConfig(resolution=snapshot.info.shape.resolution)
+    dataset = open_data(data, wanted, tell)
+    held_out = None if arguments.held_out is None else open_data(arguments.held_out, wanted, tell)
+    weights = Path(arguments.inception_weights) if arguments.inception_weights else None
     names = arguments.metrics.split(",")
-    yardstick = Yardstick(dataset, names, arguments.num, arguments.seed, snapshot.device, tell=tell)
+    yardstick = Yardstick(dataset, names, arguments.num, arguments.seed, snapshot.device, held_out, weights, tell)
     with progress_bar("measuring", hidden=quiet) as progress:
         values = measure_snapshot(snapshot, yardstick, progress)
+    if arguments.neighbours:
+        write_whole(Path(arguments.neighbours), neighbours_picture(snapshot, yardstick))
     facts = {
         "source": str(source),
         "snapshot": snapshot.digest,
@@ -101,6 +119,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(table(facts, values))
     return 0
+
+
+def neighbours_picture(snapshot: "Snapshot", yardstick: "Yardstick") -> bytes:
+    """A PNG: of 512 fakes those nearest to a training image, each in a row with its five nearest."""
+    from progan.metrics.evaluation import first_fakes
+    from progan.metrics.neighbours import sheet
+    from progan.sampling.pictures import png
+
+    fakes = first_fakes(snapshot, yardstick, 512)
+    seeds = range(yardstick.first_seed, yardstick.first_seed + len(fakes))
+    return png(sheet(fakes, yardstick.setting(snapshot.resolution)), snapshot, seeds)
 
 
 def table(facts: dict[str, Any], values: "dict[str, Value]") -> str:

@@ -1,4 +1,4 @@
-"""Prepared datasets of sources that were given to `--data` directly, kept for the next time."""
+"""What is kept for the next time: datasets prepared of sources given to `--data`, and classifiers of metrics."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from progan.data.request import request_key
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A folder of the cache."""
+    """A folder or file of the cache."""
 
     path: Path
     name: str
@@ -48,8 +48,8 @@ def open_data(
     return Dataset.open(folder)
 
 
-def cache_folder() -> Path:
-    """$PROGAN_CACHE, or `progan` in the user's cache folder of the platform, and in it `datasets`."""
+def cache_folder(kind: str = "datasets") -> Path:
+    """$PROGAN_CACHE, or `progan` in the user's cache folder of the platform, and in it `datasets` or another kind."""
     if chosen := os.environ.get("PROGAN_CACHE"):
         base = Path(chosen)
     elif sys.platform == "win32":
@@ -58,20 +58,26 @@ def cache_folder() -> Path:
         base = Path.home() / "Library" / "Caches" / "progan"
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "progan"
-    return base / "datasets"
+    return base / kind
 
 
 def list_cache() -> list[CacheEntry]:
-    """What the cache holds, by name."""
-    folder = cache_folder()
-    return [_entry(path) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    """What the cache holds, by name: datasets, and the classifiers that metrics have trained."""
+    datasets, classifiers = cache_folder(), cache_folder("classifiers")
+    folders = [path for path in sorted(datasets.iterdir()) if path.is_dir()] if datasets.is_dir() else []
+    files = sorted(classifiers.glob("*.safetensors"))
+    trained = [CacheEntry(path, path.name, path.stat().st_size, complete=True) for path in files]
+    return [_entry(path) for path in folders] + trained
 
 
 def clear_cache() -> list[CacheEntry]:
     """Delete everything in the cache, and say what that was."""
     entries = list_cache()
     for entry in entries:
-        shutil.rmtree(entry.path)
+        if entry.path.is_dir():
+            shutil.rmtree(entry.path)
+        else:
+            entry.path.unlink()
     return entries
 
 

@@ -34,6 +34,9 @@ def _identity(source: str) -> Iterator[Any]:
         yield source
         drawing_code = sorted((Path(__file__).parent / "avatars").glob("*.py"))
         yield from (file.read_text(encoding="utf-8") for file in drawing_code)
+    elif source.partition(":")[0] == "stacked":
+        yield "stacked"
+        yield from _identity(source.partition(":")[2])
     elif path.is_dir():
         yield str(path.resolve())
         yield from ([name, *_file(file)] for name, file in walk(path))

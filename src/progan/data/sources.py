@@ -18,6 +18,7 @@ from progan.data.arrays import open_cifar, open_idx, open_npy
 from progan.data.candidates import Labels, Source, Unreadable
 from progan.data.imagefiles import Entry, FileReader
 from progan.data.labels import file_labels
+from progan.data.stacked import open_stacked
 from progan.data.stylegan import stylegan_labels
 from progan.data.tfrecords import open_tfrecords
 from progan.errors import DatasetError
@@ -91,8 +92,13 @@ def _files(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
     return Source(path.resolve().name.split(".")[0] or "images", FileReader(), images, labels)
 
 
+def _open_stacked(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    return open_stacked(source, scratch, config, open_source)
+
+
 SOURCES: dict[str, Callable[[str, Path, PrepareConfig], Source | None]] = {
     "avatars": _open_avatars,
+    "stacked": _open_stacked,
     "idx": open_idx,
     "cifar": open_cifar,
     "tfrecords": open_tfrecords,

@@ -23,6 +23,28 @@ METRICS: dict[str, Entry] = {
         "how densely fakes lie among reals, share of reals with a fake nearby",
         {"density": "higher", "coverage": "higher"},
     ),
+    "modes": Entry(
+        "bins of the reals with another share of the fakes, and the divergence of the shares",
+        {"ndb": "lower", "jsd": "lower"},
+    ),
+    "classes": Entry(
+        "labels read off the fakes: divergence from the data's shares, how many occur (data with labels)",
+        {"class_kl": "lower", "classes_found": "higher"},
+    ),
+    "stacked_mnist": Entry(
+        "triples of digits of 1,000, divergence from the data's shares (data of `stacked:`)",
+        {"stacked_modes": "higher", "stacked_kl": "lower"},
+    ),
+    "neighbours": Entry(
+        "share of fakes that are copies; nearest training image against nearest held-out one (--held-out)",
+        {"memorised": "lower", "neighbour_ratio": "floor"},
+        own_floor=True,
+    ),
+    "fid": Entry("distance of Gaussians in Inception-v3's features (--inception-weights)", {"fid": "lower"}),
+    "kid": Entry("kernel distance of those features, unbiased (--inception-weights)", {"kid": "lower"}),
+    "inception_score": Entry(
+        "how definite and how various Inception-v3's classes are (--inception-weights)", {"inception_score": "higher"}
+    ),
     "spectrum": Entry("decibels between the power spectra of fakes and reals", {"spectrum": "lower"}),
     "extremes": Entry(
         "lone black or white pixels, and values outside the range before clipping, per million",

@@ -51,13 +51,22 @@ def evaluate(
 def measure_snapshot(snapshot: Snapshot, yardstick: "Yardstick", progress: Progress | None = None) -> dict[str, Value]:
     """See `evaluate`."""
     yardstick.check(snapshot)
+    z_dim, labelled = snapshot.z_dim, snapshot.G.label_size > 0
+    return yardstick.measure(_generate(snapshot), snapshot.resolution, z_dim, labelled, progress)
 
+
+def first_fakes(snapshot: Snapshot, yardstick: "Yardstick", num: int) -> Tensor:
+    """Pixels uint8 [n, C, R, R] of the first `num` images that `measure_snapshot` looks at."""
+    fakes = yardstick.fakes(_generate(snapshot), snapshot.z_dim, snapshot.G.label_size > 0, min(num, yardstick.num))
+    return torch.cat([to_pixels(some) for some in fakes])
+
+
+def _generate(snapshot: Snapshot) -> Generate:
     def generate(z: Tensor, labels: Tensor | None) -> Tensor:
         device = snapshot.device
         return snapshot.generate(z.to(device), None if labels is None else labels.to(device))
 
-    z_dim, labelled = snapshot.z_dim, snapshot.G.label_size > 0
-    return yardstick.measure(generate, snapshot.resolution, z_dim, labelled, progress)
+    return generate
 
 
 class Yardstick:
@@ -120,11 +129,9 @@ class Yardstick:
         self, generate: Generate, resolution: int, z_dim: int, labelled: bool, progress: Progress | None = None
     ) -> dict[str, Value]:
         """The numbers of a generator of this resolution, by name."""
-        if resolution not in self._settings:
-            self._settings[resolution] = dataclasses.replace(self._setting, resolution=resolution)
-        setting = self._settings[resolution]
+        setting = self.setting(resolution)
         names = self._possible(setting) if self._all else self._names
-        found = self._compare(setting, names, self.num, self._fakes(generate, z_dim, labelled, progress))
+        found = self._compare(setting, names, self.num, self.fakes(generate, z_dim, labelled, self.num, progress))
         if resolution not in self._floors:
             others = self._reals(resolution, self.floor_num, self.floor_num)
             without = [name for name in names if not METRICS[name].own_floor]
@@ -134,6 +141,12 @@ class Yardstick:
             name: value if value.floor else dataclasses.replace(value, floor=floors.get(name))
             for name, value in found.items()
         }
+
+    def setting(self, resolution: int) -> Setting:
+        """What metrics of images of this resolution are made with."""
+        if resolution not in self._settings:
+            self._settings[resolution] = dataclasses.replace(self._setting, resolution=resolution)
+        return self._settings[resolution]
 
     def _possible(self, setting: Setting) -> list[str]:
         """The metrics that the data allows; a note says why the others are left out."""
@@ -164,14 +177,17 @@ class Yardstick:
             pixels = self._dataset.pixels(resolution, self._dataset.order(first, n, self.seed))
             yield torch.from_numpy(pixels).to(self._device)
 
-    def _fakes(self, generate: Generate, z_dim: int, labelled: bool, progress: Progress | None) -> Iterator[Tensor]:
-        for first, n in _batches(0, self.num):
+    def fakes(
+        self, generate: Generate, z_dim: int, labelled: bool, num: int, progress: Progress | None = None
+    ) -> Iterator[Tensor]:
+        """The first `num` images of a generator, a batch at a time."""
+        for first, n in _batches(0, num):
             seeds = range(self.first_seed + first, self.first_seed + first + n)
             rows = self._dataset.labels(self._dataset.order(first, n, self.seed)) if labelled else None
             labels = None if rows is None else torch.from_numpy(rows)
             yield generate(torch.from_numpy(randomness.latents(seeds, z_dim)), labels).to(self._device)
             if progress:
-                progress(first + n, self.num)
+                progress(first + n, num)
 
 
 def _batches(start: int, num: int) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,7 @@
 """What images are compared by where no trained network is at hand: convolutions with fixed random weights."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,7 +56,7 @@ class RandomConvolutions:
 class Features:
     """A network that several metrics ask about the same batch, one after another: it looks once."""
 
-    def __init__(self, network: "RandomConvolutions") -> None:
+    def __init__(self, network: Callable[[Tensor], Tensor]) -> None:
         self._network = network
         self._last: tuple[Tensor | None, Tensor | None] = (None, None)
 

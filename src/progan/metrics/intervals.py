@@ -48,3 +48,11 @@ def jackknife(value: float, without: Tensor) -> Value:
 def parts_of(first: int, n: int, parts: int = 8) -> Tensor:
     """Which part images first … first+n of a stream belong to, int64 [n], whatever the batches."""
     return torch.arange(first, first + n) % parts
+
+
+def median_of(samples: Tensor) -> Value:
+    """The median of independent samples float [N], N ≥ 8, with the interval of order statistics."""
+    ordered, n = samples.double().sort().values, len(samples)
+    reach = NORMAL_95 * math.sqrt(n) / 2
+    low, high = max(0, math.floor(n / 2 - reach)), min(n - 1, math.ceil(n / 2 + reach))
+    return Value(float(ordered.quantile(0.5)), float(ordered[low]), float(ordered[high]))

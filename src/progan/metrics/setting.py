@@ -33,6 +33,8 @@ class Setting:
     tell: Callable[[str], None] = lambda text: None
     """Told what takes time."""
 
+    _inception: "list[Features]" = field(default_factory=list, init=False, repr=False)
+
     @cached_property
     def features(self) -> "Features":
         """The convolutions that density, coverage, precision, recall and neighbours look through."""
@@ -40,6 +42,15 @@ class Setting:
         from progan.metrics.features import Features, RandomConvolutions
 
         return Features(RandomConvolutions(self.device))
+
+    def inception(self, metric: str) -> "Features":
+        """Features and logits of Inception-v3. Raises ConfigError if there are no weights."""
+        if not self._inception:
+            from progan.metrics.features import Features
+            from progan.metrics.inception import open_inception
+
+            self._inception.append(Features(open_inception(metric, self)))
+        return self._inception[0]
 
     def note(self, text: str) -> None:
         """Leave a line for people, once."""
