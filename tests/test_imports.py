@@ -28,7 +28,8 @@ ROWS = [
     {"presets", "snapshot", "runfolder"},
     {"training", "sampling", "metrics", "importers", "export"},
     {"report", "periodic", "continuing"},
-    {"experiment", "comparison"},
+    {"experiment"},
+    {"comparison"},
     {"cli", "app"},
     {"__main__"},
 ]

@@ -12,14 +12,13 @@ from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
-from progan.report.charts import Chart, Line
+from progan.report.charts import Chart, Line, spectrum
 from progan.report.collapse import Collapse, collapses
-from progan.report.history import curve, growth
+from progan.report.history import curve, growth, with_training_time
 from progan.report.interpolation import path, slerp
 from progan.report.neighbours import nearest
 from progan.report.page import contents, page, section, table, text
 from progan.report.pictures import data_uri
-from progan.report.spectrum import radial_spectrum
 from progan.report.statistics import differences, holm, mean, p_value, t_quantile, welch
 
 VOID = {"meta", "img", "br", "input", "link"}
@@ -138,17 +137,12 @@ class TestCollapse:
 
 class TestPictures:
     def test_spectrum_of_a_wave(self):
-        """Five waves across: all power in ring 5, where 2 of the ring's coefficients hold (R²·a/2)²/R² each."""
-        size, x = 32, torch.arange(32)
-        wave = (127.5 + 100 * torch.cos(2 * math.pi * 5 * x / size)).round().to(torch.uint8)
-        frequencies, power = radial_spectrum(wave.expand(3, 1, size, size))
-        assert len(power) == 16
-        assert np.argmax(power) == 4
-        assert frequencies[4] == 5 / 32
-        steps = torch.fft.fftfreq(size) * size
-        ring = int((torch.sqrt(steps[:, None] ** 2 + steps[None] ** 2).round() == 5).sum())
-        assert 10 ** power[4] == pytest.approx(2 * (size * 100 / 255 / 2) ** 2 / ring, rel=1e-2)
-        assert max(power[:4] + power[5:]) < power[4] - 3
+        """Eight waves across: the power is at an eighth of a cycle per four pixels."""
+        wave = (127.5 + 100 * torch.cos(2 * math.pi * 8 * torch.arange(32) / 32)).round().to(torch.uint8)
+        frequencies, power = spectrum(wave.expand(3, 1, 32, 32))
+        assert len(power) == len(frequencies) == 16
+        assert frequencies[np.argmax(power)] == 0.25
+        assert spectrum(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))[1] == [-3, -3, -3, -3]
 
     def test_halfway_on_the_sphere(self):
         a, b = torch.tensor([[2.0, 0.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [3.0, 0.0]])
@@ -189,6 +183,14 @@ class TestPieces:
         assert "#000000" not in svg
         assert svg == Chart(lines, "x", "y", log_y=True).svg(), "the same bytes again"
         assert Chart([Line("a", [1], [1])], "x", "y").svg() == ""
+
+    def test_training_time_leaves_out_what_is_not_training(self):
+        """100 images at 50 a second, 40 seconds of measuring, 100 images at 25 a second."""
+        stats = [
+            {"cur_nimg": 100, "img_per_sec": 50.0, "elapsed": 42.0},
+            {"cur_nimg": 200, "img_per_sec": 25.0, "elapsed": 46.0},
+        ]
+        assert [line["trained"] for line in with_training_time(stats)] == [2, 6]
 
     def test_curves_and_growth(self):
         stats = [{"cur_nimg": 1000 * i, "resolution": 8 if i < 3 else 16, "D/real": i / 2} for i in range(5)]

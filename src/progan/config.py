@@ -382,3 +382,52 @@ class PrepareConfig:
         _at_least(self, 0, "seed", "workers")
         _at_most(self, 1024, "workers")
         _at_most(self, MOST_SEED, "seed")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Several GANs under one protocol (docs/comparing.md)."""
+
+    models: str = "progan,dcgan,lsgan"
+    """Presets, or `progan`, `dcgan`, `lsgan` for those that fit the data; one named twice is compared with itself."""
+    budget_kimg: float | None = None
+    """Thousands of real images that every run is shown; schedules are stretched to it."""
+    budget_minutes: float | None = None
+    """Minutes of training of every run, without measuring; schedules are stretched by the speed of a short trial."""
+    seeds: int = 3
+    """Runs of every model."""
+    seed: int = 0
+    """The first run's; then the following ones."""
+    resolution: int | None = None
+    """Pixels of a side. Default: the data's."""
+    width: int | None = None
+    """Feature maps: of ProGAN's widest layers, of DCGAN's layer next to the images. Default: as in the presets."""
+    metrics: str = "swd,ms-ssim"
+    """What the finished generators are measured by."""
+    num: int = 2048
+    """Images of each kind in a measurement, fewer where the data is small."""
+    measurements: int = 8
+    """Of every run while it is trained."""
+    controls: bool = False
+    """Also rank what is known: held-out images, images without one label, training images, untrained networks."""
+    jobs: int = 1
+    """Runs at the same time; they share the threads evenly."""
+    mirror: bool = False
+    """Show half of the real images flipped left to right."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` …"""
+    precision: Precision = "auto"
+    """Of all runs alike."""
+
+    def __post_init__(self) -> None:
+        if (self.budget_kimg is None) == (self.budget_minutes is None):
+            raise ConfigError("how long is each run? Give either --budget-kimg or --budget-minutes")
+        for name in ("budget_kimg", "budget_minutes"):
+            if getattr(self, name) is not None:
+                _above_zero(self, name)
+        _at_least(self, 1, "seeds", "jobs", "measurements")
+        _at_least(self, 0, "seed")
+        _at_most(self, MOST_SEED // 2, "seed")
+        _at_least(self, 8, "num")
+        if self.width is not None:
+            _at_least(self, 1, "width")

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 import progan
-from progan.cli import cache, data, doctor, evaluate, importing, prepare, report, sample, train
+from progan.cli import cache, compare, data, doctor, evaluate, importing, prepare, report, sample, train
 from progan.cli.flags import Parser, UsageError
 from progan.errors import ProganError
 
@@ -14,7 +14,7 @@ def parser() -> Parser:
     top = Parser("progan", "Train Progressive GANs on your own images, and use them.")
     top.add_argument("--version", action="version", version=f"progan {progan.__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, prepare, data, cache, sample, evaluate, report, importing, doctor):
+    for command in (train, prepare, data, cache, sample, evaluate, compare, report, importing, doctor):
         command.register(commands)
     return top
 

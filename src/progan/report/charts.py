@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 
+from torch import Tensor
+
+from progan.metrics.spectrum import radial_power
+
 _INK = "#123456"  # stands for the page's own colour of text, dark or light
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c00", "#999999")
 """Told apart by the colour-blind (Okabe and Ito 2008), and seen on white and on black."""
@@ -81,6 +85,13 @@ def _few(axes: Any) -> str | Any:
 def colour(number: int) -> str:
     """The n-th colour, #rrggbb."""
     return _COLOURS[number % len(_COLOURS)]
+
+
+def spectrum(pixels: Tensor) -> tuple[list[float], list[float]]:
+    """Pixels uint8 [N, C, R, R] -> frequencies in cycles per pixel and log10 of the mean power at each."""
+    size = pixels.shape[2]
+    power = radial_power(pixels.double()).mean(0).clamp_min(1e-3)
+    return [radius / size for radius in range(1, size // 2 + 1)], power.log10().tolist()
 
 
 def _look(line: Line) -> dict[str, Any]:

@@ -37,6 +37,16 @@ def measured(stats: Stats) -> list[str]:
     return list(dict.fromkeys(n.removeprefix(prefix) for line in stats for n in line if n.startswith(prefix)))
 
 
+def with_training_time(stats: Stats) -> list[dict[str, Any]]:
+    """The lines with `trained`, the seconds of training so far: `elapsed` counts measuring and writing too."""
+    lines, seconds, before = [], 0.0, 0
+    for line in stats:
+        seconds += (line["cur_nimg"] - before) / line["img_per_sec"]
+        before = line["cur_nimg"]
+        lines.append({**line, "trained": seconds})
+    return lines
+
+
 def at_resolution(stats: Stats, resolution: int, phase: str = "stable") -> list[Mapping[str, Any]]:
     """The lines of one stage: metrics of different resolutions, or of a fade, do not compare."""
     return [line for line in stats if line["resolution"] == resolution and line["phase"] == phase]

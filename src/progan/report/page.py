@@ -18,7 +18,8 @@ a { color: var(--accent) } nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem
 .scroll { overflow-x: auto; margin: .6rem 0 }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
-th { font-weight: 600; white-space: nowrap } .nowrap td { white-space: nowrap } td small { color: var(--soft) }
+th { font-weight: 600; white-space: nowrap } .nowrap td { white-space: nowrap }
+.nowrap td:first-child { white-space: normal; min-width: 7.5rem } td small { color: var(--soft) }
 figure { margin: .8rem 0; max-width: 100% } figcaption { color: var(--soft); font-size: .88rem; margin-top: .25rem }
 img { max-width: 100%; height: auto; display: block; border-radius: 3px } img.pixels { image-rendering: pixelated }
 svg { max-width: 100%; height: auto; display: block }

@@ -13,6 +13,7 @@ import progan
 from progan.data.dataset import Dataset
 from progan.files import write_whole
 from progan.options import to_dict
+from progan.report import charts
 from progan.report import page as html
 from progan.report.charts import Chart, Line
 from progan.report.collapse import collapses
@@ -21,7 +22,6 @@ from progan.report.history import Stats, curve, growth, loss_names, measured
 from progan.report.neighbours import nearest
 from progan.report.page import facts, figure, folded, gallery, paragraph, section, text
 from progan.report.pictures import cell, data_uri, image, image_grid, sheet, strips
-from progan.report.spectrum import radial_spectrum
 from progan.runfolder import RunFolder
 from progan.snapshot import Snapshot, load
 from progan.training.observers import read_stats
@@ -182,7 +182,7 @@ def _against(snapshot: Snapshot, fakes: Tensor, dataset: Dataset | None) -> list
     numbers = dataset.order(0, min(_SPECTRUM, dataset.count), seed=0)
     reals = torch.from_numpy(dataset.pixels(resolution, numbers))
     more = fakes if len(reals) <= len(fakes) else samples(snapshot, len(reals))
-    spectra = [Line("generated", *radial_spectrum(more), 0), Line("real", *radial_spectrum(reals), 1, dashed=True)]
+    spectra = [Line("generated", *charts.spectrum(more), 0), Line("real", *charts.spectrum(reals), 1, dashed=True)]
     chart = Chart(spectra, "cycles per pixel", "log10 of power").svg()
     words = f"Mean power of each spatial frequency, {len(more)} generated and {len(reals)} real images."
     figures = [

@@ -1,0 +1,105 @@
+"""The steps of a comparison: part the data, fit the schedules, train, measure, write."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from progan.comparison import plan as plans
+from progan.comparison import summary
+from progan.comparison.contestants import contestants
+from progan.comparison.controls import controls
+from progan.comparison.measuring import Measurer
+from progan.comparison.output import to_csv, to_json
+from progan.comparison.pictures import gather
+from progan.comparison.runs import train_all
+from progan.config import CompareConfig, PrepareConfig
+from progan.continuing import begin
+from progan.data.cache import open_data
+from progan.data.dataset import Dataset
+from progan.data.manifest import Manifest
+from progan.data.split import split
+from progan.errors import DatasetError
+from progan.files import write_whole
+from progan.metrics.evaluation import LEAST
+from progan.report.comparison import comparison_page
+from progan.report.results import Comparison
+from progan.runfolder import DataFacts
+from progan.training.signals import stop_on_signals
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `compare` leaves behind."""
+
+    path: Path
+    comparison: Comparison | None
+    """None: stopped before its end; the same call goes on."""
+
+    @property
+    def page(self) -> Path:
+        return self.path / "report.html"
+
+
+def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool = True, **options: Any) -> Outcome:
+    """Train and measure several models alike; `options` are the fields of CompareConfig.
+
+    Goes on where an earlier call with the same options stopped. Raises a ProganError for what cannot be.
+    """
+    say: Say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+    config = CompareConfig(**options)
+    folder = Path(out)
+    dataset = open_data(data, PrepareConfig(resolution=config.resolution), say)
+    resolution = config.resolution or dataset.resolutions[-1]
+    request = plans.request_of(config, dataset)
+    planned = plans.read(folder, request)
+    train, held_out, num = _parted(folder, dataset, config)
+    threads = max(1, torch.get_num_threads() // config.jobs)
+    if planned is None:
+        planned = plans.make(contestants(config, train, resolution), config, train, num, threads, say)
+        plans.write(folder, request, planned)
+    members = plans.members(folder, planned, config)
+    with stop_on_signals() as stopped:
+        for member in members:
+            begin(member.folder, member.config, DataFacts.of(train), allow_change=False)
+        if not train_all(members, train.path, config.jobs, threads, say, stopped):
+            say("stopped, all saved. The same command goes on")
+            return Outcome(folder, None)
+    metrics = tuple(name.strip() for name in config.metrics.split(","))
+    measurer = Measurer(train, held_out, metrics, num, resolution, folder / "measured")
+    some = (
+        list(controls(train, held_out, num, resolution, next(iter(planned.values())).config)) if config.controls else []
+    )
+    say(f"measuring {len(members)} runs" + (f" and {len(some)} controls" if some else ""))
+    measurer.all(members, some, config.seeds, config.jobs)
+    comparison = summary.summarize(config, dataset, planned, members, some, measurer, threads)
+    pictures = gather(members, some, train, held_out, resolution, reals)
+    write_whole(folder / "comparison.json", (json.dumps(to_json(comparison), indent=1) + "\n").encode())
+    write_whole(folder / "comparison.csv", to_csv(comparison).encode())
+    write_whole(folder / "report.html", comparison_page(comparison, pictures).encode())
+    return Outcome(folder, comparison)
+
+
+def _parted(folder: Path, dataset: Dataset, config: CompareConfig) -> tuple[Dataset, Dataset, int]:
+    """What is trained on, what is measured with, and how many images of each kind a measurement takes.
+
+    Held out are `num` images to measure against and `num` more for each seed of the control, at most half of the data.
+    """
+    held = min((1 + config.seeds) * config.num, dataset.count // 2)
+    num = held // (1 + config.seeds)
+    if num < LEAST:
+        raise DatasetError(f"{dataset.name} has {dataset.count} images: too few to hold some out for measuring")
+    places = folder / "data" / "train", folder / "data" / "held-out"
+    if not all(Manifest.is_in(place) for place in places):
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)  # half made
+            place.parent.mkdir(parents=True, exist_ok=True)
+        split(dataset.path, *places, count=held)
+    return Dataset.open(places[0]), Dataset.open(places[1]), num
