@@ -22,7 +22,7 @@ th { font-weight: 600; white-space: nowrap } .nowrap td { white-space: nowrap }
 .nowrap td:first-child { white-space: normal; min-width: 7.5rem } td small { color: var(--soft) }
 figure { margin: .8rem 0; max-width: 100% } figcaption { color: var(--soft); font-size: .88rem; margin-top: .25rem }
 img { max-width: 100%; height: auto; display: block; border-radius: 3px } img.pixels { image-rendering: pixelated }
-svg { max-width: 100%; height: auto; display: block }
+svg { width: 100%; max-width: 34rem; height: auto; display: block }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: .4rem 1.4rem }
 .grid.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)) }
 .grid.small { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) }
