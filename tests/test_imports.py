@@ -23,6 +23,7 @@ ROWS = [
         "randomness",
         "scores",
         "tensorfile",
+        "typed",
     },
     {"schedule", "data", "models", "losses"},
     {"presets", "snapshot", "runfolder"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import progan
+from progan import typed
 from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.data.lock import Claim, HeldError, NoLocksError
@@ -135,7 +136,7 @@ class RunFolder:
             data = dict(content["dataset"])
             for name in ("label_names", "resolutions"):
                 data[name] = tuple(data.get(name, ()))
-            return from_dict(content["config"]), DataFacts(**data)
+            return from_dict(content["config"]), typed.parse(DataFacts, data)
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise RunError(f"{self.config} cannot be read: {error}") from None
 

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progan import models, randomness
+from progan import models, randomness, typed
 from progan.config import RunConfig
+from progan.data.manifest import LabelKind
 from progan.errors import ProganError, SnapshotError
 from progan.files import write_whole
 from progan.images import downscale
 from progan.models import Generator, ImageShape
 from progan.options import from_dict, to_dict
+from progan.per_resolution import RESOLUTIONS
 from progan.tensorfile import DamagedError, from_bytes, to_bytes
 
 FORMAT, VERSION = "progan snapshot", 1
@@ -36,7 +38,7 @@ class SnapshotInfo:
     alpha: float
     cur_nimg: int
     dataset: str
-    label_kind: str | None = None
+    label_kind: LabelKind | None = None
     label_names: tuple[str, ...] = ()
     licence: str = ""
     """Of the weights, where it is known."""
@@ -197,6 +199,7 @@ def load(path: str | Path) -> Snapshot:
         with torch.device("meta"):
             G, _ = models.build(info.config.model, info.shape, seed=0)
         mean, rows = tensors.pop(MEAN), tensors.pop(ROWS, None)
+        _check_tensors(G, tensors, mean, rows, info)
         G.load_state_dict(tensors, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError, ProganError) as error:
         raise SnapshotError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
@@ -204,5 +207,28 @@ def load(path: str | Path) -> Snapshot:
 
 
 def _info(data: Mapping[str, Any]) -> SnapshotInfo:
-    fixed = {"config": from_dict(data["config"]), "shape": ImageShape(**data["shape"])}
-    return SnapshotInfo(**{**data, **fixed, "label_names": tuple(data["label_names"])})
+    info = typed.parse(SnapshotInfo, {**data, "config": from_dict(data["config"])})
+    shape, labels = info.shape, len(info.label_names)
+    if shape.resolution not in RESOLUTIONS or info.resolution not in RESOLUTIONS or info.resolution > shape.resolution:
+        raise ValueError(f"it makes {info.resolution}x{info.resolution} of {shape.resolution}x{shape.resolution}")
+    if shape.channels not in (1, 3) or shape.label_size != labels or (info.label_kind is None) != (labels == 0):
+        raise ValueError(f"it has {shape.channels} channels and {shape.label_size} labels, {labels} of them with names")
+    if not 0 <= info.alpha <= 1 or info.cur_nimg < 0:
+        raise ValueError(f"alpha {info.alpha} at {info.cur_nimg} images")
+    return info
+
+
+def _check_tensors(
+    G: Generator, tensors: Mapping[str, Tensor], mean: Tensor, rows: Tensor | None, info: SnapshotInfo
+) -> None:
+    """What `load_state_dict` does not look at: types, and the tensors that are not the network's."""
+    for name, expected in G.state_dict().items():
+        if name in tensors and tensors[name].dtype != expected.dtype:
+            raise ValueError(f"{name} holds {tensors[name].dtype}")
+    z, labels = torch.empty(1, G.z_dim, device="meta"), torch.empty(1, G.label_size, device="meta")
+    if mean.shape != G.embed(z, labels if G.label_size else None).shape[1:] or mean.dtype != torch.float32:
+        raise ValueError(f"{MEAN} is {mean.dtype} {list(mean.shape)}")
+    if info.label_kind == "attributes" and (
+        rows is None or rows.ndim != 2 or rows.shape[1] != G.label_size or len(rows) == 0 or rows.dtype != torch.float32
+    ):
+        raise ValueError(f"{ROWS} is missing or does not fit the labels")

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from progan import typed
+
 if TYPE_CHECKING:
     from progan.data.inspection import Inspection
+    from progan.data.prepare import PrepareReport
 
 _LINES = 10  # of labels, duplicates and suspects in a terminal
 
@@ -90,7 +93,7 @@ def run_split(arguments: argparse.Namespace) -> int:
 
 def facts(inspection: "Inspection") -> list[tuple[str, str]]:
     """What the dataset is, as rows for people."""
-    made = inspection.preparation.get("report", {})
+    made = _report(inspection.preparation.get("report"))
     sizes = ", ".join(f"{name} {width}x{height}" for name, (width, height) in inspection.original_sizes.items())
     return [
         ("dataset", f"{inspection.name} ({inspection.fingerprint[:8]}) in {inspection.path}"),
@@ -100,12 +103,22 @@ def facts(inspection: "Inspection") -> list[tuple[str, str]]:
             " ".join(map(str, inspection.resolutions)) + f", {sum(inspection.bytes.values()) / 1e6:,.1f} MB",
         ),
         ("originals", sizes or "not recorded"),
-        ("upscaled", f"{made['upscaled']:,}" if made else "not recorded"),
-        ("skipped", f"{sum(made['skipped'].values()):,} of {made['read']:,} files" if made else "not recorded"),
+        ("upscaled", f"{made.upscaled:,}" if made else "not recorded"),
+        ("skipped", f"{sum(made.skipped.values()):,} of {made.read:,} files" if made else "not recorded"),
         ("labels", f"{len(inspection.label_counts)}, {inspection.label_kind}" if inspection.label_kind else "none"),
         ("duplicates", f"{len(inspection.duplicates):,} groups, {sum(map(len, inspection.duplicates)):,} images"),
         ("suspicious", f"{len(inspection.suspects):,}"),
     ]
+
+
+def _report(content: Any) -> "PrepareReport | None":
+    """What the preparation said, where it did."""
+    from progan.data.prepare import PrepareReport
+
+    try:
+        return typed.parse(PrepareReport, content)
+    except ValueError:
+        return None
 
 
 def findings(inspection: "Inspection") -> list[tuple[str, str]]:

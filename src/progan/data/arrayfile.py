@@ -7,10 +7,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from progan.data.manifest import FileRecord, sha256_of
+from progan.data.manifest import HEADER_BYTES, FileRecord, sha256_of
 from progan.errors import DatasetError
-
-_HEADER_BYTES = 128  # fixed, so that it can be rewritten when the number of rows is known
 
 
 class ArrayWriter:
@@ -36,7 +34,7 @@ class ArrayWriter:
         """Go on behind the first `rows` rows of an earlier writer; whatever it wrote after them is dropped."""
         self.rows = rows
         if tail := rows % self.rows_per_file:
-            size = _HEADER_BYTES + tail * self.row_bytes
+            size = HEADER_BYTES + tail * self.row_bytes
             path = self._path(rows // self.rows_per_file)
             if not path.exists() or path.stat().st_size < size:
                 raise DatasetError(f"{path} is shorter than its progress says. Delete {self.folder} and start again")
@@ -53,7 +51,7 @@ class ArrayWriter:
             if position == 0:
                 self.close()
                 self._file = self._path(number).open("wb", buffering=0)
-                self._file.write(bytes(_HEADER_BYTES))
+                self._file.write(bytes(HEADER_BYTES))
             assert self._file is not None
             part = block[: self.rows_per_file - position]
             _write_all(self._file, np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
@@ -91,9 +89,9 @@ class ArrayWriter:
 
     def _header(self, rows: int) -> bytes:
         """Of the .npy format, version 1.0."""
-        start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
+        start = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
         text = str({"descr": self.dtype.str, "fortran_order": False, "shape": (rows, *self.row_shape)})
-        return start + text.encode().ljust(_HEADER_BYTES - 11) + b"\n"
+        return start + text.encode().ljust(HEADER_BYTES - 11) + b"\n"
 
 
 def _write_all(file: BinaryIO, content: memoryview) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from progan.data.manifest import FILE_NAME, FileRecord, LabelKind, Manifest, array_name, sha256_of
+from progan.data.manifest import FILE_NAME, HEADER_BYTES, FileRecord, LabelKind, Manifest, array_name, sha256_of
 from progan.errors import DatasetError
 
 Indices = npt.NDArray[np.int64]
@@ -88,8 +88,14 @@ class Dataset:
     def rows(self, name: str, indices: Indices) -> npt.NDArray[Any]:
         """Rows of an array as it is stored: images uint8 [n, R, R, C], labels float32 [n, L]."""
         if name not in self._arrays:  # two threads may both map it: harmless
-            self._arrays[name] = _Rows(self.path, self._manifest.arrays[name])
+            self._arrays[name] = _Rows(self.path, self._manifest.arrays[name], *self._row_type(name))
         return self._arrays[name].take(indices)
+
+    def _row_type(self, name: str) -> tuple[tuple[int, ...], npt.DTypeLike]:
+        if name == "labels":
+            return (len(self.label_names),), np.float32
+        size = next(size for size in self.resolutions if array_name(size) == name)
+        return (size, size, self.channels), np.uint8
 
     def level_bytes(self, resolution: int) -> int:
         """Size of all pixels of a resolution."""
@@ -99,9 +105,15 @@ class Dataset:
 class _Rows:
     """An array that lies in one or several .npy files, as if it were one."""
 
-    def __init__(self, folder: Path, records: tuple[FileRecord, ...]) -> None:
-        # Plain views of the maps: indexing a np.memmap makes memmaps, which cost more and look like open files.
-        self.parts = [np.asarray(np.load(folder / record.file, mmap_mode="r")) for record in records]
+    def __init__(
+        self, folder: Path, records: tuple[FileRecord, ...], row_shape: tuple[int, ...], dtype: npt.DTypeLike
+    ) -> None:
+        # Mapped as the manifest says, whatever the header does. Plain views of the maps: indexing a np.memmap makes
+        # memmaps, which cost more and look like open files.
+        self.parts = [
+            np.asarray(np.memmap(folder / record.file, dtype, "r", HEADER_BYTES, (record.rows, *row_shape)))
+            for record in records
+        ]
         self.starts = np.cumsum([0] + [len(part) for part in self.parts])
 
     def take(self, indices: Indices) -> npt.NDArray[Any]:

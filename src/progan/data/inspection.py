@@ -10,6 +10,7 @@ import numpy.typing as npt
 from progan.data.dataset import Dataset
 from progan.data.duplicates import find_duplicates
 from progan.data.ledger import IMAGES, read_ledger
+from progan.errors import DatasetError
 
 _BLOCK = 4096
 _BLANK = 1.0  # standard deviation of pixels
@@ -57,7 +58,12 @@ def inspect(dataset: Dataset) -> Inspection:
     """Look at every image, at a low resolution."""
     rows = list(read_ledger(dataset.path / IMAGES))
     files = [row["file"] for row in rows] or [str(index) for index in range(dataset.count)]
-    sizes = np.array([(int(row["width"]), int(row["height"])) for row in rows], np.int64).reshape(-1, 2)
+    try:
+        sizes = np.array([(int(row["width"]), int(row["height"])) for row in rows], np.int64).reshape(-1, 2)
+        if len(rows) not in (0, dataset.count) or not (sizes > 0).all():
+            raise ValueError("not of these images")
+    except (KeyError, ValueError, OverflowError) as error:
+        raise DatasetError(f"{dataset.path / IMAGES} is damaged ({error}). Prepare the images again") from None
     duplicates = find_duplicates(dataset)
     reasons = {**_odd_shapes(sizes, dataset.resolutions[-1]), **_empty(dataset)}
     return Inspection(

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from progan.errors import DatasetError
+
 IMAGES = "images.csv"
 """A line per image, in order; its size before cropping."""
 IMAGE_COLUMNS = ("file", "width", "height")
@@ -44,7 +46,16 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a list; none where there is no such file."""
+    """The rows of a list; none where there is no such file. DatasetError for one that we did not write."""
     if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            yield from csv.DictReader(file)
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = csv.DictReader(file)
+                if tuple(rows.fieldnames or ()) not in (IMAGE_COLUMNS, SKIPPED_COLUMNS):
+                    raise ValueError("its columns are others")
+                for row in rows:
+                    if None in row or None in row.values():
+                        raise ValueError("its lines differ in length")
+                    yield row
+        except (ValueError, csv.Error) as error:
+            raise DatasetError(f"{path} is damaged ({error}). Prepare the images again") from None

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from progan import typed
 from progan.errors import DatasetError
 from progan.files import write_whole
+from progan.per_resolution import RESOLUTIONS
 
 FILE_NAME = "dataset.json"
 FORMAT = "progan dataset"
 VERSION = 1
+HEADER_BYTES = 128
+"""Of every array file, before its rows: fixed, so that it can be rewritten when the number of rows is known."""
 
 LabelKind = Literal["class", "attributes"]
 
@@ -86,16 +90,25 @@ class Manifest:
 
 
 def _parse(content: dict[str, Any]) -> Manifest:
-    arrays = {name: tuple(FileRecord(**record) for record in records) for name, records in content["arrays"].items()}
-    for records in arrays.values():
+    manifest = typed.parse(Manifest, content)
+    for file in (record.file for records in manifest.arrays.values() for record in records):
+        if Path(file).name != file or "\0" in file:
+            raise ValueError(f"{file!r} leaves the folder")
+    if manifest.count < 1 or manifest.channels not in (1, 3) or bool(manifest.label_names) != bool(manifest.label_kind):
+        raise ValueError("its numbers do not fit")
+    if not manifest.resolutions or manifest.resolutions != RESOLUTIONS[: len(manifest.resolutions)]:
+        raise ValueError(f"its resolutions are {list(manifest.resolutions)}")
+    row_bytes = {array_name(size): size * size * manifest.channels for size in manifest.resolutions}
+    if manifest.label_kind:
+        row_bytes["labels"] = 4 * len(manifest.label_names)
+    if manifest.arrays.keys() != row_bytes.keys():
+        raise ValueError("its list of arrays does not fit")
+    for name, records in manifest.arrays.items():
+        if sum(record.rows for record in records) != manifest.count or any(record.rows < 1 for record in records):
+            raise ValueError(f"its files of {name} do not hold all images")
         for record in records:
-            if Path(record.file).name != record.file:
-                raise ValueError(f"{record.file!r} leaves the folder")
-    resolutions, label_names = tuple(content["resolutions"]), tuple(content["label_names"])
-    manifest = Manifest(**{**content, "arrays": arrays, "resolutions": resolutions, "label_names": label_names})
-    expected = {array_name(resolution) for resolution in resolutions} | ({"labels"} if manifest.label_kind else set())
-    if set(arrays) != expected or any(sum(r.rows for r in records) != manifest.count for records in arrays.values()):
-        raise ValueError("its list of files does not fit")
+            if record.bytes != HEADER_BYTES + record.rows * row_bytes[name]:
+                raise ValueError(f"{record.file} cannot have {record.bytes} bytes")
     return manifest
 
 

@@ -5,15 +5,18 @@ note says, and going on means to cut them to that length.
 """
 
 import dataclasses
+import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from progan import typed
 from progan.data.arrayfile import ArrayWriter
 from progan.data.candidates import Source
 from progan.data.decode import Chunk, Target
@@ -44,20 +47,24 @@ class Unfinished:
 
     def save(self, folder: Path) -> None:
         """Write the note into the folder, whole."""
-        write_whole(folder / UNFINISHED, json.dumps(dataclasses.asdict(self)).encode())
+        content = dataclasses.asdict(self)
+        write_whole(folder / UNFINISHED, json.dumps({"note": content, "check": _check(content)}).encode())
 
     @staticmethod
     def load(folder: Path, key: str) -> "Unfinished | None":
-        """The note of an earlier call for the same request."""
+        """The note of an earlier call for the same request; None if there is none, or it is damaged."""
         try:
-            content = json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            content = json.loads((folder / UNFINISHED).read_bytes())
+            if content["check"] != _check(content["note"]):
+                return None
+            note = typed.parse(Unfinished, content["note"])
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
-        if content.get("key") != key:
-            return None
-        target = content.pop("target")
-        target["background"] = tuple(target["background"])
-        return Unfinished(**content, target=Target(**target))
+        return note if note.key == key else None
+
+
+def _check(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Output:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from progan import typed
 from progan.config import PrepareConfig
 from progan.data.candidates import Source
 from progan.data.decode import decode_chunk
@@ -99,7 +100,10 @@ def _earlier(out: Path, key: str) -> PrepareReport:
             f"{out} holds a dataset made from another source or with other settings. Choose another folder or delete it"
         )
     (out / UNFINISHED).unlink(missing_ok=True)  # if that was all that a killed process had left to do
-    report = PrepareReport(**manifest.preparation["report"])
+    try:
+        report = typed.parse(PrepareReport, manifest.preparation["report"])
+    except (KeyError, ValueError) as error:
+        raise DatasetError(f"{out} does not say how it was prepared ({error}). Prepare the images again") from None
     return dataclasses.replace(report, out=str(out), state="already there")
 
 

@@ -88,6 +88,8 @@ def _copy(dataset: Dataset, name: str, folder: Path, indices: npt.NDArray[np.int
 
 def _copy_list(source: Path, out: Path, indices: npt.NDArray[np.int64]) -> None:
     rows = [tuple(row.values()) for row in read_ledger(source)]
+    if rows and len(rows) <= indices.max():
+        raise DatasetError(f"{source} is damaged. Prepare the images again")
     if rows:
         ledger = Ledger(out, IMAGE_COLUMNS)
         ledger.append(rows[index] for index in indices)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from progan import models
+from progan import models, typed
 from progan.config import ModelConfig, OptimizerConfig
 from progan.errors import RunError
 from progan.files import write_whole
@@ -105,23 +106,42 @@ class TrainingState:
     def restore(self, content: bytes) -> None:
         """Take over a file's content. Raises ValueError if it is damaged or not of this configuration."""
         progress, tensors = parse(content)
+        typed.parse(_Progress, {name: progress[name] for name in typed.names(_Progress) if name in progress})
         try:
             for part, net in self._parts.items():
                 net.load_state_dict({name: tensors[f"{part}.{name}"] for name in net.state_dict()})
+            for part, (net, optimizer) in self._optimizers.items():
+                optimizer.reset()
+                optimizer.updates = progress["updates"][part]
+                for name, parameter in net.named_parameters():
+                    if f"{part}.adam.exp_avg.{name}" in tensors:
+                        optimizer.state[parameter] = _moments(parameter, tensors, f"{part}.adam", name)
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"it does not fit the networks: {error}") from None
-        for part, (net, optimizer) in self._optimizers.items():
-            optimizer.reset()
-            optimizer.updates = progress["updates"][part]
-            for name, parameter in net.named_parameters():
-                if f"{part}.adam.exp_avg.{name}" in tensors:
-                    optimizer.state[parameter] = _moments(parameter, tensors, f"{part}.adam", name)
         self.uncounted.clear()
         self.cur_nimg, self.elapsed = progress["cur_nimg"], progress["elapsed"]
         self.skipped = progress["skipped"]
         self.tally = Tally.of_json(progress.get("tally", {}))
         self.adjustments = Adjustments.of_json(progress.get("adjustments", {}))
         self.stage = None if progress["stage"] is None else (progress["stage"][0], progress["stage"][1])
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """What must hold of a state's progress before anything of it is taken over."""
+
+    cur_nimg: int
+    stage: tuple[int, Phase] | None
+    elapsed: float
+    skipped: Mapping[str, int]
+    updates: Mapping[str, int]
+    numerics: Numerics
+    tally: Mapping[str, Any] = field(default_factory=dict)
+    adjustments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.cur_nimg < 0 or self.skipped.keys() != {"D", "G"} or self.updates.keys() != {"D", "G"}:
+            raise ValueError("its progress is no progress of a run")
 
 
 def parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
