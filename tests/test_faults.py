@@ -361,7 +361,7 @@ def another(value):
 
 
 CONFIG = override(RunConfig(), {"resolution": 32, "loss": "nonsaturating"})
-SPECIAL = {"device": "cpu", "data": "elsewhere", "held_out": "elsewhere", "beta1": 0.5}
+SPECIAL = {"device": "cpu", "data": "elsewhere", "held_out": "elsewhere", "beta1": 0.5, "g_activation": "relu"}
 
 
 @pytest.mark.parametrize("name", [option.name for _, option, _ in leaves(CONFIG)])
