@@ -642,7 +642,133 @@ IMPORTING = [
     ),
 ]
 
-MUTATIONS = [*GROWING, *AVERAGE, *LOSS, *WEIGHTS, *LAYER, *OPTIMIZER, *IMAGE, *ORDER, *MEASURING, *IMPORTING]
+FEATURES, SIGNALS = "metrics_features.py::Test", "metrics_signals.py::Test"
+COUNTED, INCEPTION = "metrics_modes.py::Test", "metrics_inception.py::Test"
+
+COMPARING = [
+    Mutation(
+        "a point is its own neighbour",
+        "metrics/nearest.py",
+        {"torch.arange(rows.start, rows.stop)] = torch.inf": "torch.arange(rows.start, rows.stop)] = 0"},
+        [FEATURES + "Neighbours::test_distances_and_radii"],
+    ),
+    Mutation(
+        "rounding between equal points counts",
+        "metrics/nearest.py",
+        {"squares <= _SAME * norms": "squares < 0"},
+        [FEATURES + "Neighbours::test_equal_points_are_at_distance_0"],
+    ),
+    Mutation(
+        "precision and recall swap their balls",
+        "metrics/precision_recall.py",
+        {"(squares <= of_fakes).any(1)": "(squares <= of_reals[rows, None]).any(1)"},
+        [FEATURES + "PrecisionRecall::test_counted_by_hand"],
+    ),
+    Mutation(
+        "density counts a ball once for all fakes",
+        "metrics/density_coverage.py",
+        {"balls += hits.sum(0)": "balls += hits.any(0)"},
+        [FEATURES + "DensityCoverage::test_counted_by_hand"],
+    ),
+    Mutation(
+        "jackknife without its factor",
+        "metrics/intervals.py",
+        {"(parts - 1) / parts * float": "1 / parts * float"},
+        [FEATURES + "Intervals::test_jackknife_of_a_mean_is_the_interval_of_the_mean"],
+    ),
+    Mutation(
+        "no window before the spectrum",
+        "metrics/spectrum.py",
+        {"torch.hann_window(size, periodic=True, dtype": "torch.ones(size, dtype"},
+        [SIGNALS + "Spectrum::test_a_wave_is_at_its_frequency"],
+    ),
+    Mutation(
+        "amplitude for power",
+        "metrics/spectrum.py",
+        {"abs().square().mean(1)": "abs().mean(1)"},
+        [SIGNALS + "Spectrum::test_white_noise_has_its_variance_at_every_radius"],
+    ),
+    Mutation(
+        "diagonal neighbours do not count",
+        "metrics/extremes.py",
+        {"if (row, column) != (1, 1)": "if (row + column) % 2 == 1"},
+        [SIGNALS + "Extremes::test_a_planted_pattern"],
+    ),
+    Mutation(
+        "clipped before the range is looked at",
+        "metrics/evaluation.py",
+        {"batch if batch.is_floating_point() else to_images(batch)": "to_images(forms[False])"},
+        [EVALUATE + "All::test_images_reach_the_metrics_unclipped_and_pixels_as_they_are"],
+    ),
+    Mutation(
+        "bins counted with the images they were made of",
+        "metrics/modes.py",
+        {"(reals[1::2], fakes)": "(reals[0::2], fakes)"},
+        [COUNTED + "Modes::test_of_one_distribution_a_twentieth_of_the_bins_differ"],
+    ),
+    Mutation(
+        "divergence the other way round",
+        "metrics/histograms.py",
+        {"np.log(shares[present] / expected[present])": "np.log(expected[present] / shares[present])"},
+        [COUNTED + "Histograms::test_known_divergences"],
+    ),
+    Mutation(
+        "two colours of stacked digits counted as one",
+        "metrics/stacked_mnist.py",
+        {"[100, 10, 1]": "[100, 100, 1]"},
+        [COUNTED + "Stacked::test_modes_and_divergence"],
+    ),
+    Mutation(
+        "chance of training images forgotten",
+        "metrics/neighbours.py",
+        {"(x - chance) / (1 - chance)": "x"},
+        [COUNTED + "Neighbours::test_counted_by_hand"],
+    ),
+    Mutation(
+        "the floor of neighbours is of images it compares with",
+        "metrics/neighbours.py",
+        {"held_out[0::2], held_out[1::2]": "held_out[0::2], held_out[0::2]"},
+        [COUNTED + "Neighbours::test_other_images_are_not_memorised_and_copies_are"],
+    ),
+    Mutation(
+        "covariances taken as if they commuted",
+        "metrics/fid.py",
+        {"torch.linalg.eigvalsh((product + product.mT) / 2)": "product.diagonal()"},
+        [INCEPTION + "Frechet::test_covariances_that_do_not_commute"],
+    ),
+    Mutation(
+        "biased kernel distance",
+        "metrics/kid.py",
+        {"(kernel(x, x).sum() - kernel(x, x).trace()) / (len(x) * (len(x) - 1))": "kernel(x, x).mean()"},
+        [INCEPTION + "Kernel::test_unbiased"],
+    ),
+    Mutation(
+        "half-pixel centres when resizing for Inception",
+        "metrics/inception.py",
+        {"dtype=torch.float32) * (size / SIZE)": "dtype=torch.float32) * (size / SIZE) + 0.3"},
+        [INCEPTION + "Network::test_resized_as_tensorflow_1_did"],
+    ),
+    Mutation(
+        "normalisation folded without its mean",
+        "metrics/inception.py",
+        {"(shift - mean * scale)": "shift"},
+        [INCEPTION + "Network::test_normalisation_is_folded_into_the_convolution"],
+    ),
+]
+
+MUTATIONS = [
+    *GROWING,
+    *AVERAGE,
+    *LOSS,
+    *WEIGHTS,
+    *LAYER,
+    *OPTIMIZER,
+    *IMAGE,
+    *ORDER,
+    *MEASURING,
+    *COMPARING,
+    *IMPORTING,
+]
 
 
 def passes(source: Path, tests: list[str]) -> bool:

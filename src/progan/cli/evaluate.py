@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from progan.errors import ConfigError
 
 if TYPE_CHECKING:
+    from progan.data.dataset import Dataset
     from progan.metrics import Entry, Value
     from progan.metrics.evaluation import Yardstick
     from progan.snapshot import Snapshot
@@ -70,40 +71,21 @@ def _directions(entry: "Entry") -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
-    import sys
-
-    from progan.config import PrepareConfig
-    from progan.data.cache import open_data
     from progan.files import write_whole
-    from progan.metrics.evaluation import Yardstick, measure_snapshot
+    from progan.metrics.evaluation import measure_snapshot
     from progan.progress import progress_bar
-    from progan.runfolder import RunFolder
-    from progan.sampling import load
-    from progan.training.precision import find_device
 
     if arguments.seed < 0:
         raise ConfigError("--seed must be at least 0")
-    source = Path(arguments.source)
-    if arguments.resolution and not source.is_dir():
-        raise ConfigError("--resolution chooses among the snapshots of a run; a snapshot has only its own")
-    snapshot = load(source, arguments.resolution).to(find_device(arguments.device))
-    if arguments.data is None and not source.is_dir():
-        raise ConfigError("--data: name the images to compare with, a dataset, folder or zip")
-    data = arguments.data or RunFolder(source).read()[1].path
     quiet = arguments.quiet or arguments.json
-    tell = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
-    wanted = PrepareConfig(resolution=snapshot.info.shape.resolution)
-    dataset = open_data(data, wanted, tell)
-    held_out = None if arguments.held_out is None else open_data(arguments.held_out, wanted, tell)
-    weights = Path(arguments.inception_weights) if arguments.inception_weights else None
-    names = arguments.metrics.split(",")
-    yardstick = Yardstick(dataset, names, arguments.num, arguments.seed, snapshot.device, held_out, weights, tell)
+    snapshot = open_snapshot(arguments)
+    dataset, yardstick = open_yardstick(arguments, snapshot, quiet)
     with progress_bar("measuring", hidden=quiet) as progress:
         values = measure_snapshot(snapshot, yardstick, progress)
     if arguments.neighbours:
         write_whole(Path(arguments.neighbours), neighbours_picture(snapshot, yardstick))
     facts = {
-        "source": str(source),
+        "source": str(arguments.source),
         "snapshot": snapshot.digest,
         "resolution": snapshot.resolution,
         "dataset": dataset.name,
@@ -119,6 +101,39 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(table(facts, values))
     return 0
+
+
+def open_snapshot(arguments: argparse.Namespace) -> "Snapshot":
+    """The snapshot to be measured, on its device."""
+    from progan.sampling import load
+    from progan.training.precision import find_device
+
+    source = Path(arguments.source)
+    if arguments.resolution and not source.is_dir():
+        raise ConfigError("--resolution chooses among the snapshots of a run; a snapshot has only its own")
+    snapshot = load(source, arguments.resolution).to(find_device(arguments.device))
+    if arguments.data is None and not source.is_dir():
+        raise ConfigError("--data: name the images to compare with, a dataset, folder or zip")
+    return snapshot
+
+
+def open_yardstick(arguments: argparse.Namespace, snapshot: "Snapshot", quiet: bool) -> "tuple[Dataset, Yardstick]":
+    """What it is measured with."""
+    import sys
+
+    from progan.config import PrepareConfig
+    from progan.data.cache import open_data
+    from progan.metrics.evaluation import Yardstick
+    from progan.runfolder import RunFolder
+
+    tell = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    data = arguments.data or RunFolder(Path(arguments.source)).read()[1].path
+    wanted = PrepareConfig(resolution=snapshot.info.shape.resolution)
+    dataset = open_data(data, wanted, tell)
+    held_out = None if arguments.held_out is None else open_data(arguments.held_out, wanted, tell)
+    weights = Path(arguments.inception_weights) if arguments.inception_weights else None
+    names = arguments.metrics.split(",")
+    return dataset, Yardstick(dataset, names, arguments.num, arguments.seed, snapshot.device, held_out, weights, tell)
 
 
 def neighbours_picture(snapshot: "Snapshot", yardstick: "Yardstick") -> bytes:
