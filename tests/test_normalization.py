@@ -55,7 +55,7 @@ def test_minibatch_discrimination_is_the_printed_formula() -> None:
         for b in range(3):
             rows = layer.weight[b * DIMENSIONS : (b + 1) * DIMENSIONS]
             expected = sum(math.exp(-float((rows @ x[i] - rows @ x[j]).abs().sum().detach())) for j in range(5))
-            assert float(out[i, 6 + b]) == pytest.approx(expected)
+            assert float(out[i, 6 + b].detach()) == pytest.approx(expected)
 
 
 def test_d_sees_how_near_the_images_of_a_batch_are() -> None:
