@@ -134,7 +134,7 @@ class Snapshot:
         if (labels is None) != (self.G.label_size == 0):
             raise SnapshotError("this snapshot needs labels" if labels is None else "this snapshot knows no labels")
         resolution = resolution or self.resolution
-        if resolution > self.resolution or self.resolution % resolution:
+        if resolution not in RESOLUTIONS or resolution > self.resolution:
             raise SnapshotError(
                 f"this snapshot makes {self.resolution}x{self.resolution}, not {resolution}x{resolution}"
             )

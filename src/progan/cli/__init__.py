@@ -1,5 +1,6 @@
 """The command line: `progan COMMAND`. Each command is a module with `register`; torch is imported when one runs."""
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -23,15 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. The exit code: 0, 2 for a mistake of the user's, 3 for a run that diverged, 4 for one that does
     not fit into the memory, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     try:
         options = parser().parse_args(arguments)
         return int(options.run(options) or 0)
     except (ProganError, UsageError) as error:
-        print(f"progan: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 2)
+        return _fail(str(error), getattr(error, "exit_code", 2))
     except KeyboardInterrupt:
         print("progan: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `progan … | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # of a file that was named, or of the disk
+        place = error.filename2 or error.filename
+        return _fail(f"{place}: {error.strerror}. Mend that, or choose another place" if place else str(error))
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"progan: {' '.join(message.splitlines())}", file=sys.stderr)
+    return code

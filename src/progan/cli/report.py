@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from progan.errors import DatasetError
+
 
 def register(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command."""
@@ -32,10 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.training.precision import find_device
 
     folder = RunFolder(Path(arguments.source))
-    _, data = folder.read()
+    config, data = folder.read()
     place = Path(arguments.data or data.path)
     there = not arguments.no_reals and (arguments.data is not None or Manifest.is_in(place))
     dataset = Dataset.open(place) if there else None
+    if dataset and (dataset.channels != data.channels or config.schedule.resolution not in dataset.resolutions):
+        raise DatasetError(f"{place} holds other images than {folder.path} learned from. Leave --data out, or mend it")
     out = None if arguments.out is None else Path(arguments.out)
     path = write_run_page(folder, dataset, find_device(arguments.device), out)
     if arguments.json:

@@ -5,10 +5,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from progan.config import MOST_SEED
 from progan.errors import ConfigError
+from progan.per_resolution import RESOLUTIONS
 
 if TYPE_CHECKING:
     from progan.snapshot import Snapshot
+
+MOST_IMAGES = 1_000_000
+"""Of one command."""
 
 
 def register(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -49,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.sampling.pictures import generate
     from progan.training.precision import find_device
 
-    if arguments.seed < 0 or (arguments.num is not None and arguments.num < 1):
-        raise ConfigError("--num must be at least 1 and --seed at least 0")
+    _check(arguments)
     is_run = Path(arguments.source).is_dir()
     snapshot = load(arguments.source, arguments.resolution if is_run else None).to(find_device(arguments.device))
     rows = arguments.label or default_labels(snapshot)
@@ -63,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.separate:
         write_files(out, snapshot, seeds, labels, batches)
     else:
-        columns = arguments.columns or (len(chosen) if len(rows) > 1 else math.ceil(math.sqrt(len(seeds))))
+        wanted = arguments.columns or (len(chosen) if len(rows) > 1 else math.ceil(math.sqrt(len(seeds))))
+        columns = min(wanted, len(seeds))
         out.parent.mkdir(parents=True, exist_ok=True)
         write_grid(out, snapshot, seeds, torch.cat(list(batches)), columns)
     size = smaller or snapshot.resolution
@@ -72,6 +77,20 @@ def run(arguments: argparse.Namespace) -> int:
     note = f", box-averaged from {own}x{own}" if size < own else ""
     print(json.dumps(report) if arguments.json else f"{len(seeds)} images of {size}x{size}{note}: {out}")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises ConfigError for numbers that cannot be."""
+    if not 1 <= (1 if arguments.num is None else arguments.num) <= MOST_IMAGES:
+        raise ConfigError(f"--num must be from 1 to {MOST_IMAGES:,}; got {arguments.num}")
+    if not 0 <= arguments.seed <= MOST_SEED - MOST_IMAGES:
+        raise ConfigError(f"--seed must be at least 0 and below 2^63; got {arguments.seed}")
+    if arguments.columns is not None and arguments.columns < 1:
+        raise ConfigError(f"--columns must be at least 1; got {arguments.columns}")
+    if not -100 <= arguments.truncation <= 100:  # which nan is not
+        raise ConfigError(f"--truncation must be a number about 0 to 1; got {arguments.truncation}")
+    if arguments.resolution is not None and arguments.resolution not in RESOLUTIONS:
+        raise ConfigError(f"--resolution must be a power of two from 4 to 1024; got {arguments.resolution}")
 
 
 def default_labels(snapshot: "Snapshot") -> list[str]:
@@ -94,5 +113,8 @@ def parse_seeds(text: str) -> list[int]:
         first, _, last = part.strip().partition("-")
         if not first.isdecimal() or (last and not last.isdecimal()) or part.strip().endswith("-"):
             raise ConfigError(f"--seeds must look like 3,7,20-29; got {text!r}")
-        seeds.extend(range(int(first), int(last or first) + 1))
+        numbers = range(int(first), int(last or first) + 1)
+        if int(last or first) > MOST_SEED or len(numbers) + len(seeds) > MOST_IMAGES:
+            raise ConfigError(f"--seeds may be up to {MOST_IMAGES:,} numbers below 2^63; got {text!r}")
+        seeds.extend(numbers)
     return seeds

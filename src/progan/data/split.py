@@ -42,6 +42,10 @@ def split(
     dataset = Dataset.open(source)
     if (count is None) == (fraction is None):
         raise DatasetError("say how many images are held out: either --count or --fraction")
+    if fraction is not None and not 0 < fraction < 1:
+        raise DatasetError(f"--fraction must be above 0 and below 1; got {fraction}")
+    if seed < 0:
+        raise DatasetError(f"--seed must be at least 0; got {seed}")
     held = count if count is not None else round((fraction or 0) * dataset.count)
     if not 0 < held < dataset.count:
         raise DatasetError(f"{held} of {dataset.count} images cannot be held out. Leave at least one on each side")
