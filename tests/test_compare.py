@@ -259,6 +259,7 @@ def check_numbers_for_other_programs(outcome: Outcome) -> None:
     value = next(row for row in rows if (row["seed"], row["network"], row["metric"]) == ("1", "G", "ms_ssim"))
     run = outcome.comparison.models[0].runs[1]
     assert float(value["value"]) == run.values["G"]["ms_ssim"].value
+    assert {path.name for path in (outcome.path / "grids").iterdir()} == {"mnist32.png", "mnist32-2.png"}
 
 
 def check_costs(outcome: Outcome) -> None:

@@ -30,6 +30,7 @@ from progan.metrics.evaluation import LEAST
 from progan.report.comparison import comparison_page
 from progan.report.results import Comparison
 from progan.runfolder import DataFacts
+from progan.training.observers import picture
 from progan.training.signals import stop_on_signals
 
 Say = Callable[[str], None]
@@ -83,6 +84,9 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
     pictures = gather(members, some, train, held_out, resolution, reals)
     write_whole(folder / "comparison.json", (json.dumps(to_json(comparison), indent=1) + "\n").encode())
     write_whole(folder / "comparison.csv", to_csv(comparison).encode())
+    (folder / "grids").mkdir(exist_ok=True)
+    for name in planned:
+        write_whole(folder / "grids" / f"{name}.png", picture(pictures.grids[name], across=8))
     write_whole(folder / "report.html", comparison_page(comparison, pictures).encode())
     return Outcome(folder, comparison)
 
