@@ -272,7 +272,9 @@ class RuntimeConfig:
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` …"""
     precision: Precision = "auto"
-    """Of convolutions; weights, norms and losses stay in 32 bits. `auto`: bf16 where the machine has units for it."""
+    """Of convolutions; weights, norms and losses stay in 32 bits. `auto`: bf16 where a short trial finds it faster."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile D's and G's steps (a C++ compiler is needed on a CPU). `auto`: where a resolution is long enough."""
     workers: int = 2
     """Threads that read batches ahead; 0 = none."""
     tick_kimg: PerResolution = field(default=per_resolution(_TICK_KIMG))

@@ -29,8 +29,9 @@ from progan.progress import progress_bar, warn
 from progan.runfolder import DataFacts, RunFolder, numbered
 from progan.schedule import Schedule, in_images
 from progan.snapshot import Snapshot, SnapshotInfo, load
-from progan.training import meeting, precision
+from progan.training import meeting, precision, tuning
 from progan.training import state as states
+from progan.training.compiled import Compiler
 from progan.training.console import Console
 from progan.training.distributed import Processes
 from progan.training.feed import Feed
@@ -43,6 +44,7 @@ from progan.training.outputs import Outputs
 from progan.training.plan import Plan, plan, seconds_per_image
 from progan.training.precision import Numerics
 from progan.training.probe import Sample
+from progan.training.profiling import Profile
 from progan.training.shares import check_shares
 from progan.training.signals import stop_on_signals
 from progan.training.tensorboard import TensorBoard
@@ -82,19 +84,28 @@ def train(
     out: str | Path | None = None,
     quiet: bool = False,
     allow_change: bool = False,
+    profile: bool = False,
     **options: Any,
 ) -> Run:
     """Begin a run, or go on with the one in `out`, until its end or Ctrl-C.
 
     `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
     the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
+    `profile` records some iterations into `profile.json`.
     Called in processes that torchrun started, they train together; `out` is needed then.
     """
     with meeting.join() as processes:
         if out is None and meeting.launched():
             raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
         return _train(
-            preset, data, None if out is None else RunFolder(Path(out)), quiet, allow_change, options, processes
+            preset,
+            data,
+            None if out is None else RunFolder(Path(out)),
+            quiet,
+            allow_change,
+            profile,
+            options,
+            processes,
         )
 
 
@@ -104,6 +115,7 @@ def _train(
     folder: RunFolder | None,
     quiet: bool,
     allow_change: bool,
+    profile: bool,
     options: dict[str, Any],
     processes: Processes,
 ) -> Run:
@@ -125,6 +137,8 @@ def _train(
             together = f", {processes.size} processes" if processes.size > 1 else ""
             say(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
         watching = observers(job, dataset, shape, folder, claim, quiet) if processes.first else []
+        if profile:
+            watching.append(Profile(folder.path))
         with stop_on_signals() as stopped:
             finished = train_job(job, watching, stopped)
     run = Run(folder.path, finished, job.state.cur_nimg, job.state.elapsed + job.state.tally.seconds, stopped.signal)
@@ -241,10 +255,13 @@ def assemble(
     state_folder = states.StateFolder(folder.state)
     now = precision.choose(config.runtime, processes)
     recorded = state_folder.numerics() if processes.first else None
+    if recorded is not None:
+        now = dataclasses.replace(now, precision=recorded.precision, compiled=recorded.compiled)
+    elif processes.first:
+        now = tuning.decide(config, shape, now, say)
     if recorded is not None and (changed := precision.differences(recorded, now)):
         say(f"note: not the machine or versions the run began on ({', '.join(changed)}): the bits may differ")
-    numerics = now if recorded is None else dataclasses.replace(now, precision=recorded.precision)
-    numerics = precision.agree(numerics, processes)
+    numerics = precision.agree(now, processes)
     state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
     resumed = processes.first and not state_folder.empty
     if resumed:
@@ -256,7 +273,10 @@ def assemble(
     states.agree(state, processes)
     feed = Feed(dataset, runtime.seed, device, runtime.workers, config.dataset.labels, processes)
     loss = losses.build(config.loss, dataset.label_kind or "class")
-    return Job(config, Schedule(config.schedule), loss, feed, state, state_folder, processes), resumed
+    compiler = Compiler(state.G, state.D, loss, shape, numerics.dtype, say)
+    return Job(
+        config, Schedule(config.schedule), loss, feed, state, state_folder, processes, compiler=compiler
+    ), resumed
 
 
 def observers(

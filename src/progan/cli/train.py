@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 QUALITY_NUM = 2048
 """Images that the number at the end of a run is measured with."""
-_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "run")
+_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "profile", "run")
 _GROUPS = {
     "data": DatasetConfig,
     "schedule": ScheduleConfig,
@@ -58,6 +58,7 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--profile", action="store_true", help="record where the time of some iterations goes")
     parser.add_argument("--quiet", action="store_true", help="no progress on the screen")
     for title, cls in _GROUPS.items():
         add_flags(parser, title, options(cls), defaults=False)
@@ -86,7 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(plan_table(plan))
         return 0
     quiet = arguments.quiet
-    result = experiment.train(arguments.preset, data, arguments.out, quiet, arguments.allow_change, **changes)
+    result = experiment.train(
+        arguments.preset, data, arguments.out, quiet, arguments.allow_change, arguments.profile, **changes
+    )
     if not is_first():
         return 0
     if result.finished:

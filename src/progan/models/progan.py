@@ -44,6 +44,14 @@ def _g_activation(config: ProGANConfig, maps: int) -> Activation:
     return Activation(norm, relu=config.g_activation == "relu")
 
 
+def _mix(before: Tensor, newest: Tensor, alpha: float | Tensor) -> Tensor:
+    """Rounded once, also where alpha is a tensor of more bits."""
+    if isinstance(alpha, float):
+        return torch.lerp(before, newest, alpha)
+    bits = wide(newest.dtype)
+    return torch.lerp(before.to(bits), newest.to(bits), alpha.to(bits)).to(newest.dtype)
+
+
 class Generator(interface.Generator):
     """Latents to images."""
 
@@ -98,7 +106,7 @@ class Generator(interface.Generator):
         images = self._rgb(x, resolution)
         if resolution == 4 or (isinstance(alpha, float) and alpha == 1):
             return images
-        return torch.lerp(upscale(self._rgb(before, resolution // 2)), images, alpha)
+        return _mix(upscale(self._rgb(before, resolution // 2)), images, alpha)
 
     def _rgb(self, x: Tensor, resolution: int) -> Tensor:
         rgb: Tensor = self.to_rgb[str(resolution)](x)
@@ -147,7 +155,7 @@ class Discriminator(interface.Discriminator):
             x = self._down(x, resolution, noise)
             if not (isinstance(alpha, float) and alpha == 1):
                 below = self._features(downscale(images), resolution // 2)
-                x = torch.lerp(below, x, alpha if isinstance(alpha, float) else alpha.to(x.dtype))
+                x = _mix(below, x, alpha)
             for r in reversed(_doublings(resolution // 2)):
                 x = self._down(x, r, noise)
         if self.mbstd_group != 1:

@@ -66,6 +66,13 @@ class Meter:
         yield
         self._wait += time.perf_counter() - start
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While inside, time does not count."""
+        start = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - start
+
     def tally(self) -> Tally:
         """All so far. Waits for a GPU."""
         means = {

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -24,6 +25,12 @@ class Numerics:
     threads: int
     torch_version: str
     processes: int = 1
+    compiled: tuple[int, ...] = ()
+    """Resolutions whose steps are compiled."""
+
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any]) -> "Numerics":
+        return cls(**{**data, "compiled": tuple(data.get("compiled", ()))})
 
     @property
     def dtype(self) -> torch.dtype:
@@ -43,7 +50,7 @@ def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
 def agree(numerics: Numerics, processes: Processes) -> Numerics:
     """What the first process has chosen, on the device of each."""
     chosen = json.loads(processes.broadcast(json.dumps(dataclasses.asdict(numerics)).encode()))
-    return dataclasses.replace(Numerics(**chosen), device=numerics.device)
+    return dataclasses.replace(Numerics.of_json(chosen), device=numerics.device)
 
 
 def find_device(name: str) -> torch.device:

@@ -206,7 +206,7 @@ class StateFolder:
         """How the newest readable state was computed; None if there is none. RunError if it is of a newer progan."""
         for path in reversed(self._paths()):
             try:
-                return Numerics(**parse(path.read_bytes())[0]["numerics"])
+                return Numerics.of_json(parse(path.read_bytes())[0]["numerics"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None

@@ -1,5 +1,8 @@
 """One D step and one G step: the mathematics of training, nothing else (Karras et al. 2018, appendix A.1)."""
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -14,6 +17,16 @@ from progan.training.distributed import ALONE, Processes
 from progan.training.optimizer import Adam
 
 Terms = dict[str, Tensor]
+
+
+class Compiled(Protocol):
+    """Gradients by other means than autograd (training/compiled.py): they are in the parameters' `grad` afterwards."""
+
+    def d_terms(self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng) -> Terms:
+        """Of a D step on processed reals [N, C, R, R]."""
+
+    def g_terms(self, size: int, labels: Tensor | None, stage: Stage, rng: Rng) -> Terms:
+        """Of a G step on fresh latents."""
 
 
 def process_reals(pixels: Tensor, alpha: float, mirrored: Tensor | None = None) -> Tensor:
@@ -35,17 +48,21 @@ def train_d(
     rng: Rng,
     dtype: torch.dtype,
     processes: Processes = ALONE,
+    compiled: Compiled | None = None,
 ) -> tuple[Terms, Tensor]:
     """One step of D on processed reals [N, C, R, R], which leaves G alone.
 
     The terms of the loss; whether D was updated, bool [].
     """
+    if compiled is not None:
+        return compiled.d_terms(reals, labels, stage, rng), descend(D, optimizer, stage.d_lr, processes)
     with torch.no_grad():
         fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     slope = stage.resolution / G.resolution
     judge, heard = critic(D, stage.alpha, dtype, slope, rng), list[Tensor]()
     terms = loss.d_terms(_overheard(judge, heard) if D.watches else judge, reals, fakes, labels, rng)
-    updated = descend(terms, D, optimizer, stage.d_lr, processes)
+    differentiate(terms, D)
+    updated = descend(D, optimizer, stage.d_lr, processes)
     if D.watches:
         d = heard[0].mean()  # of the reals, which come first
         processes.average([d])
@@ -64,20 +81,23 @@ def train_g(
     rng: Rng,
     dtype: torch.dtype,
     processes: Processes = ALONE,
+    compiled: Compiled | None = None,
 ) -> tuple[Terms, Tensor]:
     """One step of G on fresh latents, which leaves D alone."""
+    if compiled is not None:
+        return compiled.g_terms(batch_size, labels, stage, rng), descend(G, optimizer, stage.g_lr, processes)
     fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     D.requires_grad_(False)  # saves the weight gradients that nobody wants
     try:
         terms = loss.g_terms(critic(D, stage.alpha, dtype, noise=rng), fakes, labels)
-        updated = descend(terms, G, optimizer, stage.g_lr, processes)
+        differentiate(terms, G)
     finally:
         D.requires_grad_(True)
-    return terms, updated
+    return terms, descend(G, optimizer, stage.g_lr, processes)
 
 
 def critic(
-    D: Discriminator, alpha: float, dtype: torch.dtype, slope: float = 1.0, noise: Noise | None = None
+    D: Callable[..., Scores], alpha: float | Tensor, dtype: torch.dtype, slope: float = 1.0, noise: Noise | None = None
 ) -> Critic:
     """D with alpha and noise bound, computing in `dtype` on images of any; its gradient by them is `slope` times D's.
 
@@ -100,13 +120,17 @@ def _overheard(judge: Critic, heard: list[Tensor]) -> Critic:
     return listening
 
 
-def descend(terms: Terms, network: nn.Module, optimizer: Adam, lr: float, processes: Processes = ALONE) -> Tensor:
-    """Minimise the sum of the terms by one update of the network; bool [], False if a gradient was not finite.
+def differentiate(terms: Terms, network: nn.Module) -> None:
+    """Put the gradients of the sum of the terms into the network's parameters."""
+    network.zero_grad(set_to_none=True)
+    torch.autograd.backward(torch.stack(list(terms.values())).sum(), inputs=list(network.parameters()))
+
+
+def descend(network: nn.Module, optimizer: Adam, lr: float, processes: Processes = ALONE) -> Tensor:
+    """One update of the network along its gradients; bool [], False if one of them was not finite.
 
     Gradients are averaged over the processes first, so that all of them update, or none.
     """
-    network.zero_grad(set_to_none=True)
-    torch.autograd.backward(torch.stack(list(terms.values())).sum(), inputs=list(network.parameters()))
     processes.average([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
     return optimizer.update(lr)
 

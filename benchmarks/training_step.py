@@ -1,0 +1,295 @@
+"""How fast a whole training iteration is: ours in each precision and compile mode, beside a plain fp32 one.
+
+    python benchmarks/training_step.py OUT.json [--cases 32:128:16,64:128:8] [--threads 4] [--picture OUT.png]
+
+An iteration is: take a batch, D step with penalty, average of G, G step. All variants run in one process, in
+alternation, and the medians are compared, so that what else the machine does weighs on all alike. The plain variant
+is written below as one would write it without thinking of speed: straight PyTorch, contiguous memory, its own Adam.
+Only the ratios mean something on another machine.
+"""
+
+import argparse
+import datetime
+import itertools
+import json
+import math
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CASES = "4:512:16,8:512:16,16:512:16,32:512:8,64:512:4,4:128:16,8:128:16,16:128:16,32:128:16,64:128:8"
+"""Resolution, fmap_max, batch size."""
+VARIANTS = {"fp32": ("fp32", False), "fp32 compiled": ("fp32", True), "bf16": ("bf16", False)} | {
+    "bf16 compiled": ("bf16", True)
+}
+CHANNELS = 3
+
+
+class Conv(nn.Module):
+    def __init__(self, i: int, o: int, k: int, gain: float = math.sqrt(2)) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(o, i, k, k)), nn.Parameter(torch.zeros(o))
+        self.c, self.padding = gain / math.sqrt(i * k * k), k // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.c, self.bias, padding=self.padding)
+
+
+class Dense(nn.Module):
+    def __init__(self, i: int, o: int, gain: float = math.sqrt(2)) -> None:
+        super().__init__()
+        self.weight, self.bias, self.c = nn.Parameter(torch.randn(o, i)), nn.Parameter(torch.zeros(o)), gain / i**0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.c, self.bias)
+
+
+def norm(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+
+
+def widths(resolution: int, fmap_max: int) -> list[int]:
+    """Of 4, 8 … resolution."""
+    return [min(16384 // r, fmap_max) for r in (2**k for k in range(2, int(math.log2(resolution)) + 1))]
+
+
+class PlainG(nn.Module):
+    def __init__(self, resolution: int, fmap_max: int) -> None:
+        super().__init__()
+        w = widths(resolution, fmap_max)
+        self.dense, self.conv = Dense(512, w[0] * 16, math.sqrt(2) / 4), Conv(w[0], w[0], 3)
+        pairs = itertools.pairwise(w)
+        self.blocks = nn.ModuleList(nn.ModuleList([Conv(a, b, 3), Conv(b, b, 3)]) for a, b in pairs)
+        self.rgb = Conv(w[-1], CHANNELS, 1, 1.0)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = norm(F.leaky_relu(self.dense(norm(z)), 0.2).view(len(z), -1, 4, 4))
+        x = norm(F.leaky_relu(self.conv(x), 0.2))
+        for first, second in self.blocks:
+            x = norm(F.leaky_relu(first(F.interpolate(x, scale_factor=2)), 0.2))
+            x = norm(F.leaky_relu(second(x), 0.2))
+        return self.rgb(x)
+
+
+class PlainD(nn.Module):
+    def __init__(self, resolution: int, fmap_max: int) -> None:
+        super().__init__()
+        w = widths(resolution, fmap_max)
+        self.rgb = Conv(CHANNELS, w[-1], 1)
+        pairs = list(itertools.pairwise(w))
+        self.blocks = nn.ModuleList(nn.ModuleList([Conv(b, b, 3), Conv(b, a, 3)]) for a, b in reversed(pairs))
+        self.conv = Conv(w[0] + 1, w[0], 3)
+        self.dense0, self.dense1 = Dense(w[0] * 16, w[0]), Dense(w[0], 1, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(self.rgb(x), 0.2)
+        for first, second in self.blocks:
+            x = F.leaky_relu(first(x), 0.2)
+            x = F.avg_pool2d(F.leaky_relu(second(x), 0.2), 2)
+        groups = x.reshape(min(4, len(x)), -1, *x.shape[1:])
+        deviation = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3)).repeat(len(groups))
+        x = torch.cat([x, deviation.view(-1, 1, 1, 1).expand(-1, 1, 4, 4)], 1)
+        x = F.leaky_relu(self.conv(x), 0.2)
+        return self.dense1(F.leaky_relu(self.dense0(x.flatten(1)), 0.2)).squeeze(1)
+
+
+class Plain:
+    """The fp32 eager iteration that all others are compared with."""
+
+    def __init__(self, resolution: int, fmap_max: int, batch: int) -> None:
+        self.G, self.D, self.batch = PlainG(resolution, fmap_max), PlainD(resolution, fmap_max), batch
+        self.G_ema = PlainG(resolution, fmap_max)
+        self.g, self.d = (torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.0, 0.99)) for net in (self.G, self.D))
+
+    def __call__(self, pixels: Tensor) -> None:
+        reals = pixels.float() / 127.5 - 1
+        fakes = self.G(torch.randn(self.batch, 512)).detach()
+        u = torch.rand(self.batch, 1, 1, 1)
+        mixed = (reals + (fakes - reals) * u).requires_grad_(True)
+        (slope,) = torch.autograd.grad(self.D(mixed).sum(), mixed, create_graph=True)
+        penalty = 10 * (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        real = self.D(reals)
+        loss = self.D(fakes).mean() - real.mean() + 0.001 * real.square().mean() + penalty
+        self.d.zero_grad()
+        loss.backward()
+        self.d.step()
+        with torch.no_grad():
+            for mine, theirs in zip(self.G_ema.parameters(), self.G.parameters(), strict=True):
+                mine.mul_(0.999).add_(theirs, alpha=0.001)
+        self.g.zero_grad()
+        (-self.D(self.G(torch.randn(self.batch, 512))).mean()).backward()
+        self.g.step()
+
+
+def ours(resolution: int, fmap_max: int, batch: int, precision: str, compile: bool) -> Callable[[Tensor], None]:
+    """The project's own iteration."""
+    from progan import losses
+    from progan.config import OptimizerConfig, ProGANConfig, WganGpConfig
+    from progan.models import ImageShape
+    from progan.randomness import Rng
+    from progan.schedule import Stage
+    from progan.training import state as states
+    from progan.training.compiled import Compiler
+    from progan.training.precision import Numerics
+    from progan.training.step import average, process_reals, train_d, train_g
+
+    numerics = Numerics("cpu", precision, torch.get_num_threads(), torch.__version__)
+    shape, loss = ImageShape(resolution, CHANNELS), losses.build(WganGpConfig())
+    state = states.new(ProGANConfig(fmap_max=fmap_max), OptimizerConfig(), shape, 0, numerics)
+    stage, dtype = Stage(resolution, "stable", 1.0, batch, 1e-3, 1e-3), numerics.dtype
+    step = Compiler(state.G, state.D, loss, shape, dtype, print).step(stage, batch) if compile else None
+
+    def iterate(pixels: Tensor) -> None:
+        rng = Rng(0, 0, "D")
+        reals = process_reals(pixels, 1.0)
+        train_d(state.G, state.D, state.d_optimizer, loss, reals, None, stage, rng, dtype, compiled=step)
+        average(state.G_ema, state.G, 0.999)
+        train_g(state.G, state.D, state.g_optimizer, loss, batch, None, stage, Rng(0, 0, "G"), dtype, compiled=step)
+
+    return iterate
+
+
+def flops(resolution: int, fmap_max: int) -> float:
+    """Of an iteration, per image: 14 forward passes of D's worth and 4 of G's."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    found = []
+    with torch.device("meta"):
+        calls = [
+            (PlainG(resolution, fmap_max), (1, 512)),
+            (PlainD(resolution, fmap_max), (1, 3, resolution, resolution)),
+        ]
+        for network, inputs in calls:
+            with FlopCounterMode(display=False) as counter:
+                network(torch.zeros(inputs))
+            found.append(counter.get_total_flops())
+    g, d = found
+    return 4 * g + 14 * d
+
+
+def peaks() -> dict[str, dict[str, float]]:
+    """GFLOP/s of a large product of matrices and of the best convolution, in each precision."""
+    found: dict[str, dict[str, float]] = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a = torch.randn(2048, 2048).to(dtype)
+        best = {"matmul": 2 * 2048**3 / quickest(lambda a=a: a @ a), "convolution": 0.0}
+        for channels, size, batch in ((128, 32, 16), (512, 16, 16), (512, 32, 8), (256, 64, 4)):
+            x, w = (
+                torch.randn(shape).to(dtype).to(memory_format=torch.channels_last)
+                for shape in ((batch, channels, size, size), (channels, channels, 3, 3))
+            )
+            rate = 2 * x.numel() * channels * 9 / quickest(lambda x=x, w=w: F.conv2d(x, w, padding=1))
+            best["convolution"] = max(best["convolution"], rate)
+        found[name] = {kind: rate / 1e9 for kind, rate in best.items()}
+    return found
+
+
+def quickest(call: Callable[[], object]) -> float:
+    """Seconds."""
+    times = []
+    for _ in range(12):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def measure(resolution: int, fmap_max: int, batch: int, seconds: float) -> dict[str, object]:
+    """Images a second of every variant, in alternation."""
+    data = np.random.default_rng(0).integers(0, 256, (4096, CHANNELS, resolution, resolution), dtype=np.uint8)
+    variants: dict[str, Callable[[Tensor], None]] = {"plain fp32": Plain(resolution, fmap_max, batch)}
+    builds = {}
+    for name, how in VARIANTS.items():
+        start = time.perf_counter()
+        variants[name] = ours(resolution, fmap_max, batch, *how)
+        builds[name] = time.perf_counter() - start
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    waits, began, i = [], time.perf_counter(), 0
+    while i < 5 or time.perf_counter() - began < seconds:
+        for name, iterate in variants.items():
+            start = time.perf_counter()
+            pixels = torch.from_numpy(data[np.random.default_rng(i).integers(0, len(data), batch)])
+            waits.append(time.perf_counter() - start)
+            iterate(pixels)
+            times[name].append(time.perf_counter() - start)
+        i += 1
+    rates = {name: batch / statistics.median(found[2:]) for name, found in times.items()}
+    return {
+        "resolution": resolution, "fmap_max": fmap_max, "batch": batch, "iterations": i,
+        "gflop_per_image": flops(resolution, fmap_max) / 1e9,
+        "img_per_sec": rates, "build_seconds": {name: s for name, s in builds.items() if "compiled" in name},
+        "data_seconds": statistics.median(waits),
+        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }  # fmt: skip
+
+
+def picture(results: dict[str, object], path: Path) -> None:
+    """Speed of every variant as a multiple of the plain one's."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    cases = results["cases"]
+    figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
+    for i, name in enumerate(VARIANTS):
+        ratios = [case["img_per_sec"][name] / case["img_per_sec"]["plain fp32"] for case in cases]
+        axes.bar([x + 0.2 * i for x in range(len(cases))], ratios, 0.19, label=name)
+    labels = [f"{case['resolution']} px\n{case['fmap_max']} maps" for case in cases]
+    axes.set_xticks([x + 0.3 for x in range(len(cases))], labels, fontsize=8)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_ylabel("images a second, × plain fp32")
+    axes.legend(frameon=False, ncols=4, fontsize=8, loc="upper left")
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Measure, print a table, write JSON after every case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--cases", default=CASES)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each case, besides building")
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results: dict[str, object] = {
+        "date": datetime.date.today().isoformat(), "machine": machine(), "threads": options.threads,
+        "torch": torch.__version__, "python": platform.python_version(), "peaks_gflops": peaks(), "cases": [],
+    }  # fmt: skip
+    print(json.dumps(results["peaks_gflops"]))
+    names = ["plain fp32", *VARIANTS]
+    print(f"{'case':>12} " + " ".join(f"{name:>14}" for name in names), flush=True)
+    for case in options.cases.split(","):
+        found = measure(*(int(number) for number in case.split(":")), options.seconds)
+        results["cases"].append(found)
+        print(f"{case:>12} " + " ".join(f"{found['img_per_sec'][name]:14.1f}" for name in names), flush=True)
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+    if options.picture:
+        picture(results, options.picture)
+
+
+def machine() -> str:
+    """The processor's name and its units for matrices."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    facts = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
+    flags = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in facts.get("flags\t", facts.get("flags", ""))]
+    name = next((value for key, value in facts.items() if key.strip() == "model name"), "")
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}, {' '.join(flags) or 'no bf16 units'}"
+
+
+if __name__ == "__main__":
+    main()

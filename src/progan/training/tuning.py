@@ -1,0 +1,139 @@
+"""What `auto` means for speed here: measured once and remembered, so that the same command does the same again."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from progan import losses
+from progan.config import RunConfig
+from progan.data.cache import cache_folder
+from progan.files import write_whole
+from progan.models import ImageShape
+from progan.options import to_dict
+from progan.randomness import Rng
+from progan.schedule import Schedule, Stage
+from progan.training import compiled, state
+from progan.training.plan import extents, seconds_per_image
+from progan.training.precision import Numerics, has_bf16
+from progan.training.step import process_reals, train_d, train_g
+
+SAVED = 0.25
+"""Share of an iteration's time that compiling saves at least (measured, docs/performance.md)."""
+TRIAL = 16
+"""Largest resolution of the trial of a precision: the middle of a small run, and seconds of work in a large one."""
+
+
+def decide(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> Numerics:
+    """The numerics of a new run: precision and the resolutions whose steps are compiled."""
+    device = torch.device(now.device)
+    if config.runtime.precision == "auto" and has_bf16(device):
+        gain = remembered("bf16", [now, _described(config, "model"), TRIAL], lambda: _gain(config, shape, now))
+        now = dataclasses.replace(now, precision="bf16" if gain > 1 else "fp32")
+        tell(f"precision {now.precision}: a step at {_trial(config).resolution}x… in bf16 runs at {gain:.2f} x fp32")
+    return dataclasses.replace(now, compiled=_compiled(config, shape, now, tell))
+
+
+def _compiled(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> tuple[int, ...]:
+    choice, reached = (
+        config.runtime.compile,
+        sorted({span.resolution for span, _ in extents(Schedule(config.schedule))}),
+    )
+    if choice == "off":
+        return ()
+    if not compiled.traceable(config.model):
+        if choice == "on":
+            tell("steps are not compiled: networks with batch norm, dropout or noise cannot be")
+        return ()
+    if lacking := compiled.missing(torch.device(now.device)):
+        tell(f"steps are not compiled: that needs {lacking}")
+        return ()
+    if choice == "on":
+        return tuple(reached)
+    key = [now, _described(config, "model", "schedule"), SAVED]
+    found: list[int] = remembered("compile", key, lambda: _worth_it(config, shape, now))
+    return tuple(found)
+
+
+def _worth_it(config: RunConfig, shape: ImageShape, now: Numerics) -> list[int]:
+    """The resolutions at which compiling saves more time than it takes."""
+    cost = seconds_per_image(config, shape, now)
+    seconds: dict[int, float] = {}
+    builds: dict[int, float] = {}
+    for span, images in extents(Schedule(config.schedule)):
+        seconds[span.resolution] = seconds.get(span.resolution, 0.0) + images * cost[span.resolution]
+        builds[span.resolution] = builds.get(span.resolution, 0.0) + build_seconds(span.resolution)
+    return [resolution for resolution in seconds if SAVED * seconds[resolution] > builds[resolution]]
+
+
+def build_seconds(resolution: int) -> float:
+    """About what building one stage's step takes (measured, docs/performance.md)."""
+    return 20 + 8 * math.log2(resolution / 4)
+
+
+def _trial(config: RunConfig) -> Stage:
+    resolution = max(config.schedule.start_resolution, min(TRIAL, config.schedule.resolution))
+    size = min(8, int(config.schedule.batch_size.at(resolution)))
+    return Stage(resolution, "stable", 1.0, size, 1e-3, 1e-3)
+
+
+def _gain(config: RunConfig, shape: ImageShape, now: Numerics) -> float:
+    """How many times as fast as in fp32 a step is in bf16: medians of alternating steps."""
+    stage, loss = _trial(config), losses.build(config.loss)
+    shape = dataclasses.replace(shape, label_size=0)
+    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+    trials = {
+        name: state.new(config.model, config.optimizer, shape, 0, dataclasses.replace(now, precision=name))
+        for name in precisions
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in precisions}
+    for i in range(4):
+        for name in precisions:
+            start = time.perf_counter()
+            _step(trials[name], loss, stage, shape.channels)
+            seconds[name].append(time.perf_counter() - start if i else math.inf)
+    fp32, bf16 = (sorted(seconds[name])[1] for name in precisions)
+    return fp32 / bf16
+
+
+def _step(trial: state.TrainingState, loss: losses.Loss, stage: Stage, channels: int) -> None:
+    device, dtype, r = torch.device(trial.numerics.device), trial.numerics.dtype, stage.resolution
+    pixels = torch.full((stage.batch_size, channels, r, r), 100, dtype=torch.uint8, device=device)
+    rng = Rng(0, 0, "D", device)
+    reals = process_reals(pixels, 1.0)
+    train_d(trial.G, trial.D, trial.d_optimizer, loss, reals, None, stage, rng, dtype)
+    train_g(trial.G, trial.D, trial.g_optimizer, loss, len(reals), None, stage, rng, dtype)
+    trial.settle()
+    float(next(trial.G.parameters()).detach().sum())  # waits for a GPU
+
+
+def remembered(what: str, facts: list[Any], measure: Callable[[], Any]) -> Any:
+    """What was measured before on this machine under these conditions, or what is measured now."""
+    machine = [platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    if torch.cuda.is_available():
+        machine.append(torch.cuda.get_device_name())
+    key = f"{what}-{hashlib.sha256(json.dumps([machine, facts], default=str).encode()).hexdigest()[:16]}"
+    path = cache_folder().parent / "measured.json"
+    try:
+        known = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        known = {}
+    if key not in known:
+        known[key] = measure()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(known, indent=1).encode())
+        except OSError:
+            pass  # then it is measured again the next time
+    return known[key]
+
+
+def _described(config: RunConfig, *groups: str) -> dict[str, Any]:
+    described = to_dict(config)
+    return {group: described[group] for group in groups}

@@ -1,0 +1,154 @@
+"""Compiled steps: the same numbers as without, one build for a whole fade, and nothing lost where it cannot be."""
+
+import pytest
+import torch
+
+import progan
+from progan import losses
+from progan.config import OptimizerConfig, ProGANConfig, RunConfig, ScheduleConfig, WganGpConfig
+from progan.models import ImageShape
+from progan.per_resolution import per_resolution
+from progan.randomness import Rng
+from progan.schedule import Stage
+from progan.training import compiled, loop, state, tuning
+from progan.training.precision import Numerics
+from progan.training.state import StateFolder
+from progan.training.step import train_d, train_g
+
+CPU = Numerics("cpu", "fp32", 1, torch.__version__)
+SHAPE = ImageShape(16, 3, label_size=2)
+needs_compiler = pytest.mark.skipif(compiled.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
+TINY = {
+    "data": "avatars:32",
+    "resolution": 8,
+    "start_resolution": 8,
+    "stable_kimg": 0.08,
+    "batch_size": 4,
+    "tick_kimg": 0.04,
+    "fmap_max": 8,
+    "z_dim": 8,
+    "device": "cpu",
+    "precision": "fp32",
+    "compile": "on",
+    "quiet": True,
+}
+
+
+def gradients(alpha: float, step: compiled.CompiledStep | None, networks: state.TrainingState):
+    """Terms and all gradients of a D and a G step at 8x8 of 16x16, labels included."""
+    stage = Stage(8, "fade", alpha, 4, g_lr=0.0, d_lr=0.0)
+    s = networks
+    loss = losses.build(WganGpConfig())
+    reals = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    labels = torch.eye(2).repeat(2, 1)
+    found = []
+    d_terms, _ = train_d(
+        s.G, s.D, s.d_optimizer, loss, reals, labels, stage, Rng(0, 0, "D"), torch.float32, compiled=step
+    )
+    found += [p.grad for p in s.D.parameters()]
+    g_terms, _ = train_g(s.G, s.D, s.g_optimizer, loss, 4, labels, stage, Rng(0, 0, "G"), torch.float32, compiled=step)
+    found += [p.grad for p in s.G.parameters()]
+    return {**d_terms, **{f"G/{name}": term for name, term in g_terms.items()}}, found
+
+
+@needs_compiler
+def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(monkeypatch):
+    s = state.new(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
+    step = compiled.CompiledStep(
+        s.G, s.D, losses.build(WganGpConfig()), SHAPE, Stage(8, "fade", 0.3, 4, 0.0, 0.0), 4, torch.float32
+    )
+    for alpha in (0.3, 0.8):
+        terms, expected = gradients(alpha, None, s)
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, "make_fx", None)  # a second build would fail
+            ours, found = gradients(alpha, step, s)
+        assert ours.keys() == terms.keys()
+        for name, term in terms.items():
+            assert ours[name].item() == pytest.approx(term.item(), rel=1e-5), name
+        for gradient, reference in zip(found, expected, strict=True):
+            assert (gradient is None) == (reference is None)
+            if reference is not None:
+                assert float((gradient - reference).norm()) <= 3e-5 * float(reference.norm())
+                assert gradient.stride() == reference.stride()
+
+
+@needs_compiler
+def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, monkeypatch):
+    whole = progan.train(out=tmp_path / "whole", **TINY)
+    numerics = StateFolder(whole.folder.state).numerics()
+    assert numerics is not None
+    assert numerics.compiled == (8,)
+    original = loop.train
+    calls = iter(range(1000))
+    with monkeypatch.context() as patch:
+        patch.setattr("progan.experiment.train_job", lambda job, watching, _: original(job, watching, half))
+
+        def half() -> bool:
+            return next(calls) == 8
+
+        assert not progan.train(out=tmp_path / "run", **TINY).finished
+    run = progan.train(out=tmp_path / "run", **TINY)
+    first, second = (progan.load(path).G.state_dict() for path in (whole.path, run.path))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_step_that_cannot_be_built_goes_on_without_and_says_so_once(tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("no such kernel\nand a long story")
+
+    monkeypatch.setattr(compiled, "_compile", broken)
+    monkeypatch.setattr(compiled, "missing", lambda device: None)
+    run = progan.train(out=tmp_path / "run", **{**TINY, "quiet": False})
+    assert run.finished
+    err = capsys.readouterr().err
+    assert err.count("warning: 8x8 stable goes on uncompiled (RuntimeError: no such kernel)") == 1
+    numerics = StateFolder(run.folder.state).numerics()
+    assert numerics is not None
+    assert numerics.compiled == ()
+    plain = progan.train(out=tmp_path / "plain", **{**TINY, "compile": "off"})
+    first, second = (progan.load(path).G.state_dict() for path in (plain.path, run.path))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("options", [{"d_noise": 0.2}, {"model": "dcgan", "resolution": 16, "start_resolution": 16}])
+def test_networks_with_noise_or_batch_norm_are_never_compiled(options, tmp_path, capsys):
+    wanted = {**TINY, **options, "total_kimg": 0.02, "quiet": False}
+    if "model" in options:
+        wanted.pop("fmap_max")
+    run = progan.train(out=tmp_path / "run", **wanted)
+    assert "cannot be" in capsys.readouterr().err
+    numerics = StateFolder(run.folder.state).numerics()
+    assert numerics is not None
+    assert numerics.compiled == ()
+
+
+def test_without_a_compiler_nothing_is_compiled_and_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.02, "quiet": False})
+    assert capsys.readouterr().err.count("steps are not compiled: that needs a C++ compiler") == 1
+
+
+def test_only_what_pays_the_build_back_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr(tuning.compiled, "missing", lambda device: None)
+    monkeypatch.setattr(tuning, "has_bf16", lambda device: False)
+    monkeypatch.setattr(tuning, "seconds_per_image", lambda *_: {4: 0.001, 8: 0.01, 16: 0.1})
+    schedule = ScheduleConfig(16, 4, stable_kimg=per_resolution(12), fade_kimg=per_resolution(12))
+    config = RunConfig(schedule=schedule)
+    # 4: 12 s of training, a quarter saved: 3 s against a build of 20 s. 8: 240 s, 60 against 56. 16: far more.
+    assert tuning.decide(config, SHAPE, CPU, print).compiled == (8, 16)
+    monkeypatch.setattr(tuning, "seconds_per_image", lambda *_: {4: 1.0, 8: 1.0, 16: 1.0})
+    assert tuning.decide(config, SHAPE, CPU, print).compiled == (8, 16), "measured once"
+
+
+def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
+    monkeypatch.setattr(tuning, "has_bf16", lambda device: True)
+    said: list[str] = []
+    for gain, width, precision in ((0.9, 8, "fp32"), (1.5, 8, "fp32"), (1.5, 16, "bf16")):
+        monkeypatch.setattr(tuning, "_gain", lambda *_, gain=gain: gain)
+        config = RunConfig(model=ProGANConfig(fmap_max=width))
+        config = progan.options.override(config, {"compile": "off"})
+        assert tuning.decide(config, SHAPE, CPU, said.append).precision == precision
+    assert "0.90 x fp32" in said[0]
