@@ -35,6 +35,8 @@ NETWORKS, LAYERS = "reference_networks.py::test_", "reference_layers.py::test_"
 LOSSES, STEPS = "reference_losses.py::test_", "reference_training.py::test_"
 METRICS, MEASURED, EVALUATE = "metrics_known_answers.py::Test", "metrics_reference.py::test_", "evaluate.py::Test"
 IMPORT = "import_official.py::"
+FAULTS, PROCESSES = "faults.py::test_", "faults_processes.py::test_"
+FILES, FORMATS = "files.py::test_", "formats.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
 GROWING = [
@@ -756,6 +758,108 @@ COMPARING = [
     ),
 ]
 
+FAULT = [
+    Mutation(
+        "files written in their place",
+        "files.py",
+        {"temporary = path.with_name(path.name + UNFINISHED)": "temporary = path"},
+        [FILES + "a_state_half_written_is_not_taken_for_one"],
+    ),
+    Mutation(
+        "leftovers stay",
+        "runfolder.py",
+        {"            remove_unfinished(self.path)\n": ""},
+        [PROCESSES + "a_run_killed_while_it_writes_a_state_leaves_nothing_and_goes_on"],
+    ),
+    Mutation(
+        "half a line stays in a log",
+        "files.py",
+        {"                file.truncate(size)\n": ""},
+        [FILES + "a_log_keeps_what_does_not_fit_and_never_half_a_line"],
+    ),
+    Mutation(
+        "checksums not compared",
+        "tensorfile.py",
+        {'if "sha256" in metadata:': "if False:"},
+        [
+            FORMATS + "every_single_flipped_bit_is_noticed_or_does_no_harm",
+            FAULTS + "a_flipped_bit_of_a_snapshot_is_one_line",
+        ],
+    ),
+    Mutation(
+        "checksum of the numbers only",
+        "tensorfile.py",
+        {"digest = hashlib.sha256(header)": "digest = hashlib.sha256()"},
+        [FORMATS + "every_single_flipped_bit_is_noticed_or_does_no_harm"],
+    ),
+    Mutation(
+        "a damaged state is kept for a good one",
+        "training/state.py",
+        {"self._damaged.add(path)": "pass"},
+        [FAULTS + "a_damaged_state_is_not_kept_in_the_place_of_a_good_one"],
+    ),
+    Mutation(
+        "a newer version is taken for damage",
+        "training/state.py",
+        {'raise RunError(f"a training state': 'raise ValueError(f"a training state'},
+        [FORMATS + "a_state_of_a_newer_version_is_refused_even_if_an_older_one_lies_there"],
+    ),
+    Mutation(
+        "a full disk forgotten at the end",
+        "training/outputs.py",
+        {"self.unwritten[name] = reason": "pass"},
+        [FAULTS + "a_disk_that_stays_full_ends_in_one_line_and_the_old_state_goes_on"],
+    ),
+    Mutation(
+        "grids made on a full disk are lost",
+        "files.py",
+        {"        self._waiting[path] = content\n": "        write_whole(path, *content)\n"},
+        [FAULTS + "a_disk_that_is_full_for_a_while_costs_nothing"],
+    ),
+    Mutation(
+        "a folder that vanished is not locked again",
+        "training/home.py",
+        {"not self._claim.holds": "False"},
+        [FAULTS + "a_folder_that_vanishes_and_is_taken_by_another_process_ends_the_run"],
+    ),
+    Mutation(
+        "a lock for many",
+        "data/lock.py",
+        {"fcntl.LOCK_EX": "fcntl.LOCK_SH"},
+        [PROCESSES + "a_second_process_is_refused_and_a_killed_one_is_gone_on_with"],
+    ),
+    Mutation(
+        "any images will do",
+        "runfolder.py",
+        {"if self.fingerprint == now.fingerprint:": "if True:"},
+        [FAULTS + "other_images_are_refused_with_the_difference"],
+    ),
+    Mutation(
+        "any setting may change",
+        "continuing.py",
+        {"{name: values[name] for name in CHANGEABLE}": "values"},
+        [FAULTS + "every_option_can_change_or_cannot"],
+    ),
+    Mutation(
+        "observers slow the training down",
+        "training/meter.py",
+        {"        self._since += seconds\n": ""},
+        [FAULTS + "the_time_of_observers_is_not_that_of_training"],
+    ),
+    Mutation(
+        "a snapshot made up for is that of the next moment",
+        "schedule.py",
+        {"return self.at(cur_nimg - images)": "return self.at(cur_nimg)"},
+        [FAULTS + "a_final_snapshot_that_is_missing_is_made_up_for"],
+    ),
+    Mutation(
+        "the second signal is one too many",
+        "training/signals.py",
+        {"            raise KeyboardInterrupt\n": "            pass\n"},
+        [PROCESSES + "the_second_signal_stops_at_once", PROCESSES + "the_handlers_of_before_come_back"],
+    ),
+]
+
 MUTATIONS = [
     *GROWING,
     *AVERAGE,
@@ -768,6 +872,7 @@ MUTATIONS = [
     *MEASURING,
     *COMPARING,
     *IMPORTING,
+    *FAULT,
 ]
 
 

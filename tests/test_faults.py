@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import types
@@ -390,6 +391,12 @@ def test_every_option_can_change_or_cannot(name, tmp_path):
         assert folder.read()[0] == CONFIG
 
 
+def test_what_can_change_decides_nothing_that_is_learned():
+    groups = {option.name: group for group, option, _ in leaves(CONFIG)}
+    assert {name for name in CHANGEABLE if groups[name] != "runtime"} == {"total_kimg"}
+    assert not {"seed", "precision"} & set(CHANGEABLE)
+
+
 def test_the_difference_says_what_can_change_and_what_cannot(tmp_path):
     folder, data = RunFolder(tmp_path), DataFacts("p", "n", "a", 3, 3, None, ())
     continuing.begin(folder, CONFIG, data, allow_change=False)
@@ -449,3 +456,15 @@ def test_the_time_of_observers_is_not_that_of_training(tmp_path, monkeypatch):
     assert max(tick.seconds for tick in slow.ticks) < 1
     assert min(tick.img_per_sec for tick in slow.ticks) > 10
     assert run.seconds > 1000 * len(slow.ticks)  # but it is part of how long the run took
+
+
+def test_every_row_of_the_table_names_tests_that_there_are():
+    folder = Path(__file__).parent
+    known = set(re.findall(r"^def test_(\w+)", "".join(path.read_text() for path in folder.glob("test_*.py")), re.M))
+    rows = [line for line in (folder.parent / "docs" / "faults.md").read_text().splitlines() if line.count("|") >= 5]
+    rows = [row for row in rows if not row.startswith(("|---", "| fault"))]
+    assert len(rows) > 20
+    for row in rows:
+        named = set(re.findall(r"`(\w{20,})`", row.rsplit("|", 2)[1]))
+        assert named, row
+        assert named <= known, named - known
