@@ -1,12 +1,14 @@
 """Kill a run with SIGKILL at random moments, continue it each time, and compare its end with an uninterrupted run's.
 
-Prints a line for every kill and exits 1 if any weight of the last snapshot differs, or if too few kills hit a fade.
+Prints a line for every kill and exits 1 if the last snapshots are not equal files, or if too few kills hit a fade.
 
-    python scripts/kill_runs.py [--kills 20] [--fades 5] [--precision fp32|bf16] [--seed 0]
+    python scripts/kill_runs.py [--kills 20] [--fades 5] [--precision fp32|bf16] [--processes 1] [--seed 0]
 """
 
 import argparse
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,10 +25,20 @@ COMMAND = (
 ).split()
 
 
-def start(out: Path, precision: str) -> subprocess.Popen[bytes]:
+def start(out: Path, precision: str, processes: int) -> subprocess.Popen[bytes]:
     """The run, begun or continued."""
-    command = [sys.executable, "-m", "progan", *COMMAND, "--precision", precision, "--out", str(out)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    launcher = several if processes > 1 else []
+    command = [sys.executable, *launcher, "-m", "progan", *COMMAND, "--precision", precision, "--out", str(out)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """SIGKILL for it and for the processes it started, which torchrun puts into sessions of their own."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in (process.pid, *map(int, children)):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def wait_until_it_trains(process: "subprocess.Popen[bytes]", stats: Path) -> None:
@@ -54,34 +66,36 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--fades", type=int, default=5)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder, "whole"), Path(folder, "killed")
-        if start(whole, options.precision).wait() != 0:
+        if start(whole, options.precision, options.processes).wait() != 0:
             print("the uninterrupted run failed")
             return 1
         seconds = read_stats(whole / "stats.jsonl")[-1]["elapsed"]
         print(f"uninterrupted: {seconds:.0f} s of training")
         kills, at = 0, []
         while kills < options.kills:
-            process = start(killed, options.precision)
+            process = start(killed, options.precision, options.processes)
             wait_until_it_trains(process, killed / "stats.jsonl")
             try:
                 process.wait(timeout=rng.uniform(0, 1.1) * seconds / options.kills)
                 break  # it came to its end
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                kill(process)
             kills += 1
             at.append(newest_state(killed))
             print(f"kill {kills:2}: newest state at {at[-1]} images, {phase_at(whole, at[-1])}", flush=True)
-        start(killed, options.precision).wait()
+        start(killed, options.precision, options.processes).wait()
         fades = sum("fade" in phase_at(whole, reached) for reached in at)
-        weights = [load(path).G.state_dict() for path in (whole, killed)]
-        same = all(bool((weights[0][name] == weights[1][name]).all()) for name in weights[0])
-        print(f"{kills} kills, {fades} in a fade; final weights {'equal bit for bit' if same else 'DIFFER'}")
+        digests = [load(path).digest for path in (whole, killed)]
+        same = digests[0] == digests[1]
+        print(
+            f"{kills} kills, {fades} in a fade; last snapshots {' and '.join(digests)}: {'equal' if same else 'DIFFER'}"
+        )
         return 0 if same and kills >= options.kills and fades >= options.fades else 1
 
 

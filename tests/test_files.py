@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -16,6 +15,7 @@ from progan.models import ImageShape
 from progan.training import state as states
 from progan.training.precision import Numerics
 
+resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL")
 
 
