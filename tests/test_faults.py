@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import types
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from progan.config import CHANGEABLE, PrepareConfig, RunConfig
 from progan.data.dataset import Dataset
 from progan.data.lock import Claim
 from progan.data.prepare import prepare
-from progan.errors import RunError, SnapshotError
+from progan.errors import ConfigError, RunError, SnapshotError
 from progan.files import UNFINISHED
-from progan.options import leaves, override
+from progan.options import Option, leaves, override
 from progan.per_resolution import PerResolution, per_resolution
 from progan.runfolder import DataFacts, RunFolder
 from progan.training import loop
@@ -350,19 +351,22 @@ def test_differences_of_labels_and_resolutions_have_names():
     assert one.difference(turned) == ["label names: cat, dog -> dog, cat"]
 
 
-def another(value):
-    """A valid value that differs."""
+def another(option: Option, value: object) -> object:
+    """A value that differs."""
+    members = typing.get_args(option.type) if typing.get_origin(option.type) is typing.Literal else ()
+    if members:
+        return next(member for member in members if member != value)
     if isinstance(value, PerResolution):
         return per_resolution(value.at(4) * 2)
     if isinstance(value, bool):
         return not value
     if isinstance(value, (int, float)):
         return value / 2 if 0 < value < 1 else value * 2 or 1
-    return {"auto": "fp32", "g": "both", "rewind": "stop", "stop": "rewind"}.get(value, 1)
+    return "elsewhere" if option.type in (str, str | None) else 1
 
 
 CONFIG = override(RunConfig(), {"resolution": 32, "loss": "nonsaturating"})
-SPECIAL = {"device": "cpu", "data": "elsewhere", "held_out": "elsewhere", "beta1": 0.5, "g_activation": "relu"}
+SPECIAL = {"device": "cpu", "beta1": 0.5}
 
 
 @pytest.mark.parametrize("name", [option.name for _, option, _ in leaves(CONFIG)])
@@ -371,7 +375,11 @@ def test_every_option_can_change_or_cannot(name, tmp_path):
     folder, data = RunFolder(tmp_path), DataFacts("p", "n", "a", 3, 3, None, ())
     continuing.begin(folder, CONFIG, data, allow_change=False)
     old = {option.name: value for _, option, value in leaves(CONFIG)}
-    changed = override(CONFIG, {name: SPECIAL.get(name, another(old[name]))})
+    kinds = {option.name: option for _, option, _ in leaves(CONFIG)}
+    try:
+        changed = override(CONFIG, {name: SPECIAL.get(name, another(kinds[name], old[name]))})
+    except ConfigError as error:
+        pytest.skip(f"goes with other options only: {error}")
     assert changed != CONFIG
     flag = name.replace("_", "-")
     if name in ("data", "held_out"):  # where they lie does not matter
