@@ -97,23 +97,24 @@ class RunFolder:
 
         None, after a warning, where the file system knows no locks.
         """
-        claim = None
+        claim = self._claim(warn)
         try:
-            try:
-                claim = Claim(self.path)
-            except NoLocksError:
-                warn(f"warning: {self.path} cannot be locked here: see to it that no other process trains there")
-            except HeldError as error:
-                raise RunError(
-                    f"{self.path} is in use: {error} trains there. Choose another --out, or stop it"
-                ) from None
-            except OSError as error:
-                raise self.unwritable(error) from None
             remove_unfinished(self.path)
             yield claim
         finally:
             if claim is not None:
                 claim.release()
+
+    def _claim(self, warn: Callable[[str], None]) -> Claim | None:
+        try:
+            return Claim(self.path)
+        except NoLocksError:
+            warn(f"warning: {self.path} cannot be locked here: see to it that no other process trains there")
+            return None
+        except HeldError as error:
+            raise RunError(f"{self.path} is in use: {error} trains there. Choose another --out, or stop it") from None
+        except OSError as error:
+            raise self.unwritable(error) from None
 
     def write(self, config: RunConfig, data: DataFacts, changes: Sequence[Mapping[str, Any]] = ()) -> None:
         """Write `config.json`; `changes` is the history of its settings, oldest first."""
