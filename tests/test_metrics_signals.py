@@ -30,6 +30,12 @@ class TestSpectrum:
         assert power.argmax() == 4
         assert float(power[[0, 1, 2, 7, 8, 15]].max()) < 1e-3 * float(power[4])
 
+    def test_borders_that_do_not_meet_do_not_leak(self) -> None:
+        """A wave that ends in the middle of a period: without a window every radius has a thousandth of its power."""
+        wave = 100 * torch.cos(2 * math.pi * 5.5 * torch.arange(32) / 32).expand(1, 1, 32, 32)
+        power = radial_power(wave.double())[0]
+        assert float(power[11:].max()) < 1e-5 * float(power.max())
+
     def test_white_noise_against_smoothed_noise(self) -> None:
         """Neighbours averaged across the picture: cos² of half the horizontal frequency, averaged over each ring."""
         white = noise(3000).double()
