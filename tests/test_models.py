@@ -21,6 +21,8 @@ from progan.config import (
 )
 from progan.images import downscale, upscale
 from progan.models import ImageShape
+from progan.options import override
+from progan.presets import PRESETS, preset
 from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.tensorfile import from_bytes
@@ -157,6 +159,25 @@ def test_both_steps_give_d_the_noise_of_the_step() -> None:
     train_d(G, D, Adam(D.parameters(), OptimizerConfig()), *how, torch.zeros(4, 1, 16, 16), None, stage, source, F32)
     train_g(G, D, Adam(G.parameters(), OptimizerConfig()), *how, 4, None, stage, source, F32)
     assert [noise is source for noise in seen] == [True] * 4, "reals, fakes, mixed; fakes"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_makes_an_iteration(name: str) -> None:
+    config = preset(name)
+    small = {"width": 4} if config.model.kind == "dcgan" else {"fmap_base": 32}
+    config = override(config, {"resolution": 8, "start_resolution": 8, "z_dim": 6, "fmap_max": 8, **small})
+    numerics = Numerics("cpu", "fp32", 1, torch.__version__)
+    state = states.new(config.model, config.optimizer, ImageShape(8, 3), 0, numerics)
+    stage, loss = Stage(8, "stable", 1.0, 4, 0.001, 0.001), losses.build(config.loss)
+    before = [p.detach().clone() for net in (state.D, state.G) for p in net.parameters()]
+    reals = torch.rand(4, 3, 8, 8)
+    _, d = train_d(state.G, state.D, state.d_optimizer, loss, reals, None, stage, Rng(0, 0, "D"), F32)
+    _, g = train_g(state.G, state.D, state.g_optimizer, loss, 4, None, stage, Rng(0, 0, "G"), F32)
+    assert d
+    assert g
+    after = [p for net in (state.D, state.G) for p in net.parameters()]
+    assert all(p.isfinite().all() for p in after)
+    assert sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True)) > len(after) / 2
 
 
 def test_sample_grids_show_the_average_in_evaluation_mode() -> None:
