@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -165,6 +165,7 @@ def test_random_bytes(attempt: Callable[..., Dataset | None], name: str, start: 
 
 
 @cases
+@example(names=["a\rb.png"], kind="zip", strict=False)
 @given(names=st.lists(NAMES, max_size=4), kind=st.sampled_from(["zip", "tar", "zip in zip"]), strict=st.booleans())
 def test_hostile_names_in_archives(
     attempt: Callable[..., Dataset | None], names: list[str], kind: str, strict: bool

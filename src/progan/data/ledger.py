@@ -32,7 +32,8 @@ class Ledger:
         """Write rows; the length of the file in bytes."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode("utf-8", "backslashreplace"))  # names need not be proper Unicode
+        lines = text.getvalue().replace("\r", "\\r")  # which the csv module would leave unquoted before Python 3.13
+        self._file.write(lines.encode("utf-8", "backslashreplace"))  # names need not be proper Unicode
         return self._file.tell()
 
     def sync(self) -> None:
