@@ -37,6 +37,7 @@ METRICS, MEASURED, EVALUATE = "metrics_known_answers.py::Test", "metrics_referen
 IMPORT = "import_official.py::"
 FAULTS, PROCESSES = "faults.py::test_", "faults_processes.py::test_"
 FILES, FORMATS = "files.py::test_", "formats.py::test_"
+TOGETHER = "distributed.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
 GROWING = [
@@ -860,6 +861,88 @@ FAULT = [
     ),
 ]
 
+SEVERAL = [
+    Mutation(
+        "processes read neighbours instead of whole groups",
+        "training/feed.py",
+        {
+            "indices = indices[self._processes.rank :: self._processes.size]": (
+                "indices = np.array_split(indices, self._processes.size)[self._processes.rank]"
+            )
+        },
+        [
+            TOGETHER + "several_processes_compute_what_one_would[2]",
+            TOGETHER + "processes_read_each_image_of_an_epoch_once[2]",
+        ],
+    ),
+    Mutation(
+        "processes draw the same latents",
+        "randomness.py",
+        {"rows[self._rank :: self._processes]": "rows[: len(rows) // self._processes]"},
+        [
+            TOGETHER + "several_processes_compute_what_one_would[4]",
+            TOGETHER + "random_numbers_are_drawn_for_all_and_shared_out",
+        ],
+    ),
+    Mutation(
+        "gradients summed, not averaged",
+        "training/distributed.py",
+        {"flat.div_(self.size)": "flat"},
+        [TOGETHER + "several_processes_compute_what_one_would[2]"],
+    ),
+    Mutation(
+        "G's gradients not averaged",
+        "training/step.py",
+        {"G, optimizer, stage.g_lr, processes)": "G, optimizer, stage.g_lr)"},
+        [
+            TOGETHER + "several_processes_compute_what_one_would[2]",
+            TOGETHER + "all_processes_have_the_same_bits[2]",
+        ],
+    ),
+    Mutation(
+        "losses of the first process only",
+        "training/loop.py",
+        {"together(meter.take(), processes)": "meter.take()"},
+        [TOGETHER + "several_processes_compute_what_one_would[2]"],
+    ),
+    Mutation(
+        "a signal stops one process only",
+        "training/loop.py",
+        {"processes.any(stopped())": "stopped()"},
+        [TOGETHER + "a_run_goes_on_with_another_number_of_processes"],
+    ),
+    Mutation(
+        "every process writes states",
+        "training/loop.py",
+        {"if processes.first:\n                keeper.write": "if True:\n                keeper.write"},
+        [TOGETHER + "only_the_first_process_writes_states"],
+    ),
+    Mutation(
+        "buffers of networks differ between processes",
+        "training/loop.py",
+        {"processes.average(state.buffers())": "pass"},
+        [TOGETHER + "all_processes_have_the_same_bits[2]"],
+    ),
+    Mutation(
+        "processes started again meet the dead",
+        "training/meeting.py",
+        {"name = uuid.uuid4().hex\n    waiting": "name = 'meeting'\n    waiting"},
+        [TOGETHER + "processes_started_again_meet_under_a_new_name"],
+    ),
+    Mutation(
+        "every process tells of an error",
+        "training/meeting.py",
+        {'store.add("errors", 1) == 1': 'store.add("errors", 1) >= 1'},
+        [TOGETHER + "torchrun_needs_out_and_one_process_says_so"],
+    ),
+    Mutation(
+        "a split group is not noted",
+        "training/shares.py",
+        {"_groups(config, batch) % size": "batch % size"},
+        [TOGETHER + "a_split_group_is_noted"],
+    ),
+]
+
 MUTATIONS = [
     *GROWING,
     *AVERAGE,
@@ -873,6 +956,7 @@ MUTATIONS = [
     *COMPARING,
     *IMPORTING,
     *FAULT,
+    *SEVERAL,
 ]
 
 

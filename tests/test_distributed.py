@@ -18,14 +18,15 @@ from torch.distributed import HashStore
 import several
 from progan.config import ProGANConfig, RunConfig, ScheduleConfig
 from progan.data.cache import open_data
-from progan.errors import ConfigError, DeviceError
+from progan.errors import ConfigError, DeviceError, ProcessError
 from progan.models.layers import minibatch_stddev
 from progan.per_resolution import per_resolution
 from progan.randomness import Rng
 from progan.sampling import load
+from progan.training import precision
 from progan.training.distributed import ALONE, Processes, Several, buckets
 from progan.training.feed import Feed, Request
-from progan.training.meeting import meet
+from progan.training.meeting import join, meet
 from progan.training.observers import read_stats
 from progan.training.shares import check_shares
 from progan.training.state import StateFolder
@@ -202,6 +203,18 @@ def test_each_process_has_a_device_of_its_own(monkeypatch):
         processes.device("cuda")
 
 
+def test_a_process_that_cannot_meet_the_others_says_why(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ProcessError, match=r"the 2 processes of this run could not meet: .* RANK expected"), join():
+        pass
+
+
+def test_another_number_of_processes_is_another_way_to_compute():
+    two, one = (several.Double("cpu", "fp32", 1, "2.13", size) for size in (2, 1))
+    assert precision.differences(two, one) == ["processes 2 -> 1"]
+
+
 def test_processes_started_again_meet_under_a_new_name():
     """In the store of those before them, of whom one died before it could answer."""
     store = HashStore()
@@ -222,7 +235,7 @@ class Torchrun:
     """`progan train` in several processes; what it said is in `err` after `wait`."""
 
     def __init__(self, size, out, *flags, restarts=0):
-        self.stats = Path(out, "stats.jsonl")
+        self.stats, self.states = Path(out, "stats.jsonl"), Path(out, "state")
         launch = [
             "-m",
             "torch.distributed.run",
@@ -239,9 +252,9 @@ class Torchrun:
         return [int(line) for line in listed.stdout.split()]
 
     def once_it_trains(self):
-        """The same, after the first line of statistics."""
+        """The same, when there is something to go on from."""
         deadline = time.monotonic() + 120
-        while not read_stats(self.stats) and time.monotonic() < deadline:
+        while not list(self.states.glob("state-*.safetensors")) and time.monotonic() < deadline:
             time.sleep(0.02)
         return self.workers()
 

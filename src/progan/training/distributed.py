@@ -94,7 +94,7 @@ class Several(Processes):
         if device.type == "cuda":
             torch.cuda.set_device(device)
             with self._others():
-                self._gradients = dist.new_group(backend="nccl", timeout=TIMEOUT, device_id=device)
+                self._gradients = dist.new_group(backend="nccl", timeout=TIMEOUT)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         flying = []

@@ -55,7 +55,7 @@ def _connect() -> tuple[PrefixStore, Several]:
         store = PrefixStore(meet(shared, rank, size), shared)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=TIMEOUT)
         return store, Several()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: a variable is missing
         reason = str(error).splitlines()[0]
         raise ProcessError(f"the {_size()} processes of this run could not meet: {reason}") from error
 
