@@ -170,6 +170,7 @@ def test_a_split_group_is_noted():
     assert note.startswith("at 16x16 ")
     (note,) = check_shares(config({4: 16}, mbstd_group=0), 2)
     assert note.startswith("at 4x4, 8x8, 16x16 ")
+    assert len(check_shares(config({4: 16}, mbstd_group=1, batch_norm=0.1), 2)) == 1
     assert check_shares(config({4: 16}, mbstd_group=1), 16) == []
     assert check_shares(config({4: 16}, mbstd_group=0), 1) == []
 

@@ -32,12 +32,14 @@ def check_shares(config: RunConfig, size: int) -> list[str]:
     if not split:
         return []
     return [
-        f"at {', '.join(split)} the groups of the minibatch standard deviation do not go evenly into {size} processes: "
-        "each forms its own, and the numbers differ from those of one process"
+        f"at {', '.join(split)} images that a network looks at together (minibatch statistics, batch normalisation) are "
+        f"parted among {size} processes: the numbers differ from those of one process"
     ]
 
 
 def _groups(config: RunConfig, batch: int) -> int:
-    """Parts of a batch that D looks at together."""
-    together = config.model.mbstd_group if isinstance(config.model, ProGANConfig) else 1
-    return batch // group_divisor(batch, together)
+    """Parts of a batch that have nothing to do with each other."""
+    model = config.model
+    if not isinstance(model, ProGANConfig) or model.batch_norm or model.mbdisc_kernels:
+        return 1
+    return batch // group_divisor(batch, model.mbstd_group)
