@@ -32,8 +32,8 @@ def check_shares(config: RunConfig, size: int) -> list[str]:
     if not split:
         return []
     return [
-        f"at {', '.join(split)} images that a network looks at together (minibatch statistics, batch normalisation) are "
-        f"parted among {size} processes: the numbers differ from those of one process"
+        f"at {', '.join(split)} images that a network looks at together (minibatch statistics, batch normalisation) "
+        f"are parted among {size} processes: the numbers differ from those of one process"
     ]
 
 
