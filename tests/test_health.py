@@ -22,12 +22,12 @@ TINY = {
 }  # fmt: skip
 HEALTHY = {
     "health/variety": 0.9, "health/nearest": 0.9, "health/score_real": 3.0, "health/score_fake": -1.0,
-    "health/separation": 0.9, "health/g_gradient": 2.0, "health/d_gradient": 2.0, "health/score_held_out": 2.5,
+    "health/separation": 0.9, "health/g_gradient": 2.0, "health/d_gradient": 2.0, "health/score_held_out": 2.7,
     "D/real": 0.5, "D/fake": 0.5, "G/fake": 1.5,
 }  # fmt: skip
 SICK = {
     "variety": {"health/nearest": 0.1},
-    "memorising": {"health/score_held_out": 0.5},
+    "memorising": {"health/score_held_out": 1.5},
     "blind": {"health/separation": 0.48},
     "gradient": {"health/g_gradient": 300.0},
     "d-wins": {"D/real": 0.01, "D/fake": 0.01, "G/fake": 6.0},
@@ -160,3 +160,12 @@ def test_a_continued_run_does_not_warn_again(tmp_path, capsys):
 def test_wgan_gp_has_no_scale_to_win_on():
     watch = Watch((d_won(losses.build(WganGpConfig())),))
     assert [watch.see({**HEALTHY, **SICK["d-wins"]}) for _ in range(9)] == [[]] * 9
+
+
+def test_a_run_made_to_collapse_warns(tmp_path):
+    hasty = {"loss": "nonsaturating", "lr": 0.1, "d_lr": 0.003, "mbstd_group": 1}
+    options = {**TINY, **hasty, "stable_kimg": 3, "tick_kimg": 0.25, "batch_size": 16, "fmap_max": 8, "z_dim": 8}
+    run = progan.train(out=tmp_path / "run", **options)
+    lines = read_stats(run.folder.stats)
+    assert lines[-1]["health/nearest"] < 0.3
+    assert sum("variety:" in line.get("notices", "") for line in lines) == 1

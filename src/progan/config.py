@@ -71,7 +71,8 @@ class ScheduleConfig:
     total_kimg: float | None = None
     """Thousands of real images of the whole run; default: the sum of all stages."""
     batch_size: PerResolution = field(default=per_resolution(16))
-    """Real images of one D step; a fade already uses the value of the resolution it leads to."""
+    """Real images of one D step; a fade already uses the value of the resolution it leads to. `auto`: as the preset has
+    it, or less where memory is short."""
     lr: PerResolution = field(default=per_resolution(0.001))
     """Adam's learning rate (appendix A.1)."""
     d_lr: PerResolution | None = None

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from progan.data.cache import open_data
 from progan.data.dataset import Dataset
 from progan.data.lock import Claim
 from progan.data.manifest import Manifest
-from progan.errors import ConfigError, DatasetError, RunError
+from progan.errors import ConfigError, DatasetError, MemoryShortError, RunError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST, Yardstick
 from progan.models import ImageShape
@@ -27,9 +28,9 @@ from progan.periodic import PeriodicMetrics
 from progan.presets import preset as named_preset
 from progan.progress import progress_bar, warn
 from progan.runfolder import DataFacts, RunFolder, numbered
-from progan.schedule import Schedule, in_images
+from progan.schedule import Schedule, Stage, in_images
 from progan.snapshot import Snapshot, SnapshotInfo, load
-from progan.training import meeting, precision, tuning
+from progan.training import fitting, meeting, memory, precision, tuning
 from progan.training import state as states
 from progan.training.compiled import Compiler
 from progan.training.console import Console
@@ -50,6 +51,8 @@ from progan.training.signals import stop_on_signals
 from progan.training.tensorboard import TensorBoard
 from progan.training.tolerant import Tolerant
 
+AUTO = "auto"
+"""As a batch size: that of the preset, or less where memory is short."""
 Say = Callable[[str], None]
 
 
@@ -128,6 +131,7 @@ def _train(
     for note in check_shares(config, processes.size):
         say(f"note: {note}")
     shape = image_shape(config, dataset)
+    config = fitting_config(config, shape, dataset, folder, options.get("batch_size") == AUTO, say, processes)
     folder = folder or RunFolder(numbered(Path("runs"), f"{config.preset}-{dataset.name}"))
     with folder.held(warn) if processes.first else contextlib.nullcontext() as claim:
         changes = continuing.begin(folder, config, DataFacts.of(dataset), allow_change) if processes.first else []
@@ -140,7 +144,15 @@ def _train(
         if profile:
             watching.append(Profile(folder.path))
         with stop_on_signals() as stopped:
-            finished = train_job(job, watching, stopped)
+            try:
+                finished = train_job(job, watching, stopped)
+            except (MemoryError, RuntimeError) as error:
+                if not memory.ran_out(error):
+                    raise
+                traceback.clear_frames(error.__traceback__)
+                stage, numerics = job.schedule.at(job.state.cur_nimg), job.state.numerics
+                del job, watching
+                raise out_of_memory(config, shape, numerics, stage, folder) from None
     run = Run(folder.path, finished, job.state.cur_nimg, job.state.elapsed + job.state.tally.seconds, stopped.signal)
     again = f"progan train --out {folder.path}"
     if job.outputs.unwritten:
@@ -163,9 +175,10 @@ def dry_run(
     config = configure(preset, data, None, options)
     numerics = precision.choose(config.runtime)
     source = Path(config.dataset.data)
-    shape = ImageShape(config.schedule.resolution, channels=3)
+    shape, held = ImageShape(config.schedule.resolution, channels=3), _nothing
     if Manifest.is_in(source):
         dataset = Dataset.open(source)
+        held = dataset.level_bytes
         shape = image_shape(config, dataset)
         config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
     if config.schedule.stable_epochs is not None:
@@ -173,7 +186,16 @@ def dry_run(
             "--dry-run: to plan epochs the number of images is needed: name a prepared dataset with --data, or give "
             "--stable-kimg"
         )
-    return plan(config, shape, numerics), config, numerics
+    notes: list[str] = []
+    try:
+        config = fitting.ensure(config, shape, numerics, held, options.get("batch_size") == AUTO, 0, notes.append)
+    except MemoryShortError as error:
+        notes.append(str(error))
+    return dataclasses.replace(plan(config, shape, numerics), notes=tuple(notes)), config, numerics
+
+
+def _nothing(resolution: int) -> int:
+    return 0
 
 
 def configure(
@@ -181,9 +203,43 @@ def configure(
 ) -> RunConfig:
     """Preset, or the configuration of the run in the folder, with data and options put in."""
     changes = options if data is None else {**options, "data": str(data)}
-    if preset is None and folder is not None and folder.exists:
-        return override(folder.read()[0], changes)
-    return override(named_preset(preset or "quickstart"), changes)
+    begun = folder.read()[0] if folder is not None and folder.exists else None
+    config = begun if preset is None and begun is not None else named_preset(preset or "quickstart")
+    if options.get("batch_size") != AUTO:
+        return override(config, changes)
+    config = override(config, {name: value for name, value in changes.items() if name != "batch_size"})
+    found = begun or config  # what `auto` found when the run was begun holds
+    return dataclasses.replace(
+        config, schedule=dataclasses.replace(config.schedule, batch_size=found.schedule.batch_size)
+    )
+
+
+def fitting_config(
+    config: RunConfig,
+    shape: ImageShape,
+    dataset: Dataset,
+    folder: RunFolder | None,
+    auto: bool,
+    say: Say,
+    processes: Processes,
+) -> RunConfig:
+    """The configuration with batches that fit into the memory. Raises MemoryShortError if they do not."""
+    start = 0
+    if processes.first and folder is not None and folder.exists:
+        start, auto = max(states.StateFolder(folder.state).positions(), default=0), False
+    start, auto = json.loads(processes.broadcast(json.dumps([start, auto]).encode()))
+    numerics = precision.choose(config.runtime, processes)
+    return fitting.ensure(config, shape, numerics, dataset.level_bytes, auto, start, say, processes)
+
+
+def out_of_memory(
+    config: RunConfig, shape: ImageShape, numerics: Numerics, stage: Stage, folder: RunFolder
+) -> MemoryShortError:
+    """What to say where memory ran out in training."""
+    saved = max(states.StateFolder(folder.state).positions(), default=0) / 1000
+    what = fitting.after_all(config, shape, numerics, stage)
+    goes_on = f"where more is free, progan train --out {folder.path} goes on"
+    return MemoryShortError(f"{what}. All up to {saved:g} kimg is saved: {goes_on}")
 
 
 def agree(config: RunConfig, processes: Processes) -> RunConfig:

@@ -121,7 +121,7 @@ def plan_table(plan: "Plan") -> str:
             f"{stage.memory / 2**30:6.1f} GB {duration(stage.seconds):>12}"
         )
     total = f"{plan.images / 1000:g} kimg, about {duration(plan.seconds)}, {plan.disk / 2**30:.1f} GB of disk"
-    return "\n".join([*lines, "", f"together {total} (memory and time are estimates)"])
+    return "\n".join([*lines, "", f"together {total} (memory and time are estimates)", *plan.notes])
 
 
 def closing(result: "Run") -> str:

@@ -29,7 +29,7 @@ LEAST_NEAREST = 0.3
 """Distance of a fake to the fake most like it, where it is 1 between reals."""
 LEAST_VARIETY = 0.3
 """Root mean square distance of two fakes, where it is 1 between reals."""
-MOST_MEMORISED = 0.5
+MOST_MEMORISED = 0.25
 """Of the way from reals to fakes that D's scores of images it never saw have gone."""
 LEAST_SEPARATION = 0.5
 """Share of the pairs of a real and a fake in which D prefers the real: chance."""

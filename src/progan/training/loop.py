@@ -1,7 +1,9 @@
 """The training loop. It knows schedule, step and state; who wants to see something is an observer."""
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -13,7 +15,7 @@ from progan.losses import Loss
 from progan.progress import warn
 from progan.randomness import Rng
 from progan.schedule import Block, Schedule, Stage
-from progan.training import divergence, rescue
+from progan.training import divergence, memory, rescue
 from progan.training.compiled import Compiler
 from progan.training.distributed import ALONE, Processes
 from progan.training.divergence import Diverged, GoodStates
@@ -136,8 +138,9 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
             state.d_optimizer.reset()
             state.stage = stage.key
         compiled = _compiled(job, stage, meter)
-        for cur_nimg in block.iterations:
-            _iterate(job, stage, cur_nimg, batches, meter, compiled)
+        with _spared(state, meter, keeper):
+            for cur_nimg in block.iterations:
+                _iterate(job, stage, cur_nimg, batches, meter, compiled)
         state.cur_nimg = block.end
         processes.average(state.buffers())
         for observer in observers:
@@ -255,6 +258,21 @@ def _iterate(
         )
     state.count("G", updated)
     meter.add("G", terms)
+
+
+@contextmanager
+def _spared(state: TrainingState, meter: Meter, keeper: "StateKeeper") -> Iterator[None]:
+    """If memory runs out inside before anything was changed, as where a larger stage begins, the state is written."""
+    clocks, counted = state.clocks(), len(state.uncounted)
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        untouched = len(state.uncounted) == counted and torch.equal(state.clocks(), clocks)
+        if memory.ran_out(error) and untouched:
+            traceback.clear_frames(error.__traceback__)  # which hold the tensors of the failed step
+            state.tally = meter.tally()
+            keeper.write(state, force=True)
+        raise
 
 
 class StateKeeper:

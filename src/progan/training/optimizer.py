@@ -38,6 +38,11 @@ class Adam(torch.optim.Adam):
     def updates(self, t: int) -> None:
         self._t.fill_(t)
 
+    @property
+    def clock(self) -> Tensor:
+        """t on the device, float32 []."""
+        return self._t
+
     @torch.no_grad()
     def update(self, lr: float) -> Tensor:
         """One step along the gradients; bool [], False if it was left out."""

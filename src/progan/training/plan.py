@@ -6,22 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from progan import models
 from progan.config import RunConfig
 from progan.models import Discriminator, Generator, ImageShape
 from progan.schedule import Phase, Schedule, Span
+from progan.training.memory import estimate
 from progan.training.precision import Numerics
 
 EFFICIENCY = 0.5
 """Share of a plain convolution's speed that a training step reaches (measured, benchmarks/estimates.py)."""
 OVERHEAD = 0.003
 """Seconds per doubling of the resolution that a D or a G step takes however few images it has (measured there)."""
-PENALTY_BYTES = 6
-"""Peak bytes of a D step, in multiples of what one forward pass of D keeps (measured there)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ class Plan:
     """Of G and of D."""
     disk: int
     """Bytes of states and snapshots."""
+    notes: tuple[str, ...] = ()
+    """What people should know before they begin."""
 
     @property
     def seconds(self) -> float:
@@ -60,12 +59,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Work:
-    """What a forward pass of one image costs, in operations and in bytes kept for the backward pass."""
+    """Floating-point operations of a forward pass of one image."""
 
     g_flops: float
-    g_bytes: float
     d_flops: float
-    d_bytes: float
 
 
 def plan(config: RunConfig, shape: ImageShape, numerics: Numerics) -> Plan:
@@ -74,15 +71,15 @@ def plan(config: RunConfig, shape: ImageShape, numerics: Numerics) -> Plan:
     cost = seconds_per_image(config, shape, numerics)
     G, D = _hollow(config, shape)
     g_weights, d_weights = (sum(p.numel() for p in net.parameters()) for net in (G, D))
-    fixed = 4 * (5 * g_weights + 4 * d_weights)  # weights, gradients and two moments of each; the averaged G
     stages = []
     for span, images in extents(schedule):
         resolution = span.resolution
         batch, lr = int(config.schedule.batch_size.at(resolution)), config.schedule.lr.at(resolution)
-        memory = fixed + int(batch * _peak(_work(G, D, shape, resolution, numerics.dtype)))
+        memory = estimate(config, shape, numerics.precision, resolution, batch)
         stages.append(PlannedStage(resolution, span.phase, images, batch, lr, memory, images * cost[resolution]))
     resolutions = len({stage.resolution for stage in stages})
-    disk = 2 * 4 * (4 * g_weights + 3 * d_weights) + resolutions * 4 * g_weights
+    states = 4 if config.health.on_divergence == "rewind" else 2  # and as many good ones to go back to
+    disk = states * 4 * (4 * g_weights + 3 * d_weights) + resolutions * 4 * g_weights
     return Plan(tuple(stages), (g_weights, d_weights), disk)
 
 
@@ -109,11 +106,6 @@ def seconds_per_image(config: RunConfig, shape: ImageShape, numerics: Numerics) 
     return costs
 
 
-def _peak(work: Work) -> float:
-    """Bytes per image at the worst moment: the penalty's double backward, or G's step through D."""
-    return max(PENALTY_BYTES * work.d_bytes, work.g_bytes + 2 * work.d_bytes)
-
-
 def _hollow(config: RunConfig, shape: ImageShape) -> tuple[Generator, Discriminator]:
     with torch.device("meta"):
         return models.build(config.model, shape, seed=0)
@@ -125,22 +117,14 @@ def _work(G: Generator, D: Discriminator, shape: ImageShape, resolution: int, dt
     labels = torch.zeros(batch, shape.label_size, device="meta") if shape.label_size else None
     z = torch.zeros(batch, G.z_dim, device="meta", dtype=dtype)
     images = torch.zeros(batch, shape.channels, resolution, resolution, device="meta", dtype=dtype)
-    counts = [*_count(lambda: G(z, labels, resolution)), *_count(lambda: D(images))]
-    return Work(*(count / batch for count in counts))
+    return Work(_count(lambda: G(z, labels, resolution)) / batch, _count(lambda: D(images)) / batch)
 
 
-def _count(call: Callable[[], object]) -> tuple[int, int]:
-    """Floating-point operations of a call, and bytes it keeps for its backward pass."""
-    kept: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[id(tensor)] = tensor
-        return tensor
-
-    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(pack, lambda tensor: tensor):
+def _count(call: Callable[[], object]) -> int:
+    """Floating-point operations of a call."""
+    with FlopCounterMode(display=False) as counter:
         call()
-    activations = (t for t in kept.values() if not isinstance(t, nn.Parameter))
-    return counter.get_total_flops(), sum(t.numel() * t.element_size() for t in activations)
+    return int(counter.get_total_flops())
 
 
 def _convolution_speed(numerics: Numerics) -> float:

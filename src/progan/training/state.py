@@ -75,6 +75,10 @@ class TrainingState:
                 self.adjustments.count(network, updated)
             self.uncounted.clear()
 
+    def clocks(self) -> Tensor:
+        """Updates of D and of G since the last reset, float32 [2]. Waits for nothing."""
+        return torch.stack([self.d_optimizer.clock, self.g_optimizer.clock])
+
     def serialize(self) -> bytes:
         """The file's content."""
         return b"".join(self.pieces())
