@@ -943,6 +943,95 @@ SEVERAL = [
     ),
 ]
 
+REPORT, COMPARE = "report.py::Test", "compare.py::"
+
+REPORTING = [
+    Mutation(
+        "normal intervals for few seeds",
+        "report/statistics.py",
+        {"half = t_quantile(len(values) - 1) *": "half = 1.96 *"},
+        [REPORT + "Statistics::test_mean_of_three"],
+    ),
+    Mutation(
+        "Student's instead of Welch's degrees of freedom",
+        "report/statistics.py",
+        {"    half = t_quantile(dof) * error\n": "    dof = len(a) + len(b) - 2\n    half = t_quantile(dof) * error\n"},
+        [REPORT + "Statistics::test_welch_of_a_worked_example"],
+    ),
+    Mutation(
+        "p-values not corrected",
+        "report/statistics.py",
+        {"p[i] * (len(p) - rank)": "p[i]"},
+        [REPORT + "Statistics::test_holm"],
+    ),
+    Mutation(
+        "lower is better",
+        "report/statistics.py",
+        {"abs(fmean(groups[name]) - floor)": "fmean(groups[name])"},
+        [REPORT + "Statistics::test_the_better_one_is_nearer_to_the_floor"],
+    ),
+    Mutation(
+        "a young generator has collapsed",
+        "report/collapse.py",
+        {"varied, begin = False, None": "varied, begin = True, None"},
+        [REPORT + "Collapse::test_what_is_no_collapse"],
+    ),
+    Mutation(
+        "collapses never end",
+        "report/collapse.py",
+        {"excess < 0.25:\n            events": "excess < 0:\n            events"},
+        [REPORT + "Collapse::test_variety_lost_and_found"],
+    ),
+    Mutation(
+        "straight lines between latents",
+        "report/interpolation.py",
+        {"return from_a * a + from_b * b": "return (1 - t) * a + t * b"},
+        [REPORT + "Pictures::test_halfway_on_the_sphere"],
+    ),
+    Mutation(
+        "names as HTML",
+        "report/page.py",
+        {"return html.escape(str(value))": "return str(value)"},
+        [REPORT + "Pieces::test_names_are_only_names", COMPARE + "test_page_escapes_names_and_hides_the_key"],
+    ),
+    Mutation(
+        "measuring counts as training",
+        "report/history.py",
+        {'seconds += (line["cur_nimg"] - before) / line["img_per_sec"]': 'seconds = line["elapsed"]'},
+        [REPORT + "Pieces::test_training_time_leaves_out_what_is_not_training"],
+    ),
+    Mutation(
+        "stages of a budget all alike",
+        "comparison/budget.py",
+        {"return _times(config, seconds / own)": "return _times(config, seconds / sum(cost.values()) / 1000)"},
+        [COMPARE + "TestBudget::test_seconds"],
+    ),
+    Mutation(
+        "twins with the same seeds",
+        "comparison/plan.py",
+        {"again * config.seeds + k": "k"},
+        [COMPARE + "TestContestants::test_twins_have_other_seeds"],
+    ),
+    Mutation(
+        "no class is left out",
+        "comparison/controls.py",
+        {"rest = order[rows[:, most] == 0]": "rest = order"},
+        [COMPARE + "TestControls::test_they_rank_as_they_must"],
+    ),
+    Mutation(
+        "distances to held-out images only",
+        "comparison/measuring.py",
+        {"to_train = nearest(pixels, self._train, k=1)": "to_train = nearest(pixels, self._held_out, k=1)"},
+        [COMPARE + "TestControls::test_copies_of_training_images_are_found_out"],
+    ),
+    Mutation(
+        "rounded distances",
+        "report/neighbours.py",
+        {"distance, order = exact.topk": "exact = distance\n    distance, order = exact.topk"},
+        [REPORT + "Neighbours::test_copies_are_found"],
+    ),
+]
+
 MUTATIONS = [
     *GROWING,
     *AVERAGE,
@@ -957,6 +1046,7 @@ MUTATIONS = [
     *IMPORTING,
     *FAULT,
     *SEVERAL,
+    *REPORTING,
 ]
 
 
