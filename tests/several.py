@@ -13,7 +13,7 @@ from torch import Tensor
 from progan import losses
 from progan.config import DatasetConfig, OptimizerConfig, ProGANConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
-from progan.experiment import image_shape
+from progan.experiment.opening import image_shape
 from progan.per_resolution import per_resolution
 from progan.schedule import Schedule
 from progan.training import loop

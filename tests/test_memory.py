@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import progan
-from progan import cli, experiment
+from progan import cli
 from progan.config import RunConfig
 from progan.errors import MemoryShortError
+from progan.experiment.settings import configure
 from progan.models import ImageShape
 from progan.options import override
 from progan.training import fitting, loop, memory
@@ -217,7 +218,7 @@ def test_a_trial_leaves_no_trace(whole, tmp_path, monkeypatch):
 
 def test_on_a_cpu_the_estimate_refuses_warns_or_says_nothing(tmp_path, monkeypatch, capsys):
     config, numerics = (
-        experiment.configure(None, None, None, TINY_OPTIONS),
+        configure(None, None, None, TINY_OPTIONS),
         Numerics("cpu", "fp32", 1, torch.__version__),
     )
     need = memory.estimate(config, ImageShape(8, 3), "fp32", 8, 8)

@@ -15,6 +15,7 @@ from progan import config as config_module
 from progan.config import (
     LOSS_CONFIGS,
     MODEL_CONFIGS,
+    CompareConfig,
     LossName,
     ModelName,
     NonsaturatingConfig,
@@ -37,7 +38,7 @@ GROUP_CLASSES = {group: [type(getattr(RunConfig(), group))] for group in GROUPS 
     "model": list(MODEL_CONFIGS.values()),
     "loss": list(LOSS_CONFIGS.values()),
 }
-CLASSES = [cls for classes in GROUP_CLASSES.values() for cls in classes] + [PrepareConfig]
+CLASSES = [cls for classes in GROUP_CLASSES.values() for cls in classes] + [PrepareConfig, CompareConfig]
 EVERY = {option.name: option for cls in CLASSES for option in options(cls)}
 
 

@@ -1,7 +1,6 @@
 """Our own files in any state: taken as they are meant, or refused with a word; nothing in them is run."""
 
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -33,6 +32,7 @@ from progan.tensorfile import from_bytes, to_bytes
 from progan.training import state as states
 from progan.training.observers import read_stats
 from progan.training.precision import Numerics
+from progan.typed import parse
 
 MODEL = ProGANConfig(z_dim=4, fmap_base=16, fmap_max=4)
 SHAPE = ImageShape(8, 1, 2)
@@ -162,7 +162,7 @@ def test_training_states(older_and_newer: tuple[bytes, bytes], tmp_path: Path, d
         restored, _ = from_bytes(state.serialize())
         assert type(state.cur_nimg) is int
         assert state.cur_nimg >= 0
-        assert json.loads(restored["progress"])["numerics"] == dataclasses.asdict(NUMERICS)
+        assert parse(Numerics, json.loads(restored["progress"])["numerics"]) == NUMERICS
     (tmp_path / "state-000000008.safetensors").write_bytes(b"")
     fine_or_refused(lambda: folder.restore(new_state(2)))
 

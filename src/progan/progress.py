@@ -5,6 +5,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+Say = Callable[[str], None]
+"""Something that tells people a line."""
+
 
 @contextmanager
 def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterator[Callable[[int, int], None]]:

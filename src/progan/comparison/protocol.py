@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +25,12 @@ from progan.data.split import split
 from progan.errors import DatasetError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST
+from progan.progress import Say, warn
 from progan.report.comparison import comparison_page
 from progan.report.results import Comparison
 from progan.runfolder import DataFacts
 from progan.training.observers import picture
 from progan.training.signals import stop_on_signals
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
 
     Goes on where an earlier call with the same options stopped. Raises a ProganError for what cannot be.
     """
-    say: Say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr, flush=True))
+    say: Say = (lambda text: None) if quiet else warn
     config = CompareConfig(**options)
     folder = Path(out)
     dataset = open_data(data, PrepareConfig(resolution=config.resolution), say)

@@ -14,8 +14,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from progan import experiment
 from progan.data.dataset import Dataset
+from progan.experiment.assembling import assemble
+from progan.experiment.opening import image_shape
 from progan.runfolder import RunFolder
 from progan.schedule import Schedule, Span, Stage
 from progan.training.distributed import Processes
@@ -81,12 +82,12 @@ def measure(folder: RunFolder, seconds: float) -> list[dict[str, Any]]:
     """Of every stage of the run in the folder, which is only read: seconds and operations per image."""
     config, data = folder.read()
     dataset = Dataset.open(config.dataset.data or data.path)
-    shape = experiment.image_shape(config, dataset)
+    shape = image_shape(config, dataset)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         for span, _ in extents(Schedule(config.schedule)):
             place = RunFolder(Path(scratch) / f"{span.resolution}-{span.phase}")
-            job, _ = experiment.assemble(config, dataset, shape, place, lambda text: None, Processes())
+            job, _ = assemble(config, dataset, shape, place, lambda text: None, Processes())
             found.append({"resolution": span.resolution, "phase": span.phase, **_stage(job, span, seconds)})
     return found
 

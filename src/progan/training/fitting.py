@@ -12,6 +12,7 @@ from progan.config import ProGANConfig, RunConfig
 from progan.errors import MemoryShortError
 from progan.models import ImageShape
 from progan.per_resolution import PerResolution
+from progan.progress import Say
 from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
 from progan.training import memory
@@ -31,7 +32,6 @@ BALLAST = 0.05
 
 Fits = Callable[[int, int], bool]
 """Whether a stage of this resolution fits with a batch of this size, that of all processes together."""
-Say = Callable[[str], None]
 Attempt = Callable[[RunConfig, ImageShape, Numerics, int, int, int], None]
 """`train_a_little`, or what stands for it."""
 

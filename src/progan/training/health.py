@@ -140,11 +140,11 @@ class Watch:
 class Health(Silent):
     """Looks at G and D at every tick, for the observers after it to write down, and warns."""
 
-    def __init__(self, reals: Sample, held_out: Sample | None, loss: Loss, stats: Path) -> None:
-        self._reals, self._held_out, self._loss, self._stats = reals, held_out, loss, stats
+    def __init__(self, reals: Sample, held_out: Sample | None, signs: tuple[Sign, ...], stats: Path) -> None:
+        self._reals, self._held_out, self._signs, self._stats = reals, held_out, signs, stats
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
-        self._watch = Watch((*SIGNS, d_won(self._loss)))
+        self._watch = Watch(self._signs)
         for line in read_stats(self._stats):
             if line["cur_nimg"] <= state.cur_nimg:
                 self._watch.see(line)

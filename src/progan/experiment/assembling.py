@@ -1,0 +1,53 @@
+"""All that a run trains with, as new or as its newest state has it."""
+
+import dataclasses
+
+import torch
+
+from progan import losses
+from progan.config import RunConfig
+from progan.data.dataset import Dataset
+from progan.models import ImageShape
+from progan.progress import Say, warn
+from progan.runfolder import RunFolder
+from progan.schedule import Schedule
+from progan.training import precision, tuning
+from progan.training import state as states
+from progan.training.compiled import Compiler
+from progan.training.distributed import Processes
+from progan.training.feed import Feed
+from progan.training.loop import Job
+
+
+def assemble(
+    config: RunConfig, dataset: Dataset, shape: ImageShape, folder: RunFolder, say: Say, processes: Processes
+) -> tuple[Job, bool]:
+    """Networks, optimisers and data, as new or as the newest state has them; whether it was a state.
+
+    What is in the run folder only the first process reads, and tells the others.
+    """
+    state_folder = states.StateFolder(folder.state)
+    now = precision.choose(config.runtime, processes)
+    recorded = state_folder.numerics() if processes.first else None
+    if recorded is not None:
+        now = dataclasses.replace(now, precision=recorded.precision, compiled=recorded.compiled)
+    elif processes.first:
+        now = tuning.decide(config, shape, now, say)
+    if recorded is not None and (changed := precision.differences(recorded, now)):
+        say(f"note: not the machine or versions the run began on ({', '.join(changed)}): the bits may differ")
+    numerics = precision.agree(now, processes)
+    state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
+    resumed = processes.first and not state_folder.empty
+    if resumed:
+        for problem in state_folder.restore(state):
+            warn(f"warning: {problem}; going on from the one before")
+        say(f"going on with {folder.path} at {state.cur_nimg / 1000:g} kimg")
+    device, runtime = torch.device(numerics.device), config.runtime
+    processes.use(device)
+    states.agree(state, processes)
+    feed = Feed(dataset, runtime.seed, device, runtime.workers, config.dataset.labels, processes)
+    loss = losses.build(config.loss, dataset.label_kind or "class")
+    compiler = Compiler(state.G, state.D, loss, shape, numerics.dtype, say)
+    return Job(
+        config, Schedule(config.schedule), loss, feed, state, state_folder, processes, compiler=compiler
+    ), resumed
