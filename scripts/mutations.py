@@ -116,7 +116,7 @@ AVERAGE = [
     ),
     Mutation(
         "average taken after G's step",
-        "training/loop.py",
+        "training/iteration.py",
         {
             "        average(state.G_ema, state.G, config.optimizer.ema_decay)\n": "",
             '    meter.add("G", terms)\n': (

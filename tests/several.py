@@ -16,10 +16,11 @@ from progan.data.dataset import Dataset
 from progan.experiment.opening import image_shape
 from progan.per_resolution import per_resolution
 from progan.schedule import Schedule
-from progan.training import loop
+from progan.training import iteration, loop
 from progan.training import state as states
 from progan.training.distributed import ALONE, Processes, Several
 from progan.training.feed import Feed
+from progan.training.iteration import Job
 from progan.training.observers import Silent
 from progan.training.precision import Numerics
 
@@ -67,7 +68,7 @@ class Watcher(Silent):
             self.seen[f"{tick.cur_nimg}.{name}"] = torch.tensor(value, dtype=torch.float64)
 
 
-def make(data: Path, folder: Path, processes: Processes = ALONE) -> loop.Job:
+def make(data: Path, folder: Path, processes: Processes = ALONE) -> Job:
     """The job, from the newest state in the folder where there is one."""
     dataset = Dataset.open(data)
     numerics = Double("cpu", "fp32", 1, torch.__version__, processes.size)
@@ -80,19 +81,19 @@ def make(data: Path, folder: Path, processes: Processes = ALONE) -> loop.Job:
     states.agree(state, processes)
     feed = Feed(dataset, 0, torch.device("cpu"), 1, use_labels=True, processes=processes)
     loss = losses.build(CONFIG.loss, dataset.label_kind or "class")
-    return loop.Job(CONFIG, Schedule(CONFIG.schedule), loss, feed, state, kept, processes)
+    return Job(CONFIG, Schedule(CONFIG.schedule), loss, feed, state, kept, processes)
 
 
-def train(job: loop.Job, stop: Callable[[], bool] = lambda: False, poison: int | None = None) -> dict[str, Tensor]:
+def train(job: Job, stop: Callable[[], bool] = lambda: False, poison: int | None = None) -> dict[str, Tensor]:
     """Run the job and return all its numbers. The reals of D's step number `poison` are made NaN."""
-    original, steps = loop.process_reals, iter(range(1000))
+    original, steps = iteration.process_reals, iter(range(1000))
 
     def process_reals(pixels, alpha, mirrored=None):
         reals = original(pixels, alpha, mirrored).double()
         return reals * float("nan") if next(steps) == poison else reals
 
     watcher = Watcher()
-    with patch.object(loop, "process_reals", process_reals):
+    with patch.object(iteration, "process_reals", process_reals):
         loop.train(job, [watcher], stop)
     return {**safetensors.torch.load(job.state.serialize()), **watcher.seen}
 
@@ -142,14 +143,14 @@ def _average(rank: int, processes: Processes) -> None:
     assert processes.broadcast(b"first" if rank == 0 else b"") == b"first"
 
 
-def _poisoned(job: loop.Job, rank: int) -> None:
+def _poisoned(job: Job, rank: int) -> None:
     """Where one process has a NaN, none updates."""
     numbers = train(job, poison=4 if rank == 1 else None)
     assert job.state.skipped == {"D": 1, "G": 0}
     assert all(value.isfinite().all() for name, value in numbers.items() if name.startswith(("D.", "G.", "G_ema.")))
 
 
-def _buffers(job: loop.Job, rank: int) -> None:
+def _buffers(job: Job, rank: int) -> None:
     """What networks hold besides weights becomes the same everywhere."""
     for network in (job.state.G, job.state.G_ema):
         network.register_buffer("running", torch.tensor(float(rank)))

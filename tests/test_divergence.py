@@ -9,7 +9,7 @@ import torch
 import progan
 from progan import cli
 from progan.errors import DivergenceError
-from progan.training import divergence, loop
+from progan.training import divergence, iteration, keeper, loop
 from progan.training.observers import Silent, read_stats
 from progan.training.state import StateFolder
 
@@ -40,13 +40,13 @@ def cache(tmp_path_factory):
 
 def poison(patch, when):
     """D's gradients are NaN in every step on whose stage `when` says so."""
-    original = loop.train_d
+    original = iteration.train_d
 
     def train_d(G, D, optimizer, loss, reals, labels, stage, *rest):
         reals = reals * math.nan if when(stage) else reals
         return original(G, D, optimizer, loss, reals, labels, stage, *rest)
 
-    patch.setattr(loop, "train_d", train_d)
+    patch.setattr(iteration, "train_d", train_d)
     patch.setattr(divergence, "MOST_LEFT_OUT", 6)
 
 
@@ -117,7 +117,7 @@ def test_stopped_anywhere_before_while_or_after_it_goes_back_a_run_ends_in_the_s
 
 def test_killed_while_it_goes_back_a_run_ends_in_the_same_bits(whole, tmp_path, monkeypatch):
     poison(monkeypatch, in_the_fade)
-    monkeypatch.setattr(loop, "STATE_SHARE", math.inf)  # a state every tick
+    monkeypatch.setattr(keeper, "STATE_SHARE", math.inf)  # a state every tick
     with monkeypatch.context() as patch:
 
         def killed(folder, cur_nimg):

@@ -25,7 +25,8 @@ from progan.snapshot import SnapshotInfo
 from progan.snapshot import load as load_snapshot
 from progan.training import state as states
 from progan.training.feed import Batch, Request
-from progan.training.loop import Job, train
+from progan.training.iteration import Job
+from progan.training.loop import train
 from progan.training.observers import Silent, Snapshots, sample
 from progan.training.optimizer import Adam
 from progan.training.precision import Numerics

@@ -15,7 +15,7 @@ from progan.errors import MemoryShortError
 from progan.experiment.settings import configure
 from progan.models import ImageShape
 from progan.options import override
-from progan.training import fitting, loop, memory
+from progan.training import fitting, iteration, keeper, loop, memory
 from progan.training.observers import Silent, read_stats
 from progan.training.precision import Numerics
 from progan.training.state import StateFolder
@@ -269,18 +269,18 @@ def test_the_plan_says_what_does_not_fit(monkeypatch, capsys):
 
 def run_out(monkeypatch, step, when):
     """Let a step of training fail like a GPU that is full, where `when` says so of its stage."""
-    original = getattr(loop, step)
+    original = getattr(iteration, step)
 
     def failing(*arguments):
-        if when(next(a for a in arguments if isinstance(a, loop.Stage))):
+        if when(next(a for a in arguments if isinstance(a, iteration.Stage))):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(*arguments)
 
-    monkeypatch.setattr(loop, step, failing)
+    monkeypatch.setattr(iteration, step, failing)
 
 
 def test_out_of_memory_at_a_new_stage_loses_nothing(whole, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "STATE_SHARE", 0)  # no state but those that must be
+    monkeypatch.setattr(keeper, "STATE_SHARE", 0)  # no state but those that must be
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY_OPTIONS.items()]
     with monkeypatch.context() as patch:
         run_out(patch, "train_d", lambda stage: stage.resolution == 8)

@@ -7,7 +7,7 @@ from progan.images import to_pixels
 from progan.metrics.evaluation import Yardstick
 from progan.models import Generator
 from progan.schedule import Stage
-from progan.training.loop import Tick
+from progan.training.interface import Tick
 from progan.training.observers import Silent
 from progan.training.state import TrainingState
 

@@ -20,7 +20,8 @@ from progan.experiment.opening import image_shape
 from progan.runfolder import RunFolder
 from progan.schedule import Schedule, Span, Stage
 from progan.training.distributed import Processes
-from progan.training.loop import Job, train
+from progan.training.iteration import Job
+from progan.training.loop import train
 from progan.training.observers import Silent
 from progan.training.plan import extents
 from progan.training.state import TrainingState

@@ -16,7 +16,7 @@ from progan.training import state as states
 from progan.training.compiled import Compiler
 from progan.training.distributed import Processes
 from progan.training.feed import Feed
-from progan.training.loop import Job
+from progan.training.iteration import Job
 
 
 def assemble(

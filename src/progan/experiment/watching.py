@@ -16,7 +16,8 @@ from progan.snapshot import SnapshotInfo
 from progan.training.console import Console
 from progan.training.health import SIGNS, Health, d_won
 from progan.training.home import Home
-from progan.training.loop import Job, Observer
+from progan.training.interface import Observer
+from progan.training.iteration import Job
 from progan.training.observers import SampleGrids, Snapshots, StatsFile, columns, picture
 from progan.training.outputs import Outputs
 from progan.training.plan import seconds_per_image

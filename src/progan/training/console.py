@@ -5,7 +5,7 @@ import sys
 from tqdm import tqdm
 
 from progan.schedule import Schedule, Stage
-from progan.training.loop import Tick
+from progan.training.interface import Tick
 from progan.training.observers import Silent
 from progan.training.state import TrainingState
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from progan.losses import Loss
 from progan.schedule import Stage
-from progan.training.loop import Tick
+from progan.training.interface import Tick
 from progan.training.observers import Silent, read_stats, record
 from progan.training.probe import Sample, look
 from progan.training.rescue import d_wins

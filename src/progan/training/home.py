@@ -7,7 +7,7 @@ from progan.errors import RunError
 from progan.files import write_whole
 from progan.runfolder import RunFolder
 from progan.schedule import Stage
-from progan.training.loop import Tick
+from progan.training.interface import Tick
 from progan.training.observers import Silent
 from progan.training.state import TrainingState
 

@@ -16,7 +16,7 @@ from progan.files import Log, Shelf, write_whole
 from progan.images import grid, to_pixels, upscale
 from progan.schedule import Schedule, Stage
 from progan.snapshot import SnapshotInfo, of_generator
-from progan.training.loop import Tick
+from progan.training.interface import Tick
 from progan.training.state import TrainingState
 
 GRID_COLUMNS = {128: 6, 256: 4, 512: 3, 1024: 2}

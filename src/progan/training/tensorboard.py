@@ -7,7 +7,7 @@ from typing import Any
 
 from progan.files import Log
 from progan.schedule import Stage
-from progan.training.loop import Tick
+from progan.training.interface import Tick
 from progan.training.observers import Silent, record
 from progan.training.state import TrainingState
 

@@ -2,7 +2,7 @@
 
 from progan.runfolder import RunFolder
 from progan.schedule import Stage
-from progan.training.loop import Observer, Tick
+from progan.training.interface import Observer, Tick
 from progan.training.outputs import Outputs
 from progan.training.state import TrainingState
 

@@ -1,0 +1,52 @@
+"""Who watches a training, and what is told."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from progan.schedule import Stage
+from progan.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What happened since the tick before."""
+
+    cur_nimg: int
+    stage: Stage
+    losses: dict[str, float]
+    """Mean of every term: `D/real`, `D/penalty`, `G/fake` …"""
+    images: int
+    seconds: float
+    data_wait: float
+    """Seconds spent waiting for images."""
+    elapsed: float
+    """Seconds of training since the run began."""
+    skipped: dict[str, int]
+    """Updates left out since the run began, of D and of G."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Put in by observers that measure, for those after them that write things down."""
+    notices: list[str] = field(default_factory=list)
+    """What people should know, a sentence each; put in by the loop and by observers."""
+
+    @property
+    def img_per_sec(self) -> float:
+        return self.images / max(self.seconds, 1e-9)
+
+
+class Observer(Protocol):
+    """Watches a run, in its first process. Nothing it does may change a number of the training."""
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        """Before the first iteration, also of a continued run."""
+
+    def on_progress(self, cur_nimg: int, stage: Stage) -> None:
+        """After every evaluation of the schedule."""
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        """Every tick_kimg, at the end of every stage, and at the end."""
+
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
+        """After the last tick of a stage, `following` being None at the end of the run."""
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        """After the last iteration; `finished` unless the run was stopped."""

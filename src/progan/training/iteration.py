@@ -1,0 +1,98 @@
+"""One training iteration, the batches it takes, and the compiled step it may use."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch.profiler import record_function
+
+from progan.config import RunConfig
+from progan.losses import Loss
+from progan.progress import warn
+from progan.randomness import Rng
+from progan.schedule import Schedule, Stage
+from progan.training.compiled import Compiler
+from progan.training.distributed import ALONE, Processes
+from progan.training.feed import Batch, Feed, Request
+from progan.training.meter import Meter
+from progan.training.outputs import Outputs
+from progan.training.state import StateFolder, TrainingState
+from progan.training.step import Compiled, average, process_reals, train_d, train_g
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained with what."""
+
+    config: RunConfig
+    schedule: Schedule
+    loss: Loss
+    feed: Feed
+    state: TrainingState
+    states: StateFolder
+    processes: Processes = ALONE
+    outputs: Outputs = field(default_factory=lambda: Outputs(warn))
+    compiler: Compiler | None = None
+
+    @property
+    def dropout(self) -> float | None:
+        """D's, as configured; None for a model without."""
+        found: float | None = getattr(self.config.model, "dropout", None)
+        return found
+
+
+def requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:
+    """Every batch of the rest of the run, in the order in which `iterate` takes them."""
+    for block in schedule.walk(cur_nimg):
+        stage = block.stage
+        for start in block.iterations:
+            for i in range(schedule.config.d_steps):
+                yield Request(stage.resolution, start + i * stage.batch_size, stage.batch_size)
+
+
+def compiled_step(job: Job, stage: Stage, meter: Meter) -> Compiled | None:
+    """The compiled step of the stage, if it is to have one. That one cannot be built becomes part of the state."""
+    numerics, size = job.state.numerics, stage.batch_size // job.processes.size
+    if job.compiler is None or stage.resolution not in numerics.compiled:
+        return None
+    if job.compiler.has(stage, size):
+        return job.compiler.step(stage, size)
+    with meter.aside():
+        step = job.compiler.step(stage, size)
+        failed = job.processes.any(step is None)
+    if failed:
+        left = tuple(resolution for resolution in numerics.compiled if resolution != stage.resolution)
+        job.state.numerics = replace(numerics, compiled=left)
+        return None
+    return step
+
+
+def iterate(
+    job: Job, stage: Stage, cur_nimg: int, batches: Iterator[Batch], meter: Meter, compiled: Compiled | None
+) -> None:
+    """`d_steps` D steps, each followed by the average of G, then one G step."""
+    state, config, size, processes = job.state, job.config, stage.batch_size, job.processes
+    share, where = size // processes.size, (processes.rank, processes.size)
+    device, dtype = torch.device(state.numerics.device), state.numerics.dtype
+    for i in range(config.schedule.d_steps):
+        with meter.waiting(), record_function("data"):
+            pixels, labels = next(batches)
+        rng = Rng(config.runtime.seed, cur_nimg + i * size, "D", device, *where)
+        mirrored = rng.uniform(share) if config.dataset.mirror else None
+        reals = process_reals(pixels, stage.alpha, mirrored)
+        with record_function("D step"):
+            terms, updated = train_d(
+                state.G, state.D, state.d_optimizer, job.loss, reals, labels, stage, rng, dtype, processes, compiled
+            )
+        state.count("D", updated)
+        with record_function("average"):
+            average(state.G_ema, state.G, config.optimizer.ema_decay)
+        meter.add("D", terms, images=size)
+    rng = Rng(config.runtime.seed, cur_nimg, "G", device, *where)
+    labels = job.feed.labels(rng.integers(share, job.feed.count)) if config.dataset.labels else None
+    with record_function("G step"):
+        terms, updated = train_g(
+            state.G, state.D, state.g_optimizer, job.loss, share, labels, stage, rng, dtype, processes, compiled
+        )
+    state.count("G", updated)
+    meter.add("G", terms)
