@@ -36,15 +36,13 @@ def decide(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[
     if config.runtime.precision == "auto" and has_bf16(device):
         gain = remembered("bf16", [now, _described(config, "model"), TRIAL], lambda: _gain(config, shape, now))
         now = dataclasses.replace(now, precision="bf16" if gain > 1 else "fp32")
-        tell(f"precision {now.precision}: a step at {_trial(config).resolution}x… in bf16 runs at {gain:.2f} x fp32")
+        at = f"{_trial(config).resolution}x{_trial(config).resolution}"
+        tell(f"precision {now.precision}: at {at}, a step in bf16 is {gain:.2f} times as fast as in fp32")
     return dataclasses.replace(now, compiled=_compiled(config, shape, now, tell))
 
 
 def _compiled(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> tuple[int, ...]:
-    choice, reached = (
-        config.runtime.compile,
-        sorted({span.resolution for span, _ in extents(Schedule(config.schedule))}),
-    )
+    choice = config.runtime.compile
     if choice == "off":
         return ()
     if not compiled.traceable(config.model):
@@ -55,7 +53,7 @@ def _compiled(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callabl
         tell(f"steps are not compiled: that needs {lacking}")
         return ()
     if choice == "on":
-        return tuple(reached)
+        return tuple(sorted({span.resolution for span, _ in extents(Schedule(config.schedule))}))
     key = [now, _described(config, "model", "schedule"), SAVED]
     found: list[int] = remembered("compile", key, lambda: _worth_it(config, shape, now))
     return tuple(found)
