@@ -7,6 +7,7 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 settings.register_profile("progan", deadline=None, derandomize=True, database=None)
 settings.register_profile("thorough", deadline=None, database=None, print_blob=True)  # other cases each time
 settings.load_profile(os.environ.get("PROGAN_HYPOTHESIS", "progan"))

@@ -122,24 +122,25 @@ def new_state(seed: int) -> states.TrainingState:
 
 
 @pytest.fixture(scope="module")
-def older_and_newer() -> tuple[bytes, bytes]:
-    """Two states of a run, optimisers included."""
-    state, contents = new_state(1), []
+def older_and_newer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Files of two states of a run, optimisers included."""
+    state, paths = new_state(1), []
     for cur_nimg in (8, 16):
         for net, optimizer in ((state.G, state.g_optimizer), (state.D, state.d_optimizer)):
             for parameter in net.parameters():
                 parameter.grad = torch.randn(parameter.shape).to(memory_format=torch.preserve_format)
             optimizer.step()
         state.cur_nimg, state.stage = cur_nimg, (8, "fade")
-        contents.append(state.serialize())
-    return contents[0], contents[1]
+        paths.append(tmp_path_factory.mktemp("states") / f"{cur_nimg}.safetensors")
+        paths[-1].write_bytes(state.serialize())
+    return paths[0], paths[1]
 
 
 @cases
 @given(data=st.data())
-def test_training_states(older_and_newer: tuple[bytes, bytes], tmp_path: Path, data: st.DataObject) -> None:
+def test_training_states(older_and_newer: tuple[Path, Path], tmp_path: Path, data: st.DataObject) -> None:
     """A damaged newest state is taken whole, or the one before is."""
-    older, newer = older_and_newer
+    older, newer = (path.read_bytes() for path in older_and_newer)
     if data.draw(st.booleans()):
         content = damaged(newer, data.draw)
     else:
