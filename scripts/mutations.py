@@ -57,8 +57,8 @@ GROWING = [
         "alpha reversed in G",
         "models/progan.py",
         {
-            "lerp(upscale(self._rgb(before, resolution // 2)), images, alpha)": (
-                "lerp(images, upscale(self._rgb(before, resolution // 2)), alpha)"
+            "_mix(upscale(self._rgb(before, resolution // 2)), images, alpha)": (
+                "_mix(images, upscale(self._rgb(before, resolution // 2)), alpha)"
             )
         },
         [ANSWERS + "growing_changes_nothing_at_alpha_0"],
@@ -66,13 +66,13 @@ GROWING = [
     Mutation(
         "alpha reversed in D",
         "models/progan.py",
-        {"torch.lerp(below, x,": "torch.lerp(x, below,"},
+        {"_mix(below, x,": "_mix(x, below,"},
         [ANSWERS + "growing_changes_nothing_at_alpha_0"],
     ),
     Mutation(
         "alpha forgotten in D's step",
         "training/step.py",
-        {"loss.d_terms(critic(D, stage.alpha,": "loss.d_terms(critic(D, 1.0,"},
+        {"judge, heard = critic(D, stage.alpha,": "judge, heard = critic(D, 1.0,"},
         [TRAINING + "reals_fade_as_fakes_do"],
     ),
     Mutation(
@@ -293,7 +293,7 @@ LAYER = [
     Mutation(
         "unfused down-convolution averages before its activation",
         "models/layers.py",
-        {"downscale(leaky_relu(super().forward(x)))": "leaky_relu(downscale(super().forward(x)))"},
+        {"downscale(activation(super().forward(x)))": "activation(downscale(super().forward(x)))"},
         [NETWORKS + "scores_and_logits_of_d"],
     ),
     Mutation(
@@ -334,13 +334,16 @@ OPTIMIZER = [
     Mutation(
         "epsilon where PyTorch has it",
         "training/optimizer.py",
-        {"self.config.adam_eps / math.sqrt(1 - self.config.beta2**self.updates)": "self.config.adam_eps"},
+        {
+            'self.state[parameter]["step"] = self._far': 'self.state[parameter]["step"] = self._t - finite.float()',
+            "lr * corrections[1].sqrt() / corrections[0]": "lr",
+        },
         [STEPS + "adam"],
     ),
     Mutation(
         "updates with NaN",
         "training/optimizer.py",
-        {"            return False\n": "            pass\n"},
+        {"self.found_inf = (~finite).float()": "self.found_inf = torch.zeros(())"},
         [TRAINING + "a_gradient_that_is_not_finite_leaves_the_whole_update_out"],
     ),
     Mutation(
