@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from progan.errors import ConfigError
-from progan.metrics import METRICS, Setting, fid, inception, inception_score, kid, make
+from progan.metrics import Setting, fid, inception, inception_score, kid, make
 from progan.metrics.features import Features
 
 DOUBLE = torch.float64
@@ -276,7 +276,16 @@ def measured(name: str, reals: Tensor, fakes: Tensor):
     return metric.result()
 
 
-def test_values_are_those_of_the_registry() -> None:
-    points = torch.randn(40, 2050)
-    for name in ("fid", "kid", "inception_score"):
-        assert measured(name, points[:20], points[20:]).keys() == METRICS[name].values.keys()
+def test_each_looks_at_its_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five features, then logits: what is in the other part changes nothing."""
+    points = torch.randn(80, 8)
+    for module, name, mine in (
+        (fid, "fid", slice(5)),
+        (kid, "kid", slice(5)),
+        (inception_score, "inception_score", slice(5, 8)),
+    ):
+        monkeypatch.setattr(module, "FEATURES", 5)
+        other = torch.randn(80, 8)
+        other[:, mine] = points[:, mine]
+        one, two = (measured(name, some[:40], some[40:])[name].value for some in (points, other))
+        assert one == two != 0

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import bars
 from progan.config import PrepareConfig
 from progan.data.cache import clear_cache, list_cache
 from progan.data.dataset import Dataset
@@ -18,12 +19,8 @@ from progan.metrics.classes import compare
 RANDOM = np.random.default_rng(0)
 
 
-def digits(numbers: np.ndarray) -> np.ndarray:
-    """Grey images uint8 [N, 16, 16] that show a number 0 … 9 as a bar, with noise."""
-    images = RANDOM.integers(0, 60, (len(numbers), 16, 16), dtype=np.uint8)
-    for image, number in zip(images, numbers, strict=True):
-        image[3:13, number + 2 : number + 5] = 220
-    return images
+def digits(numbers: np.ndarray, random: np.random.Generator = RANDOM) -> np.ndarray:
+    return bars.digits(numbers, random)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +124,7 @@ class TestClasses:
         halves = self.read(dataset, digits(np.arange(500) % 5), setting)
         assert halves["class_kl"].value == pytest.approx(math.log(2), abs=0.01)
         assert (halves["classes_found"].value, halves["classes_found"].high) == (5, 5)
-        assert setting.notes == ["classes: read by a classifier that gets 100.0% right of 100 images put aside"]
+        assert setting.notes == ["classes: read by a classifier that gets 100.00% right of 100 images put aside"]
         whole = self.read(dataset, digits(np.arange(500) % 10))
         assert whole["class_kl"].value < 0.001
         assert whole["classes_found"].value == 10
@@ -162,6 +159,12 @@ class TestClasses:
         divergence, found = compare(codes, [np.array([5, 5]), np.array([2, 2])])
         assert divergence == pytest.approx((0.75 * math.log(1.5) + 0.25 * math.log(0.5) + math.log(2)) / 2)
         assert found == 3
+
+    def test_data_of_one_image(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", images=np.zeros((30, 16, 16), np.uint8), labels=np.arange(30) % 2)
+        prepare(tmp_path / "a.npz", tmp_path / "a", PrepareConfig(workers=1))
+        with pytest.raises(ConfigError, match="needs images that differ; a has 1 different"):
+            self.read(Dataset.open(tmp_path / "a"), np.zeros((8, 16, 16), np.uint8))
 
     def test_data_without_such_labels(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", images=digits(np.arange(8)))
@@ -206,6 +209,36 @@ class TestStacked:
         assert found["stacked_kl"].value == pytest.approx(math.log(5), abs=0.03)
         assert "of 1,000 images; published numbers are of 25,600" in setting.notes[-1]
 
+    def test_nothing_is_learned_from_that_is_put_aside(self, stacked: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+        """600 of 1,000 digits are drawn to be put aside, some twice; the 5,400 others have them too."""
+        learned: list[torch.Tensor] = []
+        monkeypatch.setattr(reading.LabelReader, "learn", lambda _, images, *__, **___: learned.append(images))
+        monkeypatch.setattr(reading, "_load", lambda *_: None)
+        make("stacked_mnist", Setting(resolution=16, dataset=stacked)).update(
+            torch.zeros(2, 3, 16, 16, dtype=torch.uint8), real=False
+        )
+        aside = stacked.pixels(16, stacked.order(0, 200, seed=reading._VERSION)).reshape(-1, 16, 16)
+        known = {image.tobytes() for image in aside}
+        left = {image.tobytes() for image in learned[0].numpy()[:, 0]}
+        assert 400 < len(known) < 500
+        assert not known & left
+        assert len(known | left) > 980, "all others are learned from"
+
+    def test_a_classifier_that_errs_too_often_is_said_so(
+        self, stacked: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def notes() -> str:
+            setting = Setting(resolution=16, dataset=stacked)
+            metric = make("stacked_mnist", setting)
+            metric.update(torch.from_numpy(stacked.pixels(16, np.arange(20))), real=False)
+            metric.result()
+            return " ".join(setting.notes)
+
+        assert "gets less than 99% right" not in notes()
+        monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
+        monkeypatch.setattr(reading.LabelReader, "learn", lambda *_, **__: None)
+        assert "stacked-mnist: not comparable with other numbers, that classifier gets less than 99% right" in notes()
+
     def test_without_ten_classes(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", images=digits(np.arange(8)), labels=np.arange(8) % 3)
         with pytest.raises(DatasetError, match="no labels of ten classes"):
@@ -220,8 +253,8 @@ class TestNeighbours:
         assert found["neighbour_ratio"].value == 0.5
 
     def test_other_images_are_not_memorised_and_copies_are(self, dataset: Dataset, source: Path) -> None:
-        others = digits(np.arange(400) % 10)
-        np.savez(source.parent / "held.npz", images=digits(np.arange(400) % 10))
+        others = digits(np.arange(400) % 10, np.random.default_rng(1))
+        np.savez(source.parent / "held.npz", images=digits(np.arange(400) % 10, np.random.default_rng(2)))
         prepare(source.parent / "held.npz", source.parent / "held", PrepareConfig(workers=1))
         setting = Setting(resolution=16, dataset=dataset, held_out=Dataset.open(source.parent / "held"))
         copies = dataset.pixels(16, np.arange(400))

@@ -1,5 +1,7 @@
 """Fréchet inception distance (Heusel et al. 2017): between Gaussians fitted to features of reals and fakes."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -46,15 +48,16 @@ class FrechetDistance:
     """`fid`: 0 if means and covariances are the same. It falls with the number of images: compare equal numbers.
 
     The interval is a jackknife over eight parts of the images; it does not know of that fall, which the floor shows.
+    `look`: pixels uint8 [N, C, R, R] -> features float [N, F].
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self._look = setting.inception("fid")
+    def __init__(self, look: Callable[[Tensor], Tensor]) -> None:
+        self._look = look
         self._moments = {True: Moments(), False: Moments()}
 
     def update(self, pixels: Tensor, real: bool) -> None:
         """See Metric."""
-        self._moments[real].add(self._look(pixels)[:, :FEATURES])
+        self._moments[real].add(self._look(pixels))
 
     def result(self) -> dict[str, Value]:
         """See Metric."""
@@ -77,4 +80,7 @@ def frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: 
     return float((mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * overlap)
 
 
-make = FrechetDistance
+def make(setting: Setting) -> FrechetDistance:
+    """See METRICS."""
+    network = setting.inception("fid")
+    return FrechetDistance(lambda pixels: network(pixels)[:, :FEATURES])

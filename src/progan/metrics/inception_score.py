@@ -1,5 +1,7 @@
 """Inception score (Salimans et al. 2016): does a classifier see something definite, and something else each time?"""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -17,16 +19,17 @@ class InceptionScore:
 
     The mean over ten splits of the fakes, as published; their spread gives the interval. Reals are not looked at, and
     it says little of images that are none of ImageNet's classes.
+    `look`: pixels uint8 [N, C, R, R] -> logits float [N, classes].
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self._look = setting.inception("inception-score")
+    def __init__(self, look: Callable[[Tensor], Tensor]) -> None:
+        self._look = look
         self._logits: list[Tensor] = []
 
     def update(self, pixels: Tensor, real: bool) -> None:
         """See Metric."""
         if not real:
-            self._logits.append(self._look(pixels)[:, FEATURES:].clone())
+            self._logits.append(self._look(pixels).clone())
 
     def result(self) -> dict[str, Value]:
         """See Metric."""
@@ -45,4 +48,7 @@ def score(logits: Tensor) -> float:
     return float(divergence.mean().exp())
 
 
-make = InceptionScore
+def make(setting: Setting) -> InceptionScore:
+    """See METRICS."""
+    network = setting.inception("inception-score")
+    return InceptionScore(lambda pixels: network(pixels)[:, FEATURES:])

@@ -1,5 +1,7 @@
 """Kernel inception distance (Bińkowski et al. 2018): an unbiased distance between features of reals and fakes."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,15 +18,16 @@ class KernelDistance:
     """`kid`: squared maximum mean discrepancy with the kernel (x·y / F + 1)³; 0 in the mean for one distribution.
 
     The mean of the unbiased estimates of eight disjoint parts of the images; their spread gives the interval.
+    `look`: pixels uint8 [N, C, R, R] -> features float [N, F].
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self._look = setting.inception("kid")
+    def __init__(self, look: Callable[[Tensor], Tensor]) -> None:
+        self._look = look
         self._kept: dict[bool, list[Tensor]] = {True: [], False: []}
 
     def update(self, pixels: Tensor, real: bool) -> None:
         """See Metric."""
-        self._kept[real].append(self._look(pixels)[:, :FEATURES].clone())
+        self._kept[real].append(self._look(pixels).clone())
 
     def result(self) -> dict[str, Value]:
         """See Metric."""
@@ -47,4 +50,7 @@ def kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.mT / a.shape[1] + 1) ** 3
 
 
-make = KernelDistance
+def make(setting: Setting) -> KernelDistance:
+    """See METRICS."""
+    network = setting.inception("kid")
+    return KernelDistance(lambda pixels: network(pixels)[:, :FEATURES])

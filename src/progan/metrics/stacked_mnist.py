@@ -18,6 +18,8 @@ from progan.metrics.setting import Setting
 MODES = 1000
 USUAL = 25_600
 """Samples that published numbers are of; with fewer there are fewer modes to be found."""
+ENOUGH = 0.99
+"""Share of digits that the classifier must get right: what it gets wrong are modes that nobody made."""
 
 
 class StackedMnist:
@@ -51,6 +53,10 @@ class StackedMnist:
             raise ConfigError("stacked-mnist needs at least two images")
         if number != USUAL:
             self._setting.note(f"stacked-mnist: of {number:,} images; published numbers are of 25,600 (--num 25600)")
+        if self._reader.right < ENOUGH:
+            self._setting.note(
+                f"stacked-mnist: not comparable with other numbers, that classifier gets less than {ENOUGH:.0%} right"
+            )
         red, green, blue = (counts / counts.sum() for counts in self._reader.frequencies())
         shares = np.maximum(np.einsum("i,j,k->ijk", red, green, blue).reshape(-1), 1e-9)
         modes, divergence = found(self._counts), kl(self._counts, shares)
