@@ -230,7 +230,7 @@ def test_what_cannot_be_written_at_the_start_is_one_line(place, whole, tmp_path,
     assert "\n" not in str(error.value)
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_told(whole, tmp_path, monkeypatch, capsys):
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 

@@ -1,5 +1,6 @@
 """Faults that end a process: real ones are killed, signalled and locked out."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -33,11 +34,20 @@ def whole(tmp_path_factory):
     return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **TINY)
 
 
-def start(arguments: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def start():
+    """Starts a process; whatever a test leaves behind, as one that fails does, is killed at its end."""
+    with contextlib.ExitStack() as started:
+
+        def popen(arguments: list[str]) -> "subprocess.Popen[str]":
+            process = started.enter_context(subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True))
+            started.callback(process.kill)
+            return process
+
+        yield popen
 
 
-def test_a_second_process_is_refused_and_a_killed_one_is_gone_on_with(whole, tmp_path):
+def test_a_second_process_is_refused_and_a_killed_one_is_gone_on_with(start, whole, tmp_path):
     out = tmp_path / "run"
     process = start(command(out))
     wait_for(lambda: bool(StateFolder(out / "state").positions()), process)
@@ -73,7 +83,7 @@ main(sys.argv[1:])
 """
 
 
-def test_a_run_killed_while_it_writes_a_state_leaves_nothing_and_goes_on(whole, tmp_path):
+def test_a_run_killed_while_it_writes_a_state_leaves_nothing_and_goes_on(start, whole, tmp_path):
     out = tmp_path / "run"
     process = start([sys.executable, "-c", DIES_IN_A_WRITE, *command(out)[3:]])
     process.communicate()
@@ -87,7 +97,7 @@ def test_a_run_killed_while_it_writes_a_state_leaves_nothing_and_goes_on(whole, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_stops_at_once(number, tmp_path):
+def test_the_second_signal_stops_at_once(start, number, tmp_path):
     out = tmp_path / "run"
     process = start(command(out, schedule_every=65536))  # a block that does not end: the first only asks
     wait_for((out / "stats.jsonl").exists, process)
@@ -101,7 +111,7 @@ def test_the_second_signal_stops_at_once(number, tmp_path):
     assert StateFolder(out / "state").positions() == []
 
 
-def test_a_closed_terminal_saves(tmp_path):
+def test_a_closed_terminal_saves(start, tmp_path):
     out = tmp_path / "run"
     process = start(command(out, total_kimg=500))
     wait_for((out / "stats.jsonl").exists, process)
@@ -111,7 +121,7 @@ def test_a_closed_terminal_saves(tmp_path):
     assert StateFolder(out / "state").positions()[-1] > 0
 
 
-def test_nobody_reading_what_it_says_does_not_end_a_run(whole, tmp_path):
+def test_nobody_reading_what_it_says_does_not_end_a_run(start, whole, tmp_path):
     process = start(command(tmp_path / "run"))
     process.stderr.readline()
     process.stderr.close()

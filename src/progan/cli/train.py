@@ -46,7 +46,8 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
         help="train a generator on images",
         description="Train a generator. Without arguments: the quickstart, on embedded data.\n\npresets:\n" + presets,
         epilog="The same command with the same --out goes on where the run stopped; so does `progan train --out RUN`.\n"
-        "Exit code: 0 at the end of the run, 130, 143 or 129 if Ctrl-C, SIGTERM or SIGHUP stopped it, 2 for an error.\n"
+        "Exit code: 0 at the end of the run, 130, 143 or 129 if Ctrl-C, SIGTERM or SIGHUP stopped it, 2 for an error,\n"
+        "3 if it diverged for good, 4 if it does not fit into the memory.\n"
         "X|R:X,… is a number, or one for each resolution from which it holds: --batch-size 4:512,8:256,64:32",
     )
     parser.add_argument("preset", nargs="?", help="a named configuration; the flags below change it [quickstart]")
