@@ -215,6 +215,11 @@ class _LossConfig:
             if getattr(self, each.name) < 0:
                 raise ConfigError(f"--{flag(each.name)} must not be negative; got {getattr(self, each.name)}")
 
+    @property
+    def penalised(self) -> bool:
+        """Whether D's step computes gradients of gradients."""
+        return False
+
 
 @dataclass(frozen=True)
 class WganGpConfig(_LossConfig):
@@ -233,6 +238,10 @@ class WganGpConfig(_LossConfig):
         if self.gp_target == 0:
             raise ConfigError("--gp-target must be above 0")
 
+    @property
+    def penalised(self) -> bool:
+        return self.gp_weight > 0
+
 
 @dataclass(frozen=True)
 class LsganConfig(_LossConfig):
@@ -248,6 +257,10 @@ class NonsaturatingConfig(_LossConfig):
     kind: ClassVar[LossName] = "nonsaturating"
     r1_weight: float = 0.0
     """Weight gamma of the R1 penalty gamma/2 |grad D(real)|^2 (Mescheder et al. 2018, equation 9)."""
+
+    @property
+    def penalised(self) -> bool:
+        return self.r1_weight > 0
 
 
 ModelConfig = ProGANConfig | DcganConfig | GrowingBatchNormConfig

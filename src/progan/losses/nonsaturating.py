@@ -21,5 +21,6 @@ class Nonsaturating(Loss):
         return F.softplus(-fake).mean()
 
     def penalty(self, critic: Critic, reals: Tensor, fakes: Tensor, rng: Uniform) -> dict[str, Tensor]:
-        weight = self.config.r1_weight
-        return {"penalty": weight / 2 * gradient_norms(critic, reals).square().mean()} if weight else {}
+        if not self.config.penalised:
+            return {}
+        return {"penalty": self.config.r1_weight / 2 * gradient_norms(critic, reals).square().mean()}

@@ -21,7 +21,7 @@ class WganGp(Loss):
 
     def penalty(self, critic: Critic, reals: Tensor, fakes: Tensor, rng: Uniform) -> dict[str, Tensor]:
         weight, target = self.config.gp_weight, self.config.gp_target
-        if weight == 0:
+        if not self.config.penalised:
             return {}
         norms = gradient_norms(critic, mix(reals, fakes, rng.uniform(len(reals))))
         return {"penalty": weight / target**2 * (norms - target).square().mean()}

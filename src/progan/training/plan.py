@@ -98,12 +98,20 @@ def seconds_per_image(config: RunConfig, shape: ImageShape, numerics: Numerics) 
     d_steps = config.schedule.d_steps
     costs = {}
     for resolution in {span.resolution for span in Schedule(config.schedule).spans}:
-        work = _work(G, D, shape, resolution, numerics.dtype)
-        # D's step: fakes g; forward and backward of reals and fakes 6 d; the penalty 6 d. G's step: 3 g and 2 d.
-        flops = d_steps * (work.g_flops + 12 * work.d_flops) + 3 * work.g_flops + 2 * work.d_flops
+        flops = operations(config, shape, numerics.dtype, resolution, (G, D))
         overhead = OVERHEAD * math.log2(resolution) * (1 + d_steps) / config.schedule.batch_size.at(resolution)
         costs[resolution] = (flops / speed + overhead) / d_steps
     return costs
+
+
+def operations(
+    config: RunConfig, shape: ImageShape, dtype: torch.dtype, resolution: int, networks: tuple[Generator, Discriminator]
+) -> float:
+    """Floating-point operations of an iteration, for an image of the batch, at alpha 1."""
+    work = _work(*networks, shape, resolution, dtype)
+    # D's step: fakes g; forward and backward of reals and fakes 6 d; a penalty 6 d. G's step: 3 g and 2 d.
+    d_work = work.g_flops + (12 if config.loss.penalised else 6) * work.d_flops
+    return config.schedule.d_steps * d_work + 3 * work.g_flops + 2 * work.d_flops
 
 
 def _hollow(config: RunConfig, shape: ImageShape) -> tuple[Generator, Discriminator]:
