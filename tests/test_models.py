@@ -114,6 +114,32 @@ def test_growing_changes_nothing_at_alpha_0(config: ModelConfig, resolution: int
     assert not torch.allclose(D(large, 0.5).value, D(large, 0.0).value, atol=1e-6)
 
 
+def test_fades_of_a_growing_dcgan_are_linear() -> None:
+    """G's of images, after tanh; D's of features, which the next block gets."""
+    G, D = (net.double() for net in models.build(NETWORKS["growing-batchnorm"], ImageShape(32, 3), seed=1))
+    z, images = torch.randn(4, 6).double(), torch.randn(4, 3, 32, 32).double()
+    seen: list[Tensor] = []
+    D.blocks["16"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for values in ([G(z, None, 32, alpha) for alpha in (0.0, 1.0, 0.25)], seen):
+        for alpha in (0.0, 1.0, 0.25) if values is seen else ():
+            D(images, alpha)
+        old, new, mixed = values
+        assert not torch.allclose(old, new, atol=1e-6)
+        assert torch.allclose(mixed, 0.75 * old + 0.25 * new, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["growing-batchnorm", "dcgan", "ablation-a"])
+def test_images_come_out_of_a_tanh(name: str) -> None:
+    """Weights a thousand times as large give black and white and nothing beyond."""
+    G, _ = models.build(NETWORKS[name], ImageShape(16, 3), seed=1)
+    with torch.no_grad():
+        for parameter in G.parameters():
+            parameter.mul_(1000)
+        images = G(torch.randn(8, 6))
+    assert float(images.abs().max()) == pytest.approx(1, abs=1e-6)
+    assert float((images.abs() > 0.99).float().mean()) > 0.9
+
+
 @pytest.mark.parametrize("config", WITH_BATCH_NORM.values(), ids=WITH_BATCH_NORM.keys())
 def test_running_means_follow_the_batches_and_rule_in_evaluation(config: ModelConfig) -> None:
     G, _ = models.build(config, ImageShape(16, 3), seed=1)
