@@ -165,7 +165,11 @@ class TestNetwork:
         torch.save(Path("code"), tmp_path / "pickle.pth")
         (tmp_path / "text.pth").write_text("hello")
         (tmp_path / "text.safetensors").write_text("hello")
-        for name in ("other.pth", "pickle.pth", "text.pth", "text.safetensors"):
+        (tmp_path / "empty.pth").touch()
+        (tmp_path / "script.pth").write_text("export PATH=/opt/bin:$PATH\n")
+        (tmp_path / "short.pth").write_bytes(b"J\x00")
+        files = ("other.pth", "pickle.pth", "text.pth", "text.safetensors", "empty.pth", "script.pth", "short.pth")
+        for name in files:
             with pytest.raises(ConfigError, match="is no state_dict of Inception-v3"):
                 make("fid", Setting(inception_weights=tmp_path / name))
         with pytest.raises(ConfigError, match="cannot be read"):

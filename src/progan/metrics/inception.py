@@ -7,6 +7,7 @@ maximum in the place of the mean. With 1,000 classes it is torchvision's own, wh
 
 import hashlib
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +28,11 @@ KNOWN = {
     "0cc3c7bd": "torchvision's",
 }
 """First digits of the SHA-256 of files that are about; they are part of those files' names."""
+NOT_A_STATE_DICT = (
+    *(ValueError, LookupError, TypeError, AttributeError, RuntimeError),
+    *(EOFError, struct.error, pickle.UnpicklingError),
+)
+"""What PyTorch raises on files of other kinds: it takes whatever is no zip for an old pickle."""
 _BN_EPSILON = 1e-3
 _CHUNK = 32
 
@@ -43,7 +49,7 @@ def open_inception(metric: str, setting: Setting) -> "Inception":
         network(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
     except OSError as error:
         raise ConfigError(f"--inception-weights {path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, RuntimeError, AttributeError, pickle.UnpicklingError):
+    except NOT_A_STATE_DICT:
         raise ConfigError(f"--inception-weights {path} is no state_dict of Inception-v3. Take {WHERE}") from None
     digest = hashlib.sha256(content).hexdigest()
     setting.note(
