@@ -4,14 +4,15 @@ import pytest
 import torch
 
 import progan
-from progan import losses
+from progan import experiment, losses
+from progan.cli import main
 from progan.config import OptimizerConfig, ProGANConfig, RunConfig, ScheduleConfig, WganGpConfig
 from progan.models import ImageShape
 from progan.per_resolution import per_resolution
 from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.training import compiled, loop, state, tuning
-from progan.training.precision import Numerics
+from progan.training.precision import Numerics, choose
 from progan.training.state import StateFolder
 from progan.training.step import train_d, train_g
 
@@ -151,4 +152,23 @@ def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypat
         config = RunConfig(model=ProGANConfig(fmap_max=width))
         config = progan.options.override(config, {"compile": "off"})
         assert tuning.decide(config, SHAPE, CPU, said.append).precision == precision
-    assert "0.90 x fp32" in said[0]
+    assert "0.90 times as fast as in fp32" in said[0]
+
+
+def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
+    for module in ("precision", "tuning"):
+        monkeypatch.setattr(f"progan.training.{module}.has_bf16", lambda device: True)
+    monkeypatch.setattr(tuning, "_gain", None)
+    assert main(["doctor"]) == 0
+    assert tuning.UNDECIDED in capsys.readouterr().out
+    command = ["train", "--dry-run", "--resolution", "8", "--fmap-max", "8", "--device", "cpu"]
+    assert main(command) == 0
+    assert f"on cpu, {tuning.UNDECIDED}, 1 threads" in capsys.readouterr().out
+    monkeypatch.setattr(tuning, "_gain", lambda *_: 0.9)
+    config = experiment.dry_run(resolution=8, fmap_max=8, device="cpu", compile="off")[1]
+    tuning.decide(config, ImageShape(8, 3), choose(config.runtime), print)
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "on cpu, fp32, 1 threads" in capsys.readouterr().out
+    assert experiment.dry_run(resolution=8, fmap_max=8, device="cpu")[2].precision == "fp32"

@@ -33,6 +33,7 @@ def examine() -> dict[str, Any]:
     import progan
     from progan.config import RuntimeConfig
     from progan.training.precision import choose, has_bf16
+    from progan.training.tuning import UNDECIDED
 
     chosen = choose(RuntimeConfig())
     devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
@@ -50,5 +51,5 @@ def examine() -> dict[str, Any]:
         "other devices": ", ".join(devices) or "none",
         "free disk here": f"{shutil.disk_usage('.').free / 2**30:.1f} GB",
         "--device auto": chosen.device,
-        "--precision auto": chosen.precision,
+        "--precision auto": UNDECIDED if has_bf16(torch.device(chosen.device)) else chosen.precision,
     }

@@ -74,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     from progan import experiment
     from progan.training.meeting import is_first, launched
+    from progan.training.precision import choose
+    from progan.training.tuning import foresee
 
     changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
     data = changes.pop("data", None)
@@ -84,7 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({**asdict(plan), "seconds": plan.seconds, "images": plan.images}))
         else:
-            print(f"{config.preset} on {numerics.device}, {numerics.precision}, {numerics.threads} threads")
+            _, bits = foresee(config, choose(config.runtime))
+            print(f"{config.preset} on {numerics.device}, {bits}, {numerics.threads} threads")
             print(plan_table(plan))
         return 0
     quiet = arguments.quiet

@@ -21,7 +21,7 @@ from progan.progress import Say, warn
 from progan.runfolder import DataFacts, RunFolder, numbered
 from progan.schedule import Stage, in_images
 from progan.snapshot import Snapshot, load
-from progan.training import fitting, meeting, memory, precision
+from progan.training import fitting, meeting, memory, precision, tuning
 from progan.training.distributed import Processes
 from progan.training.loop import train as train_job
 from progan.training.plan import Plan, plan
@@ -163,7 +163,7 @@ def dry_run(
     Raises ConfigError if the run's length is in epochs and the data is not prepared.
     """
     config = configure(preset, data, None, options)
-    numerics = precision.choose(config.runtime)
+    numerics, _ = tuning.foresee(config, precision.choose(config.runtime))
     source = Path(config.dataset.data)
     shape, held = ImageShape(config.schedule.resolution, channels=3), _nothing
     if Manifest.is_in(source):

@@ -7,6 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,17 +29,34 @@ SAVED = 0.25
 """Share of an iteration's time that compiling saves at least (measured, docs/performance.md)."""
 TRIAL = 16
 """Largest resolution of the trial of a precision: the middle of a small run, and seconds of work in a large one."""
+UNDECIDED = "bf16 or fp32, whichever a short trial finds faster"
 
 
 def decide(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> Numerics:
     """The numerics of a new run: precision and the resolutions whose steps are compiled."""
     device = torch.device(now.device)
     if config.runtime.precision == "auto" and has_bf16(device):
-        gain = remembered("bf16", [now, _described(config, "model"), TRIAL], lambda: _gain(config, shape, now))
+        gain = remembered("bf16", _facts(config, now), lambda: _gain(config, shape, now))
         now = dataclasses.replace(now, precision="bf16" if gain > 1 else "fp32")
         at = f"{_trial(config).resolution}x{_trial(config).resolution}"
         tell(f"precision {now.precision}: at {at}, a step in bf16 is {gain:.2f} times as fast as in fp32")
     return dataclasses.replace(now, compiled=_compiled(config, shape, now, tell))
+
+
+def foresee(config: RunConfig, now: Numerics) -> tuple[Numerics, str]:
+    """The precision that `decide` would choose and words for it, without a trial: `now` where none is remembered."""
+    if config.runtime.precision != "auto" or not has_bf16(torch.device(now.device)):
+        return now, now.precision
+    gain = _known().get(_key("bf16", _facts(config, now)))
+    if gain is None:
+        return now, UNDECIDED
+    now = dataclasses.replace(now, precision="bf16" if gain > 1 else "fp32")
+    return now, now.precision
+
+
+def _facts(config: RunConfig, now: Numerics) -> list[Any]:
+    """What the trial of a precision depends on."""
+    return [now, _described(config, "model"), TRIAL]
 
 
 def _compiled(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> tuple[int, ...]:
@@ -113,23 +131,35 @@ def _step(trial: state.TrainingState, loss: losses.Loss, stage: Stage, channels:
 
 def remembered(what: str, facts: list[Any], measure: Callable[[], Any]) -> Any:
     """What was measured before on this machine under these conditions, or what is measured now."""
-    machine = [platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability()]
-    if torch.cuda.is_available():
-        machine.append(torch.cuda.get_device_name())
-    key = f"{what}-{hashlib.sha256(json.dumps([machine, facts], default=str).encode()).hexdigest()[:16]}"
-    path = cache_folder().parent / "measured.json"
-    try:
-        known = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        known = {}
+    known, key = _known(), _key(what, facts)
     if key not in known:
         known[key] = measure()
         try:
+            path = _measured()
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, json.dumps(known, indent=1).encode())
         except OSError:
             pass  # then it is measured again the next time
     return known[key]
+
+
+def _key(what: str, facts: list[Any]) -> str:
+    machine = [platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    if torch.cuda.is_available():
+        machine.append(torch.cuda.get_device_name())
+    return f"{what}-{hashlib.sha256(json.dumps([machine, facts], default=str).encode()).hexdigest()[:16]}"
+
+
+def _known() -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads(_measured().read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return known
+
+
+def _measured() -> Path:
+    return cache_folder().parent / "measured.json"
 
 
 def _described(config: RunConfig, *groups: str) -> dict[str, Any]:
