@@ -30,6 +30,13 @@ def test_the_paper_has_as_many_weights_as_its_table_2_says():
     assert [round(count / 1e6, 1) for count in plan.parameters] == [23.1, 23.1]
 
 
+def test_the_plan_of_the_paper_has_all_seventeen_stages_to_1024():
+    plan, *_ = experiment.dry_run("paper1024")
+    grown = [(2**level, phase) for level in range(3, 11) for phase in ("fade", "stable")]
+    assert [(stage.resolution, stage.phase) for stage in plan.stages] == [(4, "stable"), *grown]
+    assert all(stage.seconds > 0 and stage.memory > 4 * 7 * plan.parameters[0] for stage in plan.stages)
+
+
 def test_celeba64_is_the_configuration_it_names():
     config = preset("celeba64")
     spans = Schedule(config.schedule).spans
