@@ -1,6 +1,7 @@
 """The comparison finds the differences that are there, none that are not, and goes on where it was stopped."""
 
 import csv
+import dataclasses
 import json
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,6 +134,21 @@ class TestContestants:
             CompareConfig()
         with pytest.raises(ConfigError, match="either --budget-kimg or --budget-minutes"):
             CompareConfig(budget_kimg=1, budget_minutes=1)
+
+    def test_all_compute_in_the_precision_that_was_chosen_once(self, shapes, monkeypatch):
+        chosen = iter(["bf16", "fp32"])
+
+        def decide(config, shape, now, tell):
+            assert config.runtime.compile == "off", "not every model can be compiled"
+            return dataclasses.replace(now, precision=next(chosen))
+
+        monkeypatch.setattr(plans.tuning, "decide", decide)
+        monkeypatch.setattr(plans, "_trial", lambda model, *rest: ({(16, "stable"): 1.0}, {(16, "stable"): 1.0}))
+        config = CompareConfig(models="dcgan,lsgan", budget_kimg=1)
+        planned = plans.make(contestants(config, shapes, 16), config, shapes, 8, 1, lambda text: None)
+        assert {(each.config.runtime.precision, each.config.runtime.compile) for each in planned.values()} == {
+            ("bf16", "off")
+        }
 
     def test_twins_have_other_seeds(self, tmp_path):
         config = CompareConfig(budget_kimg=1, seeds=2, seed=5)

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +116,11 @@ def test_a_state_half_written_is_not_taken_for_one(tmp_path):
         remove_unfinished(tmp_path)
         assert [each.name for each in tmp_path.iterdir()] == ["state-000000100.safetensors"]
     assert not dies(killed_in_write(size, lambda: kept.write(tiny_state(200))))
+
+
+def test_a_folder_is_no_file():
+    with pytest.raises(IsADirectoryError):
+        write_whole(Path(), b"page")
 
 
 def test_leftovers_go_and_nothing_else(tmp_path):

@@ -1,6 +1,7 @@
 """Files written whole: a reader finds the old content or the new one, never a part of it. Logs that only grow."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -12,6 +13,8 @@ MOST_WAITING = 8
 
 def write_whole(path: Path, *content: bytes | memoryview) -> None:
     """Write the pieces to a temporary file beside `path`, force it to the disk, and rename it."""
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(path.name + UNFINISHED)
     try:
         with temporary.open("wb") as file:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from progan.comparison.runs import Member, call
 from progan.config import CompareConfig, RunConfig
 from progan.data.dataset import Dataset
 from progan.errors import RunError
+from progan.experiment.opening import image_shape
 from progan.files import write_whole
 from progan.options import from_dict, override, to_dict
+from progan.progress import Say
 from progan.runfolder import DataFacts, RunFolder
 from progan.schedule import Phase, Schedule
+from progan.training import precision, tuning
 from progan.training.plan import extents
 
 FORMAT, VERSION = "progan comparison", 1
@@ -71,10 +74,11 @@ def make(
     train: Dataset,
     num: int,
     threads: int,
-    say: Callable[[str], None],
+    say: Say,
 ) -> dict[str, Planned]:
     """Every model with its budget, by the speed of short trials, of which `jobs` run at once as the runs will."""
     plans: dict[str, Planned] = {}
+    contestants = _alike(contestants, train, say)
     for name, model in contestants.items():
         if twin := next((other for other in plans if contestants[other] == model), None):
             plans[name] = plans[twin]
@@ -91,6 +95,15 @@ def make(
         model = watched(model, config.measurements, num)
         plans[name] = Planned(model, sum(images * flops[stage] for images, stage in stages), estimate)
     return plans
+
+
+def _alike(contestants: Mapping[str, RunConfig], train: Dataset, say: Say) -> dict[str, RunConfig]:
+    """All in the precision that `auto` chooses for the first, and none compiled: not every model can be."""
+    first = next(iter(contestants.values()))
+    first = override(first, {"compile": "off"})
+    numerics = tuning.decide(first, image_shape(first, train), precision.choose(first.runtime), say)
+    same = {"compile": "off", "precision": numerics.precision}
+    return {name: override(model, same) for name, model in contestants.items()}
 
 
 def members(folder: Path, plans: Mapping[str, Planned], config: CompareConfig) -> list[Member]:
