@@ -129,6 +129,16 @@ def test_nobody_reading_what_it_says_does_not_end_a_run(start, whole, tmp_path):
     assert_equal_weights(whole.path, tmp_path / "run")
 
 
+def test_a_mistake_that_nobody_reads_about_has_its_exit_code():
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        show = [sys.executable, "-m", "progan", "data", "show", "nowhere"]
+        assert subprocess.run(show, stderr=writing, check=False).returncode == 2
+    finally:
+        os.close(writing)
+
+
 def test_under_nohup_a_closed_terminal_does_nothing():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -338,4 +338,5 @@ def test_a_long_run_does_not_grow(tmp_path, monkeypatch):
     assert len(growth.objects) == 34
     half, end = slice(14, 18), slice(30, 34)
     assert min(growth.objects[end]) - min(growth.objects[half]) < 8, "objects over 16 ticks"
-    assert min(growth.bytes[end]) - min(growth.bytes[half]) < 20_000, "bytes over 16 ticks"
+    # Less than a third of the pixels that 16 ticks go through; what is kept for later still settles by some 20,000.
+    assert min(growth.bytes[end]) - min(growth.bytes[half]) < 60_000, "bytes over 16 ticks"

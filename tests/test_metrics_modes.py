@@ -209,11 +209,13 @@ class TestStacked:
         assert found["stacked_kl"].value == pytest.approx(math.log(5), abs=0.03)
         assert "of 1,000 images; published numbers are of 25,600" in setting.notes[-1]
 
-    def test_nothing_is_learned_from_that_is_put_aside(self, stacked: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nothing_is_learned_from_that_is_put_aside(
+        self, stacked: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         """600 of 1,000 digits are drawn to be put aside, some twice; the 5,400 others have them too."""
+        monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
         learned: list[torch.Tensor] = []
         monkeypatch.setattr(reading.LabelReader, "learn", lambda _, images, *__, **___: learned.append(images))
-        monkeypatch.setattr(reading, "_load", lambda *_: None)
         make("stacked_mnist", Setting(resolution=16, dataset=stacked)).update(
             torch.zeros(2, 3, 16, 16, dtype=torch.uint8), real=False
         )

@@ -36,7 +36,10 @@ def from_bytes(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
     Files without a checksum, which older versions wrote, are read as they are.
     """
     end = 8 + int.from_bytes(content[:8], "little")
-    entries = json.loads(content[8:end])
+    try:
+        entries = json.loads(content[8:end])
+    except ValueError:
+        raise ValueError("it is cut short, or no .safetensors file") from None
     metadata = entries.get("__metadata__") if isinstance(entries, dict) else None
     metadata = metadata if isinstance(metadata, dict) else {}
     if "sha256" in metadata:
