@@ -69,7 +69,7 @@ def test_sample_separate_files_and_seeds(run, tmp_path):
     [
         ([], "required"),
         (["tarin"], "invalid choice"),
-        (["train", "--batch-szie", "3"], "--batch-szie"),
+        (["train", "--batch-szie", "3"], "--batch-szie. `progan train --help`"),
         (["train", "--lr", "fast"], "--lr"),
         (["train", "--resolution", "48", "--dry-run"], "--resolution must be a power of two"),
         (["train", "--loss", "hinge", "--dry-run"], "--loss must be one of"),

@@ -160,21 +160,23 @@ class TestContestants:
         assert members[2].config.runtime.seed == 7
 
 
+@pytest.fixture(scope="module")
+def measured(parts, tmp_path_factory) -> Comparison:
+    """Pseudo-models in the places of models, three of each."""
+    train, held_out = parts
+    measurer = Measurer(train, held_out, METRICS, 80, 16, tmp_path_factory.mktemp("c"))
+    some = list(controls(train, held_out, 80, 16, preset("mnist32")))
+    found = []
+    for control in some:
+        runs = [Trained(k, "", measurer.control(control, k)) for k in range(3)]
+        found.append(Contestant(control.name, control.about, False, runs, 16))  # tested as models are
+    first = found[0].runs[0].values["G_ema"]
+    floors = {name: value.floor.value for name, value in first.items()}
+    return Comparison("controls", [], list(first), floors, found)
+
+
 class TestControls:
     """The comparison must be able to fail: what is known to be worse has to come out worse."""
-
-    @pytest.fixture(scope="class")
-    def measured(self, parts, tmp_path_factory) -> Comparison:
-        train, held_out = parts
-        measurer = Measurer(train, held_out, METRICS, 80, 16, tmp_path_factory.mktemp("c"))
-        some = list(controls(train, held_out, 80, 16, preset("mnist32")))
-        found = []
-        for control in some:
-            runs = [Trained(k, "", measurer.control(control, k)) for k in range(3)]
-            found.append(Contestant(control.name, control.about, False, runs, 16))  # tested as models are
-        first = found[0].runs[0].values["G_ema"]
-        floors = {name: value.floor.value for name, value in first.items()}
-        return Comparison("controls", [], list(first), floors, found)
 
     def test_they_rank_as_they_must(self, measured):
         swd = measured.ranking("swd")

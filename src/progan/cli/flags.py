@@ -21,6 +21,13 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", _Formatter)
         super().__init__(prog, description=description, allow_abbrev=False, **settings)
 
+    def parse_known_args(self, *arguments: Any, **settings: Any) -> Any:
+        """All of them must be known: found out here, the error is that of the command itself, not of `progan`."""
+        found, unknown = super().parse_known_args(*arguments, **settings)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}. `{self.prog} --help` shows what there is")
 

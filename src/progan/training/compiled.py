@@ -65,6 +65,7 @@ class Compiler:
         self._built = None
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
         name, start = f"{stage.resolution}x{stage.resolution} {stage.phase}", time.perf_counter()
+        self._tell(f"compiling {name}: a minute or two, and seconds the next time")
         try:
             step = CompiledStep(*self._networks, self._shape, stage, size, self._dtype)
         except Exception as error:  # whatever the compiler trips over: training can do without it
