@@ -137,15 +137,17 @@ def relative_error(ours: Tensor, official: Tensor) -> float:
 class Draws:
     """Stands for `progan.randomness.Rng`, giving the numbers that were fed to the official code."""
 
-    def __init__(self, latents: np.ndarray | None = None, mixing: np.ndarray | None = None) -> None:
-        self._latents, self._mixing = latents, mixing
+    def __init__(
+        self, latents: np.ndarray | None = None, mixing: np.ndarray | None = None, dtype: torch.dtype = torch.float64
+    ) -> None:
+        self._latents, self._mixing, self._dtype = latents, mixing, dtype
 
     def normal(self, n: int, size: int) -> Tensor:
         assert self._latents is not None
         assert self._latents.shape == (n, size)
-        return double(self._latents)
+        return double(self._latents).to(self._dtype)
 
     def uniform(self, n: int) -> Tensor:
         assert self._mixing is not None
         assert self._mixing.size == n
-        return double(self._mixing).flatten()
+        return double(self._mixing).flatten().to(self._dtype)
