@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     from progan import experiment
     from progan.training.meeting import is_first, launched
-    from progan.training.precision import choose
+    from progan.training.precision import choose, thread_count
     from progan.training.tuning import foresee
 
     changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps({**asdict(plan), "seconds": plan.seconds, "images": plan.images}))
         else:
             _, bits = foresee(config, choose(config.runtime))
-            print(f"{config.preset} on {numerics.device}, {bits}, {numerics.threads} threads")
+            print(f"{config.preset} on {numerics.device}, {bits}, {thread_count(numerics.threads)}")
             print(plan_table(plan))
         return 0
     quiet = arguments.quiet

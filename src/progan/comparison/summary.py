@@ -19,6 +19,7 @@ from progan.report.collapse import collapses
 from progan.report.history import with_training_time
 from progan.report.results import Comparison, Contestant, Trained
 from progan.training.observers import read_stats
+from progan.training.precision import thread_count
 from progan.training.state import StateFolder
 
 TOLERANCE = 0.05
@@ -99,9 +100,7 @@ def _facts(
     resolution = members[0].config.schedule.resolution
     together = "one after the other" if config.jobs == 1 else f"{config.jobs} at a time"
     numerics = {StateFolder(member.folder.state).numerics() for member in members}
-    computed = " or ".join(
-        f"{n.device}, {n.precision}, {n.threads} threads, torch {n.torch_version}" for n in numerics if n is not None
-    )
+    computed = " or ".join(f"{n.described()}, torch {n.torch_version}" for n in numerics if n is not None)
     return [
         (
             "data",
@@ -113,7 +112,7 @@ def _facts(
         ("width", "as in the presets" if config.width is None else str(config.width)),
         ("budget of a run", budget + (" of training, measuring not counted" if config.budget_minutes else "")),
         ("seeds", ", ".join(dict.fromkeys(str(member.seed) for member in members))),
-        ("runs", f"{together}, {threads} threads each"),
+        ("runs", f"{together}, {thread_count(threads)} each"),
         ("computed on", computed),
         (
             "measured with",

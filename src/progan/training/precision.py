@@ -36,6 +36,15 @@ class Numerics:
     def dtype(self) -> torch.dtype:
         return DTYPES[self.precision]
 
+    def described(self) -> str:
+        """For people."""
+        return f"{self.device}, {self.precision}, {thread_count(self.threads)}"
+
+
+def thread_count(number: int) -> str:
+    """For people."""
+    return f"{number} thread" if number == 1 else f"{number} threads"
+
 
 def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
     """What `auto` means on this machine. Raises DeviceError for what it does not have."""
