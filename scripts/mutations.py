@@ -275,7 +275,7 @@ LAYER = [
     Mutation(
         "unbiased minibatch deviation",
         "models/layers.py",
-        {"unbiased=False": "unbiased=True"},
+        {".square().mean(0)  #": ".square().sum(0) / (size - 1)  #"},
         [ANSWERS + "minibatch_stddev_of_0_and_2_is_1"],
     ),
     Mutation(

@@ -12,7 +12,7 @@ from progan.per_resolution import per_resolution
 from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.training import compiled, loop, state, tuning
-from progan.training.precision import Numerics, choose
+from progan.training.precision import Numerics, choose, thread_count
 from progan.training.state import StateFolder
 from progan.training.step import train_d, train_g
 
@@ -160,15 +160,16 @@ def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, mo
     for module in ("precision", "tuning"):
         monkeypatch.setattr(f"progan.training.{module}.has_bf16", lambda device: True)
     monkeypatch.setattr(tuning, "_gain", None)
+    threads = thread_count(torch.get_num_threads())
     assert main(["doctor"]) == 0
     assert tuning.UNDECIDED in capsys.readouterr().out
     command = ["train", "--dry-run", "--resolution", "8", "--fmap-max", "8", "--device", "cpu"]
     assert main(command) == 0
-    assert f"on cpu, {tuning.UNDECIDED}, 1 threads" in capsys.readouterr().out
+    assert f"on cpu, {tuning.UNDECIDED}, {threads}\n" in capsys.readouterr().out
     monkeypatch.setattr(tuning, "_gain", lambda *_: 0.9)
     config = experiment.dry_run(resolution=8, fmap_max=8, device="cpu", compile="off")[1]
     tuning.decide(config, ImageShape(8, 3), choose(config.runtime), print)
     capsys.readouterr()
     assert main(command) == 0
-    assert "on cpu, fp32, 1 threads" in capsys.readouterr().out
+    assert f"on cpu, fp32, {threads}\n" in capsys.readouterr().out
     assert experiment.dry_run(resolution=8, fmap_max=8, device="cpu")[2].precision == "fp32"

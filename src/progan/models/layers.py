@@ -102,8 +102,26 @@ class ConvDownscale2d(EqualizedConv2d):
 
 def _sum_shifts(weight: Tensor) -> Tensor:
     """A 3x3 kernel after a 2x2 box: [O, I, 3, 3] -> [O, I, 4, 4]."""
-    padded = F.pad(weight, (1, 1, 1, 1))
-    return padded[:, :, 1:, 1:] + padded[:, :, :-1, 1:] + padded[:, :, 1:, :-1] + padded[:, :, :-1, :-1]
+    out: Tensor = _Box.apply(weight, True)
+    return out
+
+
+class _Box(torch.autograd.Function):
+    """Sums of 2x2 neighbours, with zeros around or without: each is the other's gradient.
+
+    What autograd makes of slices, which fills and copies whole tensors, took a quarter of an iteration of wide layers.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padded: bool) -> Tensor:
+        ctx.padded = padded
+        x = F.pad(x, (1, 1, 1, 1)) if padded else x
+        rows = x[:, :, 1:] + x[:, :, :-1]
+        return rows[..., 1:] + rows[..., :-1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _Box.apply(gradient, not ctx.padded), None
 
 
 def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
@@ -127,7 +145,7 @@ def minibatch_stddev(x: Tensor, group_size: int, eps: float = 1e-8) -> Tensor:
     n, c, h, w = x.shape
     size = group_divisor(n, group_size)
     groups = x.to(wide(x.dtype)).reshape(size, n // size, c, h, w)
-    variance = groups.var(0, unbiased=False)
+    variance = (groups - groups.mean(0)).square().mean(0)  # `var` takes forty times as long on a CPU
     deviation = (variance + eps).sqrt().mean((1, 2, 3))  # [N/G]
     channel = deviation.repeat(size).view(n, 1, 1, 1).expand(n, 1, h, w).to(x.dtype)
     return torch.cat([x, channel], 1)

@@ -17,8 +17,9 @@ class Adam(torch.optim.Adam):
     """w -= lr·√(1-β2^t)/(1-β1^t) · m/(√v + ε).
 
     PyTorch's fused kernel puts ε elsewhere, which no longer matters once t is large: it is always told so, and the
-    correction is part of the learning rate it gets. An update with a gradient that is not finite is left out whole, as
-    if it had not been asked for. That is decided on the device, and t counted there: nothing waits for a GPU.
+    correction is part of the learning rate it gets. An update with a gradient that is not finite, or so large that its
+    square is not, is left out whole, as if it had not been asked for. That is decided on the device, and t counted
+    there: nothing waits for a GPU.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> None:
@@ -48,7 +49,8 @@ class Adam(torch.optim.Adam):
         """One step along the gradients; bool [], False if it was left out."""
         (group,) = self.param_groups
         parameters = [p for p in group["params"] if p.grad is not None]
-        finite = torch.isfinite(largest([p.grad for p in parameters])).to(self._device)
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])  # the largest entry takes ten times as long
+        finite = torch.isfinite(norm).to(self._device)
         self._t += finite
         corrections = [-torch.expm1(self._t * log) for log in self._log_betas]
         group["lr"] = lr * corrections[1].sqrt() / corrections[0]
