@@ -241,3 +241,12 @@ def test_growing_needs_no_special_case_for_a_gan_that_does_not_grow(tmp_path):
     assert {line["phase"] for line in read_stats(run.folder.stats)} == {"stable"}
     schedule = Schedule(ScheduleConfig(resolution=16, start_resolution=16, stable_kimg=per_resolution(0.1)))
     assert len(schedule.spans) == 1
+
+
+def test_every_stage_up_to_1024_trains(tmp_path):
+    options = {**TINY, "data": "avatars:4", "resolution": 1024, "stable_kimg": 0.002, "fade_kimg": 0.002}
+    run = progan.train(out=tmp_path / "run", **{**options, "batch_size": 2, "tick_kimg": 0.002, "fmap_max": 4})
+    ticks = read_stats(run.folder.stats)
+    assert sorted({tick["resolution"] for tick in ticks}) == [4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    assert all(np.isfinite(tick["D/penalty"]) for tick in ticks)
+    assert progan.load(run.path).resolution == 1024
