@@ -25,7 +25,7 @@ from progan.training.plan import extents, seconds_per_image
 from progan.training.precision import Numerics, has_bf16
 from progan.training.step import process_reals, train_d, train_g
 
-SAVED = 0.25
+SAVED = 0.16
 """Share of an iteration's time that compiling saves at least (measured, docs/performance.md)."""
 TRIAL = 16
 """Largest resolution of the trial of a precision: the middle of a small run, and seconds of work in a large one."""
