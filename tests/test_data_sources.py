@@ -367,10 +367,24 @@ def test_a_damaged_or_encrypted_zip(tmp_path: Path) -> None:
     (tmp_path / "cut.zip").write_bytes(whole[:-30])
     with pytest.raises(DatasetError, match="damaged archive"):
         prepared(tmp_path / "cut.zip", tmp_path / "out")
+    at = whole.index(b"PK\x01\x02") + 6  # the version of zip that is needed
+    (tmp_path / "new.zip").write_bytes(whole[:at] + bytes([64]) + whole[at + 1 :])
+    with pytest.raises(DatasetError, match=r"version 6\.4"):
+        prepared(tmp_path / "new.zip", tmp_path / "out")
     at = whole.index(b"IDAT") + 6
     (tmp_path / "flipped.zip").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     assert prepared(tmp_path / "flipped.zip", tmp_path / "flipped").count == 1
     assert "a.png,damaged,its checksum" in (tmp_path / "flipped" / "skipped.csv").read_text()
+
+
+def test_encrypted_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((8, 8, 8), np.uint8))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    for mark, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        content[content.index(mark) + offset] |= 1
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DatasetError, match="encrypted"):
+        prepared(tmp_path / "a.npz", tmp_path / "out")
 
 
 def test_sizes_that_a_zip_declares_are_limits(tmp_path: Path) -> None:

@@ -115,6 +115,12 @@ def edited(path, change):
         (lambda path: edited(path, lambda meta: meta.update(info="{}")), "damaged"),
         (lambda path: edited(path, lambda meta: meta.update(info="[")), "damaged"),
         (
+            lambda path: edited(
+                path, lambda meta: meta.update(info=json.dumps({**json.loads(meta["info"]), "alpha": 10**400}))
+            ),
+            "damaged",
+        ),
+        (
             lambda path: edited(path, lambda meta: meta.update(info=meta["info"].replace('"z_dim": 8', '"z_dim": 9'))),
             "damaged",
         ),

@@ -1,7 +1,7 @@
 """Plain JSON as a dataclass, with the types its fields declare: what files say of themselves is not to be trusted."""
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def _value(name: str, value: Any, kind: Any) -> Any:
         return {key: _value(name, each, members[1]) for key, each in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return value if isinstance(value, kind) else parse(kind, value)
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
+    if kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:  # NaN is not
         return float(value)
     if origin is None and type(value) is kind:
         return value

@@ -26,7 +26,9 @@ MAX_UNPACKED_BYTES = 2**36
 MAX_RATIO = 200  # of unpacked to packed size; pictures hardly shrink
 MAX_DEPTH = 2  # archives inside archives
 _HARMLESS_BYTES = 2**24  # below, a bomb does not hurt
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
+_DAMAGED = (
+    zipfile.BadZipFile, NotImplementedError, tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError
+)  # fmt: skip
 _PACKERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _Opener = Callable[[], Any]  # a binary stream, to be closed
 

@@ -24,9 +24,11 @@ from progan.data.tfrecords import open_tfrecords
 from progan.errors import DatasetError
 
 _DAMAGED = (
-    ValueError, LookupError, EOFError, OverflowError, SyntaxError, TokenError, struct.error, zlib.error, BadZipFile
+    ValueError, LookupError, EOFError, OverflowError, SyntaxError, TokenError, struct.error, zlib.error, BadZipFile,
+    RuntimeError,
 )  # fmt: skip
-"""What numpy and the standard library raise at a file that is not what it begins as."""
+"""What numpy and the standard library raise at a file that is not what it begins as: RuntimeError at zips that are
+encrypted or too new."""
 AVATARS_COUNT = 20_000
 AVATARS_RESOLUTION = 64
 
