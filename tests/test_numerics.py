@@ -22,11 +22,11 @@ from progan.training.step import train_d, train_g
 RESOLUTIONS = (4, 8, 16, 32, 64)
 BATCHES = (3, 4, 8, 14, 16)
 ALPHAS = (0.3, 1.0)
-BOUNDS = {torch.float32: (1e-3, 1e-4), torch.bfloat16: (0.25, 0.3)}
-"""Of D's and of G's gradient: length of the error over length of the gradient, all weights together.
-
-In float32 it is 1e-6, unless an activation is so near 0 that rounding gives it the other slope: then up to 3e-4.
-"""
+BOUNDS = {torch.float32: (1e-4, 1e-4), torch.bfloat16: (0.25, 0.3)}
+"""Of D's and of G's gradient: length of the error over length of the gradient, all weights together."""
+PAIRS = {torch.float32: 1e-3, torch.bfloat16: 1.0}
+"""Of D's where the minibatch deviation is that of two images (batch 14): of two nearly equal ones its derivatives hang
+on the last bits. Over twelve seeds at 8x8 uncompiled bf16 came to 0.65 and compiled to 0.68, with medians below 0.1."""
 
 
 class Draws:
@@ -77,6 +77,12 @@ def errors(
     return tuple(float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True))
 
 
+def check(found: tuple[float, ...], batch: int, dtype: torch.dtype) -> None:
+    d, g = found
+    assert d < (PAIRS[dtype] if batch == 14 else BOUNDS[dtype][0])
+    assert g < BOUNDS[dtype][1]
+
+
 @pytest.mark.parametrize("dtype", BOUNDS)
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("batch", BATCHES)
@@ -84,9 +90,7 @@ def errors(
 def test_gradients_of_the_fast_modes_are_near_those_in_float64(
     resolution: int, batch: int, alpha: float, dtype: torch.dtype
 ) -> None:
-    d, g = errors(resolution, batch, alpha, dtype)
-    assert d < BOUNDS[dtype][0]
-    assert g < BOUNDS[dtype][1]
+    check(errors(resolution, batch, alpha, dtype), batch, dtype)
 
 
 @pytest.mark.skipif(os.environ.get("PROGAN_HYPOTHESIS") != "thorough", reason="a hundred builds")
@@ -98,6 +102,4 @@ def test_gradients_of_the_fast_modes_are_near_those_in_float64(
 def test_gradients_of_compiled_steps_are_near_those_in_float64(
     resolution: int, batch: int, alpha: float, dtype: torch.dtype
 ) -> None:
-    d, g = errors(resolution, batch, alpha, dtype, with_compiler=True)
-    assert d < BOUNDS[dtype][0]
-    assert g < BOUNDS[dtype][1]
+    check(errors(resolution, batch, alpha, dtype, with_compiler=True), batch, dtype)
