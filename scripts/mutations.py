@@ -325,8 +325,16 @@ LAYER = [
     Mutation(
         "a weight's part of the second derivative lost",
         "models/layers.py",
-        {"dw = _WeightGradient.apply(gradient, v, weight, *ctx.how) if needs[1] else None": "dw = None"},
+        {"dw = _weight_gradient(gradient, v, weight, ctx.how) if needs[1] else None": "dw = None"},
         [ANSWERS + "first_and_second_derivatives_of_convolve"],
+    ),
+    Mutation(
+        "gradient of a kernel's sums not the adjoint",
+        "models/layers.py",
+        {
+            "return _Box.apply(gradient, not ctx.padded), None": "return _Box.apply(gradient, ctx.padded)[:, :, 1:-1, 1:-1], None"
+        },
+        [ANSWERS + "first_and_second_derivatives_of_weights_that_change_the_resolution"],
     ),
 ]
 

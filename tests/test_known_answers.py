@@ -223,17 +223,21 @@ CONVOLUTIONS = [
     {"kernel": 4, "stride": 2, "padding": 1, "transposed": False},
     {"kernel": 4, "stride": 2, "padding": 1, "transposed": True},
 ]
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
+CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize(
+    "layouts", [(CONTIGUOUS, CONTIGUOUS), (CHANNELS_LAST, CHANNELS_LAST), (CHANNELS_LAST, CONTIGUOUS)], ids=str
+)
 @pytest.mark.parametrize("how", CONVOLUTIONS, ids=lambda how: "-".join(map(str, how.values())))
-def test_first_and_second_derivatives_of_convolve(how: dict[str, Any], layout: torch.memory_format) -> None:
+def test_first_and_second_derivatives_of_convolve(
+    how: dict[str, Any], layouts: tuple[torch.memory_format, torch.memory_format]
+) -> None:
     how = dict(how)
     kernel, transposed = how.pop("kernel"), how["transposed"]
-    x = normal(2, 3, 4, 4).to(memory_format=layout).requires_grad_(True)
+    x = normal(2, 3, 4, 4).to(memory_format=layouts[0]).requires_grad_(True)
     shape = (3, 2, kernel, kernel) if transposed else (2, 3, kernel, kernel)
-    weight = normal(*shape).to(memory_format=layout).requires_grad_(True)
+    weight = normal(*shape).to(memory_format=layouts[1]).requires_grad_(True)
     bias = normal(2).requires_grad_(True)
     official = F.conv_transpose2d if transposed else F.conv2d
     expected = official(x, weight, bias, stride=how["stride"], padding=how["padding"])
@@ -241,6 +245,20 @@ def test_first_and_second_derivatives_of_convolve(how: dict[str, Any], layout: t
     inputs = (x, weight, bias)
     assert torch.autograd.gradcheck(lambda *args: convolve(*args, **how), inputs)
     assert torch.autograd.gradgradcheck(lambda *args: convolve(*args, **how), inputs)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_first_and_second_derivatives_of_weights_that_change_the_resolution(fused: bool) -> None:
+    up, down = UpscaleConv2d(2, 2, fused).double(), ConvDownscale2d(2, 2, fused).double()
+    x = normal(1, 2, 4, 4).requires_grad_(True)
+
+    def image(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        wide = torch.func.functional_call(up, {"weight": a}, (x,))
+        return torch.func.functional_call(down, {"weight": b}, (wide.square(),))
+
+    inputs = (x, up.weight, down.weight)
+    assert torch.autograd.gradcheck(image, inputs)
+    assert torch.autograd.gradgradcheck(image, inputs)
 
 
 @pytest.mark.parametrize("needs", [(True, False), (False, True)])
@@ -256,7 +274,7 @@ def test_convolve_gives_only_the_gradients_that_are_asked_for(needs: tuple[bool,
 def test_channels_last_computes_the_same(fused: bool) -> None:
     """Images, scores and D's gradients with penalty."""
     results = []
-    for layout in LAYOUTS:
+    for layout in (CONTIGUOUS, CHANNELS_LAST):
         torch.manual_seed(7)
         G, D = (net.to(memory_format=layout) for net in networks(16, fused_scale=fused))  # type: ignore[call-overload]
         fakes = G(normal(4, 8), None, 16, 0.5)

@@ -165,18 +165,30 @@ def convolve(
     PyTorch's own double backward of a convolution is slower, and wrong in bf16 on some processors (batches of 4 and 8
     on AMX units give a weight gradient of noise).
     """
-    out: Tensor = _Convolution.apply(x, weight, bias, stride, padding, transposed)
+    out: Tensor = _convolution(x, weight, bias, (stride, padding, transposed))
     return out
 
 
 # The output and both gradients are each linear in two of (x, weight, gradient of the output): the derivatives of each
-# are the other two.
+# are the other two. Layouts are changed outside of the functions, which save what they were given: a copy made inside
+# has no derivatives.
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, how: Any) -> Any:
+    return _Convolution.apply(*_same_layout(x, weight), bias, *how)
+
+
+def _input_gradient(gradient: Tensor, weight: Tensor, x: Tensor, how: Any) -> Any:
+    return _InputGradient.apply(*_same_layout(gradient, weight), x, *how)
+
+
+def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, how: Any) -> Any:
+    return _WeightGradient.apply(*_same_layout(gradient, x), weight, *how)
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Any:
-        x, weight = _same_layout(x, weight)
         ctx.save_for_backward(x, weight)
         ctx.how = how
         stride, padding, transposed = how
@@ -186,8 +198,8 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        dx = _InputGradient.apply(gradient, weight, x, *ctx.how) if needs[0] else None
-        dw = _WeightGradient.apply(gradient, x, weight, *ctx.how) if needs[1] else None
+        dx = _input_gradient(gradient, weight, x, ctx.how) if needs[0] else None
+        dw = _weight_gradient(gradient, x, weight, ctx.how) if needs[1] else None
         db = gradient.sum((0, 2, 3)) if needs[2] else None
         return dx, dw, db, None, None, None
 
@@ -197,7 +209,6 @@ class _InputGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, *how: Any) -> Any:
-        gradient, weight = _same_layout(gradient, weight)
         ctx.save_for_backward(gradient, weight)
         ctx.how = how
         return _convolution_backward(gradient, x, weight, how, [True, False])[0]
@@ -206,8 +217,8 @@ class _InputGradient(torch.autograd.Function):
     def backward(ctx: Any, v: Tensor) -> Any:
         gradient, weight = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        dg = _Convolution.apply(v, weight, None, *ctx.how) if needs[0] else None
-        dw = _WeightGradient.apply(gradient, v, weight, *ctx.how) if needs[1] else None
+        dg = _convolution(v, weight, None, ctx.how) if needs[0] else None
+        dw = _weight_gradient(gradient, v, weight, ctx.how) if needs[1] else None
         return dg, dw, None, None, None, None
 
 
@@ -216,7 +227,6 @@ class _WeightGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, *how: Any) -> Any:
-        gradient, x = _same_layout(gradient, x)
         ctx.save_for_backward(gradient, x)
         ctx.how = how
         return _convolution_backward(gradient, x, weight, how, [False, True])[1]
@@ -225,8 +235,8 @@ class _WeightGradient(torch.autograd.Function):
     def backward(ctx: Any, v: Tensor) -> Any:
         gradient, x = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        dg = _Convolution.apply(x, v, None, *ctx.how) if needs[0] else None
-        dx = _InputGradient.apply(gradient, v, x, *ctx.how) if needs[1] else None
+        dg = _convolution(x, v, None, ctx.how) if needs[0] else None
+        dx = _input_gradient(gradient, v, x, ctx.how) if needs[1] else None
         return dg, dx, None, None, None, None
 
 
