@@ -1,6 +1,7 @@
 """How fast a whole training iteration is: ours in each precision and compile mode, beside a plain fp32 one.
 
     python benchmarks/training_step.py OUT.json [--cases 32:128:16,64:128:8] [--threads 4] [--picture OUT.png]
+        [--variants fp32,"fp32 compiled"]
 
 An iteration is: take a batch, D step with penalty, average of G, G step. All variants run in one process, in
 alternation, and the medians are compared, so that what else the machine does weighs on all alike. The plain variant
@@ -184,10 +185,11 @@ def work(call: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def peaks() -> dict[str, dict[str, float]]:
-    """GFLOP/s of a large product of matrices and of the best convolution, in each precision."""
+def peaks(variants: list[str]) -> dict[str, dict[str, float]]:
+    """GFLOP/s of a large product of matrices and of the best convolution, in each precision of the variants."""
     found: dict[str, dict[str, float]] = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    for name in dict.fromkeys(VARIANTS[variant][0] for variant in variants):
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
         a = torch.randn(2048, 2048).to(dtype)
         best = {"matmul": 2 * 2048**3 / quickest(lambda a=a: a @ a), "convolution": 0.0}
         for channels, size, batch in ((128, 32, 16), (512, 16, 16), (512, 32, 8), (256, 64, 4)):
@@ -211,14 +213,14 @@ def quickest(call: Callable[[], object]) -> float:
     return min(times)
 
 
-def measure(resolution: int, fmap_max: int, batch: int, seconds: float) -> dict[str, object]:
+def measure(resolution: int, fmap_max: int, batch: int, seconds: float, chosen: list[str]) -> dict[str, object]:
     """Images a second of every variant, in alternation."""
     data = np.random.default_rng(0).integers(0, 256, (4096, CHANNELS, resolution, resolution), dtype=np.uint8)
     variants: dict[str, Callable[[Tensor], None]] = {"plain fp32": Plain(resolution, fmap_max, batch)}
     builds = {}
-    for name, how in VARIANTS.items():
+    for name in chosen:
         start = time.perf_counter()
-        variants[name] = ours(resolution, fmap_max, batch, *how)
+        variants[name] = ours(resolution, fmap_max, batch, *VARIANTS[name])
         builds[name] = time.perf_counter() - start
     times: dict[str, list[float]] = {name: [] for name in variants}
     waits, began, i = [], time.perf_counter(), 0
@@ -249,7 +251,7 @@ def picture(results: dict[str, object], path: Path) -> None:
 
     cases = results["cases"]
     figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
-    for i, name in enumerate(VARIANTS):
+    for i, name in enumerate(name for name in VARIANTS if name in cases[0]["img_per_sec"]):
         ratios = [case["img_per_sec"][name] / case["img_per_sec"]["plain fp32"] for case in cases]
         axes.bar([x + 0.2 * i for x in range(len(cases))], ratios, 0.19, label=name)
     labels = [f"{case['resolution']} px\n{case['fmap_max']} maps" for case in cases]
@@ -270,17 +272,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=20.0, help="of each case, besides building")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="beside the plain one")
     options = parser.parse_args()
+    variants = options.variants.split(",")
     torch.set_num_threads(options.threads)
     results: dict[str, object] = {
         "date": datetime.date.today().isoformat(), "machine": machine(), "threads": options.threads,
-        "torch": torch.__version__, "python": platform.python_version(), "peaks_gflops": peaks(), "cases": [],
+        "torch": torch.__version__, "python": platform.python_version(), "peaks_gflops": peaks(variants), "cases": [],
     }  # fmt: skip
     print(json.dumps(results["peaks_gflops"]))
-    names = ["plain fp32", *VARIANTS]
+    names = ["plain fp32", *variants]
     print(f"{'case':>12} " + " ".join(f"{name:>14}" for name in names), flush=True)
     for case in options.cases.split(","):
-        found = measure(*(int(number) for number in case.split(":")), options.seconds)
+        found = measure(*(int(number) for number in case.split(":")), options.seconds, variants)
         results["cases"].append(found)
         print(f"{case:>12} " + " ".join(f"{found['img_per_sec'][name]:14.1f}" for name in names), flush=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
