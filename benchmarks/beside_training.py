@@ -99,7 +99,7 @@ def metrics(folder: Path, num: int) -> dict[str, float]:
     found = {"generating": time.perf_counter() - start}
     for name in METRICS:
         try:
-            progan.evaluate(G, data, [name], 64, held_out=held_out)  # a classifier of the data is trained once
+            progan.evaluate(G, data, [name], 128, held_out=held_out)  # a classifier of the data is trained once
             start = time.perf_counter()
             progan.evaluate(G, data, [name], num, held_out=held_out)
             found[name] = time.perf_counter() - start
