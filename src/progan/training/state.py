@@ -120,7 +120,7 @@ class TrainingState:
                 for name, parameter in net.named_parameters():
                     if f"{part}.adam.exp_avg.{name}" in tensors:
                         optimizer.state[parameter] = _moments(parameter, tensors, f"{part}.adam", name)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, OverflowError) as error:
             raise ValueError(f"it does not fit the networks: {error}") from None
         self.uncounted.clear()
         self.cur_nimg, self.elapsed = progress["cur_nimg"], progress["elapsed"]
