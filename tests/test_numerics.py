@@ -4,6 +4,7 @@ The networks are narrow, where few terms average out: wider ones are nearer.
 """
 
 import os
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -83,10 +84,15 @@ def check(found: tuple[float, ...], batch: int, dtype: torch.dtype) -> None:
     assert g < BOUNDS[dtype][1]
 
 
-@pytest.mark.parametrize("dtype", BOUNDS)
-@pytest.mark.parametrize("resolution", RESOLUTIONS)
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("alpha", ALPHAS)
+def every_case(test: Callable[..., None]) -> Callable[..., None]:
+    """Runs a test for every resolution, batch, alpha and fast precision."""
+    cases = {"dtype": list(BOUNDS), "resolution": RESOLUTIONS, "batch": BATCHES, "alpha": ALPHAS}
+    for name, values in cases.items():
+        test = pytest.mark.parametrize(name, values)(test)
+    return test
+
+
+@every_case
 def test_gradients_of_the_fast_modes_are_near_those_in_float64(
     resolution: int, batch: int, alpha: float, dtype: torch.dtype
 ) -> None:
@@ -95,10 +101,7 @@ def test_gradients_of_the_fast_modes_are_near_those_in_float64(
 
 @pytest.mark.skipif(os.environ.get("PROGAN_HYPOTHESIS") != "thorough", reason="a hundred builds")
 @pytest.mark.skipif(compiled.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
-@pytest.mark.parametrize("dtype", BOUNDS)
-@pytest.mark.parametrize("resolution", RESOLUTIONS)
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("alpha", ALPHAS)
+@every_case
 def test_gradients_of_compiled_steps_are_near_those_in_float64(
     resolution: int, batch: int, alpha: float, dtype: torch.dtype
 ) -> None:
