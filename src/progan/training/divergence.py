@@ -7,8 +7,9 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
+from torch import nn
+
 from progan.errors import DivergenceError
-from progan.training.optimizer import largest
 from progan.training.outputs import Outputs
 from progan.training.state import StateFolder, TrainingState
 
@@ -59,7 +60,7 @@ def finite(state: TrainingState) -> bool:
         for tensor in (*network.parameters(), *network.buffers())
         if tensor.is_floating_point()
     ]
-    return math.isfinite(float(largest(tensors)))
+    return math.isfinite(float(nn.utils.get_total_norm(tensors, norm_type=math.inf)))
 
 
 class GoodStates:

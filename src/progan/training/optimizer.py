@@ -66,8 +66,3 @@ class Adam(torch.optim.Adam):
         """Forget moments and number of updates, as the authors do whenever a stage begins."""
         self.state.clear()
         self.updates = 0
-
-
-def largest(tensors: list[Tensor]) -> Tensor:
-    """The largest magnitude of any entry, []; NaN if there is one."""
-    return nn.utils.get_total_norm(tensors, norm_type=math.inf) if tensors else torch.zeros(())
