@@ -3,7 +3,7 @@
 Each case runs in a process of its own, so that its peak memory is its own. The constants of `training/plan.py` were
 chosen by this script.
 
-    python benchmarks/estimates.py [--precision fp32|bf16] [--threads N]
+    python benchmarks/estimates.py [--precision fp32|bf16|fp16] [--threads N]
 """
 
 import argparse

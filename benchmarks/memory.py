@@ -3,7 +3,7 @@
 Each case runs in a process of its own, so that its peak is its own: a fade at its middle, D and G steps, a state
 written, a sample grid drawn. What the process holds before the networks are made is not counted.
 
-    python benchmarks/memory.py [--precision fp32|bf16] [--threads N] [--model progan|dcgan]
+    python benchmarks/memory.py [--precision fp32|bf16|fp16] [--threads N] [--model progan|dcgan]
 """
 
 import argparse

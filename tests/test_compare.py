@@ -142,7 +142,7 @@ class TestContestants:
             assert config.runtime.compile == "off", "not every model can be compiled"
             return dataclasses.replace(now, precision=next(chosen))
 
-        monkeypatch.setattr(plans.tuning, "decide", decide)
+        monkeypatch.setattr(plans.tuning, "decide_precision", decide)
         monkeypatch.setattr(plans, "_trial", lambda model, *rest: ({(16, "stable"): 1.0}, {(16, "stable"): 1.0}))
         config = CompareConfig(models="dcgan,lsgan", budget_kimg=1)
         planned = plans.make(contestants(config, shapes, 16), config, shapes, 8, 1, lambda text: None)

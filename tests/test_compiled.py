@@ -133,42 +133,42 @@ def test_without_a_compiler_nothing_is_compiled_and_one_line_says_so(tmp_path, m
 def test_only_what_pays_the_build_back_is_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(tuning.compiled, "missing", lambda device: None)
-    monkeypatch.setattr(tuning, "has_bf16", lambda device: False)
+    monkeypatch.setattr(tuning, "short", lambda device: None)
     monkeypatch.setattr(tuning, "seconds_per_image", lambda *_: {4: 0.001, 8: 0.016, 16: 0.1})
     schedule = ScheduleConfig(16, 4, stable_kimg=per_resolution(12), fade_kimg=per_resolution(12))
     config = RunConfig(schedule=schedule)
     # 4: 12 s of training, 0.16 of it saved: 2 s against a build of 20 s. 8: 384 s, 61 against 56. 16: far more.
-    assert tuning.decide(config, SHAPE, CPU, print).compiled == (8, 16)
+    assert tuning.decide_compiled(config, SHAPE, CPU, print).compiled == (8, 16)
     monkeypatch.setattr(tuning, "seconds_per_image", lambda *_: {4: 1.0, 8: 1.0, 16: 1.0})
-    assert tuning.decide(config, SHAPE, CPU, print).compiled == (8, 16), "measured once"
+    assert tuning.decide_compiled(config, SHAPE, CPU, print).compiled == (8, 16), "measured once"
 
 
 def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
-    monkeypatch.setattr(tuning, "has_bf16", lambda device: True)
+    monkeypatch.setattr(tuning, "short", lambda device: "bf16")
     said: list[str] = []
     for gain, width, precision in ((0.9, 8, "fp32"), (1.5, 8, "fp32"), (1.5, 16, "bf16")):
         monkeypatch.setattr(tuning, "_gain", lambda *_, gain=gain: gain)
         config = RunConfig(model=ProGANConfig(fmap_max=width))
         config = progan.options.override(config, {"compile": "off"})
-        assert tuning.decide(config, SHAPE, CPU, said.append).precision == precision
+        assert tuning.decide_precision(config, SHAPE, CPU, said.append).precision == precision
     assert "0.90 times as fast as in fp32" in said[0]
 
 
 def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
     for module in ("precision", "tuning"):
-        monkeypatch.setattr(f"progan.training.{module}.has_bf16", lambda device: True)
+        monkeypatch.setattr(f"progan.training.{module}.short", lambda device: "bf16")
     monkeypatch.setattr(tuning, "_gain", None)
     threads = thread_count(torch.get_num_threads())
     assert main(["doctor"]) == 0
-    assert tuning.UNDECIDED in capsys.readouterr().out
+    assert tuning.undecided("bf16") in capsys.readouterr().out
     command = ["train", "--dry-run", "--resolution", "8", "--fmap-max", "8", "--device", "cpu"]
     assert main(command) == 0
-    assert f"on cpu, {tuning.UNDECIDED}, {threads}\n" in capsys.readouterr().out
+    assert f"on cpu, {tuning.undecided('bf16')}, {threads}\n" in capsys.readouterr().out
     monkeypatch.setattr(tuning, "_gain", lambda *_: 0.9)
     config = experiment.dry_run(resolution=8, fmap_max=8, device="cpu", compile="off")[1]
-    tuning.decide(config, ImageShape(8, 3), choose(config.runtime), print)
+    tuning.decide_precision(config, ImageShape(8, 3), choose(config.runtime), print)
     capsys.readouterr()
     assert main(command) == 0
     assert f"on cpu, fp32, {threads}\n" in capsys.readouterr().out

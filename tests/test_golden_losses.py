@@ -29,10 +29,12 @@ MODES = {
     "bf16": ("bf16", False),
     "fp32 compiled": ("fp32", True),
     "bf16 compiled": ("bf16", True),
+    "fp16": ("fp16", False),
+    "fp16 compiled": ("fp16", True),
 }
-ALWAYS = ("fp32", "bf16", "bf16 compiled")
+ALWAYS = ("fp32", "bf16", "bf16 compiled", "fp16")
 """A build takes half a minute; PROGAN_HYPOTHESIS=thorough has all modes."""
-TOLERANCES = {"fp32": 1e-4, "bf16": 0.04}
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.04, "fp16": 0.04}
 """Of a term: length of the error over length of the 20 values.
 
 Other instructions round otherwise: AVX2 and SSE4.1 instead of AVX-512 came within 8e-7 in fp32 and 0.022 in bf16. What

@@ -18,6 +18,7 @@ ROWS = [
         "progress",
         "per_resolution",
         "config",
+        "devices",
         "options",
         "images",
         "randomness",

@@ -31,7 +31,7 @@ from progan.training.observers import Silent, Snapshots, sample
 from progan.training.optimizer import Adam
 from progan.training.precision import Numerics
 from progan.training.state import StateFolder, TrainingState
-from progan.training.step import average, train_d, train_g
+from progan.training.step import average, differentiate, train_d, train_g
 
 CPU = Numerics("cpu", "fp32", 1, torch.__version__)
 SHAPE = ImageShape(8, 1)
@@ -347,6 +347,40 @@ def test_an_update_left_out_is_not_counted_and_the_next_ones_follow_tensorflow()
         assert torch.equal(w, reference)
         assert adam.updates == clean.updates
     assert adam.updates == 3
+
+
+def test_gradients_too_small_for_fp16_reach_the_weights_of_a_scaled_loss() -> None:
+    """Of 1e-6·w·1e-3 the gradient is 1e-9; fp16 has nothing between 0 and 6e-8."""
+
+    def after(scaled: bool, dtype: torch.dtype) -> Tensor:
+        network = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(network.weight)
+        adam = Adam(network.parameters(), OptimizerConfig(0.0, 0.99), scaled)
+        for _ in range(3):
+            inputs = torch.full((1, 1), 1e-3, dtype=dtype)
+            differentiate({"only": 1e-6 * (inputs * network.weight.to(dtype)).float().sum()}, network, adam.scale)
+            assert adam.update(0.01)
+        return network.weight.detach()
+
+    exact = after(False, torch.float32)
+    assert exact < 1
+    assert torch.equal(after(False, torch.float16), torch.ones(1, 1))
+    assert torch.allclose(after(True, torch.float16), exact, rtol=1e-5)
+    assert torch.allclose(after(True, torch.float32), exact, rtol=1e-5)
+
+
+def test_the_scale_of_a_loss_halves_where_an_update_is_left_out_and_rises_slowly_otherwise() -> None:
+    """The authors' tfutil.Optimizer: log2 falls by 1, and rises by 0.0005."""
+    w = nn.Parameter(torch.zeros(3))
+    adam = Adam([w], OptimizerConfig(0.0, 0.99), scaled=True)
+    for gradient, log_scale in ((1.0, 10.0005), (math.inf, 9.0005), (math.nan, 8.0005), (1.0, 8.001)):
+        assert adam.scale is not None
+        w.grad = adam.scale * gradient * torch.ones(3)
+        assert bool(adam.update(0.01)) == math.isfinite(gradient)
+        assert adam.log_scale == pytest.approx(log_scale, abs=1e-5)
+    adam.reset()
+    assert adam.log_scale == pytest.approx(8.001, abs=1e-5), "a new stage keeps it"
+    assert Adam([w], OptimizerConfig()).scale is None
 
 
 def test_the_average_moves_towards_g_by_one_minus_decay() -> None:

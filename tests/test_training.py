@@ -128,8 +128,9 @@ def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_p
     assert nimg == sorted(set(nimg))
 
 
-def test_bf16_and_labels_resume_exactly_too(tmp_path, monkeypatch):
-    options = {**TINY, "precision": "bf16", "labels": True, "mirror": True, "d_steps": 2, "schedule_every": 2}
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_16_bits_and_labels_resume_exactly_too(precision, tmp_path, monkeypatch):
+    options = {**TINY, "precision": precision, "labels": True, "mirror": True, "d_steps": 2, "schedule_every": 2}
     progan.train(out=tmp_path / "whole", **options)
     stop = StopAt(500)
     with monkeypatch.context() as patch:

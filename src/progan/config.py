@@ -13,7 +13,8 @@ from progan.per_resolution import MOST, RESOLUTIONS, PerResolution, per_resoluti
 
 ModelName = Literal["progan", "dcgan", "growing-batchnorm"]
 LossName = Literal["wgan-gp", "lsgan", "nonsaturating"]
-Precision = Literal["auto", "fp32", "bf16"]
+FixedPrecision = Literal["fp32", "tf32", "bf16", "fp16"]
+Precision = Literal["auto", FixedPrecision]
 MOST_SEED = 2**63 - 1
 _TICK_KIMG = {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10}  # the authors' code
 
@@ -286,7 +287,8 @@ class RuntimeConfig:
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` …"""
     precision: Precision = "auto"
-    """Of convolutions; weights, norms and losses stay in 32 bits. `auto`: bf16 where a short trial finds it faster."""
+    """Of convolutions; weights, norms and losses stay in 32 bits. `auto`: what a short trial finds faster, fp32 or the
+    16 bits that the device has units for (bf16; fp16 on GPUs without). `tf32`: for GPUs, fp32 with rounded factors."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile D's and G's steps (a C++ compiler is needed on a CPU). `auto`: where a resolution is long enough."""
     workers: int = 2

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from progan.devices import send
+
 Stream = Literal["D", "G", "init"]
 _STREAMS: dict[Stream, int] = {"D": 1, "G": 2, "init": 3}
 _MASK = 0xFFFFFFFF
@@ -47,11 +49,14 @@ class Rng:
         return self._share(torch.rand(shape, generator=self._generator))
 
     def integers(self, n: int, below: int) -> Tensor:
-        """Uniform in 0 … below-1, int64 [n]."""
-        return self._share(torch.randint(below, (n * self._processes,), generator=self._generator))
+        """Uniform in 0 … below-1, int64 [n], on the CPU, where images are numbered."""
+        return self._own(torch.randint(below, (n * self._processes,), generator=self._generator))
 
     def _share(self, rows: Tensor) -> Tensor:
-        return rows[self._rank :: self._processes].to(self._device)
+        return send(self._own(rows), self._device)
+
+    def _own(self, rows: Tensor) -> Tensor:
+        return rows[self._rank :: self._processes]
 
 
 def mix(*numbers: int) -> int:

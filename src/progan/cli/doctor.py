@@ -32,8 +32,8 @@ def examine() -> dict[str, Any]:
 
     import progan
     from progan.config import RuntimeConfig
-    from progan.training.precision import choose, has_bf16
-    from progan.training.tuning import UNDECIDED
+    from progan.training.precision import choose, short
+    from progan.training.tuning import undecided
 
     chosen = choose(RuntimeConfig())
     devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
@@ -47,9 +47,9 @@ def examine() -> dict[str, Any]:
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "threads used": torch.get_num_threads(),
-        "bf16 units (CPU)": has_bf16(torch.device("cpu")),
+        "bf16 units (CPU)": short(torch.device("cpu")) == "bf16",
         "other devices": ", ".join(devices) or "none",
         "free disk here": f"{shutil.disk_usage('.').free / 2**30:.1f} GB",
         "--device auto": chosen.device,
-        "--precision auto": UNDECIDED if has_bf16(torch.device(chosen.device)) else chosen.precision,
+        "--precision auto": undecided(fast) if (fast := short(torch.device(chosen.device))) else chosen.precision,
     }

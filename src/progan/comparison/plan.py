@@ -101,7 +101,7 @@ def _alike(contestants: Mapping[str, RunConfig], train: Dataset, say: Say) -> di
     """All in the precision that `auto` chooses for the first, and none compiled: not every model can be."""
     first = next(iter(contestants.values()))
     first = override(first, {"compile": "off"})
-    numerics = tuning.decide(first, image_shape(first, train), precision.choose(first.runtime), say)
+    numerics = tuning.decide_precision(first, image_shape(first, train), precision.choose(first.runtime), say)
     same = {"compile": "off", "precision": numerics.precision}
     return {name: override(model, same) for name, model in contestants.items()}
 

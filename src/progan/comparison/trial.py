@@ -19,7 +19,8 @@ from progan.experiment.assembling import assemble
 from progan.experiment.opening import image_shape
 from progan.runfolder import RunFolder
 from progan.schedule import Schedule, Span, Stage
-from progan.training.distributed import Processes
+from progan.training import precision
+from progan.training.distributed import ALONE
 from progan.training.iteration import Job
 from progan.training.loop import train
 from progan.training.observers import Silent
@@ -83,12 +84,12 @@ def measure(folder: RunFolder, seconds: float) -> list[dict[str, Any]]:
     """Of every stage of the run in the folder, which is only read: seconds and operations per image."""
     config, data = folder.read()
     dataset = Dataset.open(config.dataset.data or data.path)
-    shape = image_shape(config, dataset)
+    shape, numerics = image_shape(config, dataset), precision.choose(config.runtime)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         for span, _ in extents(Schedule(config.schedule)):
             place = RunFolder(Path(scratch) / f"{span.resolution}-{span.phase}")
-            job, _ = assemble(config, dataset, shape, place, lambda text: None, Processes())
+            job, _ = assemble(config, dataset, shape, place, numerics, lambda text: None, ALONE)
             found.append({"resolution": span.resolution, "phase": span.phase, **_stage(job, span, seconds)})
     return found
 

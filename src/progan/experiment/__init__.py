@@ -12,7 +12,7 @@ from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.data.manifest import Manifest
 from progan.errors import ConfigError, MemoryShortError, RunError
-from progan.experiment.assembling import assemble
+from progan.experiment.assembling import assemble, numerics_of
 from progan.experiment.opening import image_shape, open_dataset_in_turn
 from progan.experiment.settings import AUTO, agree, configure, fitting_config, out_of_memory
 from progan.experiment.watching import observers
@@ -78,10 +78,10 @@ def train(
         folder = None if out is None else RunFolder(Path(out))
         quiet = quiet or not processes.first
         say: Say = (lambda text: None) if quiet else warn
-        config, dataset = _agree(preset, data, folder, options, say, processes)
+        config, dataset, numerics = _agree(preset, data, folder, options, say, processes)
         folder = folder or RunFolder(numbered(Path("runs"), f"{config.preset}-{dataset.name}"))
         try:
-            return _train(config, dataset, folder, allow_change, profile, quiet, processes)
+            return _train(config, dataset, folder, numerics, allow_change, profile, quiet, processes)
         except _OutOfMemoryError as short:
             traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
             shape = image_shape(config, dataset)
@@ -103,22 +103,25 @@ def _agree(
     options: dict[str, Any],
     say: Say,
     processes: Processes,
-) -> tuple[RunConfig, Dataset]:
-    """Configuration and images, the same in all processes."""
+) -> tuple[RunConfig, Dataset, Numerics]:
+    """Configuration, images and numerics, the same in all processes."""
     config = configure(preset, data, folder, options) if processes.first else RunConfig()
     config = agree(config, processes)
     dataset = open_dataset_in_turn(config, say, processes)
     config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
     for note in check_shares(config, processes.size):
         say(f"note: {note}")
-    auto = options.get("batch_size") == AUTO
-    return fitting_config(config, image_shape(config, dataset), dataset, folder, auto, say, processes), dataset
+    shape, auto = image_shape(config, dataset), options.get("batch_size") == AUTO
+    numerics = numerics_of(config, shape, folder, say, processes)
+    config = fitting_config(config, shape, dataset, folder, numerics, auto, say, processes)
+    return config, dataset, numerics
 
 
 def _train(
     config: RunConfig,
     dataset: Dataset,
     folder: RunFolder,
+    numerics: Numerics,
     allow_change: bool,
     profile: bool,
     quiet: bool,
@@ -128,7 +131,7 @@ def _train(
     say: Say = (lambda text: None) if quiet else warn
     with folder.held(warn) if processes.first else contextlib.nullcontext() as claim:
         changes = continuing.begin(folder, config, DataFacts.of(dataset), allow_change) if processes.first else []
-        job, resumed = assemble(config, dataset, image_shape(config, dataset), folder, say, processes)
+        job, resumed = assemble(config, dataset, image_shape(config, dataset), folder, numerics, say, processes)
         continuing.record(folder, config, changes, job.state.cur_nimg)
         if not resumed:
             together = f", {processes.size} processes" if processes.size > 1 else ""

@@ -17,25 +17,41 @@ from progan.training.compiled import Compiler
 from progan.training.distributed import Processes
 from progan.training.feed import Feed
 from progan.training.iteration import Job
+from progan.training.precision import Numerics
 
 
-def assemble(
-    config: RunConfig, dataset: Dataset, shape: ImageShape, folder: RunFolder, say: Say, processes: Processes
-) -> tuple[Job, bool]:
-    """Networks, optimisers and data, as new or as the newest state has them; whether it was a state.
+def numerics_of(
+    config: RunConfig, shape: ImageShape, folder: RunFolder | None, say: Say, processes: Processes
+) -> Numerics:
+    """How the run is computed: as its newest state has it, or as `auto` finds it best, compiling left open.
 
     What is in the run folder only the first process reads, and tells the others.
     """
-    state_folder = states.StateFolder(folder.state)
     now = precision.choose(config.runtime, processes)
-    recorded = state_folder.numerics() if processes.first else None
+    recorded = states.StateFolder(folder.state).numerics() if processes.first and folder is not None else None
     if recorded is not None:
         now = dataclasses.replace(now, precision=recorded.precision, compiled=recorded.compiled)
     elif processes.first:
-        now = tuning.decide(config, shape, now, say)
+        now = tuning.decide_precision(config, shape, now, say)
     if recorded is not None and (changed := precision.differences(recorded, now)):
         say(f"note: not the machine or versions the run began on ({', '.join(changed)}): the bits may differ")
-    numerics = precision.agree(now, processes)
+    return precision.agree(now, processes)
+
+
+def assemble(
+    config: RunConfig,
+    dataset: Dataset,
+    shape: ImageShape,
+    folder: RunFolder,
+    numerics: Numerics,
+    say: Say,
+    processes: Processes,
+) -> tuple[Job, bool]:
+    """Networks, optimisers and data, as new or as the newest state has them; whether it was a state."""
+    state_folder = states.StateFolder(folder.state)
+    if processes.first and state_folder.empty:
+        numerics = tuning.decide_compiled(config, shape, numerics, say)
+    numerics = precision.agree(numerics, processes)
     state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
     resumed = processes.first and not state_folder.empty
     if resumed:

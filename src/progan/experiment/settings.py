@@ -14,7 +14,7 @@ from progan.presets import preset as named_preset
 from progan.progress import Say
 from progan.runfolder import RunFolder
 from progan.schedule import Stage
-from progan.training import fitting, precision
+from progan.training import fitting
 from progan.training import state as states
 from progan.training.distributed import Processes
 from progan.training.precision import Numerics
@@ -44,6 +44,7 @@ def fitting_config(
     shape: ImageShape,
     dataset: Dataset,
     folder: RunFolder | None,
+    numerics: Numerics,
     auto: bool,
     say: Say,
     processes: Processes,
@@ -53,7 +54,6 @@ def fitting_config(
     if processes.first and folder is not None and folder.exists:
         start, auto = max(states.StateFolder(folder.state).positions(), default=0), False
     start, auto = json.loads(processes.broadcast(json.dumps([start, auto]).encode()))
-    numerics = precision.choose(config.runtime, processes)
     return fitting.ensure(config, shape, numerics, dataset.level_bytes, auto, start, say, processes)
 
 

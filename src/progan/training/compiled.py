@@ -23,7 +23,7 @@ from progan.models import Discriminator, Generator, ImageShape
 from progan.models.layers import wide
 from progan.randomness import Rng
 from progan.schedule import Phase, Stage
-from progan.training.step import Terms, critic
+from progan.training.step import Terms, critic, total
 
 
 def traceable(config: ModelConfig) -> bool:
@@ -99,25 +99,28 @@ class CompiledStep:
         z = images.new_ones(size, G.z_dim)
         labels = images.new_ones(size, G.label_size) if G.label_size else None
         rest, g, d = self._rest(stage, labels), _detached(self._g), _detached(self._d)
+        scale = images.new_ones(()) if dtype == torch.float16 else None
         self._fakes = _compile(self._generate, [g, z, rest])
         fakes, u = images.clone(), images.new_full((size,), 0.5)  # tracing takes the same tensor twice for one input
-        self._d_gradients = _Gradients(self._trace_d, self._d, [d, images, fakes, u, rest])
-        self._g_gradients = _Gradients(self._trace_g, self._g, [g, d, z, rest])
+        self._d_gradients = _Gradients(self._trace_d, self._d, [d, images, fakes, u, rest, scale])
+        self._g_gradients = _Gradients(self._trace_g, self._g, [g, d, z, rest, scale])
 
-    def d_terms(self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng) -> Terms:
-        """The loss's terms on processed reals [N, C, R, R], and their gradients."""
+    def d_terms(
+        self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None
+    ) -> Terms:
+        """The loss's terms on processed reals [N, C, R, R], and their gradients, times `scale` where it is fp16."""
         rest = self._rest(stage, labels)
         fakes = self._fakes(_detached(self._g), rng.normal(len(reals), self._G.z_dim), rest)
-        return self._d_gradients(_detached(self._d), reals, fakes, rng.uniform(len(reals)), rest)
+        return self._d_gradients(_detached(self._d), reals, fakes, rng.uniform(len(reals)), rest, scale)
 
-    def g_terms(self, size: int, labels: Tensor | None, stage: Stage, rng: Rng) -> Terms:
-        """The loss's terms on fresh latents, and their gradients."""
+    def g_terms(self, size: int, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None) -> Terms:
+        """The loss's terms on fresh latents, and their gradients, likewise."""
         z = rng.normal(size, self._G.z_dim)
-        return self._g_gradients(_detached(self._g), _detached(self._d), z, self._rest(stage, labels))
+        return self._g_gradients(_detached(self._g), _detached(self._d), z, self._rest(stage, labels), scale)
 
     def _rest(self, stage: Stage, labels: Tensor | None) -> list[Tensor | None]:
         """Alpha, a tensor while it changes, so that a fade is built once; and the labels."""
-        alpha = torch.tensor(stage.alpha, dtype=wide(self._dtype), device=self._g[0].device) if self._fades else None
+        alpha = torch.full((), stage.alpha, dtype=wide(self._dtype), device=self._g[0].device) if self._fades else None
         return [alpha, labels]
 
     def _generate(self, weights: Sequence[Tensor], z: Tensor, rest: Sequence[Tensor | None]) -> Tensor:
@@ -127,19 +130,30 @@ class CompiledStep:
         return images
 
     def _trace_d(
-        self, weights: Sequence[Tensor], reals: Tensor, fakes: Tensor, u: Tensor, rest: Sequence[Tensor | None]
+        self,
+        weights: Sequence[Tensor],
+        reals: Tensor,
+        fakes: Tensor,
+        u: Tensor,
+        rest: Sequence[Tensor | None],
+        scale: Tensor | None,
     ) -> tuple[Terms, Sequence[Tensor | None]]:
         alpha, labels = rest
         weights = [weight.requires_grad_() for weight in _detached(weights)]
         D = self._critic(weights, alpha, self._slope)
-        return _differentiate(self._loss.d_terms(D, reals, fakes, labels, _Drawn(u)), weights)
+        return _differentiate(self._loss.d_terms(D, reals, fakes, labels, _Drawn(u)), weights, scale)
 
     def _trace_g(
-        self, weights: Sequence[Tensor], d: Sequence[Tensor], z: Tensor, rest: Sequence[Tensor | None]
+        self,
+        weights: Sequence[Tensor],
+        d: Sequence[Tensor],
+        z: Tensor,
+        rest: Sequence[Tensor | None],
+        scale: Tensor | None,
     ) -> tuple[Terms, Sequence[Tensor | None]]:
         weights = [weight.requires_grad_() for weight in _detached(weights)]
         fakes = self._generate(weights, z, rest)
-        return _differentiate(self._loss.g_terms(self._critic(d, rest[0]), fakes, rest[1]), weights)
+        return _differentiate(self._loss.g_terms(self._critic(d, rest[0]), fakes, rest[1]), weights, scale)
 
     def _critic(self, weights: Sequence[Tensor], alpha: Tensor | None, slope: float = 1.0) -> Any:
         def D(*inputs: Any) -> Any:
@@ -197,8 +211,10 @@ def _compile(function: Callable[..., Any], example: list[Any]) -> Callable[..., 
     return compiled
 
 
-def _differentiate(terms: Terms, weights: Sequence[Tensor]) -> tuple[Terms, Sequence[Tensor | None]]:
-    gradients = torch.autograd.grad(torch.stack(list(terms.values())).sum(), weights, allow_unused=True)
+def _differentiate(
+    terms: Terms, weights: Sequence[Tensor], scale: Tensor | None
+) -> tuple[Terms, Sequence[Tensor | None]]:
+    gradients = torch.autograd.grad(total(terms, scale), weights, allow_unused=True)
     return {name: term.detach() for name, term in terms.items()}, gradients
 
 

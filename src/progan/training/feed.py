@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from progan.data.dataset import Dataset
+from progan.devices import send
 from progan.training.distributed import ALONE, Processes
 
 RESIDENT_SHARE = 0.4
@@ -71,20 +72,18 @@ class Feed:
                     future.cancel()
 
     def labels(self, indices: Tensor) -> Tensor | None:
-        """Labels float32 [n, L] of the images with these numbers, int64 [n]; None where the run uses none."""
-        rows = self._dataset.labels(indices.numpy(force=True)) if self._use_labels else None
-        return None if rows is None else torch.from_numpy(rows).to(self._device)
+        """Labels float32 [n, L] of the images with these numbers, int64 [n] (CPU); None where the run uses none."""
+        rows = self._dataset.labels(indices.numpy()) if self._use_labels else None
+        return None if rows is None else send(torch.from_numpy(rows), self._device)
 
     def _read(self, request: Request, level: Tensor | None) -> Batch:
         indices = self._dataset.order(request.start, request.size, self._seed)
         indices = indices[self._processes.rank :: self._processes.size]
         numbers = torch.from_numpy(indices)
         if level is not None:
-            return Batch(level[numbers.to(self._device)], self.labels(numbers))
+            return Batch(level[send(numbers, self._device)], self.labels(numbers))
         pixels = torch.from_numpy(self._dataset.pixels(request.resolution, indices))
-        if self._device.type == "cuda":
-            pixels = pixels.pin_memory()
-        return Batch(pixels.to(self._device, non_blocking=True), self.labels(numbers))
+        return Batch(send(pixels, self._device), self.labels(numbers))
 
     def _hold(self, resolution: int) -> Tensor | None:
         """All pixels of the resolution, uint8 [N, C, R, R] on the GPU, if they fit there."""

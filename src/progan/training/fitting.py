@@ -1,7 +1,6 @@
 """Whether the stages of a run fit into the memory, asked before the first step: estimated on a CPU, tried on a GPU."""
 
 import dataclasses
-import gc
 import os
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ import torch
 
 from progan import losses
 from progan.config import ProGANConfig, RunConfig
+from progan.devices import release
 from progan.errors import MemoryShortError
 from progan.models import ImageShape
 from progan.per_resolution import PerResolution
@@ -202,14 +202,6 @@ def train_a_little(
     rows = torch.zeros(64, shape.label_size) if shape.label_size else None
     sample(state, stage, torch.zeros(64, state.G.z_dim), rows)
     del ballast
-
-
-def release(device: torch.device) -> None:
-    """Give back what is no longer used."""
-    gc.collect()
-    if device.type == "cuda" and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
 
 
 def after_all(config: RunConfig, shape: ImageShape, numerics: Numerics, stage: Stage) -> str:

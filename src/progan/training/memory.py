@@ -10,7 +10,7 @@ import os
 import re
 import weakref
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from progan import losses, models
-from progan.config import RunConfig
+from progan.config import FixedPrecision, RunConfig
 from progan.losses import Loss
 from progan.models import Discriminator, Generator, ImageShape
 from progan.training.precision import DTYPES
 from progan.training.step import critic
 
-UNSEEN = {"fp32": 1.15, "bf16": 1.55}
+UNSEEN: dict[FixedPrecision, float] = {"fp32": 1.15, "tf32": 1.15, "bf16": 1.55, "fp16": 1.55}
 """Real peak of a step on a CPU by that of its rehearsal: what convolutions take beside inputs and outputs (measured,
 benchmarks/memory.py)."""
 WRITING = 4.5
@@ -34,9 +34,7 @@ PROCESS = 40 * 2**20
 
 
 @functools.lru_cache(maxsize=64)
-def estimate(
-    config: RunConfig, shape: ImageShape, precision: Literal["fp32", "bf16"], resolution: int, batch_size: int
-) -> int:
+def estimate(config: RunConfig, shape: ImageShape, precision: FixedPrecision, resolution: int, batch_size: int) -> int:
     """Bytes that training on a CPU takes at the worst moment of a stage, besides those the process already has."""
     with torch.device("meta"):
         G, D = models.build(config.model, shape, seed=0)

@@ -11,6 +11,11 @@ from progan.config import OptimizerConfig
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _FAR = 2.0**25
 """A number of updates after which PyTorch's kernel corrects no bias any more (and to which float32 cannot add 1)."""
+FIRST_SCALE = 10.0
+"""log2 of the loss's scale at the start, with room on both sides for the gradients of fresh networks in fp16. The
+authors' 64 costs the first fifty updates."""
+RISE, FALL = 0.0005, 1.0
+"""By which that logarithm rises with an update, and falls where there was none (the authors' tfutil.Optimizer)."""
 
 
 class Adam(torch.optim.Adam):
@@ -20,14 +25,18 @@ class Adam(torch.optim.Adam):
     correction is part of the learning rate it gets. An update with a gradient that is not finite, or so large that its
     square is not, is left out whole, as if it had not been asked for. That is decided on the device, and t counted
     there: nothing waits for a GPU.
+
+    With `scaled` it expects gradients of `scale` times the loss, and finds out how large that can be. In fp16, small
+    gradients would be rounded to 0, and too large ones are infinite.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimizerConfig, scaled: bool = False) -> None:
         super().__init__(parameters, lr=0.0, betas=(config.beta1, config.beta2), eps=config.adam_eps, fused=True)
         self.config = config
         (group,) = self.param_groups
         self._device = group["params"][0].device
         self._t, self._far = torch.zeros((), device=self._device), torch.full((), _FAR, device=self._device)
+        self._log_scale = torch.full((), FIRST_SCALE, device=self._device) if scaled else None
         self._log_betas = [math.log(beta) if beta else -math.inf for beta in group["betas"]]
 
     @property
@@ -44,6 +53,21 @@ class Adam(torch.optim.Adam):
         """t on the device, float32 []."""
         return self._t
 
+    @property
+    def scale(self) -> Tensor | None:
+        """What the loss is to be multiplied by before it is differentiated, float32 []; None where by nothing."""
+        return None if self._log_scale is None else torch.exp2(self._log_scale)
+
+    @property
+    def log_scale(self) -> float | None:
+        """The scale's logarithm to the base of 2. Waits for a GPU."""
+        return None if self._log_scale is None else float(self._log_scale)
+
+    @log_scale.setter
+    def log_scale(self, value: float) -> None:
+        if self._log_scale is not None:
+            self._log_scale.fill_(value)
+
     @torch.no_grad()
     def update(self, lr: float) -> Tensor:
         """One step along the gradients; bool [], False if it was left out."""
@@ -54,15 +78,18 @@ class Adam(torch.optim.Adam):
         self._t += finite
         corrections = [-torch.expm1(self._t * log) for log in self._log_betas]
         group["lr"] = lr * corrections[1].sqrt() / corrections[0]
-        self.found_inf = (~finite).float()  # where torch's kernel looks for it
+        self.found_inf = (~finite).float()  # where torch's kernel looks for it, as for the next
+        self.grad_scale = self.scale
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter].update({moment: torch.zeros_like(parameter) for moment in MOMENTS})
             self.state[parameter]["step"] = self._far
         self.step()
+        if self._log_scale is not None:
+            self._log_scale += torch.where(finite, RISE, -FALL)
         return finite
 
     def reset(self) -> None:
-        """Forget moments and number of updates, as the authors do whenever a stage begins."""
+        """Forget moments and number of updates, as the authors do whenever a stage begins; the scale is kept."""
         self.state.clear()
         self.updates = 0

@@ -4,15 +4,20 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from progan.config import RuntimeConfig
+from progan.config import FixedPrecision, RuntimeConfig
 from progan.errors import DeviceError
 from progan.training.distributed import ALONE, Processes
 
-DTYPES: dict[Literal["fp32", "bf16"], torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES: dict[FixedPrecision, torch.dtype] = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Numerics:
     """All that decides which bits come out, besides configuration, seed and data."""
 
     device: str
-    precision: Literal["fp32", "bf16"]
+    precision: FixedPrecision
     """Of activations and convolutions; weights, norms, losses and the optimiser have 32 bits."""
     threads: int
     torch_version: str
@@ -36,6 +41,11 @@ class Numerics:
     def dtype(self) -> torch.dtype:
         return DTYPES[self.precision]
 
+    @property
+    def scaled(self) -> bool:
+        """Whether losses are scaled before they are differentiated: fp16 has too narrow a range for gradients."""
+        return self.precision == "fp16"
+
     def described(self) -> str:
         """For people."""
         return f"{self.device}, {self.precision}, {thread_count(self.threads)}"
@@ -47,12 +57,16 @@ def thread_count(number: int) -> str:
 
 
 def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
-    """What `auto` means on this machine. Raises DeviceError for what it does not have."""
+    """What `auto` means on this machine. Raises DeviceError for what it does not have.
+
+    Sets PyTorch's switches for TF32, which are the process's: by default some operations use it and some do not.
+    """
     device = find_device(processes.device(config.device))
-    if config.precision == "auto":
-        precision: Literal["fp32", "bf16"] = "bf16" if has_bf16(device) else "fp32"
-    else:
-        precision = config.precision
+    precision = (short(device) or "fp32") if config.precision == "auto" else config.precision
+    if precision == "tf32" and not has_tf32(device):
+        raise DeviceError(f"--precision tf32 needs an NVIDIA GPU of compute capability 8 or more; {device} has fp32")
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     return Numerics(str(device), precision, torch.get_num_threads(), torch.__version__, processes.size)
 
 
@@ -75,13 +89,19 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device has units that multiply bf16 matrices faster than fp32 ones."""
+def has_tf32(device: torch.device) -> bool:
+    """Whether the device has units that multiply fp32 numbers rounded to 19 bits."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def short(device: torch.device) -> FixedPrecision | None:
+    """The 16 bits whose matrices the device has units for; None if it has none."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        capability = torch.cuda.get_device_capability(device)
+        return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else None
     if device.type == "cpu":
-        return _cpu_flags() & {"avx512_bf16", "amx_bf16", "amx_tile"} != set()
-    return False
+        return "bf16" if _cpu_flags() & {"avx512_bf16", "amx_bf16", "amx_tile"} else None
+    return None
 
 
 def _cpu_flags() -> set[str]:

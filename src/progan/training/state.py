@@ -20,7 +20,7 @@ from progan.tensorfile import from_bytes, to_bytes
 from progan.training.adjustments import Adjustments
 from progan.training.distributed import Processes
 from progan.training.meter import Tally
-from progan.training.optimizer import MOMENTS, Adam
+from progan.training.optimizer import FIRST_SCALE, MOMENTS, Adam
 from progan.training.precision import Numerics
 
 FORMAT, VERSION = "progan training state", 1
@@ -100,6 +100,11 @@ class TrainingState:
             "elapsed": self.elapsed,
             "skipped": self.skipped,
             "updates": {part: optimizer.updates for part, (_, optimizer) in self._optimizers.items()},
+            "loss_scales": {
+                part: optimizer.log_scale
+                for part, (_, optimizer) in self._optimizers.items()
+                if optimizer.log_scale is not None
+            },
             "numerics": asdict(self.numerics),
             "tally": self.tally.to_json(),
             "adjustments": self.adjustments.to_json(),
@@ -117,6 +122,7 @@ class TrainingState:
             for part, (net, optimizer) in self._optimizers.items():
                 optimizer.reset()
                 optimizer.updates = progress["updates"][part]
+                optimizer.log_scale = progress.get("loss_scales", {}).get(part, FIRST_SCALE)
                 for name, parameter in net.named_parameters():
                     if f"{part}.adam.exp_avg.{name}" in tensors:
                         optimizer.state[parameter] = _moments(parameter, tensors, f"{part}.adam", name)
@@ -140,6 +146,7 @@ class _Progress:
     skipped: Mapping[str, int]
     updates: Mapping[str, int]
     numerics: Numerics
+    loss_scales: Mapping[str, float] = field(default_factory=dict)
     tally: Mapping[str, Any] = field(default_factory=dict)
     adjustments: Mapping[str, Any] = field(default_factory=dict)
 
@@ -170,7 +177,7 @@ def new(
     for net in (G, D):
         net.to(numerics.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     G_ema = copy.deepcopy(G).eval().requires_grad_(False)
-    g_adam, d_adam = (Adam(net.parameters(), optimizer) for net in (G, D))
+    g_adam, d_adam = (Adam(net.parameters(), optimizer, numerics.scaled) for net in (G, D))
     return TrainingState(G, D, G_ema, g_adam, d_adam, numerics)
 
 

@@ -22,11 +22,13 @@ Terms = dict[str, Tensor]
 class Compiled(Protocol):
     """Gradients by other means than autograd (training/compiled.py): they are in the parameters' `grad` afterwards."""
 
-    def d_terms(self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng) -> Terms:
-        """Of a D step on processed reals [N, C, R, R]."""
+    def d_terms(
+        self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None
+    ) -> Terms:
+        """Of a D step on processed reals [N, C, R, R]; gradients are those of `scale` times the loss."""
 
-    def g_terms(self, size: int, labels: Tensor | None, stage: Stage, rng: Rng) -> Terms:
-        """Of a G step on fresh latents."""
+    def g_terms(self, size: int, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None) -> Terms:
+        """Of a G step on fresh latents, likewise."""
 
 
 def process_reals(pixels: Tensor, alpha: float, mirrored: Tensor | None = None) -> Tensor:
@@ -55,13 +57,14 @@ def train_d(
     The terms of the loss; whether D was updated, bool [].
     """
     if compiled is not None:
-        return compiled.d_terms(reals, labels, stage, rng), descend(D, optimizer, stage.d_lr, processes)
+        terms = compiled.d_terms(reals, labels, stage, rng, optimizer.scale)
+        return terms, descend(D, optimizer, stage.d_lr, processes)
     with torch.no_grad():
         fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     slope = stage.resolution / G.resolution
     judge, heard = critic(D, stage.alpha, dtype, slope, rng), list[Tensor]()
     terms = loss.d_terms(_overheard(judge, heard) if D.watches else judge, reals, fakes, labels, rng)
-    differentiate(terms, D)
+    differentiate(terms, D, optimizer.scale)
     updated = descend(D, optimizer, stage.d_lr, processes)
     if D.watches:
         d = heard[0].mean()  # of the reals, which come first
@@ -85,12 +88,13 @@ def train_g(
 ) -> tuple[Terms, Tensor]:
     """One step of G on fresh latents, which leaves D alone."""
     if compiled is not None:
-        return compiled.g_terms(batch_size, labels, stage, rng), descend(G, optimizer, stage.g_lr, processes)
+        terms = compiled.g_terms(batch_size, labels, stage, rng, optimizer.scale)
+        return terms, descend(G, optimizer, stage.g_lr, processes)
     fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     D.requires_grad_(False)  # saves the weight gradients that nobody wants
     try:
         terms = loss.g_terms(critic(D, stage.alpha, dtype, noise=rng), fakes, labels)
-        differentiate(terms, G)
+        differentiate(terms, G, optimizer.scale)
     finally:
         D.requires_grad_(True)
     return terms, descend(G, optimizer, stage.g_lr, processes)
@@ -120,10 +124,16 @@ def _overheard(judge: Critic, heard: list[Tensor]) -> Critic:
     return listening
 
 
-def differentiate(terms: Terms, network: nn.Module) -> None:
-    """Put the gradients of the sum of the terms into the network's parameters."""
+def differentiate(terms: Terms, network: nn.Module, scale: Tensor | None = None) -> None:
+    """Put the gradients of `total` into the network's parameters."""
     network.zero_grad(set_to_none=True)
-    torch.autograd.backward(torch.stack(list(terms.values())).sum(), inputs=list(network.parameters()))
+    torch.autograd.backward(total(terms, scale), inputs=list(network.parameters()))
+
+
+def total(terms: Terms, scale: Tensor | None = None) -> Tensor:
+    """The sum of the terms, times a scale."""
+    loss = torch.stack(list(terms.values())).sum()
+    return loss if scale is None else loss * scale
 
 
 def descend(network: nn.Module, optimizer: Adam, lr: float, processes: Processes = ALONE) -> Tensor:

@@ -8,55 +8,76 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from progan import losses
-from progan.config import RunConfig
+from progan.config import FixedPrecision, RunConfig
 from progan.data.cache import cache_folder
+from progan.devices import release
 from progan.files import write_whole
 from progan.models import ImageShape
 from progan.options import to_dict
 from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
-from progan.training import compiled, state
+from progan.training import compiled, memory, state
 from progan.training.plan import extents, seconds_per_image
-from progan.training.precision import Numerics, has_bf16
+from progan.training.precision import Numerics, short
 from progan.training.step import process_reals, train_d, train_g
 
 SAVED = 0.16
 """Share of an iteration's time that compiling saves at least (measured, docs/performance.md)."""
-TRIAL = 16
-"""Largest resolution of the trial of a precision: the middle of a small run, and seconds of work in a large one."""
-UNDECIDED = "bf16 or fp32, whichever a short trial finds faster"
+TRIAL, TRIAL_ON_GPU = 16, 128
+"""Largest resolution of the trial of a precision: the middle of a small run, and seconds of work in a large one. A GPU
+spends small ones on launches, as many in every precision."""
 
 
-def decide(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> Numerics:
-    """The numerics of a new run: precision and the resolutions whose steps are compiled."""
+def decide_precision(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> Numerics:
+    """The numerics of a new run, before its steps are compiled. Where there is no room for a trial, 16 bits it is."""
     device = torch.device(now.device)
-    if config.runtime.precision == "auto" and has_bf16(device):
-        gain = remembered("bf16", _facts(config, now), lambda: _gain(config, shape, now))
-        now = dataclasses.replace(now, precision="bf16" if gain > 1 else "fp32")
-        at = f"{_trial(config).resolution}x{_trial(config).resolution}"
-        tell(f"precision {now.precision}: at {at}, a step in bf16 is {gain:.2f} times as fast as in fp32")
+    fast = short(device)
+    if config.runtime.precision != "auto" or fast is None:
+        return now
+    try:
+        gain = remembered(fast, _facts(config, now), lambda: _gain(config, shape, now, fast))
+    except (MemoryError, RuntimeError) as error:
+        if not memory.ran_out(error):
+            raise
+        return dataclasses.replace(now, precision=fast)
+    finally:
+        release(device)
+    now = dataclasses.replace(now, precision=fast if gain > 1 else "fp32")
+    at = f"{_trial(config, device).resolution}x{_trial(config, device).resolution}"
+    tell(f"precision {now.precision}: at {at}, a step in {fast} is {gain:.2f} times as fast as in fp32")
+    return now
+
+
+def decide_compiled(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> Numerics:
+    """The same with the resolutions whose steps are to be compiled."""
     return dataclasses.replace(now, compiled=_compiled(config, shape, now, tell))
 
 
 def foresee(config: RunConfig, now: Numerics) -> tuple[Numerics, str]:
-    """The precision that `decide` would choose and words for it, without a trial: `now` where none is remembered."""
-    if config.runtime.precision != "auto" or not has_bf16(torch.device(now.device)):
+    """What `decide_precision` would choose and words for it, without a trial: `now` where none is remembered."""
+    fast = short(torch.device(now.device))
+    if config.runtime.precision != "auto" or fast is None:
         return now, now.precision
-    gain = _known().get(_key("bf16", _facts(config, now)))
+    gain = _known().get(_key(fast, _facts(config, now)))
     if gain is None:
-        return now, UNDECIDED
-    now = dataclasses.replace(now, precision="bf16" if gain > 1 else "fp32")
+        return now, undecided(fast)
+    now = dataclasses.replace(now, precision=fast if gain > 1 else "fp32")
     return now, now.precision
+
+
+def undecided(fast: FixedPrecision) -> str:
+    """For people: the precision, before it was measured on this machine."""
+    return f"{fast} or fp32, whichever a short trial finds faster"
 
 
 def _facts(config: RunConfig, now: Numerics) -> list[Any]:
     """What the trial of a precision depends on."""
-    return [now, _described(config, "model"), TRIAL]
+    return [now, _described(config, "model"), TRIAL, TRIAL_ON_GPU]
 
 
 def _compiled(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> tuple[int, ...]:
@@ -93,17 +114,18 @@ def build_seconds(resolution: int) -> float:
     return 20 + 8 * math.log2(resolution / 4)
 
 
-def _trial(config: RunConfig) -> Stage:
-    resolution = max(config.schedule.start_resolution, min(TRIAL, config.schedule.resolution))
+def _trial(config: RunConfig, device: torch.device) -> Stage:
+    largest = TRIAL if device.type == "cpu" else TRIAL_ON_GPU
+    resolution = max(config.schedule.start_resolution, min(largest, config.schedule.resolution))
     size = min(8, int(config.schedule.batch_size.at(resolution)))
     return Stage(resolution, "stable", 1.0, size, 1e-3, 1e-3)
 
 
-def _gain(config: RunConfig, shape: ImageShape, now: Numerics) -> float:
-    """How many times as fast as in fp32 a step is in bf16: medians of alternating steps."""
-    stage, loss = _trial(config), losses.build(config.loss)
+def _gain(config: RunConfig, shape: ImageShape, now: Numerics, fast: FixedPrecision) -> float:
+    """How many times as fast as in fp32 a step is in `fast`: medians of alternating steps."""
+    stage, loss = _trial(config, torch.device(now.device)), losses.build(config.loss)
     shape = dataclasses.replace(shape, label_size=0)
-    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+    precisions: tuple[FixedPrecision, ...] = ("fp32", fast)
     trials = {
         name: state.new(config.model, config.optimizer, shape, 0, dataclasses.replace(now, precision=name))
         for name in precisions
@@ -114,8 +136,8 @@ def _gain(config: RunConfig, shape: ImageShape, now: Numerics) -> float:
             start = time.perf_counter()
             _step(trials[name], loss, stage, shape.channels)
             seconds[name].append(time.perf_counter() - start if i else math.inf)
-    fp32, bf16 = (sorted(seconds[name])[1] for name in precisions)
-    return fp32 / bf16
+    medians = {name: sorted(seconds[name])[1] for name in precisions}
+    return medians["fp32"] / medians[fast]
 
 
 def _step(trial: state.TrainingState, loss: losses.Loss, stage: Stage, channels: int) -> None:
