@@ -355,6 +355,58 @@ OPTIMIZER = [
         [TRAINING + "a_gradient_that_is_not_finite_leaves_the_whole_update_out"],
     ),
     Mutation(
+        "a scaled loss's gradients are not scaled back",
+        "training/optimizer.py",
+        {"self.grad_scale = self.scale": "self.grad_scale = None"},
+        [TRAINING + "gradients_too_small_for_fp16_reach_the_weights_of_a_scaled_loss"],
+    ),
+    Mutation(
+        "the scale of a loss never falls",
+        "training/optimizer.py",
+        {"torch.where(finite, RISE, -FALL)": "RISE"},
+        [TRAINING + "the_scale_of_a_loss_halves_where_an_update_is_left_out_and_rises_slowly_otherwise"],
+    ),
+    Mutation(
+        "the scale of a loss is not kept in the state",
+        "training/state.py",
+        {'progress.get("loss_scales", {}).get(part, FIRST_SCALE)': "FIRST_SCALE"},
+        ["training.py::test_16_bits_and_labels_resume_exactly_too"],
+    ),
+    Mutation(
+        "the loss of G is not scaled",
+        "training/step.py",
+        {"differentiate(terms, G, optimizer.scale)": "differentiate(terms, G)"},
+        ["numerics.py::test_gradients_of_the_fast_modes_are_near_those_in_float64"],
+    ),
+    Mutation(
+        "random numbers wait for the GPU",
+        "randomness.py",
+        {"send(self._own(rows), self._device)": "self._own(rows).to(self._device)"},
+        ["waiting.py::test_an_iteration_asks_nothing_of_the_device"],
+    ),
+    Mutation(
+        "labels wait for the GPU",
+        "training/feed.py",
+        {"send(torch.from_numpy(rows), self._device)": "torch.from_numpy(rows).to(self._device)"},
+        ["waiting.py::test_an_iteration_asks_nothing_of_the_device"],
+    ),
+    Mutation(
+        "whether an update is left out is asked of the GPU",
+        "training/optimizer.py",
+        {"        self._t += finite\n": "        self._t += bool(finite)\n"},
+        ["waiting.py::test_an_iteration_asks_nothing_of_the_device"],
+    ),
+    Mutation(
+        "memory asked for in another precision than the run's",
+        "experiment/__init__.py",
+        {
+            "dataset, folder, numerics, auto, say, processes)\n    return": (
+                "dataset, folder, dataclasses.replace(numerics, precision='bf16'), auto, say, processes)\n    return"
+            )
+        },
+        ["precision.py::test_memory_is_asked_for_in_the_precision_of_the_run"],
+    ),
+    Mutation(
         "optimisers not reset",
         "training/loop.py",
         {"            state.g_optimizer.reset()\n": "", "            state.d_optimizer.reset()\n": ""},
