@@ -22,10 +22,11 @@ SHAPE = ImageShape(64, 3)
 @pytest.fixture(autouse=True)
 def switches() -> Iterator[None]:
     """PyTorch's, as they were."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
     yield
     torch.set_float32_matmul_precision(before[0])
-    torch.backends.cudnn.allow_tf32 = before[1]
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before[1:]
 
 
 @pytest.fixture
@@ -60,6 +61,12 @@ def test_tf32_is_used_where_it_was_asked_for_and_nowhere_else(gpu: Any) -> None:
     gpu(7, 5)
     with pytest.raises(DeviceError, match="--precision tf32 needs an NVIDIA GPU of compute capability 8"):
         choose(RuntimeConfig(precision="tf32"))
+
+
+def test_convolutions_are_those_that_give_the_same_bits_again() -> None:
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+    choose(RuntimeConfig())
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
 
 
 def test_a_cpu_has_no_tf32() -> None:

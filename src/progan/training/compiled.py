@@ -206,7 +206,11 @@ def _compile(function: Callable[..., Any], example: list[Any]) -> Callable[..., 
     graph = make_fx(lambda *arguments: function(*arguments))(*example)  # which does not count `self`
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    compiled = torch.no_grad()(torch.compile(graph, dynamic=False))
+    from torch._inductor import config  # slow
+
+    # By default kernels for a GPU are chosen by their speed at the moment, sums in another order among them.
+    options: dict[str, Any] = {"deterministic": True} if hasattr(config, "deterministic") else {}
+    compiled = torch.no_grad()(torch.compile(graph, dynamic=False, options=options))
     compiled(*example)  # builds
     return compiled
 

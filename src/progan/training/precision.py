@@ -59,7 +59,8 @@ def thread_count(number: int) -> str:
 def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
     """What `auto` means on this machine. Raises DeviceError for what it does not have.
 
-    Sets PyTorch's switches for TF32, which are the process's: by default some operations use it and some do not.
+    Sets PyTorch's switches, which are the process's: by default some operations use TF32 and others do not, and some
+    of cuDNN's convolutions give other bits every time.
     """
     device = find_device(processes.device(config.device))
     precision = (short(device) or "fp32") if config.precision == "auto" else config.precision
@@ -67,6 +68,7 @@ def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
         raise DeviceError(f"--precision tf32 needs an NVIDIA GPU of compute capability 8 or more; {device} has fp32")
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return Numerics(str(device), precision, torch.get_num_threads(), torch.__version__, processes.size)
 
 
