@@ -1,12 +1,13 @@
 """How fast a whole training iteration is: ours in each precision and compile mode, beside a plain fp32 one.
 
     python benchmarks/training_step.py OUT.json [--cases 32:128:16,64:128:8] [--threads 4] [--picture OUT.png]
-        [--variants fp32,"fp32 compiled"]
+        [--variants fp32,"fp32 compiled"] [--device cuda]
 
 An iteration is: take a batch, D step with penalty, average of G, G step. All variants run in one process, in
 alternation, and the medians are compared, so that what else the machine does weighs on all alike. The plain variant
 is written below as one would write it without thinking of speed: straight PyTorch, contiguous memory, its own Adam.
-Only the ratios mean something on another machine.
+Only the ratios mean something on another machine. A GPU is given several iterations at a time and then waited for; the
+images lie in its memory, as they do in a run.
 """
 
 import argparse
@@ -26,11 +27,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CASES = "4:512:16,8:512:16,16:512:16,32:512:8,64:512:4,4:128:16,8:128:16,16:128:16,32:128:16,64:128:8"
-"""Resolution, fmap_max, batch size."""
-VARIANTS = {"fp32": ("fp32", False), "fp32 compiled": ("fp32", True), "bf16": ("bf16", False)} | {
-    "bf16 compiled": ("bf16", True)
+from progan.devices import send
+
+CASES = {
+    "cpu": "4:512:16,8:512:16,16:512:16,32:512:8,64:512:4,4:128:16,8:128:16,16:128:16,32:128:16,64:128:8",
+    "cuda": "4:512:64,8:512:64,16:512:64,32:512:32,64:512:16,128:512:16,256:512:16,512:512:8,1024:512:4",
 }
+"""Resolution, fmap_max, batch size."""
+VARIANTS = {
+    f"{precision}{' compiled' if compiled else ''}": (precision, compiled)
+    for precision in ("fp32", "tf32", "bf16", "fp16")
+    for compiled in (False, True)
+}
+CHOSEN = {device: [f"{name}{how}" for name in names for how in ("", " compiled")] for device, names in (
+    ("cpu", ("fp32", "bf16")), ("cuda", ("tf32", "bf16")),
+)}  # fmt: skip
+"""Of the variants, those that are measured if no others are named."""
+ROUND = {"cpu": 1, "cuda": 20}
+"""Iterations between two looks at the clock."""
 CHANNELS = 3
 
 
@@ -105,15 +119,16 @@ class PlainD(nn.Module):
 class Plain:
     """The fp32 eager iteration that all others are compared with."""
 
-    def __init__(self, resolution: int, fmap_max: int, batch: int) -> None:
-        self.G, self.D, self.batch = PlainG(resolution, fmap_max), PlainD(resolution, fmap_max), batch
-        self.G_ema = PlainG(resolution, fmap_max)
+    def __init__(self, resolution: int, fmap_max: int, batch: int, device: str) -> None:
+        self.G, self.D = PlainG(resolution, fmap_max).to(device), PlainD(resolution, fmap_max).to(device)
+        self.G_ema = PlainG(resolution, fmap_max).to(device)
+        self.batch, self.device = batch, device
         self.g, self.d = (torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.0, 0.99)) for net in (self.G, self.D))
 
     def __call__(self, pixels: Tensor) -> None:
         reals = pixels.float() / 127.5 - 1
-        fakes = self.G(torch.randn(self.batch, 512)).detach()
-        u = torch.rand(self.batch, 1, 1, 1)
+        fakes = self.G(torch.randn(self.batch, 512, device=self.device)).detach()
+        u = torch.rand(self.batch, 1, 1, 1, device=self.device)
         mixed = (reals + (fakes - reals) * u).requires_grad_(True)
         (slope,) = torch.autograd.grad(self.D(mixed).sum(), mixed, create_graph=True)
         penalty = 10 * (slope.flatten(1).norm(dim=1) - 1).square().mean()
@@ -126,11 +141,13 @@ class Plain:
             for mine, theirs in zip(self.G_ema.parameters(), self.G.parameters(), strict=True):
                 mine.mul_(0.999).add_(theirs, alpha=0.001)
         self.g.zero_grad()
-        (-self.D(self.G(torch.randn(self.batch, 512))).mean()).backward()
+        (-self.D(self.G(torch.randn(self.batch, 512, device=self.device))).mean()).backward()
         self.g.step()
 
 
-def ours(resolution: int, fmap_max: int, batch: int, precision: str, compile: bool) -> Callable[[Tensor], None]:
+def ours(
+    resolution: int, fmap_max: int, batch: int, device: str, precision: str, compile: bool
+) -> Callable[[Tensor], None]:
     """The project's own iteration."""
     from progan import losses
     from progan.config import OptimizerConfig, ProGANConfig, WganGpConfig
@@ -142,18 +159,19 @@ def ours(resolution: int, fmap_max: int, batch: int, precision: str, compile: bo
     from progan.training.precision import Numerics
     from progan.training.step import average, process_reals, train_d, train_g
 
-    numerics = Numerics("cpu", precision, torch.get_num_threads(), torch.__version__)
+    numerics = Numerics(device, precision, torch.get_num_threads(), torch.__version__)
     shape, loss = ImageShape(resolution, CHANNELS), losses.build(WganGpConfig())
     state = states.new(ProGANConfig(fmap_max=fmap_max), OptimizerConfig(), shape, 0, numerics)
     stage, dtype = Stage(resolution, "stable", 1.0, batch, 1e-3, 1e-3), numerics.dtype
     step = Compiler(state.G, state.D, loss, shape, dtype, print).step(stage, batch) if compile else None
 
     def iterate(pixels: Tensor) -> None:
-        rng = Rng(0, 0, "D")
+        rng = Rng(0, 0, "D", device)
         reals = process_reals(pixels, 1.0)
         train_d(state.G, state.D, state.d_optimizer, loss, reals, None, stage, rng, dtype, compiled=step)
         average(state.G_ema, state.G, 0.999)
-        train_g(state.G, state.D, state.g_optimizer, loss, batch, None, stage, Rng(0, 0, "G"), dtype, compiled=step)
+        rng = Rng(0, 0, "G", device)
+        train_g(state.G, state.D, state.g_optimizer, loss, batch, None, stage, rng, dtype, compiled=step)
 
     return iterate
 
@@ -185,60 +203,89 @@ def work(call: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def peaks(variants: list[str]) -> dict[str, dict[str, float]]:
+def peaks(variants: list[str], device: str) -> dict[str, dict[str, float]]:
     """GFLOP/s of a large product of matrices and of the best convolution, in each precision of the variants."""
     found: dict[str, dict[str, float]] = {}
+    size, more = (2048, 1) if device == "cpu" else (8192, 8)
     for name in dict.fromkeys(VARIANTS[variant][0] for variant in variants):
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
-        a = torch.randn(2048, 2048).to(dtype)
-        best = {"matmul": 2 * 2048**3 / quickest(lambda a=a: a @ a), "convolution": 0.0}
-        for channels, size, batch in ((128, 32, 16), (512, 16, 16), (512, 32, 8), (256, 64, 4)):
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name, torch.float32)
+        switch(name)
+        a = torch.randn(size, size, device=device).to(dtype)
+        best = {"matmul": 2 * size**3 / quickest(lambda a=a: a @ a, device), "convolution": 0.0}
+        for channels, side, batch in ((128, 32, 16), (512, 16, 16), (512, 32, 8), (256, 64, 4)):
             x, w = (
-                torch.randn(shape).to(dtype).to(memory_format=torch.channels_last)
-                for shape in ((batch, channels, size, size), (channels, channels, 3, 3))
+                torch.randn(shape, device=device).to(dtype).to(memory_format=torch.channels_last)
+                for shape in ((more * batch, channels, side, side), (channels, channels, 3, 3))
             )
-            rate = 2 * x.numel() * channels * 9 / quickest(lambda x=x, w=w: F.conv2d(x, w, padding=1))
+            rate = 2 * x.numel() * channels * 9 / quickest(lambda x=x, w=w: F.conv2d(x, w, padding=1), device)
             best["convolution"] = max(best["convolution"], rate)
         found[name] = {kind: rate / 1e9 for kind, rate in best.items()}
     return found
 
 
-def quickest(call: Callable[[], object]) -> float:
+def quickest(call: Callable[[], object], device: str) -> float:
     """Seconds."""
     times = []
     for _ in range(12):
         start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
+        for _ in range(ROUND[device]):
+            call()
+        settle(device)
+        times.append((time.perf_counter() - start) / ROUND[device])
     return min(times)
 
 
-def measure(resolution: int, fmap_max: int, batch: int, seconds: float, chosen: list[str]) -> dict[str, object]:
+def settle(device: str) -> None:
+    """Wait for a GPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def switch(precision: str) -> None:
+    """What fp32 means on a GPU: that of the variant, or PyTorch's default for the plain one."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "plain")
+    torch.backends.cudnn.deterministic = precision != "plain"
+
+
+def measure(
+    resolution: int, fmap_max: int, batch: int, device: str, seconds: float, chosen: list[str]
+) -> dict[str, object]:
     """Images a second of every variant, in alternation."""
-    data = np.random.default_rng(0).integers(0, 256, (4096, CHANNELS, resolution, resolution), dtype=np.uint8)
-    variants: dict[str, Callable[[Tensor], None]] = {"plain fp32": Plain(resolution, fmap_max, batch)}
+    count = min(4096, 2**30 // resolution**2)
+    images = np.random.default_rng(0).integers(0, 256, (count, CHANNELS, resolution, resolution), dtype=np.uint8)
+    data = torch.from_numpy(images).to(device)
+    variants: dict[str, Callable[[Tensor], None]] = {"plain fp32": Plain(resolution, fmap_max, batch, device)}
     builds = {}
     for name in chosen:
         start = time.perf_counter()
-        variants[name] = ours(resolution, fmap_max, batch, *VARIANTS[name])
+        switch(VARIANTS[name][0])
+        variants[name] = ours(resolution, fmap_max, batch, device, *VARIANTS[name])
         builds[name] = time.perf_counter() - start
     times: dict[str, list[float]] = {name: [] for name in variants}
     waits, began, i = [], time.perf_counter(), 0
     while i < 5 or time.perf_counter() - began < seconds:
         for name, iterate in variants.items():
-            start = time.perf_counter()
-            pixels = torch.from_numpy(data[np.random.default_rng(i).integers(0, len(data), batch)])
-            waits.append(time.perf_counter() - start)
-            iterate(pixels)
-            times[name].append(time.perf_counter() - start)
+            switch(VARIANTS.get(name, ("plain",))[0])
+            start, waited = time.perf_counter(), 0.0
+            for k in range(ROUND[device]):
+                asked = time.perf_counter()
+                numbers = torch.from_numpy(np.random.default_rng((i, k)).integers(0, count, batch))
+                pixels = data[send(numbers, device)]
+                waited += time.perf_counter() - asked
+                iterate(pixels)
+            settle(device)
+            times[name].append((time.perf_counter() - start) / ROUND[device])
+            waits.append(waited / ROUND[device])
         i += 1
     rates = {name: batch / statistics.median(found[2:]) for name, found in times.items()}
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "resolution": resolution, "fmap_max": fmap_max, "batch": batch, "iterations": i,
         "gflop_per_image": gflop(resolution, fmap_max),
         "img_per_sec": rates, "build_seconds": {name: s for name, s in builds.items() if "compiled" in name},
         "data_seconds": statistics.median(waits),
-        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory": most if device == "cpu" else torch.cuda.max_memory_allocated(),
     }  # fmt: skip
 
 
@@ -251,9 +298,10 @@ def picture(results: dict[str, object], path: Path) -> None:
 
     cases = results["cases"]
     figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
-    for i, name in enumerate(name for name in VARIANTS if name in cases[0]["img_per_sec"]):
+    names = [name for name in VARIANTS if name in cases[0]["img_per_sec"]]
+    for i, name in enumerate(names):
         ratios = [case["img_per_sec"][name] / case["img_per_sec"]["plain fp32"] for case in cases]
-        axes.bar([x + 0.2 * i for x in range(len(cases))], ratios, 0.19, label=name)
+        axes.bar([x + 0.8 / len(names) * i for x in range(len(cases))], ratios, 0.76 / len(names), label=name)
     labels = [f"{case['resolution']} px\n{case['fmap_max']} maps" for case in cases]
     axes.set_xticks([x + 0.3 for x in range(len(cases))], labels, fontsize=8)
     axes.axhline(1, color="black", linewidth=0.8)
@@ -268,23 +316,26 @@ def main() -> None:
     """Measure, print a table, write JSON after every case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--cases", default=CASES)
+    parser.add_argument("--cases")
+    parser.add_argument("--device", default="cpu", choices=list(CASES))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=20.0, help="of each case, besides building")
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--variants", default=",".join(VARIANTS), help="beside the plain one")
+    parser.add_argument("--variants", help="beside the plain one")
     options = parser.parse_args()
-    variants = options.variants.split(",")
+    device = options.device
+    variants = options.variants.split(",") if options.variants else CHOSEN[device]
     torch.set_num_threads(options.threads)
     results: dict[str, object] = {
-        "date": datetime.date.today().isoformat(), "machine": machine(), "threads": options.threads,
-        "torch": torch.__version__, "python": platform.python_version(), "peaks_gflops": peaks(variants), "cases": [],
+        "date": datetime.date.today().isoformat(), "machine": machine(device), "threads": options.threads,
+        "torch": torch.__version__, "python": platform.python_version(), "peaks_gflops": peaks(variants, device),
+        "cases": [],
     }  # fmt: skip
     print(json.dumps(results["peaks_gflops"]))
     names = ["plain fp32", *variants]
     print(f"{'case':>12} " + " ".join(f"{name:>14}" for name in names), flush=True)
-    for case in options.cases.split(","):
-        found = measure(*(int(number) for number in case.split(":")), options.seconds, variants)
+    for case in (options.cases or CASES[device]).split(","):
+        found = measure(*(int(number) for number in case.split(":")), device, options.seconds, variants)
         results["cases"].append(found)
         print(f"{case:>12} " + " ".join(f"{found['img_per_sec'][name]:14.1f}" for name in names), flush=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
@@ -292,8 +343,10 @@ def main() -> None:
         picture(results, options.picture)
 
 
-def machine() -> str:
-    """The processor's name and its units for matrices."""
+def machine(device: str) -> str:
+    """The GPU's name, or the processor's and its units for matrices."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
