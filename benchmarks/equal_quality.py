@@ -71,11 +71,13 @@ def main() -> None:
     parser.add_argument("held_out", type=Path)
     parser.add_argument("--settings", nargs="+", default=[], help="of the runs, as progan.train takes them: NAME=VALUE")
     parser.add_argument("--preset", default="mnist32")
+    parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--num", type=int, default=4096)
     parser.add_argument("--runs", type=Path, help="keep the runs here, and go on with those that are here")
     arguments = parser.parse_args()
+    modes = arguments.modes.split(",")
     options = {"preset": arguments.preset, "data": arguments.data}
     options |= dict(setting.split("=", 1) for setting in arguments.settings)
     held_out = progan.Dataset.open(arguments.held_out)
@@ -94,9 +96,9 @@ def main() -> None:
             print(line, flush=True)
             return line
 
-        report["runs"] = list(pool.map(one, product(range(arguments.seeds), MODES)))
+        report["runs"] = list(pool.map(one, product(range(arguments.seeds), modes)))
     for metric in report["reals"]:
-        values = {mode: [line[metric] for line in report["runs"] if line["mode"] == mode] for mode in MODES}
+        values = {mode: [line[metric] for line in report["runs"] if line["mode"] == mode] for mode in modes}
         report[metric] = verdict(values)
         print(metric, report["reals"][metric], json.dumps(report[metric], indent=1))
     arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
