@@ -149,15 +149,19 @@ class Yardstick:
         return self._settings[resolution]
 
     def _possible(self, setting: Setting) -> list[str]:
-        """The metrics that the data allows; a note says why the others are left out."""
-        names = []
+        """The metrics that the data allows; a note for each reason says which others are left out."""
+        names: list[str] = []
+        lacking: dict[str, list[str]] = {}
         for name in self._names:
             try:
                 make(name, setting)
             except ConfigError as error:
-                setting.note(f"left out: {error}")
+                spelled = name.replace("_", "-")
+                lacking.setdefault(str(error).removeprefix(f"{spelled} "), []).append(spelled)
             else:
                 names.append(name)
+        for reason, others in lacking.items():
+            setting.note(f"left out: {', '.join(others)}: {reason}")
         return names
 
     def _compare(self, setting: Setting, names: Sequence[str], num: int, fakes: Iterable[Tensor]) -> dict[str, Value]:

@@ -29,7 +29,8 @@ def share_of(hits: Tensor) -> Value:
     shrink = 1 + NORMAL_95**2 / n
     middle = (share + NORMAL_95**2 / (2 * n)) / shrink
     half = NORMAL_95 / shrink * math.sqrt(share * (1 - share) / n + (NORMAL_95 / (2 * n)) ** 2)
-    return Value(share, max(0.0, middle - half), min(1.0, middle + half))
+    low, high = (end if abs(end - share) > 1e-12 else share for end in (middle - half, middle + half))  # at 0 and 1
+    return Value(share, low, high)
 
 
 def spread_of(value: float, parts: Tensor) -> Value:
