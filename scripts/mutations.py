@@ -373,9 +373,9 @@ OPTIMIZER = [
         ["training.py::test_16_bits_and_labels_resume_exactly_too"],
     ),
     Mutation(
-        "the loss of G is not scaled",
+        "the loss is not scaled",
         "training/step.py",
-        {"differentiate(terms, G, optimizer.scale)": "differentiate(terms, G)"},
+        {"total(terms, optimizer.scale)": "total(terms)"},
         ["numerics.py::test_gradients_of_the_fast_modes_are_near_those_in_float64"],
     ),
     Mutation(
@@ -435,7 +435,7 @@ OPTIMIZER = [
         "training/step.py",
         {
             "with torch.no_grad():\n        fakes": "with torch.enable_grad():\n        fakes",
-            ", inputs=list(network.parameters()))": ")",
+            ", inputs=optimizer.parameters)": ")",
         },
         [TRAINING + "a_d_step_changes_d_and_leaves_g_alone"],
     ),
@@ -956,7 +956,7 @@ SEVERAL = [
     Mutation(
         "G's gradients not averaged",
         "training/step.py",
-        {"G, optimizer, stage.g_lr, processes)": "G, optimizer, stage.g_lr)"},
+        {"descend(optimizer, stage.g_lr, processes)": "descend(optimizer, stage.g_lr)"},
         [
             TOGETHER + "several_processes_compute_what_one_would[2]",
             TOGETHER + "all_processes_have_the_same_bits[2]",

@@ -358,7 +358,7 @@ def test_gradients_too_small_for_fp16_reach_the_weights_of_a_scaled_loss() -> No
         adam = Adam(network.parameters(), OptimizerConfig(0.0, 0.99), scaled)
         for _ in range(3):
             inputs = torch.full((1, 1), 1e-3, dtype=dtype)
-            differentiate({"only": 1e-6 * (inputs * network.weight.to(dtype)).float().sum()}, network, adam.scale)
+            differentiate({"only": 1e-6 * (inputs * network.weight.to(dtype)).float().sum()}, adam)
             assert adam.update(0.01)
         return network.weight.detach()
 

@@ -40,6 +40,12 @@ class Adam(torch.optim.Adam):
         self._log_betas = [math.log(beta) if beta else -math.inf for beta in group["betas"]]
 
     @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Of the network."""
+        parameters: list[nn.Parameter] = self.param_groups[0]["params"]
+        return parameters
+
+    @property
     def updates(self) -> int:
         """Since the last reset: t. Waits for a GPU."""
         return int(self._t)

@@ -58,14 +58,14 @@ def train_d(
     """
     if compiled is not None:
         terms = compiled.d_terms(reals, labels, stage, rng, optimizer.scale)
-        return terms, descend(D, optimizer, stage.d_lr, processes)
+        return terms, descend(optimizer, stage.d_lr, processes)
     with torch.no_grad():
         fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     slope = stage.resolution / G.resolution
     judge, heard = critic(D, stage.alpha, dtype, slope, rng), list[Tensor]()
     terms = loss.d_terms(_overheard(judge, heard) if D.watches else judge, reals, fakes, labels, rng)
-    differentiate(terms, D, optimizer.scale)
-    updated = descend(D, optimizer, stage.d_lr, processes)
+    differentiate(terms, optimizer)
+    updated = descend(optimizer, stage.d_lr, processes)
     if D.watches:
         d = heard[0].mean()  # of the reals, which come first
         processes.average([d])
@@ -89,15 +89,15 @@ def train_g(
     """One step of G on fresh latents, which leaves D alone."""
     if compiled is not None:
         terms = compiled.g_terms(batch_size, labels, stage, rng, optimizer.scale)
-        return terms, descend(G, optimizer, stage.g_lr, processes)
+        return terms, descend(optimizer, stage.g_lr, processes)
     fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     D.requires_grad_(False)  # saves the weight gradients that nobody wants
     try:
         terms = loss.g_terms(critic(D, stage.alpha, dtype, noise=rng), fakes, labels)
-        differentiate(terms, G, optimizer.scale)
+        differentiate(terms, optimizer)
     finally:
         D.requires_grad_(True)
-    return terms, descend(G, optimizer, stage.g_lr, processes)
+    return terms, descend(optimizer, stage.g_lr, processes)
 
 
 def critic(
@@ -124,10 +124,10 @@ def _overheard(judge: Critic, heard: list[Tensor]) -> Critic:
     return listening
 
 
-def differentiate(terms: Terms, network: nn.Module, scale: Tensor | None = None) -> None:
-    """Put the gradients of `total` into the network's parameters."""
-    network.zero_grad(set_to_none=True)
-    torch.autograd.backward(total(terms, scale), inputs=list(network.parameters()))
+def differentiate(terms: Terms, optimizer: Adam) -> None:
+    """Put the gradients of the sum of the terms, times the optimiser's scale, into its parameters."""
+    optimizer.zero_grad()
+    torch.autograd.backward(total(terms, optimizer.scale), inputs=optimizer.parameters)
 
 
 def total(terms: Terms, scale: Tensor | None = None) -> Tensor:
@@ -136,12 +136,12 @@ def total(terms: Terms, scale: Tensor | None = None) -> Tensor:
     return loss if scale is None else loss * scale
 
 
-def descend(network: nn.Module, optimizer: Adam, lr: float, processes: Processes = ALONE) -> Tensor:
-    """One update of the network along its gradients; bool [], False if one of them was not finite.
+def descend(optimizer: Adam, lr: float, processes: Processes = ALONE) -> Tensor:
+    """One update of the optimiser's parameters along their gradients; bool [], False if one of them was not finite.
 
     Gradients are averaged over the processes first, so that all of them update, or none.
     """
-    processes.average([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
+    processes.average([parameter.grad for parameter in optimizer.parameters if parameter.grad is not None])
     return optimizer.update(lr)
 
 
