@@ -1,6 +1,7 @@
 """What every test relies on: the same random numbers each time, and no threads where tensors are small."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,3 +17,13 @@ settings.load_profile(os.environ.get("PROGAN_HYPOTHESIS", "progan"))
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _switches() -> Iterator[None]:
+    """PyTorch's for CUDA, which training sets for the process, as they were."""
+    cudnn, products = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    yield
+    torch.set_float32_matmul_precision(products)
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before

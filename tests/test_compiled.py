@@ -6,7 +6,8 @@ import torch
 import progan
 from progan import experiment, losses
 from progan.cli import main
-from progan.config import OptimizerConfig, ProGANConfig, RunConfig, ScheduleConfig, WganGpConfig
+from progan.config import OptimizerConfig, PrepareConfig, ProGANConfig, RunConfig, ScheduleConfig, WganGpConfig
+from progan.data.prepare import prepare
 from progan.models import ImageShape
 from progan.per_resolution import per_resolution
 from progan.randomness import Rng
@@ -62,7 +63,8 @@ def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(monke
         terms, expected = gradients(alpha, None, s)
         with monkeypatch.context() as patch:
             patch.setattr(compiled, "make_fx", None)  # a second build would fail
-            ours, found = gradients(alpha, step, s)
+            with torch.compiler.set_stance("fail_on_recompile"):
+                ours, found = gradients(alpha, step, s)
         assert ours.keys() == terms.keys()
         for name, term in terms.items():
             assert ours[name].item() == pytest.approx(term.item(), rel=1e-5), name
@@ -91,6 +93,25 @@ def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, 
     run = progan.train(out=tmp_path / "run", **TINY)
     first, second = (progan.load(path).G.state_dict() for path in (whole.path, run.path))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("colours", "options"), [("grey", {"mirror": True}), ("rgb", {"labels": True, "d_steps": 2})])
+def test_what_was_built_is_never_built_again(colours, options, tmp_path, monkeypatch):
+    """Images that lay in memory otherwise than those it was built with would be another program to the compiler."""
+    prepare("avatars:32", tmp_path / "data", PrepareConfig(resolution=8, channels=colours, workers=1))
+    iterate, built = loop.iterate, []
+
+    def watched(job, stage, cur_nimg, batches, meter, step):
+        built.append(step is not None)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            iterate(job, stage, cur_nimg, batches, meter, step)
+
+    monkeypatch.setattr(loop, "iterate", watched)
+    short = {"start_resolution": 4, "stable_kimg": 0.02, "fade_kimg": 0.02}
+    progan.train(out=tmp_path / "run", **{**TINY, **options, **short, "data": tmp_path / "data"})
+    assert built
+    assert all(built)
 
 
 def test_a_step_that_cannot_be_built_goes_on_without_and_says_so_once(tmp_path, monkeypatch, capsys):
@@ -133,7 +154,7 @@ def test_without_a_compiler_nothing_is_compiled_and_one_line_says_so(tmp_path, m
 def test_only_what_pays_the_build_back_is_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(tuning.compiled, "missing", lambda device: None)
-    monkeypatch.setattr(tuning, "short", lambda device: None)
+    monkeypatch.setattr(tuning, "sixteen_bits", lambda device: None)
     monkeypatch.setattr(tuning, "seconds_per_image", lambda *_: {4: 0.001, 8: 0.016, 16: 0.1})
     schedule = ScheduleConfig(16, 4, stable_kimg=per_resolution(12), fade_kimg=per_resolution(12))
     config = RunConfig(schedule=schedule)
@@ -145,7 +166,7 @@ def test_only_what_pays_the_build_back_is_compiled(tmp_path, monkeypatch):
 
 def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
-    monkeypatch.setattr(tuning, "short", lambda device: "bf16")
+    monkeypatch.setattr(tuning, "sixteen_bits", lambda device: "bf16")
     said: list[str] = []
     for gain, width, precision in ((0.9, 8, "fp32"), (1.5, 8, "fp32"), (1.5, 16, "bf16")):
         monkeypatch.setattr(tuning, "_gain", lambda *_, gain=gain: gain)
@@ -158,7 +179,7 @@ def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypat
 def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
     for module in ("precision", "tuning"):
-        monkeypatch.setattr(f"progan.training.{module}.short", lambda device: "bf16")
+        monkeypatch.setattr(f"progan.training.{module}.sixteen_bits", lambda device: "bf16")
     monkeypatch.setattr(tuning, "_gain", None)
     threads = thread_count(torch.get_num_threads())
     assert main(["doctor"]) == 0

@@ -32,7 +32,7 @@ MODES = {
     "fp16": ("fp16", False),
     "fp16 compiled": ("fp16", True),
 }
-ALWAYS = ("fp32", "bf16", "bf16 compiled", "fp16")
+ALWAYS = ("fp32", "bf16", "bf16 compiled", "fp16", "fp16 compiled")
 """A build takes half a minute; PROGAN_HYPOTHESIS=thorough has all modes."""
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.04, "fp16": 0.04}
 """Of a term: length of the error over length of the 20 values.

@@ -1,6 +1,5 @@
 """Which precision a device gets, and that memory is asked for in the precision that a run has."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,11 @@ from progan.config import RunConfig, RuntimeConfig
 from progan.errors import DeviceError
 from progan.models import ImageShape
 from progan.options import override
-from progan.training import fitting, precision, tuning
+from progan.training import fitting, memory, precision, tuning
 from progan.training.precision import Numerics, choose
 
 GPU = torch.device("cuda", 0)
 SHAPE = ImageShape(64, 3)
-
-
-@pytest.fixture(autouse=True)
-def switches() -> Iterator[None]:
-    """PyTorch's, as they were."""
-    cudnn = torch.backends.cudnn
-    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
-    yield
-    torch.set_float32_matmul_precision(before[0])
-    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before[1:]
 
 
 @pytest.fixture
@@ -40,6 +29,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     return have
 
 
+def switched() -> list[bool]:
+    """TF32 in products and in convolutions; convolutions that give the same bits again, chosen by no clock."""
+    cudnn = torch.backends.cudnn
+    return [torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, not cudnn.benchmark]
+
+
 @pytest.mark.parametrize(
     ("capability", "found"), [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp32")]
 )
@@ -50,23 +45,23 @@ def test_a_gpu_gets_the_16_bits_it_has_units_for(gpu: Any, capability: tuple[int
 
 
 def test_tf32_is_used_where_it_was_asked_for_and_nowhere_else(gpu: Any) -> None:
-    def on() -> list[bool]:
-        return [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
-
     gpu(8, 6)
     numerics = choose(RuntimeConfig(precision="tf32"))
-    assert (numerics.precision, numerics.dtype, numerics.scaled, on()) == ("tf32", torch.float32, False, [True, True])
+    assert (numerics.precision, numerics.dtype, numerics.scaled) == ("tf32", torch.float32, False)
+    assert switched()[:2] == [True, True]
     choose(RuntimeConfig(precision="fp32"))
-    assert on() == [False, False]
+    assert switched()[:2] == [False, False]
     gpu(7, 5)
     with pytest.raises(DeviceError, match="--precision tf32 needs an NVIDIA GPU of compute capability 8"):
         choose(RuntimeConfig(precision="tf32"))
 
 
-def test_convolutions_are_those_that_give_the_same_bits_again() -> None:
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
-    choose(RuntimeConfig())
-    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+def test_whatever_looks_for_a_device_gets_exact_convolutions_that_give_the_same_bits_again() -> None:
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.deterministic = False
+    assert precision.find_device("cpu") == torch.device("cpu")
+    assert switched() == [False, False, True, True]
 
 
 def test_a_cpu_has_no_tf32() -> None:
@@ -81,33 +76,74 @@ def test_the_trial_of_a_gpu_is_larger_than_that_of_a_cpu() -> None:
     assert tuning._trial(override(config, {"resolution": 64}), GPU).resolution == 64
 
 
-def test_where_a_trial_finds_no_room_16_bits_are_taken_and_nothing_is_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Decides for a configuration on a CPU with units for bf16, where a trial does as it is told; its precision."""
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tuning, "short", lambda device: "bf16")
-
-    def full(*_: Any) -> float:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(tuning, "_gain", full)
+    monkeypatch.setattr(tuning, "sixteen_bits", lambda device: "bf16")
     now = Numerics("cpu", "fp32", 1, torch.__version__)
-    assert tuning.decide_precision(RunConfig(), SHAPE, now, print).precision == "bf16"
-    monkeypatch.setattr(tuning, "_gain", lambda *_: 0.5)
-    assert tuning.decide_precision(RunConfig(), SHAPE, now, print).precision == "fp32"
 
-    def broken(*_: Any) -> float:
-        raise RuntimeError("CUDA error: misaligned address")
+    def decide(gain: float | Exception, **options: Any) -> str:
+        def trial(*_: Any) -> float:
+            if isinstance(gain, Exception):
+                raise gain
+            return gain
 
-    monkeypatch.setattr(tuning, "_gain", broken)
+        monkeypatch.setattr(tuning, "_gain", trial)
+        said: list[str] = []
+        found = tuning.decide_precision(override(RunConfig(), options), SHAPE, now, said.append).precision
+        assert len(said) == 1
+        assert said[0].startswith(f"precision {found}: ")
+        return found
+
+    return decide
+
+
+def test_where_a_trial_finds_no_room_16_bits_are_taken_and_nothing_is_remembered(tried: Any) -> None:
+    assert tried(torch.OutOfMemoryError("CUDA out of memory")) == "bf16"
+    assert tried(MemoryError()) == "bf16"
+    assert tried(0.5) == "fp32"
     with pytest.raises(RuntimeError, match="misaligned"):
-        tuning.decide_precision(override(RunConfig(), {"fmap_max": 7}), SHAPE, now, print)
+        tried(RuntimeError("CUDA error: misaligned address"), fmap_max=7)
+
+
+@pytest.mark.parametrize(
+    "options", [{"resolution": 16}, {"resolution": 8, "batch_size": 2}, {"resolution": 8, "loss": "lsgan"}]
+)
+def test_a_trial_of_something_else_is_made_again(tried: Any, options: dict[str, Any]) -> None:
+    assert tried(0.5, resolution=8) == "fp32"
+    assert tried(2.0, resolution=8) == "fp32", "remembered"
+    assert tried(2.0, **options) == "bf16"
+
+
+def test_on_a_cpu_a_trial_asks_for_memory_before_it_takes_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, config = Numerics("cpu", "fp32", 1, torch.__version__), override(RunConfig(), {"fmap_max": 8})
+    stage = tuning._trial(config, torch.device("cpu"))
+    assert tuning._gain(config, SHAPE, now, "bf16", stage) > 0
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**20)
+    monkeypatch.setattr(tuning.state, "new", None)
+    with pytest.raises(MemoryError):
+        tuning._gain(config, SHAPE, now, "bf16", stage)
+
+
+def test_what_cannot_go_on_is_refused_before_any_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    options = {
+        "data": "avatars:64", "resolution": 4, "total_kimg": 0.05, "batch_size": 8, "fmap_max": 4, "z_dim": 4,
+        "device": "cpu", "quiet": True, "out": tmp_path / "run",
+    }  # fmt: skip
+    progan.train(**options)
+    for state in (tmp_path / "run" / "state").iterdir():
+        state.unlink()
+    monkeypatch.setattr(tuning, "decide_precision", None)
+    with pytest.raises(progan.ProganError, match="which cannot change: seed"):
+        progan.train(**options, seed=5)
 
 
 def test_memory_is_asked_for_in_the_precision_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(precision, "short", lambda device: "bf16")
-    monkeypatch.setattr(tuning, "short", lambda device: "bf16")
+    monkeypatch.setattr(precision, "sixteen_bits", lambda device: "bf16")
+    monkeypatch.setattr(tuning, "sixteen_bits", lambda device: "bf16")
     asked: list[str] = []
 
     def ensure(config: RunConfig, shape: ImageShape, numerics: Numerics, *_: Any) -> RunConfig:

@@ -16,6 +16,7 @@ from progan import losses
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
+from progan.devices import send
 from progan.experiment.opening import image_shape
 from progan.options import override
 from progan.presets import preset
@@ -68,11 +69,8 @@ def dataset(tmp_path: Path) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def as_if_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def send(tensor: Tensor, device: torch.device) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
     for module in ("randomness", "training.feed"):
-        monkeypatch.setattr(f"progan.{module}.send", send)
+        monkeypatch.setattr(f"progan.{module}.send", lambda tensor, device: tensor.to(device, non_blocking=True))
     optimizers = sys.modules["torch.optim.optimizer"]
     monkeypatch.setattr(optimizers, "_get_fused_kernels_supported_devices", lambda: ["meta"])
 
@@ -98,3 +96,17 @@ def test_an_iteration_asks_nothing_of_the_device(name: str, dataset: Dataset, tm
     assert len(state.uncounted) == 2 * (config.schedule.d_steps + 1)
     with Waiting(), pytest.raises(Exception, match=r"meta|value"):
         state.settle()
+
+
+def test_what_is_sent_to_a_gpu_is_pinned_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process's rows, every second one say, PyTorch would make a copy that is not pinned."""
+    sent: list[tuple[bool, bool]] = []
+
+    def to(tensor: Tensor, device: str, non_blocking: bool = False) -> Tensor:
+        sent.append((tensor.is_contiguous(), non_blocking))
+        return tensor
+
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(Tensor, "to", to)
+    assert send(torch.arange(8)[1::2], "cuda").tolist() == [1, 3, 5, 7]
+    assert sent == [(True, True)]

@@ -32,10 +32,11 @@ def examine() -> dict[str, Any]:
 
     import progan
     from progan.config import RuntimeConfig
-    from progan.training.precision import choose, short
+    from progan.training.precision import choose, sixteen_bits
     from progan.training.tuning import undecided
 
     chosen = choose(RuntimeConfig())
+    fast = sixteen_bits(torch.device(chosen.device))
     devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append("mps (untested: use --device mps)")
@@ -47,9 +48,9 @@ def examine() -> dict[str, Any]:
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "threads used": torch.get_num_threads(),
-        "bf16 units (CPU)": short(torch.device("cpu")) == "bf16",
+        "bf16 units (CPU)": sixteen_bits(torch.device("cpu")) == "bf16",
         "other devices": ", ".join(devices) or "none",
         "free disk here": f"{shutil.disk_usage('.').free / 2**30:.1f} GB",
         "--device auto": chosen.device,
-        "--precision auto": undecided(fast) if (fast := short(torch.device(chosen.device))) else chosen.precision,
+        "--precision auto": chosen.precision if fast is None else undecided(fast),
     }

@@ -74,8 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     from progan import experiment
     from progan.training.meeting import is_first, launched
-    from progan.training.precision import choose, thread_count
-    from progan.training.tuning import foresee
+    from progan.training.precision import thread_count
 
     changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
     data = changes.pop("data", None)
@@ -86,8 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({**asdict(plan), "seconds": plan.seconds, "images": plan.images}))
         else:
-            _, bits = foresee(config, choose(config.runtime))
-            print(f"{config.preset} on {numerics.device}, {bits}, {thread_count(numerics.threads)}")
+            print(f"{config.preset} on {numerics.device}, {plan.precision}, {thread_count(numerics.threads)}")
             print(plan_table(plan))
         return 0
     quiet = arguments.quiet

@@ -128,7 +128,7 @@ def networks(member: Member, dataset: Dataset) -> dict[str, Generator]:
     """`G_ema` and `G` at the end of a run, for use."""
     config = member.config
     shape = ImageShape(config.schedule.resolution, dataset.channels)
-    numerics = dataclasses.replace(precision.choose(config.runtime), precision="fp32")
+    numerics = precision.choose(dataclasses.replace(config.runtime, precision="fp32"))
     state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
     states.StateFolder(member.folder.state).restore(state)
     return {"G_ema": state.G_ema.eval(), "G": state.G.eval()}

@@ -78,7 +78,7 @@ def train(
         folder = None if out is None else RunFolder(Path(out))
         quiet = quiet or not processes.first
         say: Say = (lambda text: None) if quiet else warn
-        config, dataset, numerics = _agree(preset, data, folder, options, say, processes)
+        config, dataset, numerics = _agree(preset, data, folder, allow_change, options, say, processes)
         folder = folder or RunFolder(numbered(Path("runs"), f"{config.preset}-{dataset.name}"))
         try:
             return _train(config, dataset, folder, numerics, allow_change, profile, quiet, processes)
@@ -100,17 +100,21 @@ def _agree(
     preset: str | None,
     data: str | Path | None,
     folder: RunFolder | None,
+    allow_change: bool,
     options: dict[str, Any],
     say: Say,
     processes: Processes,
 ) -> tuple[RunConfig, Dataset, Numerics]:
-    """Configuration, images and numerics, the same in all processes."""
+    """Configuration, images and numerics, the same in all processes. What cannot go on is refused before any trial."""
     config = configure(preset, data, folder, options) if processes.first else RunConfig()
     config = agree(config, processes)
     dataset = open_dataset_in_turn(config, say, processes)
     config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
     for note in check_shares(config, processes.size):
         say(f"note: {note}")
+    if processes.first and folder is not None and folder.exists:
+        with folder.held(warn):
+            continuing.begin(folder, config, DataFacts.of(dataset), allow_change)
     shape, auto = image_shape(config, dataset), options.get("batch_size") == AUTO
     numerics = numerics_of(config, shape, folder, say, processes)
     config = fitting_config(config, shape, dataset, folder, numerics, auto, say, processes)
@@ -166,7 +170,6 @@ def dry_run(
     Raises ConfigError if the run's length is in epochs and the data is not prepared.
     """
     config = configure(preset, data, None, options)
-    numerics, _ = tuning.foresee(config, precision.choose(config.runtime))
     source = Path(config.dataset.data)
     shape, held = ImageShape(config.schedule.resolution, channels=3), _nothing
     if Manifest.is_in(source):
@@ -179,12 +182,14 @@ def dry_run(
             "--dry-run: to plan epochs the number of images is needed: name a prepared dataset with --data, or give "
             "--stable-kimg"
         )
+    numerics, words = tuning.foresee(config, shape, precision.choose(config.runtime))
     notes: list[str] = []
     try:
         config = fitting.ensure(config, shape, numerics, held, options.get("batch_size") == AUTO, 0, notes.append)
     except MemoryShortError as error:
         notes.append(str(error))
-    return dataclasses.replace(plan(config, shape, numerics), notes=tuple(notes)), config, numerics
+    planned = dataclasses.replace(plan(config, shape, numerics), precision=words, notes=tuple(notes))
+    return planned, config, numerics
 
 
 def _nothing(resolution: int) -> int:

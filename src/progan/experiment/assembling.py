@@ -25,7 +25,8 @@ def numerics_of(
 ) -> Numerics:
     """How the run is computed: as its newest state has it, or as `auto` finds it best, compiling left open.
 
-    What is in the run folder only the first process reads, and tells the others.
+    What is in the run folder only the first process reads, and tells the others. Raises DeviceError for what this
+    machine lacks, RunError if a newer progan wrote the state.
     """
     now = precision.choose(config.runtime, processes)
     recorded = states.StateFolder(folder.state).numerics() if processes.first and folder is not None else None

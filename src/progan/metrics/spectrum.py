@@ -31,7 +31,7 @@ class Spectrum:
             power = radial_power(some.double())
             if real not in self._sums:
                 self._sums[real] = power.new_zeros(PARTS, power.shape[1])
-            self._sums[real].index_add_(0, parts_of(self._count[real], len(some), PARTS).to(power.device), power)
+            self._sums[real].index_add_(0, parts_of(self._count[real], len(some), PARTS), power)
             self._count[real] += len(some)
 
     def result(self) -> dict[str, Value]:
@@ -56,18 +56,18 @@ def distance(reals: Tensor, fakes: Tensor, real_count: int, fake_count: int) -> 
 
 
 def radial_power(pixels: Tensor) -> Tensor:
-    """Pixels float64 [N, C, R, R] -> mean power per pixel at the radii 1 … R/2, float64 [N, R/2], mean of the colours.
+    """Pixels float64 [N, C, R, R] -> mean power per pixel at the radii 1 … R/2, mean of the colours: float64 [N, R/2].
 
-    The mean is taken off and a Hann window put on, since the borders of a picture do not meet. White noise of variance
-    v has power v at every radius (at 1 a little less). Frequencies count for the nearest whole radius; the corners
-    beyond R/2 are left out.
+    It lies on the CPU. The mean is taken off and a Hann window put on, as the borders of a picture do not meet. White
+    noise of variance v has power v at every radius (at 1 a little less). Frequencies count for the nearest whole
+    radius; the corners beyond R/2 are left out.
     """
     size = pixels.shape[2]
     window = torch.hann_window(size, periodic=True, dtype=pixels.dtype, device=pixels.device)
     window = window[:, None] * window
     centred = (pixels - pixels.mean((2, 3), keepdim=True)) * window
-    power = torch.fft.fft2(centred).abs().square().mean(1) / window.square().sum()  # [N, R, R]
-    frequency = torch.fft.fftfreq(size, 1 / size, dtype=pixels.dtype, device=pixels.device)
+    power = (torch.fft.fft2(centred).abs().square().mean(1) / window.square().sum()).cpu()  # GPUs add in any order
+    frequency = torch.fft.fftfreq(size, 1 / size, dtype=pixels.dtype)
     radius = torch.hypot(frequency[:, None], frequency).round().long().flatten()
     sums = power.new_zeros(len(power), int(radius.max()) + 1).index_add_(1, radius, power.flatten(1))
     mean: Tensor = sums / radius.bincount()

@@ -4,6 +4,7 @@ What the eager step computes is traced once (`make_fx` sees through the penalty'
 does not) and given to inductor. Networks with buffers or noise of their own (batch norm, dropout) are not for this.
 """
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -36,7 +37,13 @@ def missing(device: torch.device) -> str | None:
     if device.type == "cpu":
         names = [os.environ.get("CXX", "cl" if sys.platform == "win32" else "g++"), "clang++"]
         return None if any(shutil.which(name) for name in names) else "a C++ compiler"
-    return None if device.type == "cuda" else f"a compiler for {device.type}"
+    if device.type != "cuda":
+        return f"a compiler for {device.type}"
+    if torch.cuda.get_device_capability(device) < (7, 0):
+        return "a GPU of compute capability 7 or more"
+    names = [os.environ.get("CC", "cl" if sys.platform == "win32" else "gcc"), "clang"]
+    found = importlib.util.find_spec("triton") and any(shutil.which(name) for name in names)
+    return None if found else "Triton and a C compiler"
 
 
 class Compiler:
@@ -69,9 +76,8 @@ class Compiler:
         try:
             step = CompiledStep(*self._networks, self._shape, stage, size, self._dtype)
         except Exception as error:  # whatever the compiler trips over: training can do without it
-            self._tell(
-                f"warning: {name} goes on uncompiled ({type(error).__name__}: {str(error).strip().splitlines()[0]})"
-            )
+            reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+            self._tell(f"warning: {name} goes on uncompiled ({reason})")
             return None
         self._tell(f"compiled {name} in {time.perf_counter() - start:.0f} s")
         self._built = (*stage.key, size), step
@@ -101,7 +107,7 @@ class CompiledStep:
         rest, g, d = self._rest(stage, labels), _detached(self._g), _detached(self._d)
         scale = images.new_ones(()) if dtype == torch.float16 else None
         self._fakes = _compile(self._generate, [g, z, rest])
-        fakes, u = images.clone(), images.new_full((size,), 0.5)  # tracing takes the same tensor twice for one input
+        fakes, u = self._fakes(g, z, rest), images.new_full((size,), 0.5)  # lie in memory as they will
         self._d_gradients = _Gradients(self._trace_d, self._d, [d, images, fakes, u, rest, scale])
         self._g_gradients = _Gradients(self._trace_g, self._g, [g, d, z, rest, scale])
 
@@ -110,6 +116,7 @@ class CompiledStep:
     ) -> Terms:
         """The loss's terms on processed reals [N, C, R, R], and their gradients, times `scale` where it is fp16."""
         rest = self._rest(stage, labels)
+        reals = reals.reshape(-1).view(reals.shape)  # strides of grey images, too, as those it was built with
         fakes = self._fakes(_detached(self._g), rng.normal(len(reals), self._G.z_dim), rest)
         return self._d_gradients(_detached(self._d), reals, fakes, rng.uniform(len(reals)), rest, scale)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from progan.data.dataset import Dataset
-from progan.devices import send
+from progan.devices import free_on_gpu, send
 from progan.training.distributed import ALONE, Processes
 
 RESIDENT_SHARE = 0.4
@@ -89,9 +89,7 @@ class Feed:
         """All pixels of the resolution, uint8 [N, C, R, R] on the GPU, if they fit there."""
         if resolution != self._held[0]:
             self._held = (0, None)  # before the next is made
-            fits = self._device.type == "cuda" and (
-                self._dataset.level_bytes(resolution) < RESIDENT_SHARE * torch.cuda.mem_get_info(self._device)[0]
-            )
+            fits = self._dataset.level_bytes(resolution) < RESIDENT_SHARE * free_on_gpu(self._device)
             self._held = (resolution, self._upload(resolution) if fits else None)
         return self._held[1]
 

@@ -8,7 +8,7 @@ import torch
 
 from progan import losses
 from progan.config import ProGANConfig, RunConfig
-from progan.devices import release
+from progan.devices import free_on_gpu, release
 from progan.errors import MemoryShortError
 from progan.models import ImageShape
 from progan.per_resolution import PerResolution
@@ -27,8 +27,9 @@ MARGIN = 0.2
 """By which the estimate may be off, either way (docs/memory.md)."""
 PLENTY = 3
 """The margin with which, if the first of `largest_first` fits, the others are not looked at."""
-BALLAST = 0.05
-"""Of a GPU's free memory that a trial leaves alone: a long run's memory is less tidy than a short one's."""
+BALLAST = 0.1
+"""Of a GPU's free memory that a trial leaves alone: a long run's memory is less tidy than a short one's, and where a
+convolution's workspace finds no room cuDNN takes another, which rounds otherwise."""
 
 Fits = Callable[[int, int], bool]
 """Whether a stage of this resolution fits with a batch of this size, that of all processes together."""
@@ -180,11 +181,14 @@ def tried(
 def train_a_little(
     config: RunConfig, shape: ImageShape, numerics: Numerics, resolution: int, batch: int, held: int
 ) -> None:
-    """Two iterations in the middle of a fade and a sample grid, on networks of their own; no random number is lost."""
+    """Two iterations in the middle of a fade and a sample grid, on networks of their own; no random number is lost.
+
+    Autograd's order of sums on a GPU is another in a process's first iteration than later: after this it is settled.
+    """
     device = torch.device(numerics.device)
     ballast = None
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+        free = free_on_gpu(device)
         images = held if held < RESIDENT_SHARE * free else 0
         ballast = torch.empty(images + int(BALLAST * free), dtype=torch.uint8, device=device)
     state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from progan import losses, models
 from progan.config import FixedPrecision, RunConfig
+from progan.devices import free_on_gpu
 from progan.losses import Loss
 from progan.models import Discriminator, Generator, ImageShape
 from progan.training.precision import DTYPES
@@ -122,7 +123,7 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
     None where nobody says. `root` is where /proc and /sys are.
     """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return free_on_gpu(device)
     if device.type != "cpu":
         return None
     limits = [_machine(root), *_control_groups(root)]
@@ -172,7 +173,12 @@ def _left(folder: Path, limit: str, used: str, cache: str) -> int | None:
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that there is not enough memory, of whatever device."""
-    words = ("out of memory", "can't allocate memory")
+    words = (
+        "out of memory",
+        "can't allocate memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "unable to find an engine",  # cuDNN, when no convolution's workspace fits
+    )
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )

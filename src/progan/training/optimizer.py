@@ -16,6 +16,8 @@ FIRST_SCALE = 10.0
 authors' 64 costs the first fifty updates."""
 RISE, FALL = 0.0005, 1.0
 """By which that logarithm rises with an update, and falls where there was none (the authors' tfutil.Optimizer)."""
+LEAST_SCALE = -24.0
+"""Of that logarithm: a scale of 0 would make gradients that are no numbers look finite."""
 
 
 class Adam(torch.optim.Adam):
@@ -92,7 +94,7 @@ class Adam(torch.optim.Adam):
             self.state[parameter]["step"] = self._far
         self.step()
         if self._log_scale is not None:
-            self._log_scale += torch.where(finite, RISE, -FALL)
+            self._log_scale.add_(torch.where(finite, RISE, -FALL)).clamp_(LEAST_SCALE)
         return finite
 
     def reset(self) -> None:

@@ -45,6 +45,8 @@ class Plan:
     """Of G and of D."""
     disk: int
     """Bytes of states and snapshots."""
+    precision: str = ""
+    """For people: the one it has, or those that are to be tried."""
     notes: tuple[str, ...] = ()
     """What people should know before they begin."""
 

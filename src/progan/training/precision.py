@@ -57,18 +57,13 @@ def thread_count(number: int) -> str:
 
 
 def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
-    """What `auto` means on this machine. Raises DeviceError for what it does not have.
-
-    Sets PyTorch's switches, which are the process's: by default some operations use TF32 and others do not, and some
-    of cuDNN's convolutions give other bits every time.
-    """
+    """What `auto` means on this machine. Raises DeviceError for what it does not have."""
     device = find_device(processes.device(config.device))
-    precision = (short(device) or "fp32") if config.precision == "auto" else config.precision
+    precision = (sixteen_bits(device) or "fp32") if config.precision == "auto" else config.precision
     if precision == "tf32" and not has_tf32(device):
-        raise DeviceError(f"--precision tf32 needs an NVIDIA GPU of compute capability 8 or more; {device} has fp32")
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        needs = "an NVIDIA GPU of compute capability 8 or more, to begin and to go on"
+        raise DeviceError(f"--precision tf32 needs {needs}; {device} has fp32")
+    _set_switches(tf32=precision == "tf32")
     return Numerics(str(device), precision, torch.get_num_threads(), torch.__version__, processes.size)
 
 
@@ -79,16 +74,33 @@ def agree(numerics: Numerics, processes: Processes) -> Numerics:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the first CUDA GPU, else the CPU."""
+    """The device of that name, a GPU with its number; `auto` is the first CUDA GPU, else the CPU.
+
+    It becomes the current one, and computes in exact fp32. Raises DeviceError if it cannot be used.
+    """
     if name == "auto":
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        name = "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
+        device = torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise DeviceError(f"--device {name} cannot be used here: {reason}. `progan doctor` shows what can") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    _set_switches(tf32=False)
     return device
+
+
+def _set_switches(tf32: bool) -> None:
+    """PyTorch's for CUDA, which are the process's. By default some operations use TF32 and others do not, parts of sums
+
+    are rounded to 16 bits, and some of cuDNN's convolutions give other bits every time.
+    """
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def has_tf32(device: torch.device) -> bool:
@@ -96,7 +108,7 @@ def has_tf32(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def short(device: torch.device) -> FixedPrecision | None:
+def sixteen_bits(device: torch.device) -> FixedPrecision | None:
     """The 16 bits whose matrices the device has units for; None if it has none."""
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)

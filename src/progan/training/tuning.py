@@ -23,7 +23,7 @@ from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
 from progan.training import compiled, memory, state
 from progan.training.plan import extents, seconds_per_image
-from progan.training.precision import Numerics, short
+from progan.training.precision import DTYPES, Numerics, sixteen_bits
 from progan.training.step import process_reals, train_d, train_g
 
 SAVED = 0.16
@@ -35,20 +35,21 @@ spends small ones on launches, as many in every precision."""
 
 def decide_precision(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> Numerics:
     """The numerics of a new run, before its steps are compiled. Where there is no room for a trial, 16 bits it is."""
-    device = torch.device(now.device)
-    fast = short(device)
-    if config.runtime.precision != "auto" or fast is None:
+    fast, device = _to_be_tried(config, now), torch.device(now.device)
+    if fast is None:
         return now
+    stage = _trial(config, device)
     try:
-        gain = remembered(fast, _facts(config, now), lambda: _gain(config, shape, now, fast))
+        gain = remembered(fast, _facts(config, shape, now, stage), lambda: _gain(config, shape, now, fast, stage))
     except (MemoryError, RuntimeError) as error:
         if not memory.ran_out(error):
             raise
+        tell(f"precision {fast}: there is no memory left to try fp32 as well")
         return dataclasses.replace(now, precision=fast)
     finally:
         release(device)
     now = dataclasses.replace(now, precision=fast if gain > 1 else "fp32")
-    at = f"{_trial(config, device).resolution}x{_trial(config, device).resolution}"
+    at = f"{stage.resolution}x{stage.resolution}"
     tell(f"precision {now.precision}: at {at}, a step in {fast} is {gain:.2f} times as fast as in fp32")
     return now
 
@@ -58,12 +59,12 @@ def decide_compiled(config: RunConfig, shape: ImageShape, now: Numerics, tell: C
     return dataclasses.replace(now, compiled=_compiled(config, shape, now, tell))
 
 
-def foresee(config: RunConfig, now: Numerics) -> tuple[Numerics, str]:
+def foresee(config: RunConfig, shape: ImageShape, now: Numerics) -> tuple[Numerics, str]:
     """What `decide_precision` would choose and words for it, without a trial: `now` where none is remembered."""
-    fast = short(torch.device(now.device))
-    if config.runtime.precision != "auto" or fast is None:
+    fast = _to_be_tried(config, now)
+    if fast is None:
         return now, now.precision
-    gain = _known().get(_key(fast, _facts(config, now)))
+    gain = _known().get(_key(fast, _facts(config, shape, now, _trial(config, torch.device(now.device)))))
     if gain is None:
         return now, undecided(fast)
     now = dataclasses.replace(now, precision=fast if gain > 1 else "fp32")
@@ -75,9 +76,14 @@ def undecided(fast: FixedPrecision) -> str:
     return f"{fast} or fp32, whichever a short trial finds faster"
 
 
-def _facts(config: RunConfig, now: Numerics) -> list[Any]:
+def _to_be_tried(config: RunConfig, now: Numerics) -> FixedPrecision | None:
+    """The 16 bits that are to be compared with fp32; None where there is nothing to choose."""
+    return sixteen_bits(torch.device(now.device)) if config.runtime.precision == "auto" else None
+
+
+def _facts(config: RunConfig, shape: ImageShape, now: Numerics, stage: Stage) -> list[Any]:
     """What the trial of a precision depends on."""
-    return [now, _described(config, "model"), TRIAL, TRIAL_ON_GPU]
+    return [now, _described(config, "model", "loss"), shape.channels, stage.resolution, stage.batch_size]
 
 
 def _compiled(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callable[[str], None]) -> tuple[int, ...]:
@@ -121,27 +127,30 @@ def _trial(config: RunConfig, device: torch.device) -> Stage:
     return Stage(resolution, "stable", 1.0, size, 1e-3, 1e-3)
 
 
-def _gain(config: RunConfig, shape: ImageShape, now: Numerics, fast: FixedPrecision) -> float:
-    """How many times as fast as in fp32 a step is in `fast`: medians of alternating steps."""
-    stage, loss = _trial(config, torch.device(now.device)), losses.build(config.loss)
-    shape = dataclasses.replace(shape, label_size=0)
+def _gain(config: RunConfig, shape: ImageShape, now: Numerics, fast: FixedPrecision, stage: Stage) -> float:
+    """How many times as fast as in fp32 a step is in `fast`: medians of alternating steps of the same networks.
+
+    Raises MemoryError, or what PyTorch raises, if there is no room.
+    """
+    loss, shape = losses.build(config.loss), dataclasses.replace(shape, label_size=0)
+    free = memory.free_bytes(torch.device(now.device))
+    need = memory.estimate(config, shape, "fp32", stage.resolution, stage.batch_size)
+    if free is not None and need > free:
+        raise MemoryError
+    trial = state.new(config.model, config.optimizer, shape, 0, dataclasses.replace(now, precision=fast))
     precisions: tuple[FixedPrecision, ...] = ("fp32", fast)
-    trials = {
-        name: state.new(config.model, config.optimizer, shape, 0, dataclasses.replace(now, precision=name))
-        for name in precisions
-    }
     seconds: dict[str, list[float]] = {name: [] for name in precisions}
     for i in range(4):
         for name in precisions:
             start = time.perf_counter()
-            _step(trials[name], loss, stage, shape.channels)
+            _step(trial, DTYPES[name], loss, stage, shape.channels)
             seconds[name].append(time.perf_counter() - start if i else math.inf)
     medians = {name: sorted(seconds[name])[1] for name in precisions}
     return medians["fp32"] / medians[fast]
 
 
-def _step(trial: state.TrainingState, loss: losses.Loss, stage: Stage, channels: int) -> None:
-    device, dtype, r = torch.device(trial.numerics.device), trial.numerics.dtype, stage.resolution
+def _step(trial: state.TrainingState, dtype: torch.dtype, loss: losses.Loss, stage: Stage, channels: int) -> None:
+    device, r = torch.device(trial.numerics.device), stage.resolution
     pixels = torch.full((stage.batch_size, channels, r, r), 100, dtype=torch.uint8, device=device)
     rng = Rng(0, 0, "D", device)
     reals = process_reals(pixels, 1.0)
