@@ -407,6 +407,38 @@ OPTIMIZER = [
         ["precision.py::test_memory_is_asked_for_in_the_precision_of_the_run"],
     ),
     Mutation(
+        "D's step built for fakes that lie otherwise in memory",
+        "training/compiled.py",
+        {"fakes, u = self._fakes(g, z, rest), images": "fakes, u = images.clone(), images"},
+        ["compiled.py::test_what_was_built_is_never_built_again"],
+    ),
+    Mutation(
+        "rows of several processes wait for the GPU",
+        "devices.py",
+        {"tensor.contiguous().pin_memory()": "tensor.pin_memory()"},
+        ["waiting.py::test_what_is_sent_to_a_gpu_is_pinned_without_gaps"],
+    ),
+    Mutation(
+        "one trial of a precision for all resolutions",
+        "training/tuning.py",
+        {"shape.channels, stage.resolution, stage.batch_size]": "shape.channels]"},
+        ["precision.py::test_a_trial_of_something_else_is_made_again"],
+    ),
+    Mutation(
+        "a trial before what cannot go on is refused",
+        "experiment/__init__.py",
+        {
+            "            continuing.begin(folder, config, DataFacts.of(dataset), allow_change)\n    shape": "            pass\n    shape"
+        },
+        ["precision.py::test_what_cannot_go_on_is_refused_before_any_trial"],
+    ),
+    Mutation(
+        "whoever only draws pictures computes in TF32",
+        "training/precision.py",
+        {"    _set_switches(tf32=False)\n    return device": "    return device"},
+        ["precision.py::test_whatever_looks_for_a_device_gets_exact_convolutions_that_give_the_same_bits_again"],
+    ),
+    Mutation(
         "optimisers not reset",
         "training/loop.py",
         {"            state.g_optimizer.reset()\n": "", "            state.d_optimizer.reset()\n": ""},
