@@ -27,7 +27,7 @@ from progan.training.step import critic
 
 UNSEEN: dict[FixedPrecision, float] = {"fp32": 1.15, "tf32": 1.15, "bf16": 1.55, "fp16": 2.2}
 """Real peak of a step on a CPU by that of its rehearsal: what convolutions take beside inputs and outputs (measured,
-benchmarks/memory.py)."""
+benchmarks/memory.py; TF32, which no CPU has, is taken for fp32)."""
 WRITING = 4.5
 """Peak where a state is written, in states: that in use, plain copies, and the file's content (measured there)."""
 PROCESS = 40 * 2**20
