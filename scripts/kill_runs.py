@@ -2,7 +2,7 @@
 
 Prints a line for every kill and exits 1 if the last snapshots are not equal files, or if too few kills hit a fade.
 
-    python scripts/kill_runs.py [--kills 20] [--fades 5] [--precision fp32|bf16] [--processes 1] [--seed 0]
+    python scripts/kill_runs.py [--kills 20] [--fades 5] [--precision fp32|bf16|fp16] [--processes 1] [--seed 0]
 """
 
 import argparse
