@@ -91,6 +91,9 @@ def test_a_run_killed_while_it_writes_a_state_leaves_nothing_and_goes_on(start, 
     left = list((out / "state").glob(f"*{UNFINISHED}"))
     assert len(left) == 1
     assert len(StateFolder(out / "state").positions()) == 1
+    left[0].rename(
+        left[0].with_name(f"another{UNFINISHED}")
+    )  # else the same state, if it is written again, takes its place
     assert progan.train(out=out, **TINY).finished
     assert not list(out.rglob(f"*{UNFINISHED}"))
     assert_equal_weights(whole.path, out)
