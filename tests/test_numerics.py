@@ -5,6 +5,7 @@ The networks are narrow, where few terms average out: wider ones are nearer.
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -74,17 +75,10 @@ def flat(network: torch.nn.Module) -> Tensor:
     return torch.cat([p.grad.double().flatten() for p in network.parameters() if p.grad is not None]).cpu()
 
 
-def errors(
-    resolution: int,
-    batch: int,
-    alpha: float,
-    dtype: torch.dtype,
-    with_compiler: bool = False,
-    device: str = "cpu",
-) -> tuple[float, ...]:
-    """Of D's and of G's gradient against float64 on a CPU."""
+def errors(resolution: int, batch: int, alpha: float, dtype: torch.dtype, **how: Any) -> tuple[float, ...]:
+    """Of D's and of G's gradient, computed as `gradients` is told, against float64 on a CPU."""
     exact = gradients(resolution, batch, alpha, torch.float64)
-    found = gradients(resolution, batch, alpha, dtype, with_compiler, device)
+    found = gradients(resolution, batch, alpha, dtype, **how)
     return tuple(float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True))
 
 
