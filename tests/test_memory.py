@@ -92,6 +92,7 @@ def test_running_out_is_recognised_whoever_says_it():
         "MPS backend out of memory (MPS allocated: 9 GB)",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "GET was unable to find an engine to execute this computation",
+        "Unable to find a valid cuDNN algorithm to run convolution",
     ):
         assert memory.ran_out(RuntimeError(words))
     assert not memory.ran_out(RuntimeError("shape mismatch"))

@@ -178,6 +178,7 @@ def ran_out(error: BaseException) -> bool:
         "can't allocate memory",
         "CUBLAS_STATUS_ALLOC_FAILED",
         "unable to find an engine",  # cuDNN, when no convolution's workspace fits
+        "Unable to find a valid cuDNN algorithm",  # the same through its older interface
     )
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)

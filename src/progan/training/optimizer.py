@@ -64,7 +64,7 @@ class Adam(torch.optim.Adam):
     @property
     def scale(self) -> Tensor | None:
         """What the loss is to be multiplied by before it is differentiated, float32 []; None where by nothing."""
-        return None if self._log_scale is None else torch.exp2(self._log_scale)
+        return None if self._log_scale is None else 2.0**self._log_scale
 
     @property
     def log_scale(self) -> float | None:
