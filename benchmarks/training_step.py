@@ -163,7 +163,8 @@ def ours(
     shape, loss = ImageShape(resolution, CHANNELS), losses.build(WganGpConfig())
     state = states.new(ProGANConfig(fmap_max=fmap_max), OptimizerConfig(), shape, 0, numerics)
     stage, dtype = Stage(resolution, "stable", 1.0, batch, 1e-3, 1e-3), numerics.dtype
-    step = Compiler(state.G, state.D, loss, shape, dtype, print).step(stage, batch) if compile else None
+    compiler = Compiler(state.G, state.D, loss, shape, numerics, True, print)
+    step = compiler.step(stage, batch, compile) if compiler.helps(compile) else None
 
     def iterate(pixels: Tensor) -> None:
         rng = Rng(0, 0, "D", device)

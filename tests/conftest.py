@@ -24,6 +24,8 @@ def _switches() -> Iterator[None]:
     """PyTorch's for CUDA, which training sets for the process, as they were."""
     cudnn, products = torch.backends.cudnn, torch.get_float32_matmul_precision()
     before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    threads = torch.autograd.is_multithreading_enabled()
     yield
     torch.set_float32_matmul_precision(products)
     cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+    torch.autograd.set_multithreading_enabled(threads)

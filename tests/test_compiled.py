@@ -53,11 +53,11 @@ def gradients(alpha: float, step: compiled.CompiledStep | None, networks: state.
     return {**d_terms, **{f"G/{name}": term for name, term in g_terms.items()}}, found
 
 
-@needs_compiler
-def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(monkeypatch):
+@pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=needs_compiler)])
+def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(kernels, monkeypatch):
     s = state.new(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
     step = compiled.CompiledStep(
-        s.G, s.D, losses.build(WganGpConfig()), SHAPE, Stage(8, "fade", 0.3, 4, 0.0, 0.0), 4, torch.float32
+        s.G, s.D, losses.build(WganGpConfig()), SHAPE, Stage(8, "fade", 0.3, 4, 0.0, 0.0), 4, torch.float32, kernels
     )
     for alpha in (0.3, 0.8):
         terms, expected = gradients(alpha, None, s)

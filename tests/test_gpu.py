@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from progan.schedule import Schedule, Stage
 from progan.tensorfile import from_bytes
 from progan.training import fitting, loop
 from progan.training import state as states
-from progan.training.compiled import Compiler
+from progan.training.captured import captured
+from progan.training.compiled import CompiledStep, Compiler, launched
 from progan.training.feed import Feed, Request
 from progan.training.iteration import Job, iterate
 from progan.training.meter import Meter
@@ -80,10 +82,13 @@ def test_gradients_are_near_those_in_float64_on_a_cpu(
     check(errors(resolution, batch, alpha, dtype, device=str(DEVICE)), batch, dtype)
 
 
+@pytest.mark.parametrize("finish", [launched, captured])
+@pytest.mark.parametrize("kernels", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_gradients_of_compiled_steps_are_too(precision: str) -> None:
+def test_gradients_of_compiled_and_captured_steps_are_too(precision: str, kernels: bool, finish: Any) -> None:
     dtype = DTYPES[precision]
-    check(errors(16, 8, 0.3, dtype, with_compiler=True, device=str(DEVICE)), 8, dtype)
+    build = partial(CompiledStep, kernels=kernels, finish=finish)
+    check(errors(16, 8, 0.3, dtype, build=build, device=str(DEVICE)), 8, dtype)
 
 
 def test_tf32_rounds_and_fp32_does_not() -> None:
@@ -123,6 +128,14 @@ def test_a_run_stopped_and_continued_ends_in_the_bits_of_an_uninterrupted_one(
     assert all(math.isfinite(line["D/penalty"]) for line in read_stats(tmp_path / "whole" / "stats.jsonl"))
 
 
+@pytest.mark.parametrize("compile", ["off", "on"])
+def test_graphs_change_no_bit(compile: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {**TINY, "precision": "bf16", "compile": compile}
+    runs = [progan.train(out=tmp_path / str(graphs), **options, cuda_graphs=graphs) for graphs in (True, False)]
+    graphs, launched = (final(run.path) for run in runs)
+    assert [name for name in graphs if not torch.equal(graphs[name], launched[name])] == []
+
+
 # Nothing waits
 
 
@@ -134,9 +147,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.mark.parametrize("labels", [False, True])
-@pytest.mark.parametrize(("precision", "compile"), MODES)
+@pytest.mark.parametrize("how", ["eager", "launched", "off", "on"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_an_iteration_does_not_wait_for_the_gpu(
-    precision: str, compile: str, labels: bool, dataset: Dataset, tmp_path: Path
+    precision: str, how: str, labels: bool, dataset: Dataset, tmp_path: Path
 ) -> None:
     config = override(preset("quickstart"), {"resolution": 16, "fmap_max": 8, "labels": labels, "mirror": True})
     numerics = choose(RuntimeConfig(device=str(DEVICE), precision=precision))
@@ -144,9 +158,11 @@ def test_an_iteration_does_not_wait_for_the_gpu(
     state = states.new(config.model, config.optimizer, shape, 0, numerics)
     feed, loss = Feed(dataset, 0, DEVICE, 0, labels), losses.build(config.loss, "attributes")
     job = Job(config, Schedule(config.schedule), loss, feed, state, StateFolder(tmp_path / "state"))
-    compiler = Compiler(state.G, state.D, loss, shape, numerics.dtype, print)
-    step = compiler.step(stage, 4) if compile == "on" else None
-    assert (step is None) == (compile == "off")
+    said: list[str] = []
+    compiler = Compiler(state.G, state.D, loss, shape, numerics, how != "launched", said.append)
+    step = None if how == "eager" else compiler.step(stage, 4, kernels=how == "on")
+    assert (step is None) == (how == "eager")
+    assert not [line for line in said if "warning" in line]
     batches, meter = feed.stream(Request(16, 4 * i, 4) for i in range(8)), Meter(state.tally, DEVICE)
     iterate(job, stage, 0, batches, meter, step)  # the first chooses kernels, and uploads the images
     torch.cuda.synchronize()

@@ -49,7 +49,7 @@ def gradients(
     batch: int,
     alpha: float,
     dtype: torch.dtype,
-    with_compiler: bool = False,
+    build: Callable[..., CompiledStep] | None = None,
     device: str = "cpu",
 ) -> tuple[Tensor, Tensor]:
     """All of D's and of G's, each as one float64 vector, at learning rate 0."""
@@ -65,7 +65,7 @@ def gradients(
         reals = reals.double()
     stage = Stage(resolution, "stable" if alpha == 1 else "fade", alpha, batch, 0.0, 0.0)
     loss = losses.build(WganGpConfig())
-    step = CompiledStep(s.G, s.D, loss, shape, stage, batch, dtype) if with_compiler else None
+    step = build(s.G, s.D, loss, shape, stage, batch, dtype) if build else None
     train_d(s.G, s.D, d_adam, loss, reals, None, stage, Draws(device), dtype, compiled=step)
     train_g(s.G, s.D, g_adam, loss, batch, None, stage, Draws(device), dtype, compiled=step)
     return flat(s.D), flat(s.G)
@@ -109,4 +109,4 @@ def test_gradients_of_the_fast_modes_are_near_those_in_float64(
 def test_gradients_of_compiled_steps_are_near_those_in_float64(
     resolution: int, batch: int, alpha: float, dtype: torch.dtype
 ) -> None:
-    check(errors(resolution, batch, alpha, dtype, with_compiler=True), batch, dtype)
+    check(errors(resolution, batch, alpha, dtype, build=CompiledStep), batch, dtype)

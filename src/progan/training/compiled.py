@@ -1,7 +1,8 @@
 """The gradients of D and G steps as compiled functions: a few large kernels where PyTorch launches a thousand.
 
 What the eager step computes is traced once (`make_fx` sees through the penalty's double backward, which torch.compile
-does not) and given to inductor. Networks with buffers or noise of their own (batch norm, dropout) are not for this.
+does not) and given to inductor, or left as it is; either way a CUDA GPU gets it as graphs (training/captured.py).
+Networks with buffers or noise of their own (batch norm, dropout) are not for this.
 """
 
 import importlib.util
@@ -9,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +26,9 @@ from progan.models import Discriminator, Generator, ImageShape
 from progan.models.layers import wide
 from progan.randomness import Rng
 from progan.schedule import Phase, Stage
+from progan.training.captured import CaptureError, Function, Part, captured, has_graphs
+from progan.training.memory import ran_out
+from progan.training.precision import Numerics
 from progan.training.step import Terms, critic, total
 
 
@@ -55,37 +60,72 @@ class Compiler:
         D: Discriminator,
         loss: Loss,
         shape: ImageShape,
-        dtype: torch.dtype,
+        numerics: Numerics,
+        graphs: bool,
         tell: Callable[[str], None],
     ) -> None:
-        self._networks, self._shape, self._dtype, self._tell = (G, D, loss), shape, dtype, tell
-        self._built: tuple[tuple[int, Phase, int], CompiledStep] | None = None
+        self._networks, self._shape, self._dtype, self._tell = (G, D, loss), shape, numerics.dtype, tell
+        self._gpu = has_graphs(torch.device(numerics.device))
+        self._graphs = graphs and self._gpu
+        self._built: tuple[tuple[int, Phase, int, bool], CompiledStep | None] | None = None
 
-    def has(self, stage: Stage, size: int) -> bool:
+    def helps(self, kernels: bool) -> bool:
+        """Whether a step with kernels of its own, or else PyTorch's, is any faster than what it was traced from."""
+        return kernels or self._gpu
+
+    def has(self, stage: Stage, size: int, kernels: bool) -> bool:
         """Whether this is the step that was built last."""
-        return self._built is not None and self._built[0] == (*stage.key, size)
+        return self._built is not None and self._built[0] == (*stage.key, size, kernels)
 
-    def step(self, stage: Stage, size: int) -> "CompiledStep | None":
-        """For batches of `size` images; None, and a line that says so, if it could not be built."""
-        if self._built is not None and self.has(stage, size):
-            return self._built[1]
-        self._built = None
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
+    def step(self, stage: Stage, size: int, kernels: bool = True) -> "CompiledStep | None":
+        """For batches of `size` images, with PyTorch's own kernels or new ones; None, and a line that says so, if it
+
+        could not be built. Raises what says that memory ran out.
+        """
+        if self._built is None or not self.has(stage, size, kernels):
+            self._built = None  # before the next is made
+            self._built = (*stage.key, size, kernels), self._build(stage, size, kernels)
+        return self._built[1]
+
+    def _build(self, stage: Stage, size: int, kernels: bool) -> "CompiledStep | None":
         name, start = f"{stage.resolution}x{stage.resolution} {stage.phase}", time.perf_counter()
-        self._tell(f"compiling {name}: a minute or two, and seconds the next time")
+        if kernels:
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
+            self._tell(f"compiling {name}: a minute or two, and seconds the next time")
         try:
-            step = CompiledStep(*self._networks, self._shape, stage, size, self._dtype)
+            step = CompiledStep(*self._networks, self._shape, stage, size, self._dtype, kernels, self._launched)
         except Exception as error:  # whatever the compiler trips over: training can do without it
+            if ran_out(error):
+                raise
             reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
             self._tell(f"warning: {name} goes on uncompiled ({reason})")
             return None
-        self._tell(f"compiled {name} in {time.perf_counter() - start:.0f} s")
-        self._built = (*stage.key, size), step
+        if kernels:
+            self._tell(f"compiled {name} in {time.perf_counter() - start:.0f} s")
         return step
+
+    def _launched(self, parts: Sequence[Part]) -> Sequence[Function]:
+        if not self._graphs:
+            return launched(parts)
+        try:
+            return captured(parts)
+        except CaptureError as error:
+            self._tell(f"warning: training goes on without CUDA graphs, perhaps slower ({error})")
+            self._graphs = False
+            return launched(parts)
+
+
+def launched(parts: Sequence[Part]) -> Sequence[Function]:
+    """The functions as they are, whose kernels are launched one by one."""
+    return [function for function, _ in parts]
 
 
 class CompiledStep:
-    """Gradients of one stage and batch size. As with the eager ones, they end up in the parameters' `grad`."""
+    """Gradients of one stage and batch size. As with the eager ones, they end up in the parameters' `grad`.
+
+    Without `kernels` it is traced, but not compiled. `finish` may replace its three functions by others that do the
+    same.
+    """
 
     def __init__(
         self,
@@ -96,29 +136,35 @@ class CompiledStep:
         stage: Stage,
         size: int,
         dtype: torch.dtype,
+        kernels: bool = True,
+        finish: Callable[[Sequence[Part]], Sequence[Function]] = launched,
     ) -> None:
         self._G, self._D, self._loss, self._dtype = G, D, loss, dtype
         self._g, self._d = list(G.parameters()), list(D.parameters())
         self._resolution, self._slope = stage.resolution, stage.resolution / G.resolution
         self._fades = stage.phase == "fade"
-        images = torch.zeros(size, shape.channels, stage.resolution, stage.resolution, device=self._g[0].device)
-        z = images.new_ones(size, G.z_dim)
-        labels = images.new_ones(size, G.label_size) if G.label_size else None
+        rng = Rng(0, 0, "init", self._g[0].device)
+        z, u = rng.normal(size, G.z_dim), rng.uniform(size)
+        labels = z.new_ones(size, G.label_size) if G.label_size else None
+        scale = z.new_ones(()) if dtype == torch.float16 else None
         rest, g, d = self._rest(stage, labels), _detached(self._g), _detached(self._d)
-        scale = images.new_ones(()) if dtype == torch.float16 else None
-        self._fakes = _compile(self._generate, [g, z, rest])
-        fakes, u = self._fakes(g, z, rest), images.new_full((size,), 0.5)  # lie in memory as they will
-        self._d_gradients = _Gradients(self._trace_d, self._d, [d, images, fakes, u, rest, scale])
-        self._g_gradients = _Gradients(self._trace_g, self._g, [g, d, z, rest, scale])
+        examples: list[list[Any]] = [[g, z, rest], [], [g, d, z, rest, scale]]
+        draw = _compile(self._generate, examples[0], kernels)
+        (fakes,) = draw(*examples[0])
+        examples[1] = [d, _contiguous(fakes).clone(), fakes, u, rest, scale]
+        self._d_gradients = _Gradients(self._trace_d, self._d, examples[1], kernels)
+        self._g_gradients = _Gradients(self._trace_g, self._g, examples[2], kernels)
+        functions = draw, self._d_gradients.call, self._g_gradients.call
+        self._draw, self._d_gradients.call, self._g_gradients.call = finish(list(zip(functions, examples, strict=True)))
 
     def d_terms(
         self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None
     ) -> Terms:
         """The loss's terms on processed reals [N, C, R, R], and their gradients, times `scale` where it is fp16."""
         rest = self._rest(stage, labels)
-        reals = reals.reshape(-1).view(reals.shape)  # strides of grey images, too, as those it was built with
-        fakes = self._fakes(_detached(self._g), rng.normal(len(reals), self._G.z_dim), rest)
-        return self._d_gradients(_detached(self._d), reals, fakes, rng.uniform(len(reals)), rest, scale)
+        (fakes,) = self._draw(_detached(self._g), rng.normal(len(reals), self._G.z_dim), rest)
+        u = rng.uniform(len(reals))
+        return self._d_gradients(_detached(self._d), _contiguous(reals), fakes, u, rest, scale)
 
     def g_terms(self, size: int, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None) -> Terms:
         """The loss's terms on fresh latents, and their gradients, likewise."""
@@ -130,11 +176,10 @@ class CompiledStep:
         alpha = torch.full((), stage.alpha, dtype=wide(self._dtype), device=self._g[0].device) if self._fades else None
         return [alpha, labels]
 
-    def _generate(self, weights: Sequence[Tensor], z: Tensor, rest: Sequence[Tensor | None]) -> Tensor:
+    def _generate(self, weights: Sequence[Tensor], z: Tensor, rest: Sequence[Tensor | None]) -> list[Tensor]:
         alpha, labels = rest
         inputs = (z.to(self._dtype), labels, self._resolution, 1.0 if alpha is None else alpha)
-        images: Tensor = functional_call(self._G, _named(self._G, weights), inputs)
-        return images
+        return [functional_call(self._G, _named(self._G, weights), inputs)]
 
     def _trace_d(
         self,
@@ -159,7 +204,7 @@ class CompiledStep:
         scale: Tensor | None,
     ) -> tuple[Terms, Sequence[Tensor | None]]:
         weights = [weight.requires_grad_() for weight in _detached(weights)]
-        fakes = self._generate(weights, z, rest)
+        (fakes,) = self._generate(weights, z, rest)
         return _differentiate(self._loss.g_terms(self._critic(d, rest[0]), fakes, rest[1]), weights, scale)
 
     def _critic(self, weights: Sequence[Tensor], alpha: Tensor | None, slope: float = 1.0) -> Any:
@@ -170,9 +215,11 @@ class CompiledStep:
 
 
 class _Gradients:
-    """A compiled function that returns terms and gradients; the latter are put where the optimiser looks for them."""
+    """A function that returns terms and gradients; the latter are put where the optimiser looks for them."""
 
-    def __init__(self, function: Callable[..., Any], parameters: list[nn.Parameter], example: list[Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], parameters: list[nn.Parameter], example: list[Any], kernels: bool
+    ) -> None:
         self._parameters = parameters
         self._names: list[str] = []
         self._used: list[int] = []
@@ -183,19 +230,24 @@ class _Gradients:
             self._used = [i for i, gradient in enumerate(gradients) if gradient is not None]
             return [*terms.values(), *(gradients[i] for i in self._used)]
 
-        self._call = _compile(flat, example)
+        compiled = _compile(flat, example, kernels)
+        shapes = [torch.empty_like(parameters[i], device="meta") for i in self._used]
+
+        def laid_out(*arguments: Any) -> list[Tensor]:
+            """A fused optimiser takes gradients as the parameters lie in memory."""
+            results = compiled(*arguments)
+            terms, gradients = results[: len(self._names)], results[len(self._names) :]
+            return [*terms, *map(_like, gradients, shapes)]
+
+        self.call: Function = laid_out
 
     def __call__(self, *arguments: Any) -> Terms:
-        results = self._call(*arguments)
-        terms, gradients = results[: len(self._names)], results[len(self._names) :]
+        results = self.call(*arguments)
         for parameter in self._parameters:
             parameter.grad = None
-        for i, gradient in zip(self._used, gradients, strict=True):
-            parameter = self._parameters[i]
-            # A fused optimiser takes both as they lie in memory.
-            same = gradient.stride() == parameter.stride()
-            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
-        return dict(zip(self._names, terms, strict=True))
+        for i, gradient in zip(self._used, results[len(self._names) :], strict=True):
+            self._parameters[i].grad = gradient
+        return dict(zip(self._names, results, strict=False))
 
 
 class _Drawn:
@@ -208,17 +260,21 @@ class _Drawn:
         return self._uniform
 
 
-def _compile(function: Callable[..., Any], example: list[Any]) -> Callable[..., Any]:
-    """Traced and compiled for tensors like those of the example, outside autograd."""
+def _compile(function: Function, example: list[Any], kernels: bool) -> Function:
+    """Traced, and compiled if it is to have kernels of its own, for tensors like those of the example."""
     graph = make_fx(lambda *arguments: function(*arguments))(*example)  # which does not count `self`
     graph.graph.eliminate_dead_code()
     graph.recompile()
+    if not kernels:
+        return torch.no_grad()(graph)
     from torch._inductor import config  # slow
 
     # By default kernels for a GPU are chosen by their speed at the moment, sums in another order among them.
     options: dict[str, Any] = {"deterministic": True} if hasattr(config, "deterministic") else {}
-    compiled = torch.no_grad()(torch.compile(graph, dynamic=False, options=options))
-    compiled(*example)  # builds
+    compiled: Function = torch.no_grad()(torch.compile(graph, dynamic=False, options=options))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TensorFloat32")  # advice to round where exact numbers were asked for
+        compiled(*example)  # builds
     return compiled
 
 
@@ -231,6 +287,17 @@ def _differentiate(
 
 def _named(network: nn.Module, weights: Sequence[Tensor]) -> dict[str, Tensor]:
     return dict(zip((name for name, _ in network.named_parameters()), weights, strict=True))
+
+
+def _contiguous(images: Tensor) -> Tensor:
+    """In strides, too, where grey images leave a choice: others would be another program to the compiler."""
+    return images.reshape(-1).view(images.shape)
+
+
+def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter, device=gradient.device).copy_(gradient)
 
 
 def _detached(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -17,6 +17,7 @@ from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
 from progan.training import memory
 from progan.training import state as states
+from progan.training.compiled import Compiler, traceable
 from progan.training.distributed import ALONE, Processes
 from progan.training.feed import RESIDENT_SHARE
 from progan.training.observers import sample
@@ -181,10 +182,7 @@ def tried(
 def train_a_little(
     config: RunConfig, shape: ImageShape, numerics: Numerics, resolution: int, batch: int, held: int
 ) -> None:
-    """Two iterations in the middle of a fade and a sample grid, on networks of their own; no random number is lost.
-
-    Autograd's order of sums on a GPU is another in a process's first iteration than later: after this it is settled.
-    """
+    """Two iterations in the middle of a fade and a sample grid, on networks of their own; no random number is lost."""
     device = torch.device(numerics.device)
     ballast = None
     if device.type == "cuda":
@@ -196,13 +194,17 @@ def train_a_little(
     fades = resolution > config.schedule.start_resolution
     stage = Stage(resolution, "fade" if fades else "stable", 0.5 if fades else 1.0, batch, 0.001, 0.001)
     labels = torch.zeros(batch, shape.label_size, device=device) if shape.label_size else None
+    compiler = Compiler(state.G, state.D, loss, shape, numerics, config.runtime.cuda_graphs, lambda text: None)
+    step = None
+    if traceable(config.model) and compiler.helps(kernels=False):
+        step = compiler.step(stage, batch, kernels=False)
     for i in range(2):
         rng = Rng(config.runtime.seed, i, "D", device)
         pixels = torch.zeros(batch, shape.channels, resolution, resolution, dtype=torch.uint8, device=device)
         reals = process_reals(pixels, stage.alpha)
-        train_d(state.G, state.D, state.d_optimizer, loss, reals, labels, stage, rng, numerics.dtype)
+        train_d(state.G, state.D, state.d_optimizer, loss, reals, labels, stage, rng, numerics.dtype, compiled=step)
         average(state.G_ema, state.G, config.optimizer.ema_decay)
-        train_g(state.G, state.D, state.g_optimizer, loss, batch, labels, stage, rng, numerics.dtype)
+        train_g(state.G, state.D, state.g_optimizer, loss, batch, labels, stage, rng, numerics.dtype, compiled=step)
     rows = torch.zeros(64, shape.label_size) if shape.label_size else None
     sample(state, stage, torch.zeros(64, state.G.z_dim), rows)
     del ballast

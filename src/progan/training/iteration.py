@@ -51,20 +51,24 @@ def requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:
 
 
 def compiled_step(job: Job, stage: Stage, meter: Meter) -> Compiled | None:
-    """The compiled step of the stage, if it is to have one. That one cannot be built becomes part of the state."""
+    """The step of the stage that is compiled, or for a CUDA GPU at least traced. None where it is neither.
+
+    That it cannot be compiled becomes part of the state.
+    """
     numerics, size = job.state.numerics, stage.batch_size // job.processes.size
-    if job.compiler is None or stage.resolution not in numerics.compiled:
+    kernels = stage.resolution in numerics.compiled
+    if job.compiler is None or not job.compiler.helps(kernels):
         return None
-    if job.compiler.has(stage, size):
-        return job.compiler.step(stage, size)
+    if job.compiler.has(stage, size, kernels):
+        return job.compiler.step(stage, size, kernels)
     with meter.aside():
-        step = job.compiler.step(stage, size)
+        step = job.compiler.step(stage, size, kernels)
         failed = job.processes.any(step is None)
-    if failed:
+    if failed and kernels:
         left = tuple(resolution for resolution in numerics.compiled if resolution != stage.resolution)
         job.state.numerics = replace(numerics, compiled=left)
-        return None
-    return step
+        return compiled_step(job, stage, meter)
+    return None if failed else step
 
 
 def iterate(

@@ -57,8 +57,8 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
             state.g_optimizer.reset()
             state.d_optimizer.reset()
             state.stage = stage.key
-        compiled = compiled_step(job, stage, meter)
         with spared(state, meter, keeper):
+            compiled = compiled_step(job, stage, meter)
             for cur_nimg in block.iterations:
                 iterate(job, stage, cur_nimg, batches, meter, compiled)
         state.cur_nimg = block.end

@@ -94,9 +94,11 @@ def find_device(name: str) -> torch.device:
 def _set_switches(tf32: bool) -> None:
     """PyTorch's for CUDA, which are the process's.
 
-    By default some operations use TF32 and others do not, parts of sums are rounded to 16 bits, and some of cuDNN's
-    convolutions give other bits every time.
+    By default some operations use TF32 and others do not, parts of sums are rounded to 16 bits, some of cuDNN's
+    convolutions give other bits every time, and autograd works on a GPU's gradients in a thread of its own, where the
+    order of sums depends on what it has done before.
     """
+    torch.autograd.set_multithreading_enabled(False)
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
