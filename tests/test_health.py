@@ -7,14 +7,20 @@ import torch
 
 import progan
 from progan import losses
-from progan.config import NonsaturatingConfig, OptimizerConfig, WganGpConfig
+from progan.config import NonsaturatingConfig, OptimizerConfig, PrepareConfig, ProGANConfig, WganGpConfig
+from progan.data.dataset import Dataset
+from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import DatasetError
+from progan.models import ImageShape
+from progan.schedule import Stage
+from progan.training import memory
 from progan.training import state as states
 from progan.training.health import LEARNING, PATIENCE, SIGNS, Watch, d_won
 from progan.training.observers import read_stats
 from progan.training.optimizer import Adam
-from progan.training.probe import distances, gradient_norm
+from progan.training.precision import Numerics
+from progan.training.probe import Sample, distances, gradient_norm, look
 
 TINY = {
     "data": "avatars:64", "resolution": 8, "start_resolution": 8, "stable_kimg": 0.4, "batch_size": 8,
@@ -49,6 +55,20 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def test_a_look_at_many_images_holds_no_more_of_them_than_a_step(tmp_path):
+    prepare("avatars:64", tmp_path / "data", PrepareConfig(resolution=128, workers=1))
+    numerics = Numerics("cpu", "fp32", 1, torch.__version__)
+    state = states.new(ProGANConfig(z_dim=4, fmap_max=2), OptimizerConfig(), ImageShape(128, 3), 0, numerics)
+    sample = Sample(Dataset.open(tmp_path / "data"), use_labels=False)
+    peaks = []
+    for images in (16 * 16, 64 * 16):
+        with memory.LiveBytes() as live:
+            assert look(state, Stage(128, "fade", 0.5, 4, 0.001, 0.001), sample, sample, images)
+        peaks.append(live.peak)
+    pixels = 2 * 64 * 3 * 128 * 128  # of reals and held-out ones, on the CPU
+    assert peaks[1] < peaks[0] + pixels
 
 
 def test_every_sign_has_a_history_here():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from progan.images import downscale, fade, grid, mirror, to_images, to_pixels, upscale
+from progan.images import at_once, downscale, fade, grid, mirror, to_images, to_pixels, upscale
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,11 @@ def test_mirror_flips_left_to_right_from_one_half_on() -> None:
     assert torch.equal(mirrored[:2], images[:2])
     assert mirrored[2].tolist() == [[[19, 18, 17, 16], [23, 22, 21, 20]]]
     assert torch.equal(mirrored[3], images[3].flip(2))
+
+
+def test_large_images_are_made_a_few_at_a_time() -> None:
+    assert [at_once(r) for r in (4, 256, 512, 1024)] == [32, 32, 8, 2]
+    assert [at_once(r, 16) for r in (4, 256, 512, 2048)] == [16, 16, 8, 1]
 
 
 def test_grid_is_filled_row_by_row_and_white_elsewhere() -> None:

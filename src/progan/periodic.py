@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from progan.images import to_pixels
+from progan.images import at_once, to_pixels
 from progan.metrics.evaluation import Yardstick
 from progan.models import Generator
 from progan.schedule import Stage
@@ -13,7 +13,6 @@ from progan.training.state import TrainingState
 
 SMALLEST = 16
 """Resolution from which there is something to measure: the coarsest scale of the metrics."""
-_BATCH = 16
 
 
 class PeriodicMetrics(Silent):
@@ -42,9 +41,10 @@ class PeriodicMetrics(Silent):
 
         def generate(z: Tensor, labels: Tensor | None) -> Tensor:
             parts = []
-            for i in range(0, len(z), _BATCH):
-                rows = None if labels is None else labels[i : i + _BATCH].to(device)
-                images = network(z[i : i + _BATCH].to(device, dtype), rows, stage.resolution, stage.alpha)
+            size = at_once(stage.resolution, 16)
+            for i in range(0, len(z), size):
+                rows = None if labels is None else labels[i : i + size].to(device)
+                images = network(z[i : i + size].to(device, dtype), rows, stage.resolution, stage.alpha)
                 parts.append(to_pixels(images))
             return torch.cat(parts)
 

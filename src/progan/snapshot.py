@@ -16,7 +16,7 @@ from progan.config import RunConfig
 from progan.data.manifest import LabelKind
 from progan.errors import ProganError, SnapshotError
 from progan.files import write_whole
-from progan.images import downscale
+from progan.images import at_once, downscale
 from progan.models import Generator, ImageShape
 from progan.options import from_dict, to_dict
 from progan.per_resolution import RESOLUTIONS
@@ -124,12 +124,13 @@ class Snapshot:
         labels: Tensor | None = None,
         truncation: float = 1.0,
         resolution: int | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Images float32 [N, C, R, R] of latents [N, z_dim], not clipped; `progan.to_pixels` makes uint8 of them.
 
         `truncation` below 1 pulls the first activation towards its mean: fewer surprises, less variety. A `resolution`
-        below the snapshot's is its output box-averaged, since older to_rgb layers are stale.
+        below the snapshot's is its output box-averaged, since older to_rgb layers are stale. `batch_size` of them are
+        made at once; default: few of large ones.
         """
         if (labels is None) != (self.G.label_size == 0):
             raise SnapshotError("this snapshot needs labels" if labels is None else "this snapshot knows no labels")
@@ -138,6 +139,7 @@ class Snapshot:
             raise SnapshotError(
                 f"this snapshot makes {self.resolution}x{self.resolution}, not {resolution}x{resolution}"
             )
+        batch_size = batch_size or at_once(self.resolution)
         parts = []
         for i in range(0, len(z), batch_size):
             x = self.G.embed(z[i : i + batch_size], None if labels is None else labels[i : i + batch_size])

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from progan import losses, models
 from progan.config import FixedPrecision, RunConfig
 from progan.devices import free_on_gpu
+from progan.images import at_once
 from progan.losses import Loss
 from progan.models import Discriminator, Generator, ImageShape
 from progan.training.precision import DTYPES
@@ -107,7 +108,7 @@ def _rehearse(
     D.requires_grad_(False)
     _descend(loss.g_terms(critic(D, alpha, dtype, noise=noise), G(z, rows, resolution, alpha), rows), G)
     D.requires_grad_(True)
-    some = 16  # as many as `observers.sample` draws at once
+    some = at_once(resolution, 16)  # as many as `observers.sample` draws
     with torch.no_grad():
         G(z[:1].expand(some, -1), None if rows is None else rows[:1].expand(some, -1), resolution, alpha)
 

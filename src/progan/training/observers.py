@@ -13,7 +13,7 @@ from torch import Tensor
 
 from progan import randomness
 from progan.files import Log, Shelf, write_whole
-from progan.images import grid, to_pixels, upscale
+from progan.images import at_once, grid, to_pixels, upscale
 from progan.schedule import Schedule, Stage
 from progan.snapshot import SnapshotInfo, of_generator
 from progan.training.interface import Tick
@@ -100,9 +100,12 @@ class SampleGrids(Silent):
 
 
 @torch.no_grad()
-def sample(state: TrainingState, stage: Stage, z: Tensor, labels: Tensor | None, batch_size: int = 16) -> Tensor:
+def sample(
+    state: TrainingState, stage: Stage, z: Tensor, labels: Tensor | None, batch_size: int | None = None
+) -> Tensor:
     """Pixels uint8 [n, C, R, R] of latents [n, z_dim], by the averaged generator as it is at this stage; on the CPU."""
     device, dtype = torch.device(state.numerics.device), state.numerics.dtype
+    batch_size = batch_size or at_once(stage.resolution, 16)
     parts = []
     for i in range(0, len(z), batch_size):
         some = slice(i, min(i + batch_size, len(z)))

@@ -3,7 +3,9 @@
 Nothing here changes a number of the training: no random numbers are drawn, and networks see copies of their buffers.
 """
 
+import itertools
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,21 +51,24 @@ def look(state: TrainingState, stage: Stage, reals: Sample, held_out: Sample | N
     num = max(FEWEST, min(MOST, images // SHARE))
     device, dtype, size = torch.device(state.numerics.device), state.numerics.dtype, stage.batch_size
     num -= num % size if num > size else 0  # whole batches, whose statistics are those of training
+
+    def shown(pixels: Tensor) -> Iterator[Tensor]:
+        return (process_reals(part.to(device), stage.alpha) for part in torch.split(pixels, size))
+
+    def made(num: int, labels: Tensor | None) -> Iterator[Tensor]:
+        z = torch.from_numpy(randomness.latents(range(num), state.G.z_dim)).to(device, dtype)
+        rows = itertools.repeat(None) if labels is None else torch.split(labels.to(device), size)
+        for part, some in zip(torch.split(z, size), rows, strict=False):
+            yield _apart(state.G, part, some, stage.resolution, stage.alpha)
+
+    def judged(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """D's scores and small copies: of large images no more than a batch is there at a time, as in training."""
+        found = [(_apart(state.D, each.to(dtype), stage.alpha).value, shrunk(each)) for each in batches]
+        scores, small = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return scores, small
+
     pixels, labels = reals.take(stage.resolution, num)
-    z = torch.from_numpy(randomness.latents(range(len(pixels)), state.G.z_dim))
-    real_images = process_reals(pixels.to(device), stage.alpha)
-    rows = [None] * len(z) if labels is None else torch.split(labels.to(device), size)
-    fakes = torch.cat(
-        [
-            _apart(state.G, part, some, stage.resolution, stage.alpha)
-            for part, some in zip(torch.split(z.to(device, dtype), size), rows, strict=False)
-        ]
-    )
-
-    def score(these: Tensor) -> Tensor:
-        return torch.cat([_apart(state.D, part.to(dtype), stage.alpha).value for part in torch.split(these, size)])
-
-    real, fake = score(real_images), score(fakes)
+    (real, real_images), (fake, fakes) = judged(shown(pixels)), judged(made(len(pixels), labels))
     spread, nearest = (a / b for a, b in zip(distances(fakes), distances(real_images), strict=True))
     found = {
         "variety": spread,
@@ -75,9 +80,16 @@ def look(state: TrainingState, stage: Stage, reals: Sample, held_out: Sample | N
         "d_gradient": gradient_norm(state.d_optimizer),
     }
     if held_out is not None:
-        unseen = score(process_reals(held_out.take(stage.resolution, num)[0].to(device), stage.alpha))
+        unseen, _ = judged(shown(held_out.take(stage.resolution, num)[0]))
         found["score_held_out"] = float(unseen.mean())
     return {f"health/{name}": value for name, value in found.items()}
+
+
+def shrunk(images: Tensor) -> Tensor:
+    """Images [N, C, R, R] as they are compared."""
+    while images.shape[2] > COMPARED_AT:
+        images = downscale(images)
+    return images
 
 
 def distances(images: Tensor) -> tuple[float, float]:
@@ -85,9 +97,7 @@ def distances(images: Tensor) -> tuple[float, float]:
 
     Clones make the second 0, however different the originals are.
     """
-    while images.shape[2] > COMPARED_AT:
-        images = downscale(images)
-    flat = images.flatten(1).float()
+    flat = shrunk(images).flatten(1).float()
     spread = math.sqrt(2 * float(flat.var(0).sum()))
     apart = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
     return max(spread, 1e-12), max(float(apart.amin(1).mean()), 1e-12)
