@@ -1,5 +1,7 @@
 """CUDA graphs, played on a CPU: operations are noted once, and repeated on the memory they had."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +89,27 @@ def test_a_run_of_graphs_ends_in_the_bits_of_one_without(
     launched = progan.train(out=tmp_path / "launched", **TINY, **options, cuda_graphs=False)
     assert len(tapes) == 3 * 3
     assert equal(graphs, launched)
+
+
+def test_a_step_is_gone_when_the_next_is_made(
+    tapes: list[Tape], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each keeps the memory of a whole iteration."""
+    original, before = compiled.CompiledStep.__init__, list[weakref.ref[Any]]()
+
+    def made(self: compiled.CompiledStep, G: torch.nn.Module, D: torch.nn.Module, *rest: Any) -> None:
+        assert not any(step() for step in before)
+        assert all(p.grad is None for network in (G, D) for p in network.parameters())
+        before.append(weakref.ref(self))
+        original(self, G, D, *rest)
+
+    monkeypatch.setattr(compiled.CompiledStep, "__init__", made)
+    gc.disable()
+    try:
+        progan.train(out=tmp_path / "run", **TINY)
+    finally:
+        gc.enable()
+    assert len(before) == 3
 
 
 def test_a_run_may_go_on_with_graphs_or_without(tapes: list[Tape], tmp_path: Path) -> None:

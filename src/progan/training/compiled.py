@@ -83,7 +83,9 @@ class Compiler:
         could not be built. Raises what says that memory ran out.
         """
         if self._built is None or not self.has(stage, size, kernels):
-            self._built = None  # before the next is made
+            self._built = None  # before the next is made, with the gradients, which lie in its memory
+            for network in self._networks[:2]:
+                network.zero_grad()
             self._built = (*stage.key, size, kernels), self._build(stage, size, kernels)
         return self._built[1]
 

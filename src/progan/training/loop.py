@@ -1,12 +1,13 @@
 """The training loop. It knows schedule, step and state; who wants to see something is an observer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from progan.schedule import Block, Schedule, Stage
 from progan.training import divergence, rescue
 from progan.training.divergence import Diverged, GoodStates
+from progan.training.feed import Batch
 from progan.training.interface import Observer, Tick
 from progan.training.iteration import Job, compiled_step, iterate, requests
 from progan.training.keeper import StateKeeper, spared
@@ -58,9 +59,7 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
             state.d_optimizer.reset()
             state.stage = stage.key
         with spared(state, meter, keeper):
-            compiled = compiled_step(job, stage, meter)
-            for cur_nimg in block.iterations:
-                iterate(job, stage, cur_nimg, batches, meter, compiled)
+            _iterations(job, block, stage, batches, meter)
         state.cur_nimg = block.end
         processes.average(state.buffers())
         for observer in observers:
@@ -92,6 +91,12 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
             break
     for observer in observers:
         observer.on_end(state.cur_nimg >= schedule.total_nimg, state)
+
+
+def _iterations(job: Job, block: Block, stage: Stage, batches: Iterator[Batch], meter: Meter) -> None:
+    compiled = compiled_step(job, stage, meter)  # held by nobody where the next is made: it takes as much memory
+    for cur_nimg in block.iterations:
+        iterate(job, stage, cur_nimg, batches, meter, compiled)
 
 
 def _tick(job: Job, observers: Sequence[Observer], tally: Tally, stage: Stage) -> None:
