@@ -150,7 +150,7 @@ def ours(
 ) -> Callable[[Tensor], None]:
     """The project's own iteration."""
     from progan import losses
-    from progan.config import OptimizerConfig, ProGANConfig, WganGpConfig
+    from progan.config import OptimizerConfig, ProGANConfig, RunConfig, WganGpConfig
     from progan.models import ImageShape
     from progan.randomness import Rng
     from progan.schedule import Stage
@@ -163,8 +163,7 @@ def ours(
     shape, loss = ImageShape(resolution, CHANNELS), losses.build(WganGpConfig())
     state = states.new(ProGANConfig(fmap_max=fmap_max), OptimizerConfig(), shape, 0, numerics)
     stage, dtype = Stage(resolution, "stable", 1.0, batch, 1e-3, 1e-3), numerics.dtype
-    compiler = Compiler(state.G, state.D, loss, shape, numerics, True, print)
-    step = compiler.step(stage, batch, compile) if compiler.helps(compile) else None
+    step = Compiler(RunConfig(), state.G, state.D, loss, shape, numerics, print).step(stage, batch, compile)
 
     def iterate(pixels: Tensor) -> None:
         rng = Rng(0, 0, "D", device)

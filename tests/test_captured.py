@@ -16,7 +16,8 @@ import progan
 from progan.models import ImageShape
 from progan.options import override
 from progan.presets import preset
-from progan.training import captured, compiled, fitting
+from progan.schedule import Stage
+from progan.training import captured, compiled, fitting, tuning
 from progan.training.precision import Numerics
 from progan.training.state import StateFolder
 
@@ -187,7 +188,10 @@ def test_arguments_may_lie_anywhere(tapes: list[Tape]) -> None:
     assert graph([torch.tensor([4.0, 4.0])], torch.ones(2), [None])[0].tolist() == [4.0, 4.0]
 
 
-def test_memory_is_tried_with_graphs(tapes: list[Tape]) -> None:
+def test_memory_and_precisions_are_tried_with_graphs(tapes: list[Tape]) -> None:
     config = override(preset("quickstart"), {"resolution": 8, "fmap_max": 8})
-    fitting.train_a_little(config, ImageShape(8, 3), Numerics("cpu", "fp32", 1, torch.__version__), 8, 4, 0)
-    assert [tape.replays for tape in tapes] == [1 + 2, 1 + 2, 1 + 2]
+    shape, numerics = ImageShape(8, 3), Numerics("cpu", "fp32", 1, torch.__version__)
+    fitting.train_a_little(config, shape, numerics, 8, 4, 0)
+    assert [tape.replays for tape in tapes] == [1 + 2] * 3, "once to be compared, twice to train"
+    assert tuning._gain(config, shape, numerics, "bf16", Stage(8, "stable", 1.0, 4, 0.001, 0.001)) > 0
+    assert [tape.replays for tape in tapes[3:]] == [1 + 4] * 6

@@ -60,8 +60,10 @@ def test_whatever_looks_for_a_device_gets_exact_convolutions_that_give_the_same_
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.deterministic = False
+    torch.autograd.set_multithreading_enabled(True)
     assert precision.find_device("cpu") == torch.device("cpu")
     assert switched() == [False, False, True, True]
+    assert not torch.autograd.is_multithreading_enabled(), "its order of sums would depend on what was done before"
 
 
 def test_a_cpu_has_no_tf32() -> None:

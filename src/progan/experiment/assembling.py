@@ -13,7 +13,7 @@ from progan.runfolder import RunFolder
 from progan.schedule import Schedule
 from progan.training import precision, tuning
 from progan.training import state as states
-from progan.training.compiled import Compiler, traceable
+from progan.training.compiled import Compiler
 from progan.training.distributed import Processes
 from progan.training.feed import Feed
 from progan.training.iteration import Job
@@ -64,9 +64,7 @@ def assemble(
     states.agree(state, processes)
     feed = Feed(dataset, runtime.seed, device, runtime.workers, config.dataset.labels, processes)
     loss = losses.build(config.loss, dataset.label_kind or "class")
-    compiler = None
-    if traceable(config.model):
-        compiler = Compiler(state.G, state.D, loss, shape, numerics, runtime.cuda_graphs, say)
+    compiler = Compiler(config, state.G, state.D, loss, shape, numerics, say)
     return Job(
         config, Schedule(config.schedule), loss, feed, state, state_folder, processes, compiler=compiler
     ), resumed

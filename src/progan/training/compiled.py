@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from progan.config import ModelConfig, ProGANConfig
+from progan.config import ModelConfig, ProGANConfig, RunConfig
 from progan.data.cache import cache_folder
 from progan.losses import Loss
 from progan.models import Discriminator, Generator, ImageShape
@@ -56,37 +56,35 @@ class Compiler:
 
     def __init__(
         self,
+        config: RunConfig,
         G: Generator,
         D: Discriminator,
         loss: Loss,
         shape: ImageShape,
         numerics: Numerics,
-        graphs: bool,
-        tell: Callable[[str], None],
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._networks, self._shape, self._dtype, self._tell = (G, D, loss), shape, numerics.dtype, tell
-        self._gpu = has_graphs(torch.device(numerics.device))
-        self._graphs = graphs and self._gpu
+        self._traceable, self._gpu = traceable(config.model), has_graphs(torch.device(numerics.device))
+        self._graphs = self._gpu and config.runtime.cuda_graphs
         self._built: tuple[tuple[int, Phase, int, bool], CompiledStep | None] | None = None
 
-    def helps(self, kernels: bool) -> bool:
-        """Whether a step with kernels of its own, or else PyTorch's, is any faster than what it was traced from."""
-        return kernels or self._gpu
-
     def has(self, stage: Stage, size: int, kernels: bool) -> bool:
-        """Whether this is the step that was built last."""
+        """Whether this is what `step` was asked for last."""
         return self._built is not None and self._built[0] == (*stage.key, size, kernels)
 
-    def step(self, stage: Stage, size: int, kernels: bool = True) -> "CompiledStep | None":
-        """For batches of `size` images, with PyTorch's own kernels or new ones; None, and a line that says so, if it
+    def step(self, stage: Stage, size: int, kernels: bool) -> "CompiledStep | None":
+        """For batches of `size` images, with new kernels or with PyTorch's own.
 
-        could not be built. Raises what says that memory ran out.
+        None where that would be no faster than the eager step, and, after a line that says so, where it could not be
+        built. Raises what says that memory ran out.
         """
         if self._built is None or not self.has(stage, size, kernels):
             self._built = None  # before the next is made, with the gradients, which lie in its memory
             for network in self._networks[:2]:
                 network.zero_grad()
-            self._built = (*stage.key, size, kernels), self._build(stage, size, kernels)
+            helps = self._traceable and (kernels or self._gpu)
+            self._built = (*stage.key, size, kernels), self._build(stage, size, kernels) if helps else None
         return self._built[1]
 
     def _build(self, stage: Stage, size: int, kernels: bool) -> "CompiledStep | None":

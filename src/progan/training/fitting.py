@@ -17,7 +17,7 @@ from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
 from progan.training import memory
 from progan.training import state as states
-from progan.training.compiled import Compiler, traceable
+from progan.training.compiled import Compiler
 from progan.training.distributed import ALONE, Processes
 from progan.training.feed import RESIDENT_SHARE
 from progan.training.observers import sample
@@ -194,10 +194,7 @@ def train_a_little(
     fades = resolution > config.schedule.start_resolution
     stage = Stage(resolution, "fade" if fades else "stable", 0.5 if fades else 1.0, batch, 0.001, 0.001)
     labels = torch.zeros(batch, shape.label_size, device=device) if shape.label_size else None
-    compiler = Compiler(state.G, state.D, loss, shape, numerics, config.runtime.cuda_graphs, lambda text: None)
-    step = None
-    if traceable(config.model) and compiler.helps(kernels=False):
-        step = compiler.step(stage, batch, kernels=False)
+    step = Compiler(config, state.G, state.D, loss, shape, numerics).step(stage, batch, kernels=False)
     for i in range(2):
         rng = Rng(config.runtime.seed, i, "D", device)
         pixels = torch.zeros(batch, shape.channels, resolution, resolution, dtype=torch.uint8, device=device)

@@ -51,13 +51,10 @@ def requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:
 
 
 def compiled_step(job: Job, stage: Stage, meter: Meter) -> Compiled | None:
-    """The step of the stage that is compiled, or for a CUDA GPU at least traced. None where it is neither.
-
-    That it cannot be compiled becomes part of the state.
-    """
+    """The step of the stage, where it is not eager. That it cannot be compiled becomes part of the state."""
     numerics, size = job.state.numerics, stage.batch_size // job.processes.size
     kernels = stage.resolution in numerics.compiled
-    if job.compiler is None or not job.compiler.helps(kernels):
+    if job.compiler is None:
         return None
     if job.compiler.has(stage, size, kernels):
         return job.compiler.step(stage, size, kernels)

@@ -23,7 +23,7 @@ from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
 from progan.training import compiled, memory, state
 from progan.training.plan import extents, seconds_per_image
-from progan.training.precision import DTYPES, Numerics, sixteen_bits
+from progan.training.precision import Numerics, sixteen_bits
 from progan.training.step import process_reals, train_d, train_g
 
 SAVED = 0.16
@@ -128,36 +128,44 @@ def _trial(config: RunConfig, device: torch.device) -> Stage:
 
 
 def _gain(config: RunConfig, shape: ImageShape, now: Numerics, fast: FixedPrecision, stage: Stage) -> float:
-    """How many times as fast as in fp32 a step is in `fast`: medians of alternating steps of the same networks.
+    """How many times as fast as in fp32 a step is in `fast`: medians of alternating steps of equal networks.
 
     Raises MemoryError, or what PyTorch raises, if there is no room.
     """
-    loss, shape = losses.build(config.loss), dataclasses.replace(shape, label_size=0)
+    precisions: tuple[FixedPrecision, ...] = ("fp32", fast)
+    shape = dataclasses.replace(shape, label_size=0)
     free = memory.free_bytes(torch.device(now.device))
-    need = memory.estimate(config, shape, "fp32", stage.resolution, stage.batch_size)
+    need = sum(memory.estimate(config, shape, name, stage.resolution, stage.batch_size) for name in precisions)
     if free is not None and need > free:
         raise MemoryError
-    trial = state.new(config.model, config.optimizer, shape, 0, dataclasses.replace(now, precision=fast))
-    precisions: tuple[FixedPrecision, ...] = ("fp32", fast)
+    steps = {name: _step(config, shape, dataclasses.replace(now, precision=name), stage) for name in precisions}
     seconds: dict[str, list[float]] = {name: [] for name in precisions}
     for i in range(4):
-        for name in precisions:
+        for name, step in steps.items():
             start = time.perf_counter()
-            _step(trial, DTYPES[name], loss, stage, shape.channels)
+            step()
             seconds[name].append(time.perf_counter() - start if i else math.inf)
-    medians = {name: sorted(seconds[name])[1] for name in precisions}
+    medians = {name: sorted(found)[1] for name, found in seconds.items()}
     return medians["fp32"] / medians[fast]
 
 
-def _step(trial: state.TrainingState, dtype: torch.dtype, loss: losses.Loss, stage: Stage, channels: int) -> None:
-    device, r = torch.device(trial.numerics.device), stage.resolution
-    pixels = torch.full((stage.batch_size, channels, r, r), 100, dtype=torch.uint8, device=device)
-    rng = Rng(0, 0, "D", device)
-    reals = process_reals(pixels, 1.0)
-    train_d(trial.G, trial.D, trial.d_optimizer, loss, reals, None, stage, rng, dtype)
-    train_g(trial.G, trial.D, trial.g_optimizer, loss, len(reals), None, stage, rng, dtype)
-    trial.settle()
-    float(next(trial.G.parameters()).detach().sum())  # waits for a GPU
+def _step(config: RunConfig, shape: ImageShape, numerics: Numerics, stage: Stage) -> Callable[[], None]:
+    """A step of D and one of G, as a run takes them where nothing is compiled."""
+    trial, loss = state.new(config.model, config.optimizer, shape, 0, numerics), losses.build(config.loss)
+    device, dtype, r = torch.device(numerics.device), numerics.dtype, stage.resolution
+    pixels = torch.full((stage.batch_size, shape.channels, r, r), 100, dtype=torch.uint8, device=device)
+    compiler = compiled.Compiler(config, trial.G, trial.D, loss, shape, numerics)
+    traced = compiler.step(stage, stage.batch_size, kernels=False)
+
+    def step() -> None:
+        rng = Rng(0, 0, "D", device)
+        reals = process_reals(pixels, 1.0)
+        train_d(trial.G, trial.D, trial.d_optimizer, loss, reals, None, stage, rng, dtype, compiled=traced)
+        train_g(trial.G, trial.D, trial.g_optimizer, loss, len(reals), None, stage, rng, dtype, compiled=traced)
+        trial.settle()
+        float(next(trial.G.parameters()).detach().sum())  # waits for a GPU
+
+    return step
 
 
 def remembered(what: str, facts: list[Any], measure: Callable[[], Any]) -> Any:
