@@ -409,8 +409,56 @@ OPTIMIZER = [
     Mutation(
         "D's step built for fakes that lie otherwise in memory",
         "training/compiled.py",
-        {"fakes, u = self._fakes(g, z, rest), images": "fakes, u = images.clone(), images"},
+        {"(fakes,) = draw(*examples[0])": "fakes = draw(*examples[0])[0].contiguous()"},
         ["compiled.py::test_what_was_built_is_never_built_again"],
+    ),
+    Mutation(
+        "a graph of other numbers is used",
+        "training/captured.py",
+        {"    if not same:\n": "    if False:\n"},
+        ["captured.py::test_a_graph_of_other_numbers_is_not_used"],
+    ),
+    Mutation(
+        "a graph reads what lay where it was captured",
+        "training/captured.py",
+        {"mine.copy_(given)": "pass"},
+        ["captured.py::test_arguments_may_lie_anywhere"],
+    ),
+    Mutation(
+        "no memory for a graph, and training goes on as if there were",
+        "training/captured.py",
+        {"        if ran_out(error):\n            raise\n": ""},
+        ["captured.py::test_that_memory_ran_out_is_said"],
+    ),
+    Mutation(
+        "a stage's step is kept while the next one's is made",
+        "training/compiled.py",
+        {"            self._built = None  # before": "            # before"},
+        ["captured.py::test_a_step_is_gone_when_the_next_is_made"],
+    ),
+    Mutation(
+        "gradients in the memory of the last stage's step",
+        "training/compiled.py",
+        {"network.zero_grad()": "pass"},
+        ["captured.py::test_a_step_is_gone_when_the_next_is_made"],
+    ),
+    Mutation(
+        "a look at all images at once",
+        "training/probe.py",
+        {"for part in torch.split(pixels, size)": "for part in [pixels]"},
+        ["health.py::test_a_look_at_many_images_holds_no_more_of_them_than_a_step"],
+    ),
+    Mutation(
+        "autograd in a thread of its own",
+        "training/precision.py",
+        {"    torch.autograd.set_multithreading_enabled(False)\n": ""},
+        ["precision.py::test_whatever_looks_for_a_device"],
+    ),
+    Mutation(
+        "thirty-two of 1024x1024 at once",
+        "images.py",
+        {"min(most, 32 * 256**2 // resolution**2)": "most"},
+        ["images.py::test_large_images_are_made_a_few_at_a_time"],
     ),
     Mutation(
         "rows of several processes wait for the GPU",
