@@ -5,6 +5,7 @@ The networks are narrow, where few terms average out: wider ones are nearer.
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -97,10 +98,11 @@ def every_case(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @every_case
+@pytest.mark.parametrize("build", [None, partial(CompiledStep, kernels=False)], ids=["eager", "traced"])
 def test_gradients_of_the_fast_modes_are_near_those_in_float64(
-    resolution: int, batch: int, alpha: float, dtype: torch.dtype
+    resolution: int, batch: int, alpha: float, dtype: torch.dtype, build: Callable[..., CompiledStep] | None
 ) -> None:
-    check(errors(resolution, batch, alpha, dtype), batch, dtype)
+    check(errors(resolution, batch, alpha, dtype, build=build), batch, dtype)
 
 
 @pytest.mark.skipif(os.environ.get("PROGAN_HYPOTHESIS") != "thorough", reason="a hundred builds")

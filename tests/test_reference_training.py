@@ -1,6 +1,8 @@
 """Real images, the optimiser alone, and whole training iterations of the official code."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -68,17 +70,23 @@ def test_adam_in_the_form_of_pytorch_would_be_noticed() -> None:
 @pytest.mark.parametrize("i", ITERATIONS)
 def test_training_iteration(i: int) -> None:
     """From the stored state: D step, average of G, G step; fades, resets, labels and learning rates included."""
-    iterate(i, torch.float64, with_compiler=False)
+    iterate(i, torch.float64)
+
+
+@pytest.mark.parametrize("i", ITERATIONS)
+def test_traced_training_iteration(i: int) -> None:
+    """The same with gradients as training takes them."""
+    iterate(i, torch.float64, partial(CompiledStep, kernels=False))
 
 
 @pytest.mark.skipif(compiled.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
 @pytest.mark.parametrize("i", COMPILED)
 def test_compiled_training_iteration(i: int) -> None:
     """The same in float32, with the gradients of the compiled step."""
-    iterate(i, torch.float32, with_compiler=True)
+    iterate(i, torch.float32, CompiledStep)
 
 
-def iterate(i: int, dtype: torch.dtype, with_compiler: bool) -> None:
+def iterate(i: int, dtype: torch.dtype, build: Callable[..., CompiledStep] | None = None) -> None:
     now = group(STEPS, f"iter{i}/")
     G, D, G_ema, g_adam, d_adam = state_before(i, dtype)
     resolution, alpha = stage_of(float(now["lod"]), G.resolution)
@@ -86,7 +94,7 @@ def iterate(i: int, dtype: torch.dtype, with_compiler: bool) -> None:
     stage = Stage(resolution, "stable" if alpha == 1 else "fade", alpha, batch_size=8, g_lr=lr, d_lr=lr)
     loss = losses.build(WganGpConfig(), "class")
     shape = ImageShape(G.resolution, 3, G.label_size)
-    step = CompiledStep(G, D, loss, shape, stage, 8, dtype) if with_compiler else None
+    step = build(G, D, loss, shape, stage, 8, dtype) if build else None
     reals = process_reals(torch.from_numpy(now["reals_uint8"]), alpha).to(dtype)
     draws, labels = Draws(now["latents_D"], now["mixing_factors"], dtype=dtype), double(now["labels_D"]).to(dtype)
 

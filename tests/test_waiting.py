@@ -22,6 +22,7 @@ from progan.options import override
 from progan.presets import preset
 from progan.schedule import Schedule, Stage
 from progan.training import state as states
+from progan.training.compiled import Compiler
 from progan.training.feed import Feed, Request
 from progan.training.iteration import Job, iterate
 from progan.training.meter import Meter
@@ -75,8 +76,9 @@ def as_if_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizers, "_get_fused_kernels_supported_devices", lambda: ["meta"])
 
 
+@pytest.mark.parametrize("how", ["eager", "traced"])
 @pytest.mark.parametrize("name", RUNS)
-def test_an_iteration_asks_nothing_of_the_device(name: str, dataset: Dataset, tmp_path: Path) -> None:
+def test_an_iteration_asks_nothing_of_the_device(name: str, how: str, dataset: Dataset, tmp_path: Path) -> None:
     options = {"resolution": 16, "fmap_max": 8, "z_dim": 8, "batch_size": 4, **RUNS[name]}
     config = override(preset("quickstart"), options)
     numerics = Numerics("meta", config.runtime.precision, 1, "")
@@ -84,14 +86,19 @@ def test_an_iteration_asks_nothing_of_the_device(name: str, dataset: Dataset, tm
     state = states.new(config.model, config.optimizer, shape, 0, numerics)
     feed = Feed(dataset, 0, META, 0, config.dataset.labels)
     schedule = Schedule(config.schedule)
-    job = Job(config, schedule, losses.build(config.loss, "attributes"), feed, state, StateFolder(tmp_path / "state"))
+    loss = losses.build(config.loss, "attributes")
+    job = Job(config, schedule, loss, feed, state, StateFolder(tmp_path / "state"))
     fades = config.schedule.start_resolution < 16
     stage = Stage(16, "fade" if fades else "stable", 0.5 if fades else 1.0, 4, 0.001, 0.001)
     batches = feed.stream(Request(16, 4 * i, 4) for i in range(8))
     meter = Meter(state.tally, META)
+    step = None
+    if how == "traced":
+        step = Compiler(config, state.G, state.D, loss, shape, numerics).step(stage, 4, kernels=False)
+        assert (step is None) == ("noise" in name or name in ("batch norm", "dcgan"))
     with Waiting():
         for i in range(2):
-            iterate(job, stage, 4 * i, batches, meter, None)
+            iterate(job, stage, 4 * i, batches, meter, step)
         state.clocks()
     assert len(state.uncounted) == 2 * (config.schedule.d_steps + 1)
     with Waiting(), pytest.raises(Exception, match=r"meta|value"):

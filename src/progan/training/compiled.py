@@ -65,8 +65,8 @@ class Compiler:
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._networks, self._shape, self._dtype, self._tell = (G, D, loss), shape, numerics.dtype, tell
-        self._traceable, self._gpu = traceable(config.model), has_graphs(torch.device(numerics.device))
-        self._graphs = self._gpu and config.runtime.cuda_graphs
+        self._traceable = traceable(config.model)
+        self._graphs = config.runtime.cuda_graphs and has_graphs(torch.device(numerics.device))
         self._built: tuple[tuple[int, Phase, int, bool], CompiledStep | None] | None = None
 
     def has(self, stage: Stage, size: int, kernels: bool) -> bool:
@@ -83,8 +83,8 @@ class Compiler:
             self._built = None  # before the next is made, with the gradients, which lie in its memory
             for network in self._networks[:2]:
                 network.zero_grad()
-            helps = self._traceable and (kernels or self._gpu)
-            self._built = (*stage.key, size, kernels), self._build(stage, size, kernels) if helps else None
+            built = self._build(stage, size, kernels) if self._traceable else None
+            self._built = (*stage.key, size, kernels), built
         return self._built[1]
 
     def _build(self, stage: Stage, size: int, kernels: bool) -> "CompiledStep | None":
@@ -262,7 +262,8 @@ class _Drawn:
 
 def _compile(function: Function, example: list[Any], kernels: bool) -> Function:
     """Traced, and compiled if it is to have kernels of its own, for tensors like those of the example."""
-    graph = make_fx(lambda *arguments: function(*arguments))(*example)  # which does not count `self`
+    # On tensors without numbers, which takes half the time; through a function whose arguments do not count `self`.
+    graph = make_fx(lambda *arguments: function(*arguments), tracing_mode="fake")(*example)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     if not kernels:
