@@ -48,10 +48,10 @@ def measure(model: str, resolution: int, fmap_max: int, batch: int, precision: s
     from progan.schedule import Schedule
     from progan.training import memory
     from progan.training import state as states
-    from progan.training.compiled import Compiler
     from progan.training.observers import peak_memory, sample
     from progan.training.precision import Numerics
     from progan.training.step import average, process_reals, train_d, train_g
+    from progan.training.tracing import Tracer
 
     torch.set_num_threads(threads)
     numerics = Numerics("cpu", precision, threads, torch.__version__)
@@ -65,13 +65,13 @@ def measure(model: str, resolution: int, fmap_max: int, batch: int, precision: s
     before = peak_memory()
     state = states.new(config.model, config.optimizer, shape, 0, numerics)
     loss = losses.build(config.loss)
-    step = Compiler(config, state.G, state.D, loss, shape, numerics).step(stage, batch, kernels=False)
+    step = Tracer(config, state.G, state.D, loss, shape, numerics).step(stage, batch, kernels=False)
     pixels = torch.randint(0, 256, (batch, 3, resolution, resolution), dtype=torch.uint8)
     for i in range(3):
         reals, rng = process_reals(pixels, stage.alpha), Rng(0, i, "D")
-        train_d(state.G, state.D, state.d_optimizer, loss, reals, None, stage, rng, numerics.dtype, compiled=step)
+        train_d(state.G, state.D, state.d_optimizer, loss, reals, None, stage, rng, numerics.dtype, traced=step)
         average(state.G_ema, state.G, 0.999)
-        train_g(state.G, state.D, state.g_optimizer, loss, batch, None, stage, rng, numerics.dtype, compiled=step)
+        train_g(state.G, state.D, state.g_optimizer, loss, batch, None, stage, rng, numerics.dtype, traced=step)
     steps = peak_memory() - before
     with tempfile.TemporaryDirectory() as folder:
         states.StateFolder(Path(folder)).write(state)

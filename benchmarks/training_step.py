@@ -155,23 +155,23 @@ def ours(
     from progan.randomness import Rng
     from progan.schedule import Stage
     from progan.training import state as states
-    from progan.training.compiled import Compiler
     from progan.training.precision import Numerics
     from progan.training.step import average, process_reals, train_d, train_g
+    from progan.training.tracing import Tracer
 
     numerics = Numerics(device, precision, torch.get_num_threads(), torch.__version__)
     shape, loss = ImageShape(resolution, CHANNELS), losses.build(WganGpConfig())
     state = states.new(ProGANConfig(fmap_max=fmap_max), OptimizerConfig(), shape, 0, numerics)
     stage, dtype = Stage(resolution, "stable", 1.0, batch, 1e-3, 1e-3), numerics.dtype
-    step = Compiler(RunConfig(), state.G, state.D, loss, shape, numerics, print).step(stage, batch, compile)
+    step = Tracer(RunConfig(), state.G, state.D, loss, shape, numerics, print).step(stage, batch, compile)
 
     def iterate(pixels: Tensor) -> None:
         rng = Rng(0, 0, "D", device)
         reals = process_reals(pixels, 1.0)
-        train_d(state.G, state.D, state.d_optimizer, loss, reals, None, stage, rng, dtype, compiled=step)
+        train_d(state.G, state.D, state.d_optimizer, loss, reals, None, stage, rng, dtype, traced=step)
         average(state.G_ema, state.G, 0.999)
         rng = Rng(0, 0, "G", device)
-        train_g(state.G, state.D, state.g_optimizer, loss, batch, None, stage, rng, dtype, compiled=step)
+        train_g(state.G, state.D, state.g_optimizer, loss, batch, None, stage, rng, dtype, traced=step)
 
     return iterate
 

@@ -408,7 +408,7 @@ OPTIMIZER = [
     ),
     Mutation(
         "D's step built for fakes that lie otherwise in memory",
-        "training/compiled.py",
+        "training/tracing.py",
         {"(fakes,) = draw(*examples[0])": "fakes = draw(*examples[0])[0].contiguous()"},
         ["compiled.py::test_what_was_built_is_never_built_again"],
     ),
@@ -432,13 +432,13 @@ OPTIMIZER = [
     ),
     Mutation(
         "a stage's step is kept while the next one's is made",
-        "training/compiled.py",
+        "training/tracing.py",
         {"            self._built = None  # before": "            # before"},
         ["captured.py::test_a_step_is_gone_when_the_next_is_made"],
     ),
     Mutation(
         "gradients in the memory of the last stage's step",
-        "training/compiled.py",
+        "training/tracing.py",
         {"network.zero_grad()": "pass"},
         ["captured.py::test_a_step_is_gone_when_the_next_is_made"],
     ),

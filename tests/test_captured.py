@@ -17,7 +17,7 @@ from progan.models import ImageShape
 from progan.options import override
 from progan.presets import preset
 from progan.schedule import Stage
-from progan.training import captured, compiled, fitting, tuning
+from progan.training import captured, fitting, tracing, tuning
 from progan.training.precision import Numerics
 from progan.training.state import StateFolder
 
@@ -67,7 +67,7 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
     monkeypatch.setattr(torch.cuda, "CUDAGraph", make)
     monkeypatch.setattr(torch.cuda, "graph", noting)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
-    monkeypatch.setattr(compiled, "has_graphs", lambda device: True)
+    monkeypatch.setattr(tracing, "has_graphs", lambda device: True)
     return made
 
 
@@ -96,15 +96,15 @@ def test_a_step_is_gone_when_the_next_is_made(
     tapes: list[Tape], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each keeps the memory of a whole iteration."""
-    original, before = compiled.CompiledStep.__init__, list[weakref.ref[Any]]()
+    original, before = tracing.TracedStep.__init__, list[weakref.ref[Any]]()
 
-    def made(self: compiled.CompiledStep, G: torch.nn.Module, D: torch.nn.Module, *rest: Any) -> None:
+    def made(self: tracing.TracedStep, G: torch.nn.Module, D: torch.nn.Module, *rest: Any) -> None:
         assert not any(step() for step in before)
         assert all(p.grad is None for network in (G, D) for p in network.parameters())
         before.append(weakref.ref(self))
         original(self, G, D, *rest)
 
-    monkeypatch.setattr(compiled.CompiledStep, "__init__", made)
+    monkeypatch.setattr(tracing.TracedStep, "__init__", made)
     gc.disable()
     try:
         progan.train(out=tmp_path / "run", **TINY)
@@ -154,11 +154,11 @@ def test_what_cannot_be_traced_is_trained_as_ever(
         calls.append(1)
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(compiled, "_compile", broken)
+    monkeypatch.setattr(tracing, "_compile", broken)
     run = progan.train(out=tmp_path / "run", **{**TINY, "quiet": False})
     assert run.finished
     assert len(calls) == 3, "once a stage"
-    assert capsys.readouterr().err.count("goes on uncompiled (RuntimeError: no such operation)") == 3
+    assert capsys.readouterr().err.count("goes on eager (RuntimeError: no such operation)") == 3
     numerics = StateFolder(run.folder.state).numerics()
     assert numerics is not None
     assert numerics.compiled == ()

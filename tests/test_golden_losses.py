@@ -16,10 +16,10 @@ from progan.config import OptimizerConfig, ProGANConfig, WganGpConfig
 from progan.models import ImageShape
 from progan.randomness import Rng
 from progan.schedule import Stage
-from progan.training import compiled, state
-from progan.training.compiled import CompiledStep
+from progan.training import state, tracing
 from progan.training.precision import DTYPES, Numerics
 from progan.training.step import process_reals, train_d, train_g
+from progan.training.tracing import TracedStep
 
 PATH = Path(__file__).parent / "fixtures" / "golden-losses.json"
 STEPS, BATCH, LR = 20, 4, 0.002
@@ -53,11 +53,11 @@ def run(precision: str, kernels: bool | None) -> dict[str, list[float]]:
     for i in range(STEPS):
         stage = Stage(8, "fade", (i + 1) / STEPS, BATCH, g_lr=LR, d_lr=LR)
         if kernels is not None and step is None:
-            step = CompiledStep(s.G, s.D, loss, SHAPE, stage, BATCH, dtype, kernels)
+            step = TracedStep(s.G, s.D, loss, SHAPE, stage, BATCH, dtype, kernels)
         pixels = (256 * Rng(1, i, "D").uniform(BATCH * 3 * 64)).to(torch.uint8).view(BATCH, 3, 8, 8)
         reals = process_reals(pixels, stage.alpha)
-        d_terms, _ = train_d(s.G, s.D, s.d_optimizer, loss, reals, None, stage, Rng(0, i, "D"), dtype, compiled=step)
-        g_terms, _ = train_g(s.G, s.D, s.g_optimizer, loss, BATCH, None, stage, Rng(0, i, "G"), dtype, compiled=step)
+        d_terms, _ = train_d(s.G, s.D, s.d_optimizer, loss, reals, None, stage, Rng(0, i, "D"), dtype, traced=step)
+        g_terms, _ = train_g(s.G, s.D, s.g_optimizer, loss, BATCH, None, stage, Rng(0, i, "G"), dtype, traced=step)
         for network, terms in (("D", d_terms), ("G", g_terms)):
             for name, term in terms.items():
                 found.setdefault(f"{network}/{name}", []).append(float(term.detach()))
@@ -69,7 +69,7 @@ def test_losses_are_those_that_were_stored(mode: str) -> None:
     precision, kernels = MODES[mode]
     if mode not in ALWAYS and os.environ.get("PROGAN_HYPOTHESIS") != "thorough":
         pytest.skip("only with PROGAN_HYPOTHESIS=thorough")
-    if kernels and compiled.missing(torch.device("cpu")):
+    if kernels and tracing.missing(torch.device("cpu")):
         pytest.skip("no C++ compiler")
     stored = json.loads(PATH.read_text(encoding="utf-8"))[mode.removesuffix(" traced")]
     found = run(precision, kernels)

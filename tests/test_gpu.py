@@ -30,13 +30,13 @@ from progan.tensorfile import from_bytes
 from progan.training import fitting, loop
 from progan.training import state as states
 from progan.training.captured import captured
-from progan.training.compiled import CompiledStep, Compiler, launched
 from progan.training.feed import Feed, Request
 from progan.training.iteration import Job, iterate
 from progan.training.meter import Meter
 from progan.training.observers import read_stats
 from progan.training.precision import DTYPES, Numerics, choose, find_device
 from progan.training.state import StateFolder
+from progan.training.tracing import TracedStep, Tracer, launched
 from test_numerics import check, errors
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -87,7 +87,7 @@ def test_gradients_are_near_those_in_float64_on_a_cpu(
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_gradients_of_compiled_and_captured_steps_are_too(precision: str, kernels: bool, finish: Any) -> None:
     dtype = DTYPES[precision]
-    build = partial(CompiledStep, kernels=kernels, finish=finish)
+    build = partial(TracedStep, kernels=kernels, finish=finish)
     check(errors(16, 8, 0.3, dtype, build=build, device=str(DEVICE)), 8, dtype)
 
 
@@ -160,8 +160,8 @@ def test_an_iteration_does_not_wait_for_the_gpu(
     job = Job(config, Schedule(config.schedule), loss, feed, state, StateFolder(tmp_path / "state"))
     said: list[str] = []
     config = override(config, {"cuda_graphs": how != "launched"})
-    compiler = Compiler(config, state.G, state.D, loss, shape, numerics, said.append)
-    step = None if how == "eager" else compiler.step(stage, 4, kernels=how == "on")
+    tracer = Tracer(config, state.G, state.D, loss, shape, numerics, said.append)
+    step = None if how == "eager" else tracer.step(stage, 4, kernels=how == "on")
     assert (step is None) == (how == "eager")
     assert not [line for line in said if "warning" in line]
     batches, meter = feed.stream(Request(16, 4 * i, 4) for i in range(8)), Meter(state.tally, DEVICE)

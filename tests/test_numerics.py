@@ -16,11 +16,11 @@ from progan import losses
 from progan.config import OptimizerConfig, ProGANConfig, WganGpConfig
 from progan.models import ImageShape
 from progan.schedule import Stage
-from progan.training import compiled, state
-from progan.training.compiled import CompiledStep
+from progan.training import state, tracing
 from progan.training.optimizer import Adam
 from progan.training.precision import Numerics
 from progan.training.step import train_d, train_g
+from progan.training.tracing import TracedStep
 
 RESOLUTIONS = (4, 8, 16, 32, 64)
 BATCHES = (3, 4, 8, 14, 16)
@@ -50,7 +50,7 @@ def gradients(
     batch: int,
     alpha: float,
     dtype: torch.dtype,
-    build: Callable[..., CompiledStep] | None = None,
+    build: Callable[..., TracedStep] | None = None,
     device: str = "cpu",
 ) -> tuple[Tensor, Tensor]:
     """All of D's and of G's, each as one float64 vector, at learning rate 0."""
@@ -67,8 +67,8 @@ def gradients(
     stage = Stage(resolution, "stable" if alpha == 1 else "fade", alpha, batch, 0.0, 0.0)
     loss = losses.build(WganGpConfig())
     step = build(s.G, s.D, loss, shape, stage, batch, dtype) if build else None
-    train_d(s.G, s.D, d_adam, loss, reals, None, stage, Draws(device), dtype, compiled=step)
-    train_g(s.G, s.D, g_adam, loss, batch, None, stage, Draws(device), dtype, compiled=step)
+    train_d(s.G, s.D, d_adam, loss, reals, None, stage, Draws(device), dtype, traced=step)
+    train_g(s.G, s.D, g_adam, loss, batch, None, stage, Draws(device), dtype, traced=step)
     return flat(s.D), flat(s.G)
 
 
@@ -98,17 +98,17 @@ def every_case(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @every_case
-@pytest.mark.parametrize("build", [None, partial(CompiledStep, kernels=False)], ids=["eager", "traced"])
+@pytest.mark.parametrize("build", [None, partial(TracedStep, kernels=False)], ids=["eager", "traced"])
 def test_gradients_of_the_fast_modes_are_near_those_in_float64(
-    resolution: int, batch: int, alpha: float, dtype: torch.dtype, build: Callable[..., CompiledStep] | None
+    resolution: int, batch: int, alpha: float, dtype: torch.dtype, build: Callable[..., TracedStep] | None
 ) -> None:
     check(errors(resolution, batch, alpha, dtype, build=build), batch, dtype)
 
 
 @pytest.mark.skipif(os.environ.get("PROGAN_HYPOTHESIS") != "thorough", reason="a hundred builds")
-@pytest.mark.skipif(compiled.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
+@pytest.mark.skipif(tracing.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
 @every_case
 def test_gradients_of_compiled_steps_are_near_those_in_float64(
     resolution: int, batch: int, alpha: float, dtype: torch.dtype
 ) -> None:
-    check(errors(resolution, batch, alpha, dtype, build=CompiledStep), batch, dtype)
+    check(errors(resolution, batch, alpha, dtype, build=TracedStep), batch, dtype)

@@ -14,10 +14,10 @@ from progan.config import OptimizerConfig, WganGpConfig
 from progan.images import upscale
 from progan.models import ImageShape
 from progan.schedule import Stage
-from progan.training import compiled
-from progan.training.compiled import CompiledStep
+from progan.training import tracing
 from progan.training.optimizer import Adam
 from progan.training.step import average, process_reals, train_d, train_g
+from progan.training.tracing import TracedStep
 from reference_networks import (
     IMAGES,
     SCORES,
@@ -76,17 +76,17 @@ def test_training_iteration(i: int) -> None:
 @pytest.mark.parametrize("i", ITERATIONS)
 def test_traced_training_iteration(i: int) -> None:
     """The same with gradients as training takes them."""
-    iterate(i, torch.float64, partial(CompiledStep, kernels=False))
+    iterate(i, torch.float64, partial(TracedStep, kernels=False))
 
 
-@pytest.mark.skipif(compiled.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
+@pytest.mark.skipif(tracing.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
 @pytest.mark.parametrize("i", COMPILED)
 def test_compiled_training_iteration(i: int) -> None:
     """The same in float32, with the gradients of the compiled step."""
-    iterate(i, torch.float32, CompiledStep)
+    iterate(i, torch.float32, TracedStep)
 
 
-def iterate(i: int, dtype: torch.dtype, build: Callable[..., CompiledStep] | None = None) -> None:
+def iterate(i: int, dtype: torch.dtype, build: Callable[..., TracedStep] | None = None) -> None:
     now = group(STEPS, f"iter{i}/")
     G, D, G_ema, g_adam, d_adam = state_before(i, dtype)
     resolution, alpha = stage_of(float(now["lod"]), G.resolution)
@@ -98,7 +98,7 @@ def iterate(i: int, dtype: torch.dtype, build: Callable[..., CompiledStep] | Non
     reals = process_reals(torch.from_numpy(now["reals_uint8"]), alpha).to(dtype)
     draws, labels = Draws(now["latents_D"], now["mixing_factors"], dtype=dtype), double(now["labels_D"]).to(dtype)
 
-    terms, updated = train_d(G, D, d_adam, loss, reals, labels, stage, draws, dtype, compiled=step)
+    terms, updated = train_d(G, D, d_adam, loss, reals, labels, stage, draws, dtype, traced=step)
     assert updated
     assert error(torch.stack(list(terms.values())).sum(), now["D_loss_mean_before"]) < SCORES
     check(D, group(now, "after_D/D/"))
@@ -106,7 +106,7 @@ def iterate(i: int, dtype: torch.dtype, build: Callable[..., CompiledStep] | Non
     check(G_ema, group(now, "after_D/Gs/"))
 
     draws, labels = Draws(now["latents_G"], dtype=dtype), double(now["labels_G"]).to(dtype)
-    terms, updated = train_g(G, D, g_adam, loss, 8, labels, stage, draws, dtype, compiled=step)
+    terms, updated = train_g(G, D, g_adam, loss, 8, labels, stage, draws, dtype, traced=step)
     assert updated
     assert error(torch.stack(list(terms.values())).sum(), now["G_loss_mean_before"]) < SCORES
     check(G, group(now, "after_G/G/"))

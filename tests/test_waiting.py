@@ -22,12 +22,12 @@ from progan.options import override
 from progan.presets import preset
 from progan.schedule import Schedule, Stage
 from progan.training import state as states
-from progan.training.compiled import Compiler
 from progan.training.feed import Feed, Request
 from progan.training.iteration import Job, iterate
 from progan.training.meter import Meter
 from progan.training.precision import Numerics
 from progan.training.state import StateFolder
+from progan.training.tracing import Tracer
 
 META = torch.device("meta")
 RUNS: dict[str, dict[str, Any]] = {
@@ -94,7 +94,7 @@ def test_an_iteration_asks_nothing_of_the_device(name: str, how: str, dataset: D
     meter = Meter(state.tally, META)
     step = None
     if how == "traced":
-        step = Compiler(config, state.G, state.D, loss, shape, numerics).step(stage, 4, kernels=False)
+        step = Tracer(config, state.G, state.D, loss, shape, numerics).step(stage, 4, kernels=False)
         assert (step is None) == ("noise" in name or name in ("batch norm", "dcgan"))
     with Waiting():
         for i in range(2):

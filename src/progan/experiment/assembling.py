@@ -13,11 +13,11 @@ from progan.runfolder import RunFolder
 from progan.schedule import Schedule
 from progan.training import precision, tuning
 from progan.training import state as states
-from progan.training.compiled import Compiler
 from progan.training.distributed import Processes
 from progan.training.feed import Feed
 from progan.training.iteration import Job
 from progan.training.precision import Numerics
+from progan.training.tracing import Tracer
 
 
 def numerics_of(
@@ -64,7 +64,5 @@ def assemble(
     states.agree(state, processes)
     feed = Feed(dataset, runtime.seed, device, runtime.workers, config.dataset.labels, processes)
     loss = losses.build(config.loss, dataset.label_kind or "class")
-    compiler = Compiler(config, state.G, state.D, loss, shape, numerics, say)
-    return Job(
-        config, Schedule(config.schedule), loss, feed, state, state_folder, processes, compiler=compiler
-    ), resumed
+    tracer = Tracer(config, state.G, state.D, loss, shape, numerics, say)
+    return Job(config, Schedule(config.schedule), loss, feed, state, state_folder, processes, tracer=tracer), resumed

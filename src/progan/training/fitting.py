@@ -17,12 +17,12 @@ from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
 from progan.training import memory
 from progan.training import state as states
-from progan.training.compiled import Compiler
 from progan.training.distributed import ALONE, Processes
 from progan.training.feed import RESIDENT_SHARE
 from progan.training.observers import sample
 from progan.training.precision import Numerics
 from progan.training.step import average, process_reals, train_d, train_g
+from progan.training.tracing import Tracer
 
 MARGIN = 0.2
 """By which the estimate may be off, either way (docs/memory.md)."""
@@ -194,14 +194,14 @@ def train_a_little(
     fades = resolution > config.schedule.start_resolution
     stage = Stage(resolution, "fade" if fades else "stable", 0.5 if fades else 1.0, batch, 0.001, 0.001)
     labels = torch.zeros(batch, shape.label_size, device=device) if shape.label_size else None
-    step = Compiler(config, state.G, state.D, loss, shape, numerics).step(stage, batch, kernels=False)
+    step = Tracer(config, state.G, state.D, loss, shape, numerics).step(stage, batch, kernels=False)
     for i in range(2):
         rng = Rng(config.runtime.seed, i, "D", device)
         pixels = torch.zeros(batch, shape.channels, resolution, resolution, dtype=torch.uint8, device=device)
         reals = process_reals(pixels, stage.alpha)
-        train_d(state.G, state.D, state.d_optimizer, loss, reals, labels, stage, rng, numerics.dtype, compiled=step)
+        train_d(state.G, state.D, state.d_optimizer, loss, reals, labels, stage, rng, numerics.dtype, traced=step)
         average(state.G_ema, state.G, config.optimizer.ema_decay)
-        train_g(state.G, state.D, state.g_optimizer, loss, batch, labels, stage, rng, numerics.dtype, compiled=step)
+        train_g(state.G, state.D, state.g_optimizer, loss, batch, labels, stage, rng, numerics.dtype, traced=step)
     rows = torch.zeros(64, shape.label_size) if shape.label_size else None
     sample(state, stage, torch.zeros(64, state.G.z_dim), rows)
     del ballast

@@ -1,4 +1,4 @@
-"""One training iteration, the batches it takes, and the compiled step it may use."""
+"""One training iteration, the batches it takes, and the step it takes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,13 +11,13 @@ from progan.losses import Loss
 from progan.progress import warn
 from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
-from progan.training.compiled import Compiler
 from progan.training.distributed import ALONE, Processes
 from progan.training.feed import Batch, Feed, Request
 from progan.training.meter import Meter
 from progan.training.outputs import Outputs
 from progan.training.state import StateFolder, TrainingState
-from progan.training.step import Compiled, average, process_reals, train_d, train_g
+from progan.training.step import Traced, average, process_reals, train_d, train_g
+from progan.training.tracing import Tracer
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Job:
     states: StateFolder
     processes: Processes = ALONE
     outputs: Outputs = field(default_factory=lambda: Outputs(warn))
-    compiler: Compiler | None = None
+    tracer: Tracer | None = None
 
     @property
     def dropout(self) -> float | None:
@@ -50,26 +50,26 @@ def requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:
                 yield Request(stage.resolution, start + i * stage.batch_size, stage.batch_size)
 
 
-def compiled_step(job: Job, stage: Stage, meter: Meter) -> Compiled | None:
+def traced_step(job: Job, stage: Stage, meter: Meter) -> Traced | None:
     """The step of the stage, where it is not eager. That it cannot be compiled becomes part of the state."""
     numerics, size = job.state.numerics, stage.batch_size // job.processes.size
     kernels = stage.resolution in numerics.compiled
-    if job.compiler is None:
+    if job.tracer is None:
         return None
-    if job.compiler.has(stage, size, kernels):
-        return job.compiler.step(stage, size, kernels)
+    if job.tracer.has(stage, size, kernels):
+        return job.tracer.step(stage, size, kernels)
     with meter.aside():
-        step = job.compiler.step(stage, size, kernels)
+        step = job.tracer.step(stage, size, kernels)
         failed = job.processes.any(step is None)
     if failed and kernels:
         left = tuple(resolution for resolution in numerics.compiled if resolution != stage.resolution)
         job.state.numerics = replace(numerics, compiled=left)
-        return compiled_step(job, stage, meter)
+        return traced_step(job, stage, meter)
     return None if failed else step
 
 
 def iterate(
-    job: Job, stage: Stage, cur_nimg: int, batches: Iterator[Batch], meter: Meter, compiled: Compiled | None
+    job: Job, stage: Stage, cur_nimg: int, batches: Iterator[Batch], meter: Meter, traced: Traced | None
 ) -> None:
     """`d_steps` D steps, each followed by the average of G, then one G step."""
     state, config, size, processes = job.state, job.config, stage.batch_size, job.processes
@@ -83,7 +83,7 @@ def iterate(
         reals = process_reals(pixels, stage.alpha, mirrored)
         with record_function("D step"):
             terms, updated = train_d(
-                state.G, state.D, state.d_optimizer, job.loss, reals, labels, stage, rng, dtype, processes, compiled
+                state.G, state.D, state.d_optimizer, job.loss, reals, labels, stage, rng, dtype, processes, traced
             )
         state.count("D", updated)
         with record_function("average"):
@@ -93,7 +93,7 @@ def iterate(
     labels = job.feed.labels(rng.integers(share, job.feed.count)) if config.dataset.labels else None
     with record_function("G step"):
         terms, updated = train_g(
-            state.G, state.D, state.g_optimizer, job.loss, share, labels, stage, rng, dtype, processes, compiled
+            state.G, state.D, state.g_optimizer, job.loss, share, labels, stage, rng, dtype, processes, traced
         )
     state.count("G", updated)
     meter.add("G", terms)

@@ -9,7 +9,7 @@ from progan.training import divergence, rescue
 from progan.training.divergence import Diverged, GoodStates
 from progan.training.feed import Batch
 from progan.training.interface import Observer, Tick
-from progan.training.iteration import Job, compiled_step, iterate, requests
+from progan.training.iteration import Job, iterate, requests, traced_step
 from progan.training.keeper import StateKeeper, spared
 from progan.training.meter import Meter, Tally, together
 from progan.training.state import TrainingState, agree
@@ -94,9 +94,9 @@ def _go_on(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool],
 
 
 def _iterations(job: Job, block: Block, stage: Stage, batches: Iterator[Batch], meter: Meter) -> None:
-    compiled = compiled_step(job, stage, meter)  # held by nobody where the next is made: it takes as much memory
+    traced = traced_step(job, stage, meter)  # held by nobody where the next is made: it takes as much memory
     for cur_nimg in block.iterations:
-        iterate(job, stage, cur_nimg, batches, meter, compiled)
+        iterate(job, stage, cur_nimg, batches, meter, traced)
 
 
 def _tick(job: Job, observers: Sequence[Observer], tally: Tally, stage: Stage) -> None:

@@ -19,8 +19,8 @@ from progan.training.optimizer import Adam
 Terms = dict[str, Tensor]
 
 
-class Compiled(Protocol):
-    """Gradients by other means than autograd (training/compiled.py): they are in the parameters' `grad` afterwards."""
+class Traced(Protocol):
+    """Gradients by other means than autograd (training/tracing.py): they are in the parameters' `grad` afterwards."""
 
     def d_terms(
         self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None
@@ -50,14 +50,14 @@ def train_d(
     rng: Rng,
     dtype: torch.dtype,
     processes: Processes = ALONE,
-    compiled: Compiled | None = None,
+    traced: Traced | None = None,
 ) -> tuple[Terms, Tensor]:
     """One step of D on processed reals [N, C, R, R], which leaves G alone.
 
     The terms of the loss; whether D was updated, bool [].
     """
-    if compiled is not None:
-        terms = compiled.d_terms(reals, labels, stage, rng, optimizer.scale)
+    if traced is not None:
+        terms = traced.d_terms(reals, labels, stage, rng, optimizer.scale)
         return terms, descend(optimizer, stage.d_lr, processes)
     with torch.no_grad():
         fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
@@ -84,11 +84,11 @@ def train_g(
     rng: Rng,
     dtype: torch.dtype,
     processes: Processes = ALONE,
-    compiled: Compiled | None = None,
+    traced: Traced | None = None,
 ) -> tuple[Terms, Tensor]:
     """One step of G on fresh latents, which leaves D alone."""
-    if compiled is not None:
-        terms = compiled.g_terms(batch_size, labels, stage, rng, optimizer.scale)
+    if traced is not None:
+        terms = traced.g_terms(batch_size, labels, stage, rng, optimizer.scale)
         return terms, descend(optimizer, stage.g_lr, processes)
     fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
     D.requires_grad_(False)  # saves the weight gradients that nobody wants

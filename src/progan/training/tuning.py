@@ -21,12 +21,12 @@ from progan.models import ImageShape
 from progan.options import to_dict
 from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
-from progan.training import compiled, memory, state
+from progan.training import memory, state, tracing
 from progan.training.plan import extents, seconds_per_image
 from progan.training.precision import Numerics, sixteen_bits
 from progan.training.step import process_reals, train_d, train_g
 
-SAVED = 0.16
+SAVED = 0.1
 """Share of an iteration's time that compiling saves at least (measured, docs/performance.md)."""
 TRIAL, TRIAL_ON_GPU = 16, 128
 """Largest resolution of the trial of a precision: the middle of a small run, and seconds of work in a large one. A GPU
@@ -90,11 +90,11 @@ def _compiled(config: RunConfig, shape: ImageShape, now: Numerics, tell: Callabl
     choice = config.runtime.compile
     if choice == "off":
         return ()
-    if not compiled.traceable(config.model):
+    if not tracing.traceable(config.model):
         if choice == "on":
             tell("steps are not compiled: networks with batch norm, dropout or noise cannot be")
         return ()
-    if lacking := compiled.missing(torch.device(now.device)):
+    if lacking := tracing.missing(torch.device(now.device)):
         tell(f"steps are not compiled: that needs {lacking}")
         return ()
     if choice == "on":
@@ -117,7 +117,7 @@ def _worth_it(config: RunConfig, shape: ImageShape, now: Numerics) -> list[int]:
 
 def build_seconds(resolution: int) -> float:
     """About what building one stage's step takes (measured, docs/performance.md)."""
-    return 20 + 8 * math.log2(resolution / 4)
+    return 14 + 5 * math.log2(resolution / 4)
 
 
 def _trial(config: RunConfig, device: torch.device) -> Stage:
@@ -154,14 +154,14 @@ def _step(config: RunConfig, shape: ImageShape, numerics: Numerics, stage: Stage
     trial, loss = state.new(config.model, config.optimizer, shape, 0, numerics), losses.build(config.loss)
     device, dtype, r = torch.device(numerics.device), numerics.dtype, stage.resolution
     pixels = torch.full((stage.batch_size, shape.channels, r, r), 100, dtype=torch.uint8, device=device)
-    compiler = compiled.Compiler(config, trial.G, trial.D, loss, shape, numerics)
-    traced = compiler.step(stage, stage.batch_size, kernels=False)
+    tracer = tracing.Tracer(config, trial.G, trial.D, loss, shape, numerics)
+    traced = tracer.step(stage, stage.batch_size, kernels=False)
 
     def step() -> None:
         rng = Rng(0, 0, "D", device)
         reals = process_reals(pixels, 1.0)
-        train_d(trial.G, trial.D, trial.d_optimizer, loss, reals, None, stage, rng, dtype, compiled=traced)
-        train_g(trial.G, trial.D, trial.g_optimizer, loss, len(reals), None, stage, rng, dtype, compiled=traced)
+        train_d(trial.G, trial.D, trial.d_optimizer, loss, reals, None, stage, rng, dtype, traced=traced)
+        train_g(trial.G, trial.D, trial.g_optimizer, loss, len(reals), None, stage, rng, dtype, traced=traced)
         trial.settle()
         float(next(trial.G.parameters()).detach().sum())  # waits for a GPU
 

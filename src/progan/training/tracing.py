@@ -1,8 +1,9 @@
-"""The gradients of D and G steps as compiled functions: a few large kernels where PyTorch launches a thousand.
+"""The gradients of D and G steps as functions, traced once for each stage, so that autograd has nothing left to do.
 
-What the eager step computes is traced once (`make_fx` sees through the penalty's double backward, which torch.compile
-does not) and given to inductor, or left as it is; either way a CUDA GPU gets it as graphs (training/captured.py).
-Networks with buffers or noise of their own (batch norm, dropout) are not for this.
+`make_fx` notes the operations of an eager step (and sees through the penalty's double backward, which torch.compile
+does not). They are called one after the other, or compiled by inductor: a few large kernels where PyTorch has a
+thousand. A CUDA GPU gets either as graphs (training/captured.py). Networks with buffers or noise of their own (batch
+norm, dropout) are not for this.
 """
 
 import importlib.util
@@ -51,8 +52,8 @@ def missing(device: torch.device) -> str | None:
     return None if found else "Triton and a C compiler"
 
 
-class Compiler:
-    """Builds the steps of one run, each when its stage begins; the kernels are kept on the disk for the next time."""
+class Tracer:
+    """Makes the steps of one run, each when its stage begins; compiled kernels are kept on the disk for next time."""
 
     def __init__(
         self,
@@ -67,17 +68,17 @@ class Compiler:
         self._networks, self._shape, self._dtype, self._tell = (G, D, loss), shape, numerics.dtype, tell
         self._traceable = traceable(config.model)
         self._graphs = config.runtime.cuda_graphs and has_graphs(torch.device(numerics.device))
-        self._built: tuple[tuple[int, Phase, int, bool], CompiledStep | None] | None = None
+        self._built: tuple[tuple[int, Phase, int, bool], TracedStep | None] | None = None
 
     def has(self, stage: Stage, size: int, kernels: bool) -> bool:
         """Whether this is what `step` was asked for last."""
         return self._built is not None and self._built[0] == (*stage.key, size, kernels)
 
-    def step(self, stage: Stage, size: int, kernels: bool) -> "CompiledStep | None":
-        """For batches of `size` images, with new kernels or with PyTorch's own.
+    def step(self, stage: Stage, size: int, kernels: bool) -> "TracedStep | None":
+        """For batches of `size` images, with kernels compiled for it or with PyTorch's own.
 
-        None where that would be no faster than the eager step, and, after a line that says so, where it could not be
-        built. Raises what says that memory ran out.
+        None for networks that cannot be traced, and, after a line that says so, where it could not be made. Raises what
+        says that memory ran out.
         """
         if self._built is None or not self.has(stage, size, kernels):
             self._built = None  # before the next is made, with the gradients, which lie in its memory
@@ -87,18 +88,18 @@ class Compiler:
             self._built = (*stage.key, size, kernels), built
         return self._built[1]
 
-    def _build(self, stage: Stage, size: int, kernels: bool) -> "CompiledStep | None":
+    def _build(self, stage: Stage, size: int, kernels: bool) -> "TracedStep | None":
         name, start = f"{stage.resolution}x{stage.resolution} {stage.phase}", time.perf_counter()
         if kernels:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
             self._tell(f"compiling {name}: a minute or two, and seconds the next time")
         try:
-            step = CompiledStep(*self._networks, self._shape, stage, size, self._dtype, kernels, self._launched)
+            step = TracedStep(*self._networks, self._shape, stage, size, self._dtype, kernels, self._launched)
         except Exception as error:  # whatever the compiler trips over: training can do without it
             if ran_out(error):
                 raise
             reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-            self._tell(f"warning: {name} goes on uncompiled ({reason})")
+            self._tell(f"warning: {name} goes on {'uncompiled' if kernels else 'eager'} ({reason})")
             return None
         if kernels:
             self._tell(f"compiled {name} in {time.perf_counter() - start:.0f} s")
@@ -120,7 +121,7 @@ def launched(parts: Sequence[Part]) -> Sequence[Function]:
     return [function for function, _ in parts]
 
 
-class CompiledStep:
+class TracedStep:
     """Gradients of one stage and batch size. As with the eager ones, they end up in the parameters' `grad`.
 
     Without `kernels` it is traced, but not compiled. `finish` may replace its three functions by others that do the
