@@ -116,7 +116,11 @@ def test_the_second_signal_stops_at_once(start, number, tmp_path):
 
 def test_a_closed_terminal_saves(start, tmp_path):
     out = tmp_path / "run"
-    process = start(command(out, total_kimg=500))
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        process = start(command(out, total_kimg=500))
+    finally:
+        signal.signal(signal.SIGHUP, before)
     wait_for((out / "stats.jsonl").exists, process)
     process.stderr.close()
     process.send_signal(signal.SIGHUP)
