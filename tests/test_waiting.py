@@ -94,6 +94,8 @@ def test_an_iteration_asks_nothing_of_the_device(name: str, how: str, dataset: D
     meter = Meter(state.tally, META)
     step = None
     if how == "traced":
+        if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11):
+            pytest.skip("this PyTorch's tensors without values lie in memory otherwise than those it traces with")
         step = Tracer(config, state.G, state.D, loss, shape, numerics).step(stage, 4, kernels=False)
         assert (step is None) == ("noise" in name or name in ("batch norm", "dcgan"))
     with Waiting():
