@@ -1,4 +1,4 @@
-"""One training iteration, the batches it takes, and the step it takes."""
+"""One training iteration: the batches it takes, and the step that computes its gradients."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
