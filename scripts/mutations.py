@@ -324,9 +324,33 @@ LAYER = [
     ),
     Mutation(
         "a weight's part of the second derivative lost",
-        "models/layers.py",
+        "models/convolution.py",
         {"dw = _weight_gradient(gradient, v, weight, ctx.how) if needs[1] else None": "dw = None"},
         [ANSWERS + "first_and_second_derivatives_of_convolve"],
+    ),
+    Mutation(
+        "patches one column apart whatever the stride",
+        "models/products.py",
+        {"(image, row * stride, column * stride, row, column, 1)": "(image, row * stride, column, row, column, 1)"},
+        [ANSWERS + "first_and_second_derivatives_of_convolve"],
+    ),
+    Mutation(
+        "patches added in bf16",
+        "models/products.py",
+        {"    cells = cells.to(torch.promote_types(patches.dtype, torch.float32))\n": ""},
+        [ANSWERS + "products_of_matrices_in_bf16_are_near_convolutions_in_float64"],
+    ),
+    Mutation(
+        "an input's gradient smaller than the input",
+        "models/convolution.py",
+        {" and x.shape[2:] == products.output_size(gradient, weight, back)": ""},
+        [ANSWERS + "first_and_second_derivatives_of_convolve"],
+    ),
+    Mutation(
+        "products of matrices on a GPU too",
+        "models/products.py",
+        {'x.device.type == "cpu" and x.dtype == torch.bfloat16': "x.dtype == torch.bfloat16"},
+        [ANSWERS + "where_convolutions_are_products_of_matrices"],
     ),
     Mutation(
         "gradient of a kernel's sums not the adjoint",

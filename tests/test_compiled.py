@@ -8,7 +8,7 @@ from progan import experiment, losses
 from progan.cli import main
 from progan.config import OptimizerConfig, PrepareConfig, ProGANConfig, RunConfig, ScheduleConfig, WganGpConfig
 from progan.data.prepare import prepare
-from progan.models import ImageShape
+from progan.models import ImageShape, products
 from progan.per_resolution import per_resolution
 from progan.randomness import Rng
 from progan.schedule import Stage
@@ -53,12 +53,18 @@ def gradients(alpha: float, step: tracing.TracedStep | None, networks: state.Tra
     return {**d_terms, **{f"G/{name}": term for name, term in g_terms.items()}}, found
 
 
+@pytest.mark.parametrize("matrices", [False, True])
 @pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=needs_compiler)])
-def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(kernels, monkeypatch):
+def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(kernels, matrices, monkeypatch):
     s = state.new(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
-    step = tracing.TracedStep(
-        s.G, s.D, losses.build(WganGpConfig()), SHAPE, Stage(8, "fade", 0.3, 4, 0.0, 0.0), 4, torch.float32, kernels
-    )
+    stage = Stage(8, "fade", 0.3, 4, 0.0, 0.0)
+    with monkeypatch.context() as patch:
+        if matrices:  # all convolutions of the step become products of matrices, and none of those it is compared with
+            patch.setattr(products, "quicker", lambda *arguments: True)
+            patch.setattr(products, "weight_gradient_is_quicker", lambda *arguments: True)
+        step = tracing.TracedStep(
+            s.G, s.D, losses.build(WganGpConfig()), SHAPE, stage, 4, torch.float32, kernels=kernels
+        )
     for alpha in (0.3, 0.8):
         terms, expected = gradients(alpha, None, s)
         with monkeypatch.context() as patch:

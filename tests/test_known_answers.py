@@ -13,12 +13,12 @@ from progan import losses, models
 from progan.config import LOSS_CONFIGS, LsganConfig, NonsaturatingConfig, ProGANConfig, WganGpConfig
 from progan.images import downscale, upscale
 from progan.losses.wgan_gp import gradient_norms, mix
-from progan.models import Discriminator, Generator, ImageShape
+from progan.models import Discriminator, Generator, ImageShape, products
+from progan.models.convolution import convolve
 from progan.models.layers import (
     ConvDownscale2d,
     EqualizedConv2d,
     UpscaleConv2d,
-    convolve,
     group_divisor,
     minibatch_stddev,
 )
@@ -222,6 +222,8 @@ CONVOLUTIONS = [
     {"kernel": 1, "stride": 1, "padding": 0, "transposed": False},
     {"kernel": 4, "stride": 2, "padding": 1, "transposed": False},
     {"kernel": 4, "stride": 2, "padding": 1, "transposed": True},
+    {"kernel": 4, "stride": 1, "padding": 0, "transposed": False},
+    {"kernel": 4, "stride": 1, "padding": 0, "transposed": True},
 ]
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 
@@ -230,12 +232,22 @@ CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
     "layouts", [(CONTIGUOUS, CONTIGUOUS), (CHANNELS_LAST, CHANNELS_LAST), (CHANNELS_LAST, CONTIGUOUS)], ids=str
 )
 @pytest.mark.parametrize("how", CONVOLUTIONS, ids=lambda how: "-".join(map(str, how.values())))
+@pytest.mark.parametrize("size", [(4, 4), (5, 6)], ids=str)
+@pytest.mark.parametrize("matrices", [False, True])
 def test_first_and_second_derivatives_of_convolve(
-    how: dict[str, Any], layouts: tuple[torch.memory_format, torch.memory_format]
+    how: dict[str, Any],
+    layouts: tuple[torch.memory_format, torch.memory_format],
+    size: tuple[int, int],
+    matrices: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also with every convolution as a product of matrices, and where a stride does not reach the last row."""
+    if matrices:
+        monkeypatch.setattr(products, "quicker", lambda *arguments: True)
+        monkeypatch.setattr(products, "weight_gradient_is_quicker", lambda *arguments: True)
     how = dict(how)
     kernel, transposed = how.pop("kernel"), how["transposed"]
-    x = normal(2, 3, 4, 4).to(memory_format=layouts[0]).requires_grad_(True)
+    x = normal(2, 3, *size).to(memory_format=layouts[0]).requires_grad_(True)
     shape = (3, 2, kernel, kernel) if transposed else (2, 3, kernel, kernel)
     weight = normal(*shape).to(memory_format=layouts[1]).requires_grad_(True)
     bias = normal(2).requires_grad_(True)
@@ -245,6 +257,60 @@ def test_first_and_second_derivatives_of_convolve(
     inputs = (x, weight, bias)
     assert torch.autograd.gradcheck(lambda *args: convolve(*args, **how), inputs)
     assert torch.autograd.gradgradcheck(lambda *args: convolve(*args, **how), inputs)
+
+
+@pytest.mark.parametrize("how", CONVOLUTIONS, ids=lambda how: "-".join(map(str, how.values())))
+def test_products_of_matrices_in_bf16_are_near_convolutions_in_float64(
+    how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Output and both gradients, rounded once or twice each, in the layout of what went in."""
+    how = dict(how)
+    kernel = how.pop("kernel")
+    x, weight, bias = normal(3, 256, 4, 4), normal(256, 256, kernel, kernel), normal(256)
+    monkeypatch.setattr(products, "quicker", lambda *arguments: True)
+    taken: list[str] = []
+    for name in ("convolve", "weight_gradient"):
+        original = getattr(products, name)
+        monkeypatch.setattr(
+            products, name, lambda *args, original=original, name=name: (taken.append(name), original(*args))[1]
+        )
+    official = F.conv_transpose2d if how["transposed"] else F.conv2d
+    results = []
+    for function, dtype in ((official, torch.float64), (convolve, torch.bfloat16)):
+        inputs = [t.bfloat16().to(dtype).contiguous(memory_format=CHANNELS_LAST) for t in (x, weight)]
+        inputs = [t.detach().requires_grad_(True) for t in inputs]
+        options = how if function is convolve else {"stride": how["stride"], "padding": how["padding"]}
+        y = function(*inputs, bias.bfloat16().to(dtype), **options)
+        gradient = torch.ones_like(y) + torch.arange(len(y[0]), dtype=dtype).view(-1, 1, 1) % 3
+        results.append([y.detach(), *torch.autograd.grad(y, inputs, gradient)])
+    for ours, exact in zip(results[1], results[0], strict=True):
+        assert float((ours.double() - exact).norm() / exact.norm()) < 4e-3
+        assert ours.is_contiguous(memory_format=CHANNELS_LAST)
+    assert taken == ["convolve", "convolve", "weight_gradient"]
+
+
+def test_where_convolutions_are_products_of_matrices() -> None:
+    """In bf16 on a CPU, over few positions and many channels; gradients of weights also over more."""
+    cases = {
+        (torch.bfloat16, 16, 256, 4): (True, False, True, True),
+        (torch.float32, 16, 256, 4): (False, False, False, False),
+        (torch.float16, 16, 256, 4): (False, False, False, False),
+        (torch.bfloat16, 16, 128, 4): (True, False, False, True),
+        (torch.bfloat16, 16, 64, 4): (False, False, False, True),
+        (torch.bfloat16, 8, 256, 8): (False, False, False, True),
+        (torch.bfloat16, 16, 256, 8): (False, False, False, False),
+        (torch.bfloat16, 16, 512, 8): (False, False, False, True),
+        (torch.bfloat16, 4, 128, 16): (False, False, False, False),
+    }
+    for (dtype, batch, channels, side), expected in cases.items():
+        x = torch.empty(batch, channels, side, side, dtype=dtype)
+        narrow, wide = (torch.empty(channels, channels, kernel, kernel, dtype=dtype) for kernel in (3, 4))
+        ways = (narrow, (1, 1, False)), (narrow, (1, 1, True)), (wide, (2, 1, True))
+        found = [products.quicker(x, weight, how) for weight, how in ways]
+        assert (*found, products.weight_gradient_is_quicker(x, narrow)) == expected, (dtype, batch, channels, side)
+    elsewhere = torch.empty(16, 256, 4, 4, dtype=torch.bfloat16, device="meta")
+    assert not products.quicker(elsewhere, narrow, (1, 1, False))
+    assert not products.weight_gradient_is_quicker(elsewhere, narrow)
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from progan.images import downscale, upscale
+from progan.models.convolution import convolve
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -155,103 +156,3 @@ def group_divisor(n: int, group_size: int) -> int:
     """The largest divisor of n that is not above `group_size`; n itself for 0."""
     limit = min(group_size or n, n)
     return next(size for size in range(limit, 0, -1) if n % size == 0)
-
-
-def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0, transposed: bool = False
-) -> Tensor:
-    """A convolution whose gradients' gradients are made of convolution kernels too.
-
-    PyTorch's own double backward of a convolution is slower, and wrong in bf16 on some processors (batches of 4 and 8
-    on AMX units give a weight gradient of noise).
-    """
-    out: Tensor = _convolution(x, weight, bias, (stride, padding, transposed))
-    return out
-
-
-# The output and both gradients are each linear in two of (x, weight, gradient of the output): the derivatives of each
-# are the other two. Layouts are changed outside of the functions, which save what they were given: a copy made inside
-# has no derivatives.
-
-
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, how: Any) -> Any:
-    return _Convolution.apply(*_same_layout(x, weight), bias, *how)
-
-
-def _input_gradient(gradient: Tensor, weight: Tensor, x: Tensor, how: Any) -> Any:
-    return _InputGradient.apply(*_same_layout(gradient, weight), x, *how)
-
-
-def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, how: Any) -> Any:
-    return _WeightGradient.apply(*_same_layout(gradient, x), weight, *how)
-
-
-class _Convolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Any:
-        ctx.save_for_backward(x, weight)
-        ctx.how = how
-        stride, padding, transposed = how
-        return torch.ops.aten.convolution(x, weight, bias, [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        x, weight = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        dx = _input_gradient(gradient, weight, x, ctx.how) if needs[0] else None
-        dw = _weight_gradient(gradient, x, weight, ctx.how) if needs[1] else None
-        db = gradient.sum((0, 2, 3)) if needs[2] else None
-        return dx, dw, db, None, None, None
-
-
-class _InputGradient(torch.autograd.Function):
-    """Of the output's gradient and the weight; `x` only gives its shape."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, *how: Any) -> Any:
-        ctx.save_for_backward(gradient, weight)
-        ctx.how = how
-        return _convolution_backward(gradient, x, weight, how, [True, False])[0]
-
-    @staticmethod
-    def backward(ctx: Any, v: Tensor) -> Any:
-        gradient, weight = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        dg = _convolution(v, weight, None, ctx.how) if needs[0] else None
-        dw = _weight_gradient(gradient, v, weight, ctx.how) if needs[1] else None
-        return dg, dw, None, None, None, None
-
-
-class _WeightGradient(torch.autograd.Function):
-    """Of the output's gradient and the input; `weight` only gives its shape."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, *how: Any) -> Any:
-        ctx.save_for_backward(gradient, x)
-        ctx.how = how
-        return _convolution_backward(gradient, x, weight, how, [False, True])[1]
-
-    @staticmethod
-    def backward(ctx: Any, v: Tensor) -> Any:
-        gradient, x = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        dg = _convolution(x, v, None, ctx.how) if needs[0] else None
-        dx = _input_gradient(gradient, v, x, ctx.how) if needs[1] else None
-        return dg, dx, None, None, None, None
-
-
-def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, how: Any, mask: list[bool]) -> Any:
-    stride, padding, transposed = how
-    return torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], 1, [*mask, False]
-    )
-
-
-def _same_layout(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in one layout, channels_last if either is: kernels are slow on a mixture."""
-    layout = torch.channels_last if _channels_last(a) or _channels_last(b) else torch.contiguous_format
-    return a.contiguous(memory_format=layout), b.contiguous(memory_format=layout)
-
-
-def _channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from progan.models.layers import convolve, wide
+from progan.models.convolution import convolve
+from progan.models.layers import wide
 from progan.scores import Scores
 
 STD = 0.02
