@@ -1,5 +1,7 @@
 """Compiled steps: the same numbers as without, one build for a whole fade, and nothing lost where it cannot be."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -12,7 +14,8 @@ from progan.models import ImageShape, products
 from progan.per_resolution import per_resolution
 from progan.randomness import Rng
 from progan.schedule import Stage
-from progan.training import loop, state, tracing, tuning
+from progan.training import iteration, loop, state, tracing, tuning
+from progan.training.meter import Meter
 from progan.training.precision import Numerics, choose, thread_count
 from progan.training.state import StateFolder
 from progan.training.step import train_d, train_g
@@ -140,6 +143,22 @@ def test_a_step_that_cannot_be_built_goes_on_without_and_says_so_once(tmp_path, 
     plain = progan.train(out=tmp_path / "plain", **{**TINY, "compile": "off"})
     first, second = (progan.load(path).G.state_dict() for path in (plain.path, run.path))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_step_that_another_process_could_not_make_is_taken_by_none_in_this_block_and_the_next():
+    s = state.new(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
+    tracer = tracing.Tracer(RunConfig(), s.G, s.D, losses.build(WganGpConfig()), SHAPE, CPU)
+    asked: list[bool] = []
+
+    def any(mine: bool) -> bool:
+        asked.append(mine)
+        return True
+
+    job = SimpleNamespace(state=s, tracer=tracer, processes=SimpleNamespace(size=1, any=any))
+    stages = [Stage(8, "fade", alpha, 4, 0.0, 0.0) for alpha in (0.3, 0.8)]
+    meter = Meter(s.tally, torch.device("cpu"))
+    assert [iteration.traced_step(job, stage, meter) for stage in stages] == [None, None]
+    assert asked == [False], "each process asks as often as the others"
 
 
 @pytest.mark.parametrize("options", [{"d_noise": 0.2}, {"model": "dcgan", "resolution": 16, "start_resolution": 16}])

@@ -51,7 +51,7 @@ def requests(schedule: Schedule, cur_nimg: int) -> Iterator[Request]:
 
 
 def traced_step(job: Job, stage: Stage, meter: Meter) -> Traced | None:
-    """The step of the stage, where it is not eager. That it cannot be compiled becomes part of the state."""
+    """The step of the stage; None where a process is eager. That it cannot be compiled becomes part of the state."""
     numerics, size = job.state.numerics, stage.batch_size // job.processes.size
     kernels = stage.resolution in numerics.compiled
     if job.tracer is None:
@@ -65,7 +65,10 @@ def traced_step(job: Job, stage: Stage, meter: Meter) -> Traced | None:
         left = tuple(resolution for resolution in numerics.compiled if resolution != stage.resolution)
         job.state.numerics = replace(numerics, compiled=left)
         return traced_step(job, stage, meter)
-    return None if failed else step
+    if failed:
+        job.tracer.drop()
+        return None
+    return step
 
 
 def iterate(

@@ -88,6 +88,11 @@ class Tracer:
             self._built = (*stage.key, size, kernels), built
         return self._built[1]
 
+    def drop(self) -> None:
+        """Be without the step that was asked for last, as another process is that could not make it."""
+        if self._built is not None:
+            self._built = self._built[0], None
+
     def _build(self, stage: Stage, size: int, kernels: bool) -> "TracedStep | None":
         name, start = f"{stage.resolution}x{stage.resolution} {stage.phase}", time.perf_counter()
         if kernels:
