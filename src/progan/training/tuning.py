@@ -117,7 +117,7 @@ def _worth_it(config: RunConfig, shape: ImageShape, now: Numerics) -> list[int]:
 
 def build_seconds(resolution: int) -> float:
     """About what building one stage's step takes (measured, docs/performance.md)."""
-    return 14 + 5 * math.log2(resolution / 4)
+    return 10 + 8 * math.log2(resolution / 4)
 
 
 def _trial(config: RunConfig, device: torch.device) -> Stage:
