@@ -17,9 +17,11 @@ FEW = 16
 
 def quicker(x: Tensor, weight: Tensor, how: How) -> bool:
     """Whether `convolve` is."""
+    if not _is_bf16(x):
+        return False
     (stride, _, transposed), (s, c, kernel, _) = how, weight.shape
     h, w = x.shape[2:] if transposed else output_size(x, weight, how)
-    if not _is_bf16(x) or h * w > FEW:
+    if h * w > FEW:
         return False
     if transposed:  # where few patches overlap
         return kernel == 2 * stride and min(s, c) >= 256
