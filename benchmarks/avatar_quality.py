@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 import progan
-from progan.data.avatars import ATTRIBUTES, attributes, draw
+from progan.avatars import ATTRIBUTES, attributes, draw
 from progan.metrics.classifier import LabelReader, groups, trained
 from progan.metrics.swd import SlicedWasserstein
 from progan.snapshot import load
-from progan.training.observers import read_stats
+from progan.training.observers.run_files import read_stats
 
 TRAINED, CHECKED = 20_000, 3_000
 FIRST_CHECK, FIRST_REAL = 10_000_000, 20_000_000  # avatars no run has seen

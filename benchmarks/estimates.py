@@ -1,7 +1,7 @@
 """How far the estimates of `progan train --dry-run` are off: time and memory of real steps beside the plan's figures.
 
-Each case runs in a process of its own, so that its peak memory is its own. The constants of `training/plan.py` were
-chosen by this script.
+Each case runs in a process of its own, so that its peak memory is its own. The constants of
+`training/preflight/estimate.py` were chosen by this script.
 
     python benchmarks/estimates.py [--precision fp32|bf16|fp16] [--threads N]
 """
@@ -36,9 +36,9 @@ def measure(resolution: int, fmap_max: int, batch: int, precision: str, threads:
     from progan.randomness import Rng
     from progan.schedule import Schedule
     from progan.training import state as states
-    from progan.training.observers import peak_memory
-    from progan.training.plan import plan
-    from progan.training.precision import Numerics
+    from progan.training.numerics import Numerics
+    from progan.training.observers.run_files import peak_memory
+    from progan.training.preflight.estimate import plan
     from progan.training.step import average, process_reals, train_d, train_g
 
     if threads:

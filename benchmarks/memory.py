@@ -46,12 +46,12 @@ def measure(model: str, resolution: int, fmap_max: int, batch: int, precision: s
     from progan.options import override
     from progan.randomness import Rng
     from progan.schedule import Schedule
-    from progan.training import memory
     from progan.training import state as states
-    from progan.training.observers import peak_memory, sample
-    from progan.training.precision import Numerics
+    from progan.training.accelerate.traced import Tracer
+    from progan.training.numerics import Numerics
+    from progan.training.observers.run_files import peak_memory, sample
+    from progan.training.preflight import memory
     from progan.training.step import average, process_reals, train_d, train_g
-    from progan.training.tracing import Tracer
 
     torch.set_num_threads(threads)
     numerics = Numerics("cpu", precision, threads, torch.__version__)

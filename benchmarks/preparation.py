@@ -25,10 +25,10 @@ import numpy as np
 from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.decode import Target, fit
 from progan.data.prepare import prepare
+from progan.data.prepare.decode import Target, fit
+from progan.data.prepare.workers import core_count, ordered_map
 from progan.data.sources import open_source
-from progan.data.workers import core_count, ordered_map
 
 RESOLUTIONS = (64, 128, 256, 512, 1024)
 SIZES = ((4000, 3000), (1920, 1280))

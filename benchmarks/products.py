@@ -1,4 +1,4 @@
-"""Where a convolution is faster as a product of matrices: the rule in `progan.models.products`, measured.
+"""Where a convolution is faster as a product of matrices: the rule in `progan.models.conv_matmul`, measured.
 
     python benchmarks/products.py [--threads 4] [--precision bf16] [--seconds 0.2]
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from progan.models import products
+from progan.models import conv_matmul
 
 KINDS = {"3x3": (3, 1, 1), "4x4/2": (4, 2, 1)}
 """Kernel, stride, padding."""
@@ -59,18 +59,18 @@ def compare(
     pairs: list[tuple[Callable[[], Tensor], Callable[[], Tensor], bool]] = [
         (
             lambda: torch.ops.aten.convolution(large, weight, None, *same, False, [0, 0], 1),
-            lambda: products.convolve(large, weight, None, there),
-            products.quicker(large, weight, there),
+            lambda: conv_matmul.convolve(large, weight, None, there),
+            conv_matmul.quicker(large, weight, there),
         ),
         (
             lambda: gradient(True),
-            lambda: products.convolve(small, weight, None, back),
-            products.quicker(small, weight, back),
+            lambda: conv_matmul.convolve(small, weight, None, back),
+            conv_matmul.quicker(small, weight, back),
         ),
         (
             lambda: gradient(False),
-            lambda: products.weight_gradient(small, large, kernel, there),
-            products.weight_gradient_is_quicker(small, weight),
+            lambda: conv_matmul.weight_gradient(small, large, kernel, there),
+            conv_matmul.weight_gradient_is_quicker(small, weight),
         ),
     ]
     return [f"{ratio(official, product, seconds):.2f}{'*' if taken else ' '}" for official, product, taken in pairs]

@@ -155,9 +155,9 @@ def ours(
     from progan.randomness import Rng
     from progan.schedule import Stage
     from progan.training import state as states
-    from progan.training.precision import Numerics
+    from progan.training.accelerate.traced import Tracer
+    from progan.training.numerics import Numerics
     from progan.training.step import average, process_reals, train_d, train_g
-    from progan.training.tracing import Tracer
 
     numerics = Numerics(device, precision, torch.get_num_threads(), torch.__version__)
     shape, loss = ImageShape(resolution, CHANNELS), losses.build(WganGpConfig())

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from progan.sampling import load
-from progan.training.observers import read_stats
+from progan.training.observers.run_files import read_stats
 
 # Small, but with every stage, several ticks in each, and a loss with a double backward.
 COMMAND = (

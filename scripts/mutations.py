@@ -127,13 +127,13 @@ AVERAGE = [
     ),
     Mutation(
         "grids show G",
-        "training/observers.py",
+        "training/observers/run_files.py",
         {"images = state.G_ema(": "images = state.G.forward("},
         [TRAINING + "snapshots_and_grids_show_the_averaged_generator"],
     ),
     Mutation(
         "snapshots hold G",
-        "training/observers.py",
+        "training/observers/run_files.py",
         {"of_generator(state.G_ema,": "of_generator(state.G,"},
         [TRAINING + "snapshots_and_grids_show_the_averaged_generator"],
     ),
@@ -184,7 +184,7 @@ LOSS = [
     ),
     Mutation(
         "reals and fakes in one pass of D",
-        "losses/interface.py",
+        "losses/base.py",
         {
             "from torch import Tensor\n": "import torch\nfrom torch import Tensor\n",
             "real, fake = critic(reals), critic(fakes)": (
@@ -196,7 +196,7 @@ LOSS = [
     ),
     Mutation(
         "labels of fakes cost D nothing",
-        "losses/interface.py",
+        "losses/base.py",
         {" + label_loss(fake, labels, self.label_kind)": ""},
         [ANSWERS + "labels_cost_d_for_reals_and_fakes_and_g_for_fakes"],
     ),
@@ -330,25 +330,25 @@ LAYER = [
     ),
     Mutation(
         "patches one column apart whatever the stride",
-        "models/products.py",
+        "models/conv_matmul.py",
         {"(image, row * stride, column * stride, row, column, 1)": "(image, row * stride, column, row, column, 1)"},
         [ANSWERS + "first_and_second_derivatives_of_convolve"],
     ),
     Mutation(
         "patches added in bf16",
-        "models/products.py",
+        "models/conv_matmul.py",
         {"    cells = cells.to(torch.promote_types(patches.dtype, torch.float32))\n": ""},
         [ANSWERS + "products_of_matrices_in_bf16_are_near_convolutions_in_float64"],
     ),
     Mutation(
         "an input's gradient smaller than the input",
         "models/convolution.py",
-        {" and x.shape[2:] == products.output_size(gradient, weight, back)": ""},
+        {" and x.shape[2:] == conv_matmul.output_size(gradient, weight, back)": ""},
         [ANSWERS + "first_and_second_derivatives_of_convolve"],
     ),
     Mutation(
         "products of matrices on a GPU too",
-        "models/products.py",
+        "models/conv_matmul.py",
         {'x.device.type == "cpu" and x.dtype == torch.bfloat16': "x.dtype == torch.bfloat16"},
         [ANSWERS + "where_convolutions_are_products_of_matrices"],
     ),
@@ -422,7 +422,7 @@ OPTIMIZER = [
     ),
     Mutation(
         "memory asked for in another precision than the run's",
-        "experiment/__init__.py",
+        "run/__init__.py",
         {
             "dataset, folder, numerics, auto, say, processes)\n    return": (
                 "dataset, folder, dataclasses.replace(numerics, precision='bf16'), auto, say, processes)\n    return"
@@ -432,49 +432,49 @@ OPTIMIZER = [
     ),
     Mutation(
         "D's step built for fakes that lie otherwise in memory",
-        "training/tracing.py",
+        "training/accelerate/traced.py",
         {"(fakes,) = draw(*examples[0])": "fakes = draw(*examples[0])[0].contiguous()"},
         ["compiled.py::test_what_was_built_is_never_built_again"],
     ),
     Mutation(
         "a graph of other numbers is used",
-        "training/captured.py",
+        "training/accelerate/cuda_graphs.py",
         {"    if not same:\n": "    if False:\n"},
         ["captured.py::test_a_graph_of_other_numbers_is_not_used"],
     ),
     Mutation(
         "a graph reads what lay where it was captured",
-        "training/captured.py",
+        "training/accelerate/cuda_graphs.py",
         {"mine.copy_(given)": "pass"},
         ["captured.py::test_arguments_may_lie_anywhere"],
     ),
     Mutation(
         "no memory for a graph, and training goes on as if there were",
-        "training/captured.py",
+        "training/accelerate/cuda_graphs.py",
         {"        if ran_out(error):\n            raise\n": ""},
         ["captured.py::test_that_memory_ran_out_is_said"],
     ),
     Mutation(
         "a stage's step is kept while the next one's is made",
-        "training/tracing.py",
+        "training/accelerate/traced.py",
         {"            self._built = None  # before": "            # before"},
         ["captured.py::test_a_step_is_gone_when_the_next_is_made"],
     ),
     Mutation(
         "gradients in the memory of the last stage's step",
-        "training/tracing.py",
+        "training/accelerate/traced.py",
         {"network.zero_grad()": "pass"},
         ["captured.py::test_a_step_is_gone_when_the_next_is_made"],
     ),
     Mutation(
         "a look at all images at once",
-        "training/probe.py",
+        "training/observers/probe.py",
         {"for part in torch.split(pixels, size)": "for part in [pixels]"},
         ["health.py::test_a_look_at_many_images_holds_no_more_of_them_than_a_step"],
     ),
     Mutation(
         "autograd in a thread of its own",
-        "training/precision.py",
+        "training/numerics.py",
         {"    torch.autograd.set_multithreading_enabled(False)\n": ""},
         ["precision.py::test_whatever_looks_for_a_device_gets_exact_convolutions_that_give_the_same_bits_again"],
     ),
@@ -492,21 +492,21 @@ OPTIMIZER = [
     ),
     Mutation(
         "one trial of a precision for all resolutions",
-        "training/tuning.py",
+        "training/preflight/autotune.py",
         {"shape.channels, stage.resolution, stage.batch_size]": "shape.channels]"},
         ["precision.py::test_a_trial_of_something_else_is_made_again"],
     ),
     Mutation(
         "a trial before what cannot go on is refused",
-        "experiment/__init__.py",
+        "run/__init__.py",
         {
-            "            continuing.begin(folder, config, DataFacts.of(dataset), allow_change)\n    shape": "            pass\n    shape"
+            "            resume.begin(folder, config, DataFacts.of(dataset), allow_change)\n    shape": "            pass\n    shape"
         },
         ["precision.py::test_what_cannot_go_on_is_refused_before_any_trial"],
     ),
     Mutation(
         "whoever only draws pictures computes in TF32",
-        "training/precision.py",
+        "training/numerics.py",
         {"    _set_switches(tf32=False)\n    return device": "    return device"},
         ["precision.py::test_whatever_looks_for_a_device_gets_exact_convolutions_that_give_the_same_bits_again"],
     ),
@@ -725,19 +725,19 @@ MEASURING = [
     ),
     Mutation(
         "metrics of the average for those of G",
-        "periodic.py",
+        "run/periodic_metrics.py",
         {'("G", state.G)': '("G", state.G_ema)'},
         [EVALUATE + "DuringTraining::test_lines_and_tensorboard_have_numbers_of_both_and_the_floor"],
     ),
     Mutation(
         "metrics at every tick",
-        "periodic.py",
+        "run/periodic_metrics.py",
         {"tick.cur_nimg // self._nimg > self._last // self._nimg": "True"},
         [EVALUATE + "DuringTraining::test_lines_and_tensorboard_have_numbers_of_both_and_the_floor"],
     ),
     Mutation(
         "metrics that change what they measure",
-        "periodic.py",
+        "run/periodic_metrics.py",
         {"parts.append(to_pixels(images))": "parts.append(to_pixels(images)); network.dense.bias.data.add_(1e-7)"},
         [EVALUATE + "DuringTraining::test_the_training_is_the_same_to_the_last_bit"],
     ),
@@ -935,7 +935,7 @@ FAULT = [
     ),
     Mutation(
         "leftovers stay",
-        "runfolder.py",
+        "run_folder.py",
         {"            remove_unfinished(self.path)\n": ""},
         [PROCESSES + "a_run_killed_while_it_writes_a_state_leaves_nothing_and_goes_on"],
     ),
@@ -974,7 +974,7 @@ FAULT = [
     ),
     Mutation(
         "a full disk forgotten at the end",
-        "training/outputs.py",
+        "files.py",
         {"self.unwritten[name] = reason": "pass"},
         [FAULTS + "a_disk_that_stays_full_ends_in_one_line_and_the_old_state_goes_on"],
     ),
@@ -986,25 +986,25 @@ FAULT = [
     ),
     Mutation(
         "a folder that vanished is not locked again",
-        "training/home.py",
+        "training/observers/home.py",
         {"not self._claim.holds": "False"},
         [FAULTS + "a_folder_that_vanishes_and_is_taken_by_another_process_ends_the_run"],
     ),
     Mutation(
         "a lock for many",
-        "data/lock.py",
+        "files.py",
         {"fcntl.LOCK_EX": "fcntl.LOCK_SH"},
         [PROCESSES + "a_second_process_is_refused_and_a_killed_one_is_gone_on_with"],
     ),
     Mutation(
         "any images will do",
-        "runfolder.py",
+        "run_folder.py",
         {"if self.fingerprint == now.fingerprint:": "if True:"},
         [FAULTS + "other_images_are_refused_with_the_difference"],
     ),
     Mutation(
         "any setting may change",
-        "continuing.py",
+        "run/resume.py",
         {"{name: values[name] for name in CHANGEABLE}": "values"},
         [FAULTS + "every_option_can_change_or_cannot"],
     ),
@@ -1053,7 +1053,7 @@ SEVERAL = [
     ),
     Mutation(
         "gradients summed, not averaged",
-        "training/distributed.py",
+        "training/parallel/processes.py",
         {"flat.div_(self.size)": "flat"},
         [TOGETHER + "several_processes_compute_what_one_would[2]"],
     ),
@@ -1092,19 +1092,19 @@ SEVERAL = [
     ),
     Mutation(
         "processes started again meet the dead",
-        "training/meeting.py",
+        "training/parallel/rendezvous.py",
         {"name = uuid.uuid4().hex\n    waiting": "name = 'meeting'\n    waiting"},
         [TOGETHER + "processes_started_again_meet_under_a_new_name"],
     ),
     Mutation(
         "every process tells of an error",
-        "training/meeting.py",
+        "training/parallel/rendezvous.py",
         {'store.add("errors", 1) == 1': 'store.add("errors", 1) >= 1'},
         [TOGETHER + "torchrun_needs_out_and_one_process_says_so"],
     ),
     Mutation(
         "a split group is not noted",
-        "training/shares.py",
+        "training/parallel/sharding.py",
         {"_groups(config, batch) % size": "batch % size"},
         [TOGETHER + "a_split_group_is_noted"],
     ),
@@ -1151,13 +1151,13 @@ REPORTING = [
     ),
     Mutation(
         "straight lines between latents",
-        "report/interpolation.py",
+        "sampling/interpolation.py",
         {"return from_a * a + from_b * b": "return (1 - t) * a + t * b"},
         [REPORT + "Pictures::test_halfway_on_the_sphere"],
     ),
     Mutation(
         "names as HTML",
-        "report/page.py",
+        "report/html.py",
         {"return html.escape(str(value))": "return str(value)"},
         [REPORT + "Pieces::test_names_are_only_names", COMPARE + "test_page_escapes_names_and_hides_the_key"],
     ),
@@ -1193,7 +1193,7 @@ REPORTING = [
     ),
     Mutation(
         "rounded distances",
-        "report/neighbours.py",
+        "metrics/nearest_images.py",
         {"distance, order = exact.topk": "exact = distance\n    distance, order = exact.topk"},
         [REPORT + "Neighbours::test_copies_are_found"],
     ),
@@ -1217,10 +1217,17 @@ MUTATIONS = [
 ]
 
 
+def node(test: str) -> str:
+    """`rescue.py::test_x` as pytest takes it: tests/training/test_rescue.py::test_x."""
+    file, _, name = test.partition("::")
+    (path,) = (ROOT / "tests").rglob(f"test_{file}")
+    return f"{path}::{name}"
+
+
 def passes(source: Path, tests: list[str]) -> bool:
     """Whether the tests pass with the package in that folder."""
     environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    nodes = [f"tests/test_{test}" for test in tests]
+    nodes = [node(test) for test in tests]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *nodes]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT)

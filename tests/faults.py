@@ -12,7 +12,7 @@ import torch
 
 import progan
 from progan.training import loop
-from progan.training.observers import Silent
+from progan.training.observers.run_files import Silent
 
 TINY = {
     "data": "avatars:64",
@@ -71,7 +71,7 @@ def train_with(patch, out: Path, observer: Silent, stop: StopAt | None = None, *
         return original(job, [*first, *watching], stop or stopped)
 
     with patch.context() as inner:
-        inner.setattr("progan.experiment.train_job", watched)
+        inner.setattr("progan.run.train_job", watched)
         return progan.train(out=out, **{**TINY, **options})
 
 

@@ -13,16 +13,16 @@ from torch import Tensor
 from progan import losses
 from progan.config import DatasetConfig, OptimizerConfig, ProGANConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
-from progan.experiment.opening import image_shape
 from progan.per_resolution import per_resolution
+from progan.run.opening import image_shape
 from progan.schedule import Schedule
 from progan.training import iteration, loop
 from progan.training import state as states
-from progan.training.distributed import ALONE, Processes, Several
 from progan.training.feed import Feed
 from progan.training.iteration import Job
-from progan.training.observers import Silent
-from progan.training.precision import Numerics
+from progan.training.numerics import Numerics
+from progan.training.observers.run_files import Silent
+from progan.training.parallel.processes import ALONE, Processes, Several
 
 # Eight iterations: three at 4x4, three in the fade, two after it, and a reset of the optimisers at each change.
 CONFIG = RunConfig(

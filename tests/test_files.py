@@ -14,7 +14,7 @@ from progan.config import OptimizerConfig, ProGANConfig
 from progan.files import UNFINISHED, Log, Shelf, remove_unfinished, write_whole
 from progan.models import ImageShape
 from progan.training import state as states
-from progan.training.precision import Numerics
+from progan.training.numerics import Numerics
 
 resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL")

@@ -11,10 +11,10 @@ from progan import snapshot
 from progan.errors import RunError, SnapshotError
 from progan.files import write_whole
 from progan.models import ImageShape
-from progan.runfolder import DataFacts, RunFolder
+from progan.run_folder import DataFacts, RunFolder
 from progan.tensorfile import DamagedError, from_bytes, to_bytes
 from progan.training import state as states
-from progan.training.precision import Numerics
+from progan.training.numerics import Numerics
 
 V1 = Path(__file__).parent / "fixtures" / "run-v1"
 """A run of the first version, before files had checksums: avatars with labels, stopped in the fade from 4x4 to 8x8."""

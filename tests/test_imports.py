@@ -13,6 +13,7 @@ import progan
 PACKAGE = Path(progan.__file__).parent
 ROWS = [
     {
+        "avatars",
         "errors",
         "files",
         "progress",
@@ -27,10 +28,10 @@ ROWS = [
         "typed",
     },
     {"schedule", "data", "models", "losses"},
-    {"presets", "snapshot", "runfolder"},
+    {"presets", "snapshot", "run_folder"},
     {"training", "sampling", "metrics", "importers", "export"},
-    {"report", "periodic", "continuing"},
-    {"experiment"},
+    {"report"},
+    {"run"},
     {"comparison"},
     {"cli", "app"},
     {"__main__"},

@@ -32,7 +32,7 @@ from progan.models import MODELS
 from progan.options import GROUPS, coerce, difference, from_dict, leaves, options, override, to_dict
 from progan.per_resolution import RESOLUTIONS, PerResolution, per_resolution
 from progan.presets import PRESETS, preset
-from progan.training.precision import DTYPES
+from progan.training.numerics import DTYPES
 
 GROUP_CLASSES = {group: [type(getattr(RunConfig(), group))] for group in GROUPS if group not in ("model", "loss")} | {
     "model": list(MODEL_CONFIGS.values()),

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from progan import experiment
+from progan import run
 from progan.config import MODEL_CONFIGS, DcganConfig, NonsaturatingConfig
 from progan.errors import ConfigError
 from progan.models.progan import fmaps
@@ -16,7 +16,7 @@ from progan.schedule import Schedule, in_images
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_builds_and_dry_runs(name):
     epochs = preset(name).schedule.stable_epochs
-    plan, config, _ = experiment.dry_run(name, **({} if epochs is None else {"stable_kimg": 8}))
+    plan, config, _ = run.dry_run(name, **({} if epochs is None else {"stable_kimg": 8}))
     assert config.preset == name
     assert type(config.model) in MODEL_CONFIGS.values()
     assert plan.stages[-1].resolution == config.schedule.resolution
@@ -26,12 +26,12 @@ def test_every_preset_builds_and_dry_runs(name):
 
 
 def test_the_paper_has_as_many_weights_as_its_table_2_says():
-    plan, *_ = experiment.dry_run("paper1024")
+    plan, *_ = run.dry_run("paper1024")
     assert [round(count / 1e6, 1) for count in plan.parameters] == [23.1, 23.1]
 
 
 def test_the_plan_of_the_paper_has_all_seventeen_stages_to_1024():
-    plan, *_ = experiment.dry_run("paper1024")
+    plan, *_ = run.dry_run("paper1024")
     grown = [(2**level, phase) for level in range(3, 11) for phase in ("fade", "stable")]
     assert [(stage.resolution, stage.phase) for stage in plan.stages] == [(4, "stable"), *grown]
     assert all(stage.seconds > 0 and stage.memory > 4 * 7 * plan.parameters[0] for stage in plan.stages)

@@ -13,17 +13,17 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from progan.data.dataset import Dataset
     from progan.errors import ProganError
-    from progan.experiment import Run, train
     from progan.images import to_images, to_pixels
     from progan.metrics.evaluation import evaluate
+    from progan.run import Run, train
     from progan.sampling import load
     from progan.snapshot import Snapshot
 
 _HOMES = {
     "Dataset": "data.dataset",
     "ProganError": "errors",
-    "Run": "experiment",
-    "train": "experiment",
+    "Run": "run",
+    "train": "run",
     "evaluate": "metrics.evaluation",
     "to_images": "images",
     "to_pixels": "images",

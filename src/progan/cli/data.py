@@ -53,9 +53,9 @@ def run_show(arguments: argparse.Namespace) -> int:
     from progan.data.cache import open_data
     from progan.data.dataset import Dataset
     from progan.data.inspection import inspect
-    from progan.data.page import page
-    from progan.data.sheets import sheets
     from progan.files import write_whole
+    from progan.report.dataset_page import page
+    from progan.report.dataset_sheets import sheets
 
     dataset = open_data(arguments.dataset, tell=lambda message: print(message, file=sys.stderr))
     if arguments.verify:

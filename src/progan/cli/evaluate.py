@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
 def open_snapshot(arguments: argparse.Namespace) -> "Snapshot":
     """The snapshot to be measured, on its device."""
     from progan.sampling import load
-    from progan.training.precision import find_device
+    from progan.training.numerics import find_device
 
     source = Path(arguments.source)
     if arguments.resolution and not source.is_dir():
@@ -124,7 +124,7 @@ def open_yardstick(arguments: argparse.Namespace, snapshot: "Snapshot", quiet: b
     from progan.config import PrepareConfig
     from progan.data.cache import open_data
     from progan.metrics.evaluation import Yardstick
-    from progan.runfolder import RunFolder
+    from progan.run_folder import RunFolder
 
     tell = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
     data = arguments.data or RunFolder(Path(arguments.source)).read()[1].path

@@ -51,7 +51,7 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     from progan.data.prepare import prepare
-    from progan.data.stylegan_zip import prepare_stylegan_zip
+    from progan.data.prepare.stylegan_zip import prepare_stylegan_zip
 
     write = prepare if arguments.to == "dataset" else prepare_stylegan_zip
     given = {name: value for name, value in vars(arguments).items() if name in _OPTIONS and value is not None}

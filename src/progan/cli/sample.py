@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from progan.sampling import load, write_files, write_grid
     from progan.sampling.pictures import generate
-    from progan.training.precision import find_device
+    from progan.training.numerics import find_device
 
     _check(arguments)
     is_run = Path(arguments.source).is_dir()

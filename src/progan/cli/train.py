@@ -23,8 +23,8 @@ from progan.presets import PRESETS, about
 from progan.progress import warn
 
 if TYPE_CHECKING:
-    from progan.experiment import Run
-    from progan.training.plan import Plan
+    from progan.run import Run
+    from progan.training.preflight.estimate import Plan
 
 QUALITY_NUM = 2048
 """Images that the number at the end of a run is measured with."""
@@ -72,16 +72,16 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
-    from progan import experiment
-    from progan.training.meeting import is_first, launched
-    from progan.training.precision import thread_count
+    from progan import run
+    from progan.training.numerics import thread_count
+    from progan.training.parallel.rendezvous import is_first, launched
 
     changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
     data = changes.pop("data", None)
     if arguments.dry_run and not is_first():
         return 0
     if arguments.dry_run:
-        plan, config, numerics = experiment.dry_run(arguments.preset, data, **changes)
+        plan, config, numerics = run.dry_run(arguments.preset, data, **changes)
         if arguments.json:
             print(json.dumps({**asdict(plan), "seconds": plan.seconds, "images": plan.images}))
         else:
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(plan_table(plan))
         return 0
     quiet = arguments.quiet
-    result = experiment.train(
+    result = run.train(
         arguments.preset, data, arguments.out, quiet, arguments.allow_change, arguments.profile, **changes
     )
     if not is_first():
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def plan_table(plan: "Plan") -> str:
     """The plan as lines for people."""
-    from progan.training.console import duration
+    from progan.training.observers.console import duration
 
     lines = [f"G has {plan.parameters[0]:,} weights, D {plan.parameters[1]:,}", ""]
     lines.append(f"{'stage':>16} {'kimg':>8} {'batch':>6} {'iterations':>11} {'lr':>8} {'memory':>9} {'time':>12}")
@@ -128,7 +128,7 @@ def plan_table(plan: "Plan") -> str:
 
 def closing(result: "Run") -> str:
     """What to look at, how good it is, and what to do next."""
-    from progan.training.console import duration
+    from progan.training.observers.console import duration
 
     _, data = result.folder.read()
     page = result.path / "report.html"
@@ -148,8 +148,8 @@ def closing(result: "Run") -> str:
 def write_report(result: "Run") -> None:
     """The run's page, where it takes only seconds: small images, or a GPU to draw the samples."""
     from progan.data.dataset import Dataset
-    from progan.report.run import write_run_page
-    from progan.training.precision import find_device
+    from progan.report.run_page import write_run_page
+    from progan.training.numerics import find_device
 
     config, data = result.folder.read()
     device = find_device(config.runtime.device)

@@ -9,7 +9,7 @@ from progan.metrics.evaluation import LEAST
 from progan.options import override
 from progan.per_resolution import PerResolution
 from progan.schedule import Phase, Schedule
-from progan.training.plan import extents
+from progan.training.preflight.estimate import extents
 
 Cost = Mapping[tuple[int, Phase], float]
 """Seconds of training per real image at each stage."""

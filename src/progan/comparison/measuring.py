@@ -18,12 +18,12 @@ from progan.images import to_pixels
 from progan.metrics import Value
 from progan.metrics.evaluation import Generate, Yardstick
 from progan.metrics.intervals import mean_of
+from progan.metrics.nearest_images import nearest
 from progan.models import Generator, ImageShape
 from progan.randomness import latents
-from progan.report.neighbours import nearest
 from progan.report.results import MEMORISATION
-from progan.training import precision
 from progan.training import state as states
+from progan.training.numerics import choose_numerics
 
 _QUERIES = 256
 Values = dict[str, Value]
@@ -128,7 +128,7 @@ def networks(member: Member, dataset: Dataset) -> dict[str, Generator]:
     """`G_ema` and `G` at the end of a run, for use."""
     config = member.config
     shape = ImageShape(config.schedule.resolution, dataset.channels)
-    numerics = precision.choose(dataclasses.replace(config.runtime, precision="fp32"))
+    numerics = choose_numerics(dataclasses.replace(config.runtime, precision="fp32"))
     state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
     states.StateFolder(member.folder.state).restore(state)
     return {"G_ema": state.G_ema.eval(), "G": state.G.eval()}

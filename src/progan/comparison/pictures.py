@@ -6,10 +6,10 @@ from torch import Tensor
 from progan.comparison.controls import Control
 from progan.comparison.runs import Member
 from progan.data.dataset import Dataset
+from progan.metrics.nearest_images import nearest
 from progan.report.charts import spectrum
-from progan.report.comparison import Near, Pictures, Spectrum
-from progan.report.drawing import samples
-from progan.report.neighbours import nearest
+from progan.report.comparison_page import Near, Pictures, Spectrum
+from progan.sampling.drawing import samples
 from progan.snapshot import load
 
 _SPECTRUM = 512

@@ -14,14 +14,15 @@ from progan.comparison.runs import Member, call
 from progan.config import CompareConfig, RunConfig
 from progan.data.dataset import Dataset
 from progan.errors import RunError
-from progan.experiment.opening import image_shape
 from progan.files import write_whole
 from progan.options import from_dict, override, to_dict
 from progan.progress import Say
-from progan.runfolder import DataFacts, RunFolder
+from progan.run.opening import image_shape
+from progan.run_folder import DataFacts, RunFolder
 from progan.schedule import Phase, Schedule
-from progan.training import precision, tuning
-from progan.training.plan import extents
+from progan.training.numerics import choose_numerics
+from progan.training.preflight import autotune
+from progan.training.preflight.estimate import extents
 
 FORMAT, VERSION = "progan comparison", 1
 FILE = "plan.json"
@@ -101,7 +102,7 @@ def _alike(contestants: Mapping[str, RunConfig], train: Dataset, say: Say) -> di
     """All in the precision that `auto` chooses for the first, and none compiled: not every model can be."""
     first = next(iter(contestants.values()))
     first = override(first, {"compile": "off"})
-    numerics = tuning.decide_precision(first, image_shape(first, train), precision.choose(first.runtime), say)
+    numerics = autotune.decide_precision(first, image_shape(first, train), choose_numerics(first.runtime), say)
     same = {"compile": "off", "precision": numerics.precision}
     return {name: override(model, same) for name, model in contestants.items()}
 

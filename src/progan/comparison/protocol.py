@@ -17,7 +17,6 @@ from progan.comparison.output import to_csv, to_json
 from progan.comparison.pictures import gather
 from progan.comparison.runs import train_all
 from progan.config import CompareConfig, PrepareConfig
-from progan.continuing import begin
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset
 from progan.data.manifest import Manifest
@@ -26,10 +25,11 @@ from progan.errors import DatasetError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST
 from progan.progress import Say, warn
-from progan.report.comparison import comparison_page
+from progan.report.comparison_page import comparison_page
 from progan.report.results import Comparison
-from progan.runfolder import DataFacts
-from progan.training.observers import picture
+from progan.run.resume import begin
+from progan.run_folder import DataFacts
+from progan.training.observers.run_files import picture
 from progan.training.signals import stop_on_signals
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from progan.config import RunConfig
 from progan.errors import RunError
-from progan.runfolder import RunFolder
+from progan.run_folder import RunFolder
 from progan.schedule import Schedule
 
 _TRAIN = "import sys, progan; progan.train(out=sys.argv[1], data=sys.argv[2], quiet=True)"

@@ -18,8 +18,8 @@ from progan.models import ImageShape
 from progan.report.collapse import collapses
 from progan.report.history import with_training_time
 from progan.report.results import Comparison, Contestant, Trained
-from progan.training.observers import read_stats
-from progan.training.precision import thread_count
+from progan.training.numerics import thread_count
+from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 
 TOLERANCE = 0.05

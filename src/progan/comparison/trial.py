@@ -15,16 +15,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from progan.data.dataset import Dataset
-from progan.experiment.assembling import assemble
-from progan.experiment.opening import image_shape
-from progan.runfolder import RunFolder
+from progan.run.assembling import assemble
+from progan.run.opening import image_shape
+from progan.run_folder import RunFolder
 from progan.schedule import Schedule, Span, Stage
-from progan.training import precision
-from progan.training.distributed import ALONE
 from progan.training.iteration import Job
 from progan.training.loop import train
-from progan.training.observers import Silent
-from progan.training.plan import extents
+from progan.training.numerics import choose_numerics
+from progan.training.observers.run_files import Silent
+from progan.training.parallel.processes import ALONE
+from progan.training.preflight.estimate import extents
 from progan.training.state import TrainingState
 
 _WARM = 2
@@ -84,7 +84,7 @@ def measure(folder: RunFolder, seconds: float) -> list[dict[str, Any]]:
     """Of every stage of the run in the folder, which is only read: seconds and operations per image."""
     config, data = folder.read()
     dataset = Dataset.open(config.dataset.data or data.path)
-    shape, numerics = image_shape(config, dataset), precision.choose(config.runtime)
+    shape, numerics = image_shape(config, dataset), choose_numerics(config.runtime)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         for span, _ in extents(Schedule(config.schedule)):

@@ -11,7 +11,7 @@ from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.manifest import Manifest
 from progan.data.prepare import Progress, prepare
-from progan.data.request import request_key
+from progan.data.prepare.request import request_key
 
 
 @dataclass(frozen=True)

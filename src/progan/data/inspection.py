@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from progan.data.dataset import Dataset
 from progan.data.duplicates import find_duplicates
-from progan.data.ledger import IMAGES, read_ledger
+from progan.data.prepare.ledger import IMAGES, read_ledger
 from progan.errors import DatasetError
 
 _BLOCK = 4096

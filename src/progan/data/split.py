@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from progan.data.arrayfile import ArrayWriter
 from progan.data.dataset import Dataset
-from progan.data.ledger import IMAGE_COLUMNS, IMAGES, Ledger, read_ledger
-from progan.data.lock import LOCK_NAME, locked
 from progan.data.manifest import FileRecord, Manifest
 from progan.data.prepare import FILE_LIMIT
+from progan.data.prepare.arrayfile import ArrayWriter
+from progan.data.prepare.ledger import IMAGE_COLUMNS, IMAGES, Ledger, read_ledger
 from progan.errors import DatasetError
+from progan.files import LOCK_NAME, locked
 
 _BLOCK_BYTES = 2**24
 

@@ -1,7 +1,7 @@
 """What D and G minimise: named scalars, summed to be minimised and logged by name."""
 
 from progan.config import LossConfig, LossName
-from progan.losses.interface import Critic, LabelKind, Loss, Uniform, label_loss
+from progan.losses.base import Critic, LabelKind, Loss, Uniform, label_loss
 from progan.losses.lsgan import Lsgan
 from progan.losses.nonsaturating import Nonsaturating
 from progan.losses.wgan_gp import WganGp

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from progan.config import LsganConfig
-from progan.losses.interface import Loss
+from progan.losses.base import Loss
 
 
 class Lsgan(Loss):

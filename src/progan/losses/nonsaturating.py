@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from progan.config import NonsaturatingConfig
-from progan.losses.interface import Critic, Loss, Uniform
+from progan.losses.base import Critic, Loss, Uniform
 from progan.losses.wgan_gp import gradient_norms
 
 

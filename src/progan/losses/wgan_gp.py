@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from progan.config import WganGpConfig
-from progan.losses.interface import Critic, Loss, Uniform
+from progan.losses.base import Critic, Loss, Uniform
 
 
 class WganGp(Loss):

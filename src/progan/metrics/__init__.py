@@ -5,7 +5,7 @@ The table is free of torch, so that the help of a command is quick.
 
 import importlib
 
-from progan.metrics.interface import Better, Entry, Metric, Value
+from progan.metrics.base import Better, Entry, Metric, Value
 from progan.metrics.setting import Setting
 
 __all__ = ["METRICS", "Entry", "Metric", "Setting", "Value", "better", "make"]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from progan.errors import ConfigError
+from progan.metrics.base import Value
 from progan.metrics.histograms import DRAWS, kl
-from progan.metrics.interface import Value
 from progan.metrics.intervals import around
 from progan.metrics.reading import Reader
 from progan.metrics.setting import Setting

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from progan.errors import ConfigError
 from progan.images import to_pixels
-from progan.metrics.interface import Value
+from progan.metrics.base import Value
 from progan.metrics.intervals import mean_of
 from progan.metrics.setting import Setting
 

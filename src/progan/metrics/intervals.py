@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from progan.metrics.interface import Value
+from progan.metrics.base import Value
 
 NORMAL_95 = 1.959964
 """Standard deviations around the mean that hold 95 % of a normal distribution."""

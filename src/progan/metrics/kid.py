@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from progan.errors import ConfigError
+from progan.metrics.base import Value
 from progan.metrics.inception import FEATURES
-from progan.metrics.interface import Value
 from progan.metrics.intervals import spread_of
 from progan.metrics.setting import Setting
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from progan.errors import ConfigError
 from progan.images import downscale
+from progan.metrics.base import Value
 from progan.metrics.histograms import divergence, spread
-from progan.metrics.interface import Value
 from progan.metrics.intervals import NORMAL_95, around, share_of
 from progan.metrics.setting import Setting
 from progan.randomness import mix

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from progan.errors import ConfigError
-from progan.metrics.interface import Value
+from progan.metrics.base import Value
 from progan.metrics.intervals import mean_of
 from progan.metrics.setting import Setting
 

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from progan.metrics.interface import Value
+from progan.metrics.base import Value
 from progan.metrics.ms_ssim import LOWEST, MultiScaleSsim
 from progan.metrics.setting import Setting
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from progan.data.dataset import Dataset, Indices
 from progan.errors import ConfigError
 from progan.images import grid
+from progan.metrics.base import Value
 from progan.metrics.features import Features
-from progan.metrics.interface import Value
 from progan.metrics.intervals import median_of, share_of
 from progan.metrics.nearest import Scale, distances
 from progan.metrics.setting import Setting

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from progan.errors import ConfigError
-from progan.metrics.interface import Value
+from progan.metrics.base import Value
 from progan.metrics.intervals import share_of
 from progan.metrics.nearest import Collected, blocks, radii
 from progan.metrics.setting import Setting

@@ -8,7 +8,7 @@ import torch
 
 from progan.config import ModelConfig, ModelName
 from progan.models import dcgan, growing_batchnorm, progan
-from progan.models.interface import Discriminator, Generator, Noise
+from progan.models.base import Discriminator, Generator, Noise
 from progan.randomness import mix
 from progan.scores import Scores
 

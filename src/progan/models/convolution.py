@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progan.models import products
+from progan.models import conv_matmul
 
 
 def convolve(
@@ -42,8 +42,8 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Any:
         ctx.save_for_backward(x, weight)
         ctx.how = how
-        if products.quicker(x, weight, how):
-            return products.convolve(x, weight, bias, how)
+        if conv_matmul.quicker(x, weight, how):
+            return conv_matmul.convolve(x, weight, bias, how)
         stride, padding, transposed = how
         return torch.ops.aten.convolution(x, weight, bias, [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], 1)
 
@@ -66,8 +66,10 @@ class _InputGradient(torch.autograd.Function):
         ctx.how = how
         stride, padding, transposed = how
         back = stride, padding, not transposed
-        if products.quicker(gradient, weight, back) and x.shape[2:] == products.output_size(gradient, weight, back):
-            return products.convolve(gradient, weight, None, back)
+        if conv_matmul.quicker(gradient, weight, back) and x.shape[2:] == conv_matmul.output_size(
+            gradient, weight, back
+        ):
+            return conv_matmul.convolve(gradient, weight, None, back)
         return _convolution_backward(gradient, x, weight, how, [True, False])[0]
 
     @staticmethod
@@ -87,8 +89,8 @@ class _WeightGradient(torch.autograd.Function):
         ctx.save_for_backward(gradient, x)
         ctx.how = how
         small, large = (x, gradient) if how[2] else (gradient, x)
-        if products.weight_gradient_is_quicker(small, weight):
-            return products.weight_gradient(small, large, weight.shape[2], how)
+        if conv_matmul.weight_gradient_is_quicker(small, weight):
+            return conv_matmul.weight_gradient(small, large, weight.shape[2], how)
         return _convolution_backward(gradient, x, weight, how, [False, True])[1]
 
     @staticmethod

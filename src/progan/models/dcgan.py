@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from progan.config import DcganConfig
-from progan.models import interface
-from progan.models.interface import Noise
+from progan.models import base
+from progan.models.base import Noise
 from progan.models.layers import leaky_relu, wide
 from progan.models.normalization import BatchNorm2d, dropout
 from progan.models.strided import STD, FromLatents, StridedConv2d, ToScores
@@ -21,7 +21,7 @@ def fmaps(config: DcganConfig, resolution: int, final: int) -> int:
     return min(config.width * final // (2 * resolution), config.fmap_max)
 
 
-class Generator(interface.Generator):
+class Generator(base.Generator):
     """Latents to images of one resolution, by batch norm and ReLU; tanh at the end."""
 
     def __init__(self, config: DcganConfig, resolution: int, channels: int, label_size: int = 0) -> None:
@@ -35,11 +35,11 @@ class Generator(interface.Generator):
         )
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """See interface.Generator. Latents are normal, not normalised."""
+        """See base.Generator. Latents are normal, not normalised."""
         return torch.relu(self.norms[0](self.first(z, labels)))
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
-        """See interface.Generator."""
+        """See base.Generator."""
         assert resolution in (None, self.resolution), "a DCGAN has one resolution"
         for conv, norm in zip(self.convs[:-1], self.norms[1:], strict=True):
             x = torch.relu(norm(conv(x)))
@@ -47,7 +47,7 @@ class Generator(interface.Generator):
         return torch.tanh(images.to(wide(images.dtype)))
 
 
-class Discriminator(interface.Discriminator):
+class Discriminator(base.Discriminator):
     """Images of one resolution to scores, by batch norm and leaky ReLU; dropout where the configuration has it."""
 
     def __init__(self, config: DcganConfig, resolution: int, channels: int, label_size: int = 0) -> None:
@@ -59,7 +59,7 @@ class Discriminator(interface.Discriminator):
         self.last = ToScores(maps[-1], label_size)
 
     def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
-        """See interface.Discriminator."""
+        """See base.Discriminator."""
         assert images.shape[2] == self.resolution, "a DCGAN has one resolution"
         x = dropout(leaky_relu(self.convs[0](images)), self.dropout, noise)
         for conv, norm in zip(self.convs[1:], self.norms, strict=True):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from progan.config import GrowingBatchNormConfig
 from progan.images import downscale, upscale
-from progan.models import interface
-from progan.models.interface import Noise
+from progan.models import base
+from progan.models.base import Noise
 from progan.models.layers import leaky_relu, wide
 from progan.models.normalization import Activation, BatchNorm2d
 from progan.models.strided import STD, FromLatents, Pointwise, StridedConv2d, ToScores
@@ -27,7 +27,7 @@ def _resolutions(final: int) -> list[int]:
     return [2**k for k in range(2, final.bit_length())]  # 4 … final
 
 
-class Generator(interface.Generator):
+class Generator(base.Generator):
     """Latents to images."""
 
     def __init__(self, config: GrowingBatchNormConfig, resolution: int, channels: int, label_size: int = 0) -> None:
@@ -43,12 +43,12 @@ class Generator(interface.Generator):
             self.to_rgb[str(r)] = Pointwise(maps[r], channels)
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """See interface.Generator. Latents are normal, not normalised."""
+        """See base.Generator. Latents are normal, not normalised."""
         x: Tensor = self.activation(self.first(z, labels))
         return x
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
-        """See interface.Generator."""
+        """See base.Generator."""
         resolution = resolution or self.resolution
         before = x
         for r in _resolutions(resolution)[1:]:
@@ -63,7 +63,7 @@ class Generator(interface.Generator):
         return torch.tanh(rgb.to(wide(rgb.dtype)))
 
 
-class Discriminator(interface.Discriminator):
+class Discriminator(base.Discriminator):
     """Images to scores, the mirror of G."""
 
     def __init__(self, config: GrowingBatchNormConfig, resolution: int, channels: int, label_size: int = 0) -> None:
@@ -77,7 +77,7 @@ class Discriminator(interface.Discriminator):
         self.last = ToScores(maps[4], label_size)
 
     def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
-        """See interface.Discriminator."""
+        """See base.Discriminator."""
         resolution = images.shape[2]
         x = self.blocks[str(resolution)](self._features(images, resolution))
         if resolution > 8 and not (isinstance(alpha, float) and alpha == 1):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from progan.models.interface import Noise
+from progan.models.base import Noise
 from progan.models.layers import leaky_relu, wide
 
 

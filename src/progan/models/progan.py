@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from progan.config import ProGANConfig
 from progan.images import downscale, upscale
-from progan.models import interface
+from progan.models import base
 from progan.models.adaptive_noise import AdaptiveNoise
-from progan.models.interface import Noise
+from progan.models.base import Noise
 from progan.models.layers import (
     ConvDownscale2d,
     EqualizedConv2d,
@@ -52,7 +52,7 @@ def _mix(before: Tensor, newest: Tensor, alpha: float | Tensor) -> Tensor:
     return torch.lerp(before.to(bits), newest.to(bits), alpha.to(bits)).to(newest.dtype)
 
 
-class Generator(interface.Generator):
+class Generator(base.Generator):
     """Latents to images."""
 
     def __init__(self, config: ProGANConfig, resolution: int, channels: int, label_size: int = 0) -> None:
@@ -82,7 +82,7 @@ class Generator(interface.Generator):
             self.to_rgb[str(r)] = EqualizedConv2d(maps, channels, 1, gain=1, use_wscale=wscale)
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """See interface.Generator."""
+        """See base.Generator."""
         assert (labels is not None) == (self.label_size > 0), "labels go with a generator that was built for them"
         if labels is not None:
             z = torch.cat([z, labels.to(z.dtype)], 1)
@@ -94,7 +94,7 @@ class Generator(interface.Generator):
         return normed
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
-        """See interface.Generator."""
+        """See base.Generator."""
         resolution = resolution or self.resolution
         x = self.norm(self.activations["conv"](self.conv(x)))
         before = x
@@ -118,7 +118,7 @@ def _d_activation(config: ProGANConfig, maps: int) -> Activation:
     return Activation(LayerNorm(maps) if config.layer_norm else None)
 
 
-class Discriminator(interface.Discriminator):
+class Discriminator(base.Discriminator):
     """Images to scores, the mirror of G."""
 
     def __init__(self, config: ProGANConfig, resolution: int, channels: int, label_size: int = 0) -> None:
@@ -148,7 +148,7 @@ class Discriminator(interface.Discriminator):
         self.dense1 = EqualizedLinear(hidden + kernels, 1 + label_size, gain=1, use_wscale=wscale)
 
     def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
-        """See interface.Discriminator."""
+        """See base.Discriminator."""
         resolution = images.shape[2]
         x = self._features(images, resolution)
         if resolution > 4:
@@ -182,6 +182,6 @@ class Discriminator(interface.Discriminator):
         return x if self.noise is None else self.noise(x, noise)
 
     def watch(self, d: Tensor) -> None:
-        """See interface.Discriminator."""
+        """See base.Discriminator."""
         if self.noise is not None:
             self.noise.watch(d)

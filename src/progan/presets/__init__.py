@@ -6,9 +6,9 @@ from difflib import get_close_matches
 
 from progan.config import RunConfig
 from progan.errors import ConfigError
-from progan.presets import ablation, baselines, progan
+from progan.presets import ablation, baselines, paper
 
-PRESETS: dict[str, Callable[[], RunConfig]] = progan.PRESETS | ablation.PRESETS | baselines.PRESETS
+PRESETS: dict[str, Callable[[], RunConfig]] = paper.PRESETS | ablation.PRESETS | baselines.PRESETS
 
 
 def about(name: str) -> str:

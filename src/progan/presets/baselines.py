@@ -16,7 +16,7 @@ from progan.config import (
 )
 from progan.options import override
 from progan.per_resolution import per_resolution
-from progan.presets import progan
+from progan.presets import paper
 
 _BARE = {"pixel_norm": "none", "normalize_latents": False, "mbstd_group": 1}
 """A Progressive GAN without its own normalisation layers and minibatch statistics."""
@@ -63,27 +63,27 @@ def _growing_batchnorm64() -> RunConfig:
 
 def _celebahq256_lsgan() -> RunConfig:
     """Growing to 256x256 by least squares, without any normalisation layer."""
-    return override(progan.celebahq256(), {**_BARE, "loss": "lsgan"})
+    return override(paper.celebahq256(), {**_BARE, "loss": "lsgan"})
 
 
 def _celebahq32_lsgan() -> RunConfig:
     """Growing to 32x32 by least squares, without any normalisation layer."""
-    return override(progan.mnist32(), {**_BARE, "loss": "lsgan"})
+    return override(paper.mnist32(), {**_BARE, "loss": "lsgan"})
 
 
 def _celebahq256_bce_batchnorm() -> RunConfig:
     """Growing to 256x256 by cross-entropy, batch norm in G; reported to collapse at 32x32."""
-    return override(progan.celebahq256(), {**_BARE, "loss": "nonsaturating", "batch_norm": 0.2})
+    return override(paper.celebahq256(), {**_BARE, "loss": "nonsaturating", "batch_norm": 0.2})
 
 
 def _celebahq32_bce_batchnorm() -> RunConfig:
     """Growing to 32x32 by cross-entropy, batch norm in G."""
-    return override(progan.mnist32(), {**_BARE, "loss": "nonsaturating", "batch_norm": 0.2})
+    return override(paper.mnist32(), {**_BARE, "loss": "nonsaturating", "batch_norm": 0.2})
 
 
 def _progan1024_lsgan() -> RunConfig:
     """The paper's 1024x1024 by least squares, with noise in D against running away (appendix B)."""
-    return override(progan.paper1024(), {"loss": "lsgan", "d_noise": 0.2})
+    return override(paper.paper1024(), {"loss": "lsgan", "d_noise": 0.2})
 
 
 def _dcgan(resolution: int, model: DcganConfig, loss: LossConfig, batch_size: int, lr: float) -> RunConfig:

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from progan.report.charts import Chart, Line
 from progan.report.history import Stats, at_resolution, curve, growth, loss_names, measured
-from progan.report.page import figure, gallery, paragraph
+from progan.report.html import figure, gallery, paragraph
 from progan.report.results import Comparison, Contestant
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from progan.metrics import Value
-from progan.report.page import paragraph, table, text
+from progan.report.html import paragraph, table, text
 from progan.report.results import AVERAGE, MEMORISATION, Comparison, Contestant
 from progan.report.statistics import Difference, mean
 

@@ -5,7 +5,7 @@ import random
 
 from torch import Tensor
 
-from progan.report.page import paragraph, text
+from progan.report.html import paragraph, text
 from progan.report.pictures import data_uri
 
 _EACH = 12

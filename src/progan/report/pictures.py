@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from progan.images import grid
-from progan.report.page import text
+from progan.report.html import text
 
 _LOSSLESS = 512 * 512  # pixels of a sheet from which a little loss is worth its bytes
 

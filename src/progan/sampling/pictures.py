@@ -13,7 +13,7 @@ from progan import snapshot
 from progan.errors import SnapshotError
 from progan.files import write_whole
 from progan.images import grid, to_pixels
-from progan.runfolder import RunFolder
+from progan.run_folder import RunFolder
 from progan.snapshot import Snapshot
 
 

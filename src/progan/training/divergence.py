@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from progan.errors import DivergenceError
-from progan.training.outputs import Outputs
+from progan.files import PendingWrites
 from progan.training.state import StateFolder, TrainingState
 
 MOST_LEFT_OUT = 100
@@ -72,7 +72,7 @@ class GoodStates:
     def __init__(self, states: StateFolder, warn: Callable[[str], None]) -> None:
         self._states = states
         self._good = StateFolder(states.folder.with_name("good"))
-        self._outputs = Outputs(warn)
+        self._outputs = PendingWrites(warn)
 
     def keep(self, state: TrainingState) -> None:
         """Write the state if its turn has come and nothing is suspicious."""

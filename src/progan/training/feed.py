@@ -11,7 +11,7 @@ from torch import Tensor
 
 from progan.data.dataset import Dataset
 from progan.devices import free_on_gpu, send
-from progan.training.distributed import ALONE, Processes
+from progan.training.parallel.processes import ALONE, Processes
 
 RESIDENT_SHARE = 0.4
 """Of a device's free memory that images may take."""

@@ -7,17 +7,17 @@ import torch
 from torch.profiler import record_function
 
 from progan.config import RunConfig
+from progan.files import PendingWrites
 from progan.losses import Loss
 from progan.progress import warn
 from progan.randomness import Rng
 from progan.schedule import Schedule, Stage
-from progan.training.distributed import ALONE, Processes
+from progan.training.accelerate.traced import Tracer
 from progan.training.feed import Batch, Feed, Request
 from progan.training.meter import Meter
-from progan.training.outputs import Outputs
+from progan.training.parallel.processes import ALONE, Processes
 from progan.training.state import StateFolder, TrainingState
 from progan.training.step import Traced, average, process_reals, train_d, train_g
-from progan.training.tracing import Tracer
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Job:
     state: TrainingState
     states: StateFolder
     processes: Processes = ALONE
-    outputs: Outputs = field(default_factory=lambda: Outputs(warn))
+    outputs: PendingWrites = field(default_factory=lambda: PendingWrites(warn))
     tracer: Tracer | None = None
 
     @property

@@ -6,12 +6,12 @@ import torch
 
 from progan.schedule import Block, Schedule, Stage
 from progan.training import divergence, rescue
+from progan.training.checkpoint_writer import StateKeeper, spared
 from progan.training.divergence import Diverged, GoodStates
 from progan.training.feed import Batch
-from progan.training.interface import Observer, Tick
 from progan.training.iteration import Job, iterate, requests, traced_step
-from progan.training.keeper import StateKeeper, spared
 from progan.training.meter import Meter, Tally, together
+from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState, agree
 
 LOOK_EVERY = 64

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progan.training.distributed import Processes
+from progan.training.parallel.processes import Processes
 from progan.training.step import Terms
 
 Updates = dict[str, int]

@@ -18,10 +18,10 @@ from progan.models import Discriminator, Generator, ImageShape
 from progan.schedule import Phase
 from progan.tensorfile import from_bytes, to_bytes
 from progan.training.adjustments import Adjustments
-from progan.training.distributed import Processes
 from progan.training.meter import Tally
+from progan.training.numerics import Numerics
 from progan.training.optimizer import FIRST_SCALE, MOMENTS, Adam
-from progan.training.precision import Numerics
+from progan.training.parallel.processes import Processes
 
 FORMAT, VERSION = "progan training state", 1
 KEPT = 2

@@ -13,14 +13,14 @@ from progan.models import Discriminator, Generator, Noise
 from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.scores import Scores
-from progan.training.distributed import ALONE, Processes
 from progan.training.optimizer import Adam
+from progan.training.parallel.processes import ALONE, Processes
 
 Terms = dict[str, Tensor]
 
 
 class Traced(Protocol):
-    """Gradients by other means than autograd (training/tracing.py): they are in the parameters' `grad` afterwards."""
+    """Gradients by other means than autograd (training/accelerate/traced.py), left in the parameters' `grad`."""
 
     def d_terms(
         self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None

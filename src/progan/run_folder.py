@@ -1,0 +1,205 @@
+"""The folder a run leaves behind: where everything in it lies."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import progan
+from progan import typed
+from progan.config import RunConfig
+from progan.data.dataset import Dataset
+from progan.errors import ConfigError, RunError, SnapshotError
+from progan.files import Claim, HeldError, NoLocksError, remove_unfinished, write_whole
+from progan.options import from_dict, to_dict
+
+FORMAT, VERSION = "progan run", 2
+READ_VERSIONS = (1, 2)
+"""1 had neither the data's resolutions and files nor a history of changes."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a run remembers of its data."""
+
+    path: str
+    name: str
+    fingerprint: str
+    count: int
+    channels: int
+    label_kind: str | None
+    label_names: tuple[str, ...]
+    resolutions: tuple[int, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    """Name of an array -> digest of what its files hold."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DataFacts":
+        """Of an opened dataset."""
+        labels = dataset.label_kind, tuple(dataset.label_names)
+        shape = dataset.fingerprint, dataset.count, dataset.channels
+        return cls(str(dataset.path), dataset.name, *shape, *labels, dataset.resolutions, dataset.hashes)
+
+    def difference(self, now: "DataFacts") -> list[str]:
+        """What other data has otherwise, `name: old -> new`; empty if it is the same wherever it lies."""
+        if self.fingerprint == now.fingerprint:
+            return []
+        pairs = {
+            "images": (self.count, now.count),
+            "channels": (self.channels, now.channels),
+            "resolutions": (_span(self.resolutions or now.resolutions), _span(now.resolutions)),
+            "labels": (self.label_kind, now.label_kind),
+            "label names": _only(self.label_names, now.label_names),
+        }
+        changed = [name for name in self.files if now.files.get(name, self.files[name]) != self.files[name]]
+        lines = [f"{name}: {before} -> {after}" for name, (before, after) in pairs.items() if before != after]
+        return [*lines, f"other content of {', '.join(changed)}"] if changed else lines or ["other content"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def stats(self) -> Path:
+        return self.path / "stats.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config.exists()
+
+    @contextmanager
+    def held(self, warn: Callable[[str], None]) -> Iterator[Claim | None]:
+        """Let no other process train here meanwhile, and clean up after those that were killed. RunError if one does.
+
+        None, after a warning, where the file system knows no locks.
+        """
+        claim = self._claim(warn)
+        try:
+            remove_unfinished(self.path)
+            yield claim
+        finally:
+            if claim is not None:
+                claim.release()
+
+    def _claim(self, warn: Callable[[str], None]) -> Claim | None:
+        try:
+            return Claim(self.path)
+        except NoLocksError:
+            warn(f"warning: {self.path} cannot be locked here: see to it that no other process trains there")
+            return None
+        except HeldError as error:
+            raise RunError(f"{self.path} is in use: {error} trains there. Choose another --out, or stop it") from None
+        except OSError as error:
+            raise self.unwritable(error) from None
+
+    def write(self, config: RunConfig, data: DataFacts, changes: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Write `config.json`; `changes` is the history of its settings, oldest first."""
+        content = {"format": FORMAT, "version": VERSION, "progan": progan.__version__, "config": to_dict(config)}
+        content |= {"dataset": asdict(data), "changes": list(changes)}
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_whole(self.config, (json.dumps(content, indent=1) + "\n").encode())
+        except OSError as error:
+            raise self.unwritable(error) from None
+
+    def unwritable(self, error: OSError) -> RunError:
+        """One line for what the file system refused."""
+        return RunError(f"{self.path} cannot be written: {error.strerror}. Mend that, or choose another --out")
+
+    def read(self) -> tuple[RunConfig, DataFacts]:
+        """The configuration and data of a run. Raises RunError if there is none."""
+        content = self._content()
+        try:
+            data = dict(content["dataset"])
+            for name in ("label_names", "resolutions"):
+                data[name] = tuple(data.get(name, ()))
+            return from_dict(content["config"]), typed.parse(DataFacts, data)
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            raise RunError(f"{self.config} cannot be read: {error}") from None
+
+    def changes(self) -> list[dict[str, Any]]:
+        """The history of its settings: `cur_nimg` and `changes`, lines `name: old -> new`. Raises RunError."""
+        return list(self._content().get("changes", []))
+
+    def _content(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.config.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise RunError(f"{self.config} is not that of a run of progan")
+            if content["version"] not in READ_VERSIONS:
+                raise RunError(
+                    f"{self.config} has format version {content['version']}, this progan reads up to {VERSION}. "
+                    "Use a newer one"
+                )
+            return dict(content)
+        except OSError:
+            raise RunError(f"{self.path} is not a run folder: it has no config.json") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.config} cannot be read: {error}") from None
+
+    def snapshot(self, resolution: int | None = None) -> Path:
+        """The newest snapshot, or the newest of a resolution. Raises SnapshotError if there is none."""
+        found = {}
+        for path in sorted(self.snapshots.glob("generator-*.safetensors")):  # names sort by progress
+            if match := re.fullmatch(r"generator-\d+-(\d+)x\d+\.safetensors", path.name):
+                found[int(match[1])] = path
+                found[0] = path
+        if not found:
+            raise SnapshotError(f"{self.path} has no snapshot yet: the first comes at the end of the first resolution")
+        if (resolution or 0) not in found:
+            there = ", ".join(str(key) for key in found if key)
+            raise SnapshotError(f"{self.path} has no snapshot of {resolution}x{resolution}, only of {there}")
+        return found[resolution or 0]
+
+
+def numbered(parent: Path, name: str) -> Path:
+    """Make and return the next free folder `00000-name` in `parent`."""
+    taken = [int(match[1]) for path in _children(parent) if (match := re.match(r"(\d{5})-", path.name))]
+    number = max(taken, default=-1) + 1
+    while True:
+        path = parent / f"{number:05d}-{name}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise RunError(f"{path} cannot be made: {error.strerror}. Name a folder with --out") from None
+
+
+def _only(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
+    """What each has and the other has not; their orders, if they differ in nothing else."""
+    if set(a) == set(b):
+        return ", ".join(a), ", ".join(b)
+    return ", ".join(sorted(set(a) - set(b))) or "none", ", ".join(sorted(set(b) - set(a))) or "none"
+
+
+def _span(resolutions: Sequence[int]) -> str:
+    return f"{resolutions[0]} … {resolutions[-1]}" if resolutions else "none"
+
+
+def _children(parent: Path) -> list[Path]:
+    return list(parent.iterdir()) if parent.is_dir() else []

@@ -1,0 +1,1 @@
+"""Executors of the training step that take the place of autograd: traced, compiled, captured."""

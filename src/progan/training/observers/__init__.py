@@ -1,0 +1,1 @@
+"""Who watches a training: files, health, console, TensorBoard, profiler."""

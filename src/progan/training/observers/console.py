@@ -1,0 +1,94 @@
+"""What a run says of itself while it goes: a progress bar on a terminal, one line a tick elsewhere."""
+
+import sys
+
+from tqdm import tqdm
+
+from progan.schedule import Schedule, Stage
+from progan.training.observers.base import Tick
+from progan.training.observers.run_files import Silent
+from progan.training.state import TrainingState
+
+
+class Console(Silent):
+    """Resolution, phase, alpha, images a second and the time left."""
+
+    def __init__(self, schedule: Schedule, cost: dict[int, float]) -> None:
+        self._schedule = schedule
+        self._cost = dict(cost)
+        """Estimated seconds per image at each resolution; replaced by what is measured."""
+        self._bar: tqdm[None] | None = None
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        if changed := state.adjustments.describe():
+            _say(f"from {state.cur_nimg / 1000:g} kimg on with {changed}")
+        if sys.stderr.isatty():
+            total = self._schedule.total_nimg / 1000
+            self._bar = tqdm(total=total, initial=state.cur_nimg / 1000, unit="kimg", bar_format=_BAR, leave=True)
+
+    def on_progress(self, cur_nimg: int, stage: Stage) -> None:
+        if self._bar is not None:
+            self._bar.set_description_str(describe(stage), refresh=False)
+            self._bar.update(cur_nimg / 1000 - self._bar.n)
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        self._measure(tick)
+        left = duration(self.seconds_left(tick.cur_nimg))
+        speed = f"{tick.img_per_sec:.4g} img/s"
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{speed}, {left} left")
+        else:
+            losses = "  ".join(f"{name} {value:.3g}" for name, value in tick.losses.items())
+            done = f"{tick.cur_nimg / 1000:8.1f} of {self._schedule.total_nimg / 1000:g} kimg"
+            _say(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}")
+        for notice in tick.notices:
+            _say(notice)
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _measure(self, tick: Tick) -> None:
+        """Take over the measured cost of this resolution, and its ratio to the estimate for those not yet seen."""
+        resolution = tick.stage.resolution
+        measured = tick.seconds / max(tick.images, 1)
+        ratio = measured / self._cost[resolution]
+        for other in self._cost:
+            if other > resolution:
+                self._cost[other] *= ratio
+        self._cost[resolution] = measured
+
+    def seconds_left(self, cur_nimg: int) -> float:
+        """From here to the end, by the costs known so far."""
+        total = self._schedule.total_nimg
+        seconds = 0.0
+        for span in self._schedule.spans:
+            end = total if span is self._schedule.spans[-1] else min(span.end, total)
+            seconds += max(0, end - max(span.start, cur_nimg)) * self._cost[span.resolution]
+        return seconds
+
+
+def _say(text: str) -> None:
+    """A line of its own, above a progress bar where there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}, {postfix}]"
+
+
+def describe(stage: Stage) -> str:
+    """`32x32 fade 0.35`."""
+    phase = f"fade {stage.alpha:.2f}" if stage.phase == "fade" else "stable   "
+    return f"{stage.resolution}x{stage.resolution} {phase}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `4 d 3 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

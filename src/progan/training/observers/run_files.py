@@ -1,0 +1,231 @@
+"""The standard observers of a run: sample grids, snapshots and stats.jsonl."""
+
+import dataclasses
+import json
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from progan import randomness
+from progan.files import Log, Shelf, write_whole
+from progan.images import at_once, grid, to_pixels, upscale
+from progan.schedule import Schedule, Stage
+from progan.snapshot import SnapshotInfo, of_generator
+from progan.training.observers.base import Tick
+from progan.training.state import TrainingState
+
+GRID_COLUMNS = {128: 6, 256: 4, 512: 3, 1024: 2}
+"""Columns (and rows) of a sample grid; 8 below 128."""
+MOST_CLASSES = 10
+"""Rows of a grid of classes."""
+SMALLEST_CELL = 64
+"""Pixels: smaller images are enlarged so that the pictures of all stages compare."""
+
+
+class Silent:
+    """An observer that does nothing: the base of those that watch one thing."""
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None: ...
+    def on_progress(self, cur_nimg: int, stage: Stage) -> None: ...
+    def on_tick(self, tick: Tick, state: TrainingState) -> None: ...
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None: ...
+    def on_end(self, finished: bool, state: TrainingState) -> None: ...
+
+
+def columns(resolution: int) -> int:
+    """Of a sample grid at this resolution."""
+    return GRID_COLUMNS.get(resolution, 8)
+
+
+def picture(pixels: Tensor, across: int) -> bytes:
+    """Pixels uint8 [N, C, R, R] -> a PNG of the grid, cells no smaller than 64 pixels."""
+    factor = max(1, SMALLEST_CELL // pixels.shape[2])
+    sheet = grid(upscale(pixels.cpu().float(), factor).to(torch.uint8), across, gap=2)
+    array = sheet.permute(1, 2, 0).numpy()
+    file = BytesIO()
+    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "png")
+    return file.getvalue()
+
+
+class SampleGrids(Silent):
+    """`samples/`: pictures of the averaged generator from latents that never change.
+
+    Of classes, a row for each of the first ten, with the same latents; of attributes, labels as the data has them.
+    """
+
+    def __init__(
+        self, folder: Path, z_dim: int, label_kind: str | None, label_rows: Tensor | None, grid_kimg: float | None
+    ) -> None:
+        self._folder, self._kind, self._label_rows = folder, label_kind, label_rows
+        self._grid_nimg = 1000 * (grid_kimg or 0)
+        self._z = torch.from_numpy(randomness.latents(range(64), z_dim))
+        self._last = -1
+        self._shelf = Shelf()
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._last = state.cur_nimg
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        if tick.cur_nimg - self._last >= self._grid_nimg:
+            self._write(tick.stage, state)
+        else:
+            self._shelf.flush()
+
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
+        if self._last != state.cur_nimg:
+            self._write(stage, state)
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        self._shelf.flush()
+
+    def _write(self, stage: Stage, state: TrainingState) -> None:
+        self._last = state.cur_nimg
+        across = columns(stage.resolution)
+        z, labels = self._z[: across**2], self._label_rows
+        if labels is not None:
+            labels = labels[torch.arange(len(z)) % len(labels)]  # the data may be small
+        if self._label_rows is not None and self._kind == "class":
+            classes = min(self._label_rows.shape[1], MOST_CLASSES)
+            labels = torch.eye(self._label_rows.shape[1])[:classes].repeat_interleave(across, 0)
+            z = self._z[:across].repeat(classes, 1)
+        pixels = sample(state, stage, z, labels)
+        name = f"fakes-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.png"
+        self._shelf.put(self._folder / name, picture(pixels, across))
+
+
+@torch.no_grad()
+def sample(
+    state: TrainingState, stage: Stage, z: Tensor, labels: Tensor | None, batch_size: int | None = None
+) -> Tensor:
+    """Pixels uint8 [n, C, R, R] of latents [n, z_dim], by the averaged generator as it is at this stage; on the CPU."""
+    device, dtype = torch.device(state.numerics.device), state.numerics.dtype
+    batch_size = batch_size or at_once(stage.resolution, 16)
+    parts = []
+    for i in range(0, len(z), batch_size):
+        some = slice(i, min(i + batch_size, len(z)))
+        rows = None if labels is None else labels[some].to(device)
+        images = state.G_ema(z[some].to(device, dtype), rows, stage.resolution, stage.alpha)
+        parts.append(to_pixels(images).cpu())
+    return torch.cat(parts)
+
+
+class Snapshots(Silent):
+    """`snapshots/`: the averaged generator at the end of every resolution, every `snapshot_kimg`, and at the end.
+
+    A continued run first makes up for one that is missing of the moment it goes on from.
+    """
+
+    def __init__(
+        self, folder: Path, info: SnapshotInfo, label_rows: Tensor | None, snapshot_kimg: float | None
+    ) -> None:
+        self._folder, self._info, self._label_rows = folder, info, label_rows
+        self._schedule = Schedule(info.config.schedule)
+        self._nimg = None if snapshot_kimg is None else 1000 * snapshot_kimg
+        self._last = 0
+        self._shelf = Shelf()
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._last = state.cur_nimg
+        if state.stage is not None:
+            last = self._schedule.before(state.cur_nimg, state.stage[0])
+            following = None if state.cur_nimg >= self._schedule.total_nimg else stage
+            if _ends(last, following) and not self._path(last, state).exists():
+                self._write(last, state)
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        if self._nimg is not None and tick.cur_nimg - self._last >= self._nimg:
+            self._write(tick.stage, state)
+        else:
+            self._shelf.flush()
+
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
+        if _ends(stage, following):
+            self._write(stage, state)
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        self._shelf.flush()
+
+    def _write(self, stage: Stage, state: TrainingState) -> None:
+        self._last = state.cur_nimg
+        info = dataclasses.replace(self._info, resolution=stage.resolution, alpha=stage.alpha, cur_nimg=state.cur_nimg)
+        snapshot = of_generator(state.G_ema, info, self._label_rows)
+        self._shelf.put(self._path(stage, state), *snapshot.to_bytes())
+
+    def _path(self, stage: Stage, state: TrainingState) -> Path:
+        name = f"generator-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.safetensors"
+        return self._folder / name
+
+
+def _ends(stage: Stage, following: Stage | None) -> bool:
+    """Whether the resolution does."""
+    return following is None or following.resolution != stage.resolution
+
+
+def record(tick: Tick) -> dict[str, Any]:
+    """A tick as a line of stats.jsonl."""
+    return {
+        "cur_nimg": tick.cur_nimg,
+        "resolution": tick.stage.resolution,
+        "phase": tick.stage.phase,
+        "alpha": tick.stage.alpha,
+        "batch_size": tick.stage.batch_size,
+        "lr": tick.stage.g_lr,
+        **tick.losses,
+        **tick.metrics,
+        "skipped_d": tick.skipped["D"],
+        "skipped_g": tick.skipped["G"],
+        "img_per_sec": tick.img_per_sec,
+        "data_wait_frac": tick.data_wait / max(tick.seconds, 1e-9),
+        "peak_memory": peak_memory(),
+        "elapsed": tick.elapsed,
+        **({"notices": " | ".join(tick.notices)} if tick.notices else {}),
+    }
+
+
+def peak_memory() -> int:
+    """Bytes: the most the process has used so far, on the GPU where there is one."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_reserved():
+        return torch.cuda.max_memory_reserved()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class StatsFile(Silent):
+    """`stats.jsonl`: a line a tick. A continued run first drops the lines after the state it goes on from."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._log = path, Log(path)
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        kept = [line for line in read_stats(self._path) if line["cur_nimg"] <= state.cur_nimg]
+        write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        self._log.append((json.dumps(record(tick)) + "\n").encode())
+
+    def on_end(self, finished: bool, state: TrainingState) -> None:
+        self._log.append(b"")
+
+
+def read_stats(path: Path) -> list[dict[str, Any]]:
+    """The lines of a stats.jsonl; what is none, such as a last line cut short by a crash, is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("cur_nimg"), int):
+            lines.append(line)
+    return lines

@@ -1,0 +1,380 @@
+"""The comparison finds the differences that are there, none that are not, and goes on where it was stopped."""
+
+import csv
+import dataclasses
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from html_tags import Tags, check_complete
+from progan.cli import main
+from progan.comparison import Outcome, compare, protocol
+from progan.comparison import plan as plans
+from progan.comparison.budget import for_kimg, for_seconds, stretch, watched
+from progan.comparison.contestants import contestants, fit
+from progan.comparison.controls import controls
+from progan.comparison.measuring import MEMORISATION, Measurer
+from progan.comparison.runs import Member, train_all
+from progan.config import CompareConfig, PrepareConfig, RunConfig, ScheduleConfig
+from progan.data.dataset import Dataset
+from progan.data.prepare import prepare
+from progan.data.split import split
+from progan.errors import ConfigError, RunError
+from progan.presets import preset
+from progan.report.comparison_page import Near, Pictures, comparison_page
+from progan.report.results import Comparison, Contestant, Trained
+from progan.run_folder import RunFolder
+from progan.schedule import Schedule
+from progan.training.preflight.estimate import extents
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Dataset:
+    """720 grey images of 16x16 in three classes: a bar, a square or a cross somewhere on a noisy ground."""
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 40, (720, 16, 16), dtype=np.uint8)
+    for i, image in enumerate(images):
+        y, x = rng.integers(1, 9, 2)
+        ink = rng.integers(150, 256)
+        if i % 3 == 0:
+            image[y : y + 2, x : x + 7] = ink
+        elif i % 3 == 1:
+            image[y : y + 6, x : x + 6] = ink
+        else:
+            image[y + 3, x : x + 7] = image[y : y + 7, x + 3] = ink
+    folder = tmp_path_factory.mktemp("shapes")
+    np.savez(folder / "shapes.npz", images=images, labels=np.arange(720) % 3)
+    prepare(str(folder / "shapes.npz"), folder / "data", PrepareConfig(resolution=16, workers=1))
+    return Dataset.open(folder / "data")
+
+
+@pytest.fixture(scope="module")
+def parts(shapes, tmp_path_factory) -> tuple[Dataset, Dataset]:
+    """To train on and held out."""
+    folder = tmp_path_factory.mktemp("parts")
+    split(shapes.path, folder / "train", folder / "held", count=320)
+    return Dataset.open(folder / "train"), Dataset.open(folder / "held")
+
+
+METRICS = ("swd", "ms_ssim", "density-coverage")
+
+
+class TestBudget:
+    def test_images(self):
+        config = for_kimg(preset("mnist32"), 14)
+        assert Schedule(config.schedule).total_nimg == pytest.approx(14_000, abs=1)
+        before, after = (
+            [images for _, images in extents(Schedule(each.schedule))] for each in (preset("mnist32"), config)
+        )
+        assert after == pytest.approx([images / 10 for images in before])
+
+    def test_seconds(self):
+        cost = {
+            (r, phase): r**2 * factor for r in (4, 8, 16, 32) for phase, factor in (("fade", 2e-6), ("stable", 1e-6))
+        }
+        config = for_seconds(preset("mnist32"), 1e8, cost)
+        seconds = sum(images * cost[span.resolution, span.phase] for span, images in extents(Schedule(config.schedule)))
+        assert seconds == pytest.approx(1e8, rel=1e-3)
+
+    def test_a_total_is_stretched_too(self):
+        schedule = ScheduleConfig(resolution=8, total_kimg=700)
+        longer = stretch(schedule, 2)
+        assert (longer.total_kimg, longer.stable_kimg.at(4), longer.fade_kimg.at(8)) == (1400, 1200, 1200)
+        assert Schedule(longer).at(1_300_000).resolution == Schedule(schedule).at(650_000).resolution == 8
+
+    def test_the_last_measurement_is_at_the_end(self):
+        config = watched(for_kimg(preset("mnist32"), 16), measurements=6, num=100)
+        nimg = 1000 * config.runtime.metrics_kimg
+        assert 15_999 // nimg == 6
+        assert 15_900 // nimg == 5
+        assert config.runtime.metrics_num == 50
+
+    def test_too_little(self):
+        with pytest.raises(ConfigError, match=r"the budget leaves mnist32 .* images at 4x4, less than a batch"):
+            for_kimg(preset("mnist32"), 0.01)
+
+
+class TestContestants:
+    def test_short_names_are_presets_that_fit(self, shapes):
+        config = CompareConfig(models="progan, dcgan,lsgan64,progan", budget_kimg=1, width=24)
+        found = contestants(config, shapes, 16)
+        assert {name: each.preset for name, each in found.items()} == {
+            "progan": "mnist32",
+            "dcgan": "dcgan32",
+            "lsgan64": "lsgan64",
+            "progan-2": "mnist32",
+        }
+        assert found["progan"] == found["progan-2"]
+        for name, each in found.items():
+            assert each.schedule.resolution == 16
+            assert each.schedule.start_resolution == (4 if "progan" in name else 16)
+            assert each.dataset.data == str(shapes.path)
+        assert (found["progan"].model.fmap_max, found["progan"].model.fmap_base) == (24, 192)
+        assert found["dcgan"].model.width == 24
+        assert found["dcgan"].schedule.stable_kimg.at(16) == pytest.approx(8 * 720 / 1000), "eight epochs"
+
+    def test_presets_by_size_and_colour(self, shapes):
+        config = CompareConfig(budget_kimg=1)
+        assert [fit(name, config, shapes, 64).preset for name in ("dcgan", "lsgan", "progan")] == [
+            "dcgan64",
+            "lsgan64",
+            "mnist32",
+        ]
+        assert fit("progan", config, shapes, 128).preset == "folder128"
+        assert not fit("progan", config, shapes, 128).dataset.mirror, "the comparison says whether"
+
+    def test_mistakes(self, shapes):
+        with pytest.raises(ConfigError, match="no preset 'dcgam'; did you mean dcgan"):
+            contestants(CompareConfig(models="dcgam", budget_kimg=1), shapes, 16)
+        with pytest.raises(ConfigError, match="either --budget-kimg or --budget-minutes"):
+            CompareConfig()
+        with pytest.raises(ConfigError, match="either --budget-kimg or --budget-minutes"):
+            CompareConfig(budget_kimg=1, budget_minutes=1)
+
+    def test_all_compute_in_the_precision_that_was_chosen_once(self, shapes, monkeypatch):
+        chosen = iter(["bf16", "fp32"])
+
+        def decide(config, shape, now, tell):
+            assert config.runtime.compile == "off", "not every model can be compiled"
+            return dataclasses.replace(now, precision=next(chosen))
+
+        monkeypatch.setattr(plans.tuning, "decide_precision", decide)
+        monkeypatch.setattr(plans, "_trial", lambda model, *rest: ({(16, "stable"): 1.0}, {(16, "stable"): 1.0}))
+        config = CompareConfig(models="dcgan,lsgan", budget_kimg=1)
+        planned = plans.make(contestants(config, shapes, 16), config, shapes, 8, 1, lambda text: None)
+        assert {(each.config.runtime.precision, each.config.runtime.compile) for each in planned.values()} == {
+            ("bf16", "off")
+        }
+
+    def test_twins_have_other_seeds(self, tmp_path):
+        config = CompareConfig(budget_kimg=1, seeds=2, seed=5)
+        plan = plans.Planned(RunConfig(), 1.0, 1.0)
+        members = plans.members(tmp_path, {"a": plan, "b": plan, "a-2": plan}, config)
+        assert [(each.model, each.seed) for each in members] == [
+            ("a", 5), ("b", 5), ("a-2", 7), ("a", 6), ("b", 6), ("a-2", 8),
+        ]  # fmt: skip
+        assert members[2].config.runtime.seed == 7
+
+
+@pytest.fixture(scope="module")
+def measured(parts, tmp_path_factory) -> Comparison:
+    """Pseudo-models in the places of models, three of each."""
+    train, held_out = parts
+    measurer = Measurer(train, held_out, METRICS, 80, 16, tmp_path_factory.mktemp("c"))
+    some = list(controls(train, held_out, 80, 16, preset("mnist32")))
+    found = []
+    for control in some:
+        runs = [Trained(k, "", measurer.control(control, k)) for k in range(3)]
+        found.append(Contestant(control.name, control.about, False, runs, 16))  # tested as models are
+    first = found[0].runs[0].values["G_ema"]
+    floors = {name: value.floor.value for name, value in first.items()}
+    return Comparison("controls", [], list(first), floors, found)
+
+
+class TestControls:
+    """The comparison must be able to fail: what is known to be worse has to come out worse."""
+
+    def test_they_rank_as_they_must(self, measured):
+        swd = measured.ranking("swd")
+        assert set(swd[:2]) == {"held-out images", "training images"}
+        assert [name.split()[0] for name in swd[2:]] == ["without", "untrained"]
+        assert [name.split()[0] for name in measured.ranking("coverage")[2:]] == ["without", "untrained"]
+
+    def test_what_differs_is_said_to_differ(self, measured):
+        found = {(each.a, each.b.split()[0]): each.better for each in measured.differences("swd")}
+        assert found["held-out images", "untrained"] == "held-out images"
+        assert found["held-out images", "without"] == "held-out images"
+        assert found["held-out images", "training"] is None
+
+    def test_copies_of_training_images_are_found_out(self, measured):
+        copies = next(each for each in measured.contestants if each.name == "training images")
+        assert copies.numbers(MEMORISATION) == [0, 0, 0]
+        found = {(each.a, each.b): each.better for each in measured.differences(MEMORISATION)}
+        assert found["held-out images", "training images"] == "held-out images"
+
+    def test_the_first_held_out_control_is_the_floor(self, measured):
+        first = next(each for each in measured.contestants if each.name == "held-out images").runs[0]
+        assert all(value.value == pytest.approx(value.floor.value) for value in first.values["G_ema"].values())
+
+    def test_a_data_set_without_labels_has_no_class_to_leave_out(self, parts, monkeypatch):
+        monkeypatch.setattr(Dataset, "labels", lambda self, indices: None)
+        names = [control.name for control in controls(*parts, 80, 16, preset("mnist32"))]
+        assert names == ["held-out images", "training images", "untrained"]
+
+    def test_measurements_are_remembered(self, parts, tmp_path, monkeypatch):
+        measurer = Measurer(*parts, ("ms_ssim",), 40, 16, tmp_path)
+        control = next(controls(*parts, 40, 16, preset("mnist32")))
+        first = measurer.control(control, 0)
+        monkeypatch.setattr(Measurer, "_memorisation", None)
+        assert measurer.control(control, 0) == first
+        with pytest.raises(TypeError):
+            Measurer(*parts, ("ms_ssim",), 32, 16, tmp_path).control(control, 0)  # other numbers are measured anew
+
+
+OPTIONS = {
+    "models": "mnist32,mnist32",
+    "width": 8,
+    "budget_kimg": 0.6,
+    "seeds": 2,
+    "num": 64,
+    "measurements": 2,
+    "jobs": 2,
+    "device": "cpu",
+    "precision": "fp32",
+    "controls": True,
+}
+
+
+def compare_twins(shapes: Dataset, folder: Path) -> Outcome:
+    """A model against itself, stopped after its first runs and gone on with."""
+
+    @contextmanager
+    def until_a_run_is_finished():
+        yield lambda: any((folder / "runs").glob("*/state/state-0000006*"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "stop_on_signals", until_a_run_is_finished)
+        assert compare(shapes.path, folder, quiet=True, **OPTIONS).comparison is None
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/state/state-0000006*")}
+    assert 1 <= len(before) < 4
+    outcome = compare(shapes.path, folder, quiet=True, **OPTIONS)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items()), "finished runs are let alone"
+    return outcome
+
+
+def check_no_significant_difference(outcome: Outcome) -> None:
+    for metric in ("swd", "ms_ssim"):
+        (found,) = outcome.comparison.differences(metric)
+        assert {found.a, found.b} == {"mnist32", "mnist32-2"}
+        assert not found.significant
+        assert found.low < 0 < found.high
+    assert "No significant difference between mnist32 and mnist32-2" in outcome.page.read_text(encoding="utf-8")
+
+
+def check_runs_are_ordinary_ones_with_the_budget(outcome: Outcome) -> None:
+    runs = [run for each in outcome.comparison.models for run in each.runs]
+    assert [run.seed for run in runs] == [0, 1, 2, 3]
+    for run in runs:
+        config, _ = RunFolder(outcome.path / run.folder).read()
+        assert run.kimg == pytest.approx(0.6, abs=0.02)
+        assert config.runtime.seed == run.seed
+        assert config.schedule.resolution == 16
+        assert sum("metrics/G_ema/swd" in line for line in run.stats) >= 1
+    assert len({run.values["G_ema"]["swd"].value for run in runs}) == 4, "seeds differ"
+    assert all(run.values["G"]["swd"] != run.values["G_ema"]["swd"] for run in runs)
+
+
+def check_numbers_for_other_programs(outcome: Outcome) -> None:
+    content = json.loads((outcome.path / "comparison.json").read_text())
+    assert [each["name"] for each in content["contestants"]][:2] == ["mnist32", "mnist32-2"]
+    assert content["differences"]["swd"][0]["significant"] is False
+    assert content["ranking"]["swd"][-1] != "held-out images"
+    rows = list(csv.DictReader((outcome.path / "comparison.csv").open()))
+    value = next(row for row in rows if (row["seed"], row["network"], row["metric"]) == ("1", "G", "ms_ssim"))
+    run = outcome.comparison.models[0].runs[1]
+    assert float(value["value"]) == run.values["G"]["ms_ssim"].value
+    assert {path.name for path in (outcome.path / "grids").iterdir()} == {"mnist32.png", "mnist32-2.png"}
+
+
+def check_costs(outcome: Outcome) -> None:
+    each = outcome.comparison.models[0]
+    folder = outcome.path / each.runs[0].folder / "state"
+    from safetensors import safe_open
+
+    with safe_open(sorted(folder.glob("*"))[-1], "pt") as file:
+        names = [name for name in file.keys() if name.startswith("G.") and ".adam." not in name]  # noqa: SIM118
+        weights = sum(file.get_tensor(name).numel() for name in names)
+    assert each.parameters[0] == weights
+    assert each.training_flops > 600 * 6 * (each.image_flops[1] / 100), "at least some passes for each image"
+
+
+def check_the_page_is_complete(outcome: Outcome) -> None:
+    tags = check_complete(outcome.page.read_text(encoding="utf-8"))
+    words = " ".join(tags.words)
+    for expected in ("held-out images", "untrained", "Judge by eye", "Nearest training images"):
+        assert expected in words
+    assert outcome.page.stat().st_size < 10e6
+
+
+def check_without_real_images(shapes: Dataset, outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_reals = Tags(outcome.page.read_text(encoding="utf-8")).images
+    monkeypatch.setattr(protocol, "train_all", lambda members, *rest: all(m.finished for m in members))
+    monkeypatch.setattr(Measurer, "_networks", None)  # all is remembered
+    compare(shapes.path, outcome.path, quiet=True, reals=False, **OPTIONS)
+    document = outcome.page.read_text(encoding="utf-8")
+    assert "Nearest training images" not in document
+    # five grids (four controls, reals), 12 of the panel and two pictures of neighbours fewer
+    assert Tags(document).images == with_reals - 5 - 12 - 2
+
+
+def check_another_comparison_is_refused(shapes: Dataset, outcome: Outcome) -> None:
+    with pytest.raises(RunError, match=r"holds another comparison \(seeds: 2 -> 3\)"):
+        compare(shapes.path, outcome.path, quiet=True, **{**OPTIONS, "seeds": 3})
+
+
+def test_a_model_against_itself(shapes, tmp_path, monkeypatch):
+    """One test, for the runs take most of its time."""
+    outcome = compare_twins(shapes, tmp_path / "out")
+    check_no_significant_difference(outcome)
+    check_runs_are_ordinary_ones_with_the_budget(outcome)
+    check_numbers_for_other_programs(outcome)
+    check_costs(outcome)
+    check_the_page_is_complete(outcome)
+    check_without_real_images(shapes, outcome, monkeypatch)
+    check_another_comparison_is_refused(shapes, outcome)
+
+
+def test_a_run_that_fails_says_why(shapes, tmp_path):
+    config = fit("mnist32", CompareConfig(budget_kimg=1), shapes, 16)
+    member = Member("a", 0, config, RunFolder(tmp_path / "a-seed0"))
+    member.folder.path.mkdir()
+    (member.folder.path / "config.json").write_text("{}")
+    with pytest.raises(RunError, match=r"a-seed0 failed: .*config.json cannot be read.* \(more in .*process.log\)"):
+        train_all([member], shapes.path, 1, 1, lambda text: None, lambda: False)
+
+
+def test_page_escapes_names_and_hides_the_key():
+    evil = "<script>alert(1)</script>"
+    value = {"G_ema": {"swd": Measured(10.0)}}
+    models = [
+        Contestant(name, evil, False, [Trained(k, "", value, kimg=1, seconds=1) for k in (0, 1)], 16)
+        for name in (evil, "b")
+    ]
+    comparison = Comparison(evil, [(evil, evil)], ["swd"], {"swd": 5.0}, models, [evil])
+    pixels = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
+    near = Near(pixels[:2], pixels[None, :3].expand(2, -1, -1, -1, -1))
+    pictures = Pictures({evil: pixels, "b": 255 - pixels}, pixels, {evil: [([0.1, 0.2], [1, 2])]}, {evil: near})
+    document = comparison_page(comparison, pictures)
+    assert "<script>alert" not in document
+    check_complete(document)
+    panel = document[document.index('class="panel"') : document.index("const secret")]
+    assert "alert" not in panel
+    assert panel.count('<button class="tile"') == 36
+    assert "Beware: " in document
+
+
+def Measured(value: float):
+    from progan.metrics import Value
+
+    return Value(value, value - 1, value + 1)
+
+
+class TestCommand:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "how long is each run"),
+            (["--budget-kimg", "1", "--seeds", "0"], "--seeds must be at least 1"),
+            (["--budget-kimg", "1", "--models", "nonsense"], "no preset 'nonsense'"),
+            (["--budget-kimg", "0.01"], "less than a batch"),
+            (["--budget-kimg", "x"], "--budget-kimg must be a number"),
+        ],
+    )
+    def test_mistakes(self, shapes, tmp_path, capsys, arguments, message):
+        command = ["compare", "--data", str(shapes.path), "--out", str(tmp_path / "c"), "--quiet"]
+        assert main([*command, *arguments]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]

@@ -1,0 +1,207 @@
+"""The StyleGAN family's zips and folders: their labels, and zips that we write."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from progan.cli import main
+from progan.config import PrepareConfig
+from progan.data.dataset import Dataset
+from progan.data.prepare import prepare, stylegan_zip
+from progan.data.prepare.ledger import read_ledger
+from progan.data.prepare.stylegan_zip import prepare_stylegan_zip
+from progan.errors import DatasetError
+
+ONE = PrepareConfig(workers=1)
+COLOUR = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+NAMES = [f"{n // 3:05d}/img{n:08d}.png" for n in range(6)]  # two folders, which are no classes
+
+
+def stylegan(path: Path, labels: Any, extra: str = "") -> Path:
+    """A zip, or a folder where the name has no suffix, as dataset_tool.py writes it."""
+    files = {"dataset.json": json.dumps({"labels": labels}).encode()}
+    for name, image in zip(NAMES, COLOUR, strict=True):
+        encoded = io.BytesIO()
+        Image.fromarray(image).save(encoded, "PNG")
+        files[name] = encoded.getvalue()
+    files = {extra + name: content for name, content in files.items()}
+    if path.suffix:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return path
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+def prepared(source: Path, out: Path, config: PrepareConfig = ONE) -> Dataset:
+    prepare(source, out, config)
+    return Dataset.open(out, verify=True)
+
+
+def table(dataset: Dataset) -> np.ndarray:
+    labels = dataset.labels(np.arange(dataset.count))
+    assert labels is not None
+    return labels
+
+
+@pytest.mark.parametrize("place", ["a.zip", "folder"])
+@pytest.mark.parametrize("extra", ["", "wrapped/"])
+def test_class_numbers_are_columns(tmp_path: Path, place: str, extra: str) -> None:
+    numbers = [4, 0, 4, 2, 0, 2]
+    source = stylegan(tmp_path / place, list(zip(NAMES, numbers, strict=True))[::-1], extra)
+    dataset = prepared(source, tmp_path / "out")
+    assert (dataset.label_kind, dataset.label_names) == ("class", ("0", "1", "2", "3", "4"))
+    assert np.array_equal(table(dataset), np.eye(5)[numbers])
+    assert (dataset.pixels(16, np.arange(6)).transpose(0, 2, 3, 1) == COLOUR).all()
+    assert not (tmp_path / "out" / "skipped.csv").exists()
+
+
+@pytest.mark.parametrize("labels", [None, []])
+def test_no_labels(tmp_path: Path, labels: Any) -> None:
+    """The folders of the layout are no classes, and dataset.json is no failed image."""
+    source = stylegan(tmp_path / "a.zip", labels)
+    dataset = prepared(source, tmp_path / "out", PrepareConfig(strict=True, workers=1))
+    assert (dataset.label_kind, dataset.count) == (None, 6)
+
+
+def test_a_folder_of_stylegan_is_no_prepared_dataset(tmp_path: Path) -> None:
+    source = stylegan(tmp_path / "folder", None)
+    assert main(["train", "quickstart", "--data", str(source), "--dry-run", "--json"]) == 0
+
+
+def test_vectors_are_taken_as_they_are(tmp_path: Path) -> None:
+    vectors = np.where(np.arange(12).reshape(6, 2) % 5 < 2, -1.0, 1.0)
+    source = stylegan(tmp_path / "a.zip", list(zip(NAMES, vectors.tolist(), strict=True)))
+    dataset = prepared(source, tmp_path / "out")
+    assert (dataset.label_kind, dataset.label_names) == ("attributes", ("0", "1"))
+    assert np.array_equal(table(dataset), vectors)
+
+
+def test_labels_none(tmp_path: Path) -> None:
+    source = stylegan(tmp_path / "a.zip", [["elsewhere.png", -3]])
+    config = PrepareConfig(labels="none", strict=True, workers=1)
+    assert prepared(source, tmp_path / "out", config).label_kind is None
+
+
+def test_an_image_without_a_label_is_refused(tmp_path: Path) -> None:
+    source = stylegan(tmp_path / "a.zip", [[name, n % 2] for n, name in enumerate(NAMES) if n != 4])
+    dataset = prepared(source, tmp_path / "out")
+    assert table(dataset).argmax(1).tolist() == [0, 1, 0, 1, 1]
+    (row,) = read_ledger(tmp_path / "out" / "skipped.csv")
+    assert (row["file"], row["detail"]) == (NAMES[4], "no label in dataset.json")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [-1] * 6,
+        [0, 1, 2, 3, 4, 10**9],
+        [[0.5]] * 5 + [[0.5, 1]],
+        [1] * 5 + [[1.0]],
+        [[]] * 6,
+        [True] * 6,
+        [[float("nan")]] * 6,
+        [[["a"]]] * 6,
+        [[10**400]] * 6,
+    ],
+)
+def test_labels_that_are_none(tmp_path: Path, labels: list[Any]) -> None:
+    source = stylegan(tmp_path / "a.zip", list(zip(NAMES, labels, strict=True)))
+    with pytest.raises(DatasetError, match=r"neither class numbers nor vectors of one length\. .* --labels none"):
+        prepare(source, tmp_path / "out", ONE)
+
+
+def test_labels_of_other_images(tmp_path: Path) -> None:
+    source = stylegan(tmp_path / "a.zip", [[f"else/{n}.png", n] for n in range(6)])
+    with pytest.raises(DatasetError, match=r"dataset\.json does not name most of the images"):
+        prepare(source, tmp_path / "out", ONE)
+
+
+# --- writing
+
+
+def arrays(path: Path, **labels: np.ndarray) -> Path:
+    np.savez(path, images=COLOUR, **labels)
+    return path
+
+
+LABELS = {"none": {}, "class": {"labels": np.array([7, 3, 7, 5, 3, 5])}, "attributes": {"labels": COLOUR[:, 0, 0] / 7}}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("channels", ["grey", "rgb"])
+def test_a_zip_gives_the_dataset_it_was_made_of(tmp_path: Path, kind: str, channels: Any) -> None:
+    config = PrepareConfig(channels=channels, workers=1)
+    source = arrays(tmp_path / "a.npz", **LABELS[kind])
+    expected = prepared(source, tmp_path / "direct", config)
+    report = prepare_stylegan_zip(source, tmp_path / "out.zip", config)
+    assert (report.count, report.out) == (6, str(tmp_path / "out.zip"))
+    found = prepared(tmp_path / "out.zip", tmp_path / "again")
+    assert found.fingerprint == expected.fingerprint  # pixels, channels, labels and their names
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "direct", "out.zip", "again"}
+    prepare_stylegan_zip(tmp_path / "direct", tmp_path / "of-dataset.zip")
+    assert (tmp_path / "of-dataset.zip").read_bytes() == (tmp_path / "out.zip").read_bytes()
+
+
+def test_what_stylegan_expects(tmp_path: Path) -> None:
+    prepare_stylegan_zip(arrays(tmp_path / "a.npz", **LABELS["class"]), tmp_path / "out.zip", ONE)
+    names = [f"00000/img{n:08d}.png" for n in range(6)]
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert archive.namelist() == [*names, "dataset.json"]
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+        assert json.loads(archive.read("dataset.json"))["labels"] == [
+            list(pair) for pair in zip(names, [2, 0, 2, 1, 0, 1], strict=True)
+        ]
+        with Image.open(archive.open(names[3])) as image:
+            assert (image.format, np.array_equal(image, COLOUR[3])) == ("PNG", True)
+    prepare_stylegan_zip(arrays(tmp_path / "b.npz"), tmp_path / "bare.zip", ONE)
+    with zipfile.ZipFile(tmp_path / "bare.zip") as archive:
+        assert json.loads(archive.read("dataset.json")) == {"labels": None}
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = stylegan(tmp_path / "folder", None)
+    (source / "note.txt").write_text("no image")
+    command = ["prepare", str(source), str(tmp_path / "out.zip"), "--to", "stylegan-zip", "--workers", "1"]
+    assert main(command) == 0
+    assert f"named in {tmp_path / 'out.zip'}.skipped.csv" in capsys.readouterr().out
+    assert [row["file"] for row in read_ledger(tmp_path / "out.zip.skipped.csv")] == ["note.txt"]
+    assert main(command) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_an_interrupted_zip_is_not_there_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = arrays(tmp_path / "a.npz"), tmp_path / "out.zip"
+
+    def fail(*_: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stylegan_zip, "_png", fail)
+        with pytest.raises(DatasetError, match="No space left on device"):
+            prepare_stylegan_zip(source, out, ONE)
+    assert not out.exists()
+    assert not list(tmp_path.rglob("out.zip"))
+    assert prepare_stylegan_zip(source, out, ONE).state == "already there"  # its images were
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "out.zip"}
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    source = arrays(tmp_path / "a.npz")
+    with pytest.raises(DatasetError, match=r"must end in \.zip"):
+        prepare_stylegan_zip(source, tmp_path / "out", ONE)
+    with pytest.raises(DatasetError, match="does not exist"):
+        prepare_stylegan_zip(tmp_path / "nothing", tmp_path / "out.zip", ONE)
+    prepare(source, tmp_path / "dataset", ONE)
+    with pytest.raises(DatasetError, match="is prepared already"):
+        prepare_stylegan_zip(tmp_path / "dataset", tmp_path / "out.zip", PrepareConfig(resolution=8))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "dataset"}

@@ -1,0 +1,226 @@
+"""The page of a run and what stands on it: numbers with known answers, and a file that needs nothing else."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from html_tags import Tags, check_complete
+from progan.cli import main
+from progan.config import PrepareConfig
+from progan.data.dataset import Dataset
+from progan.data.prepare import prepare
+from progan.metrics.nearest_images import nearest
+from progan.report.charts import Chart, Line, spectrum
+from progan.report.collapse import Collapse, collapses
+from progan.report.history import curve, growth, with_training_time
+from progan.report.html import contents, page, section, table, text
+from progan.report.pictures import data_uri
+from progan.report.statistics import differences, holm, mean, p_value, t_quantile, welch
+from progan.sampling.interpolation import path, slerp
+
+
+class TestStatistics:
+    @pytest.mark.parametrize(("dof", "t"), [(1, 12.7062), (2, 4.30265), (4, 2.77645), (10, 2.22814), (1000, 1.96234)])
+    def test_quantiles_of_the_tables(self, dof, t):
+        assert t_quantile(dof) == pytest.approx(t, rel=1e-5)
+        assert p_value(t, dof) == pytest.approx(0.05, rel=1e-4)
+
+    def test_mean_of_three(self):
+        value = mean([1.0, 2.0, 3.0])
+        assert (value.value, value.high - 2) == (2, pytest.approx(4.30265 / math.sqrt(3), rel=1e-5))
+        assert value.low == pytest.approx(4 - value.high)
+        assert math.isnan(mean([1.0]).low)
+
+    def test_welch_of_a_worked_example(self):
+        """Variances 1 and 4 of three each: standard error √(5/3), 50/17 = 2.94 degrees of freedom."""
+        value, low, high, p = welch([1.0, 2.0, 3.0], [4.0, 6.0, 8.0])
+        assert value == -4
+        assert p == pytest.approx(p_value(4 / math.sqrt(5 / 3), 50 / 17))
+        assert (high - low) / 2 == pytest.approx(t_quantile(50 / 17) * math.sqrt(5 / 3))
+        assert p == pytest.approx(0.0546, abs=5e-4)
+        assert welch([1.0, 1.0], [1.0, 1.0])[3] == 1
+        assert welch([1.0, 1.0], [2.0, 2.0])[3] == 0
+
+    def test_holm(self):
+        assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+        assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+
+    def test_the_better_one_is_nearer_to_the_floor(self):
+        groups = {"low": [1.0, 1.1, 1.2], "middle": [5.0, 5.1, 5.2], "high": [9.0, 9.1, 9.2]}
+        found = {(each.a, each.b): each.better for each in differences(groups, floor=8.0)}
+        assert found == {("low", "middle"): "middle", ("low", "high"): "high", ("middle", "high"): "high"}
+
+    def test_noise_is_no_difference(self):
+        (found,) = differences({"a": [1.0, 5.0, 3.0], "b": [2.0, 4.0, 6.0]}, floor=0.0)
+        assert not found.significant
+        assert found.better is None
+        assert found.low < 0 < found.high
+        assert differences({"a": [1.0], "b": [2.0, 3.0]}, 0.0) == [], "one seed says nothing"
+
+    def test_one_test_in_twenty_errs(self):
+        """Equal groups of three from a normal distribution: 5 % of 2,000 tests, within five standard errors."""
+        draws = np.random.default_rng(0).normal(size=(2000, 2, 3))
+        wrong = sum(welch(list(a), list(b))[3] < 0.05 for a, b in draws)
+        assert 0.01 * 2000 < wrong < 0.075 * 2000
+
+
+def line(nimg: int, swd: float, ms_ssim: float, resolution: int = 32, phase: str = "stable"):
+    metrics = {"metrics/G/swd": swd, "metrics/G/ms_ssim": ms_ssim, "metrics/floor/swd": 5, "metrics/floor/ms_ssim": 0.2}
+    return {"cur_nimg": nimg, "resolution": resolution, "phase": phase, **metrics}
+
+
+class TestCollapse:
+    def test_variety_lost_and_found(self):
+        values = [0.9, 0.3, 0.3, 0.7, 0.5, 0.3, 0.3]
+        (event,) = collapses([line(1000 * i, 20, value) for i, value in enumerate(values)])
+        assert event == Collapse("variety", 32, 3000, 5000)
+        assert event.recovered
+
+    def test_quality_lost_for_good(self):
+        values = [90, 30, 20, 100, 90, 80]
+        (event,) = collapses([line(1000 * i, value, 0.25) for i, value in enumerate(values)])
+        assert event == Collapse("quality", 32, 3000, None)
+        assert not event.recovered
+
+    def test_what_is_no_collapse(self):
+        assert collapses([line(1000 * i, 20, 0.9) for i in range(5)]) == [], "never had variety"
+        growing = [line(0, 5, 0.2, 16), line(1, 50, 0.9, 32, "fade"), line(2, 50, 0.2, 32)]
+        assert collapses(growing) == [], "a new resolution begins anew"
+        assert collapses([line(i, value, 0.2) for i, value in enumerate([3, 9.5, 9.5])]) == [], "near the floor"
+        assert collapses([{"cur_nimg": 5, "resolution": 8, "phase": "stable"}]) == [], "nothing measured"
+
+
+class TestPictures:
+    def test_spectrum_of_a_wave(self):
+        """Eight waves across: the power is at an eighth of a cycle per four pixels."""
+        wave = (127.5 + 100 * torch.cos(2 * math.pi * 8 * torch.arange(32) / 32)).round().to(torch.uint8)
+        frequencies, power = spectrum(wave.expand(3, 1, 32, 32))
+        assert len(power) == len(frequencies) == 16
+        assert frequencies[np.argmax(power)] == 0.25
+        assert spectrum(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))[1] == [-3, -3, -3, -3]
+
+    def test_halfway_on_the_sphere(self):
+        a, b = torch.tensor([[2.0, 0.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+        root = math.sqrt(2)
+        torch.testing.assert_close(slerp(a, b, 0.5), torch.tensor([[root, root], [3.0, 0.0]]))
+        way = path(a, b, 5)
+        torch.testing.assert_close(way[:, 0], a)
+        torch.testing.assert_close(way[:, -1], b, rtol=0, atol=1e-6)
+
+    def test_data_uri_is_the_picture(self):
+        from base64 import b64decode
+        from io import BytesIO
+
+        from PIL import Image
+
+        pixels = torch.randint(0, 256, (3, 9, 7), dtype=torch.uint8)
+        kind, content = data_uri(pixels).split(",")
+        assert kind == "data:image/webp;base64"
+        np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(b64decode(content)))), pixels.permute(1, 2, 0))
+
+
+class TestPieces:
+    def test_names_are_only_names(self):
+        evil = '<script>alert("x")</script> & $x_1$'
+        document = page(evil, [section(evil, table((text(evil),), [[text(evil)]]))])
+        assert "<script>" not in document
+        assert "".join(Tags(document).words).count(evil) == 4
+        svg = Chart([Line(evil, [0, 1], [1, 2])], evil, evil, [(0.5, evil)]).svg()
+        assert "<script>" not in svg
+        assert "".join(Tags(svg).words).count("$x_1$") == 4
+        assert text("Section &") in contents([section("Section &", "x")])
+
+    def test_charts_take_the_colour_of_the_page(self):
+        lines = [Line("a", [0, 1, 2], [1.0, math.nan, 2.0]), Line("b", [0, 1], [3.0, 5.0], 1, dashed=True)]
+        svg = Chart(lines, "x", "y", log_y=True).svg()
+        assert svg.startswith("<svg")
+        assert "currentColor" in svg
+        assert "#000000" not in svg
+        assert svg == Chart(lines, "x", "y", log_y=True).svg(), "the same bytes again"
+        assert Chart([Line("a", [1], [1])], "x", "y").svg() == ""
+
+    def test_training_time_leaves_out_what_is_not_training(self):
+        """100 images at 50 a second, 40 seconds of measuring, 100 images at 25 a second."""
+        stats = [
+            {"cur_nimg": 100, "img_per_sec": 50.0, "elapsed": 42.0},
+            {"cur_nimg": 200, "img_per_sec": 25.0, "elapsed": 46.0},
+        ]
+        assert [line["trained"] for line in with_training_time(stats)] == [2, 6]
+
+    def test_curves_and_growth(self):
+        stats = [{"cur_nimg": 1000 * i, "resolution": 8 if i < 3 else 16, "D/real": i / 2} for i in range(5)]
+        assert growth(stats) == [(2, "16")]
+        stats[1]["D/real"] = math.inf
+        x, y = curve(stats, "D/real")
+        assert x == [0, 1, 2, 3, 4]
+        assert math.isnan(y[1])
+        assert y[4] == 2
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Dataset:
+    folder = tmp_path_factory.mktemp("data") / "faces"
+    prepare("avatars:60", folder, PrepareConfig(resolution=16, workers=1))
+    return Dataset.open(folder)
+
+
+TRAIN = (
+    "--resolution 16 --stable-kimg 0.1 --fade-kimg 0.1 --batch-size 8 --tick-kimg 0.04 --fmap-max 8 --z-dim 8 "
+    "--metrics-kimg 0.05 --metrics-num 16 --device cpu --precision fp32"
+)
+
+
+@pytest.fixture(scope="module")
+def run(faces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "a <b> & run"
+    assert main(["train", "--out", str(folder), "--data", str(faces.path), *TRAIN.split(), "--labels"]) == 0
+    return folder
+
+
+class TestNeighbours:
+    def test_copies_are_found(self, faces):
+        pixels = torch.from_numpy(faces.pixels(16, np.array([7, 53])))
+        found = nearest(pixels, faces, k=3)
+        assert found.index[:, 0].tolist() == [7, 53]
+        assert found.distance[:, 0].tolist() == [0, 0]
+        other = torch.from_numpy(faces.pixels(16, found.index[0, 1:2].numpy())).float()
+        assert float(found.distance[0, 1]) == pytest.approx(float((other - pixels[:1].float()).square().mean().sqrt()))
+
+
+class TestRunPage:
+    def test_training_ends_with_a_page(self, run):
+        tags = check_complete((run / "report.html").read_text(encoding="utf-8"))
+        words = " ".join(tags.words)
+        assert "a <b> & run" in words, "a name, not a tag"
+        for expected in (
+            "Seeds 0 … 63",
+            "4x4, after",
+            "8x8, after",
+            "16x16, after",
+            "Real images.",
+            "avatars: 60 images, RGB",
+        ):
+            assert expected in words
+        assert (run / "report.html").stat().st_size < 10e6
+
+    def test_without_real_images(self, run, tmp_path, capsys):
+        with_reals = Tags((run / "report.html").read_text(encoding="utf-8")).images
+        out = tmp_path / "page.html"
+        assert main(["report", str(run), "--no-reals", "--out", str(out)]) == 0
+        assert capsys.readouterr().out.strip() == str(out)
+        document = out.read_text(encoding="utf-8")
+        assert "nearest" not in document
+        assert check_complete(document).images == with_reals - 2
+
+    def test_data_that_is_gone(self, run, tmp_path, capsys, monkeypatch):
+        from progan.data.manifest import Manifest
+
+        monkeypatch.setattr(Manifest, "is_in", staticmethod(lambda folder: False))
+        assert main(["report", str(run), "--out", str(tmp_path / "page.html"), "--json"]) == 0
+        assert '"reals": false' in capsys.readouterr().out
+
+    def test_mistakes(self, tmp_path, capsys):
+        assert main(["report", str(tmp_path)]) == 2
+        assert "not a run folder" in capsys.readouterr().err

@@ -1,0 +1,251 @@
+"""Runs: that they learn what they should, stop anywhere and go on exactly."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import progan
+from progan.config import ScheduleConfig
+from progan.errors import ProganError, RunError
+from progan.per_resolution import per_resolution
+from progan.schedule import Schedule
+from progan.training import iteration, loop
+from progan.training.observers.run_files import Silent, read_stats
+from progan.training.state import StateFolder
+
+TINY = {
+    "data": "avatars:64",
+    "resolution": 16,
+    "stable_kimg": 0.2,
+    "fade_kimg": 0.2,
+    "batch_size": "4:16,16:8",
+    "tick_kimg": 0.08,
+    "fmap_max": 8,
+    "z_dim": 8,
+    "device": "cpu",
+    "precision": "fp32",
+    "quiet": True,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Prepared data of this module's runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run from its beginning to its end."""
+    return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **TINY)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return progan.load(run).G.state_dict()
+
+
+def assert_equal_weights(a: Path, b: Path) -> None:
+    first, second = weights(a), weights(b)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_leaves_everything_the_design_names(whole):
+    assert whole.finished
+    names = [path.relative_to(whole.path).as_posix() for path in sorted(whole.path.rglob("*"))]
+    assert "config.json" in names
+    assert "samples/reals.png" in names
+    assert any(name.startswith("tensorboard/events") for name in names)
+    assert [name for name in names if name.startswith("snapshots/g")] == [
+        "snapshots/generator-000000208-4x4.safetensors",
+        "snapshots/generator-000000608-8x8.safetensors",
+        f"snapshots/generator-{whole.cur_nimg:09d}-16x16.safetensors",
+    ]
+    assert len([name for name in names if name.startswith("state/s")]) == 2
+    grid = Image.open(whole.grid())
+    assert grid.size == (8 * 64 + 7 * 2, 8 * 64 + 7 * 2)
+
+
+def test_statistics_name_every_term_and_the_stage(whole):
+    lines = read_stats(whole.folder.stats)
+    assert {(line["resolution"], line["phase"]) for line in lines} == {
+        (4, "stable"), (8, "fade"), (8, "stable"), (16, "fade"), (16, "stable"),
+    }  # fmt: skip
+    for line in lines:
+        assert {"D/real", "D/fake", "D/drift", "D/penalty", "G/fake", "img_per_sec", "data_wait_frac"} <= line.keys()
+        assert np.isfinite([value for value in line.values() if not isinstance(value, str)]).all()
+        assert (line["alpha"] == 1) == (line["phase"] == "stable") or line["cur_nimg"] % 200 < 16
+    assert [line["cur_nimg"] for line in lines] == sorted({line["cur_nimg"] for line in lines})
+
+
+def test_tensorboard_has_the_same_numbers(whole):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(whole.path / "tensorboard")).Reload()
+    written = {event.step: event.value for event in events.Scalars("D/penalty")}
+    assert written == {
+        line["cur_nimg"]: pytest.approx(line["D/penalty"], rel=1e-6) for line in read_stats(whole.folder.stats)
+    }
+
+
+class StopAt(Silent):
+    """Stops a run at the first evaluation of the schedule at or after so many images."""
+
+    def __init__(self, nimg: int) -> None:
+        self.nimg, self.reached = nimg, 0
+
+    def on_progress(self, cur_nimg, stage):
+        self.reached = cur_nimg
+
+    def __call__(self) -> bool:
+        return self.reached >= self.nimg
+
+
+@pytest.mark.parametrize("stops", [(100,), (300,), (700, 720, 728), (200, 208, 400, 416)])
+def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_path, monkeypatch):
+    original = loop.train
+    for nimg in stops:
+        stop = StopAt(nimg)
+        with monkeypatch.context() as patch:
+            patch.setattr("progan.run.train_job", lambda job, watching, _, s=stop: original(job, [*watching, s], s))
+            run = progan.train(out=tmp_path / "run", **TINY)
+        assert not run.finished
+        assert nimg <= run.cur_nimg <= nimg + 16
+    progan.train(out=tmp_path / "run", **TINY)
+    assert_equal_weights(whole.path, tmp_path / "run")
+    nimg = [line["cur_nimg"] for line in read_stats(tmp_path / "run" / "stats.jsonl")]
+    assert nimg == sorted(set(nimg))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_16_bits_and_labels_resume_exactly_too(precision, tmp_path, monkeypatch):
+    options = {**TINY, "precision": precision, "labels": True, "mirror": True, "d_steps": 2, "schedule_every": 2}
+    progan.train(out=tmp_path / "whole", **options)
+    stop = StopAt(500)
+    with monkeypatch.context() as patch:
+        original = loop.train
+        patch.setattr("progan.run.train_job", lambda job, watching, _: original(job, [*watching, stop], stop))
+        progan.train(out=tmp_path / "run", **options)
+    progan.train(out=tmp_path / "run", **options)
+    assert_equal_weights(tmp_path / "whole", tmp_path / "run")
+
+
+def test_reading_ahead_changes_nothing(whole, tmp_path):
+    progan.train(out=tmp_path / "run", **{**TINY, "workers": 0})
+    assert_equal_weights(whole.path, tmp_path / "run")
+
+
+def test_another_seed_gives_other_weights(whole, tmp_path):
+    progan.train(out=tmp_path / "run", **{**TINY, "seed": 1})
+    first, second = weights(whole.path), weights(tmp_path / "run")
+    assert not torch.equal(first["conv.weight"], second["conv.weight"])
+
+
+def test_a_damaged_newest_state_falls_back_to_the_one_before(whole, tmp_path, capsys):
+    progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.5})
+    states = sorted((tmp_path / "run" / "state").iterdir())
+    assert len(states) == 2
+    states[1].write_bytes(states[1].read_bytes()[:1000])
+    run = progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.5, "quiet": False})
+    assert run.finished
+    assert "going on from the one before" in capsys.readouterr().err
+    for path in (tmp_path / "run" / "state").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(RunError, match="cannot be used"):
+        progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.5})
+
+
+def test_changed_settings_are_refused_with_the_difference(whole):
+    with pytest.raises(RunError, match=r"lr: 0.002 -> 0.003"):
+        progan.train(out=whole.path, **{**TINY, "lr": 0.003})
+    with pytest.raises(RunError, match="images: 64 -> 65"):
+        progan.train(out=whole.path, **{**TINY, "data": "avatars:65"})
+
+
+def test_a_run_goes_on_without_naming_its_settings_again(whole):
+    run = progan.train(out=whole.path, quiet=True)
+    assert run.finished
+    assert run.cur_nimg == whole.cur_nimg
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "mnist32"}, "needs images"),
+        ({"preset": "mnist"}, "did you mean mnist32"),
+        ({"data": "no/such/folder"}, "no/such/folder"),
+        ({"loss": "lsgan", "gp_weight": 1}, "belongs to loss wgan-gp"),
+        ({"device": "cuda:99"}, "cannot be used"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"resolutoin": 8}, "did you mean --resolution"),
+    ],
+)
+def test_mistakes_get_one_clear_line(options, message, tmp_path):
+    with pytest.raises(ProganError, match=message) as error:
+        progan.train(out=tmp_path / "run", quiet=True, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_gradient_that_is_not_finite_is_left_out_and_counted(tmp_path, monkeypatch):
+    original = iteration.process_reals
+    calls = iter(range(10**6))
+
+    def poison(pixels, alpha, mirrored=None):
+        reals = original(pixels, alpha, mirrored)
+        return reals * float("nan") if next(calls) == 3 else reals
+
+    monkeypatch.setattr(iteration, "process_reals", poison)
+    run = progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.2})
+    assert read_stats(run.folder.stats)[-1]["skipped_d"] == 1
+    assert all(torch.isfinite(value).all() for value in weights(run.path).values())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
+    flags = [
+        part for name, value in TINY.items() if name != "quiet" for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    command = [sys.executable, "-m", "progan", "train", *flags, "--total-kimg", "500", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "stats.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"To go on: progan train --out {tmp_path / 'run'}" in err
+    stopped_at = StateFolder(tmp_path / "run" / "state")._paths()[-1].stem
+    assert int(stopped_at.removeprefix("state-")) > 0
+
+
+def test_states_hold_no_code_and_only_the_last_two_are_kept(whole):
+    for path in StateFolder(whole.folder.state)._paths():
+        content = path.read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        assert header["__metadata__"]["format"] == "progan training state"
+
+
+def test_growing_needs_no_special_case_for_a_gan_that_does_not_grow(tmp_path):
+    run = progan.train(out=tmp_path / "run", **{**TINY, "start_resolution": 16, "stable_kimg": 0.1})
+    assert {line["phase"] for line in read_stats(run.folder.stats)} == {"stable"}
+    schedule = Schedule(ScheduleConfig(resolution=16, start_resolution=16, stable_kimg=per_resolution(0.1)))
+    assert len(schedule.spans) == 1
+
+
+def test_every_stage_up_to_1024_trains(tmp_path):
+    options = {**TINY, "data": "avatars:4", "resolution": 1024, "stable_kimg": 0.002, "fade_kimg": 0.002}
+    run = progan.train(out=tmp_path / "run", **{**options, "batch_size": 2, "tick_kimg": 0.002, "fmap_max": 4})
+    ticks = read_stats(run.folder.stats)
+    assert sorted({tick["resolution"] for tick in ticks}) == [4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    assert all(np.isfinite(tick["D/penalty"]) for tick in ticks)
+    assert progan.load(run.path).resolution == 1024
