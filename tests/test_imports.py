@@ -25,7 +25,6 @@ ROWS = [
         "randomness",
         "scores",
         "tensorfile",
-        "typed",
     },
     {"schedule", "data", "models", "losses"},
     {"presets", "snapshot", "run_folder"},

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from progan import typed
 from progan.errors import DatasetError
 from progan.files import write_whole
+from progan.options import parse_json
 from progan.per_resolution import RESOLUTIONS
 
 FILE_NAME = "dataset.json"
@@ -90,7 +90,7 @@ class Manifest:
 
 
 def _parse(content: dict[str, Any]) -> Manifest:
-    manifest = typed.parse(Manifest, content)
+    manifest = parse_json(Manifest, content)
     for file in (record.file for records in manifest.arrays.values() for record in records):
         if Path(file).name != file or "\0" in file:
             raise ValueError(f"{file!r} leaves the folder")

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from progan import models, typed
+from progan import models
 from progan.config import ModelConfig, OptimizerConfig
 from progan.errors import RunError
 from progan.files import write_whole
 from progan.models import Discriminator, Generator, ImageShape
+from progan.options import parse_json
 from progan.schedule import Phase
 from progan.tensorfile import from_bytes, to_bytes
 from progan.training.adjustments import Adjustments
@@ -115,7 +116,7 @@ class TrainingState:
     def restore(self, content: bytes) -> None:
         """Take over a file's content. Raises ValueError if it is damaged or not of this configuration."""
         progress, tensors = parse(content)
-        typed.parse(_Progress, {name: progress[name] for name in typed.names(_Progress) if name in progress})
+        parse_json(_Progress, {name: progress[name] for name in _Progress.__dataclass_fields__ if name in progress})
         try:
             for part, net in self._parts.items():
                 net.load_state_dict({name: tensors[f"{part}.{name}"] for name in net.state_dict()})

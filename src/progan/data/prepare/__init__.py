@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from progan import typed
 from progan.config import PrepareConfig
 from progan.data.manifest import LabelKind, Manifest
 from progan.data.prepare.decode import decode_chunk
@@ -28,6 +27,7 @@ from progan.data.sources import open_source
 from progan.data.sources.base import Source
 from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked
+from progan.options import parse_json
 
 FILE_LIMIT = 4 * 10**9
 _SCRATCH = ".scratch"  # hidden, so that it is nobody else's
@@ -101,7 +101,7 @@ def _earlier(out: Path, key: str) -> PrepareReport:
         )
     (out / UNFINISHED).unlink(missing_ok=True)  # if that was all that a killed process had left to do
     try:
-        report = typed.parse(PrepareReport, manifest.preparation["report"])
+        report = parse_json(PrepareReport, manifest.preparation["report"])
     except (KeyError, ValueError) as error:
         raise DatasetError(f"{out} does not say how it was prepared ({error}). Prepare the images again") from None
     return dataclasses.replace(report, out=str(out), state="already there")

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from progan import typed
 from progan.data.manifest import FileRecord, array_name
 from progan.data.prepare.arrayfile import ArrayWriter
 from progan.data.prepare.decode import Chunk, Target
 from progan.data.prepare.ledger import IMAGE_COLUMNS, IMAGES, SKIPPED, SKIPPED_COLUMNS, Ledger
 from progan.data.sources.base import Source
 from progan.files import write_whole
+from progan.options import parse_json
 
 UNFINISHED = "unfinished.json"
 _SAVE_SECONDS = 2.0
@@ -57,7 +57,7 @@ class Unfinished:
             content = json.loads((folder / UNFINISHED).read_bytes())
             if content["check"] != _check(content["note"]):
                 return None
-            note = typed.parse(Unfinished, content["note"])
+            note = parse_json(Unfinished, content["note"])
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
         return note if note.key == key else None
