@@ -13,7 +13,7 @@ import progan
 from progan.cli import cache, compare, data, doctor, evaluate, importing, prepare, report, sample, train
 from progan.cli.base import Parser, Run, UsageError
 from progan.errors import ProganError
-from progan.progress import warn
+from progan.progress import log_line
 
 __all__ = ["COMMANDS", "UsageError", "main", "parser"]
 
@@ -85,5 +85,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    warn(f"progan: {' '.join(message.splitlines())}")
+    log_line(f"progan: {' '.join(message.splitlines())}")
     return code

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from progan.cli.base import Parser, answer
 from progan.options import parse_json
-from progan.progress import warn
+from progan.progress import log_line
 
 if TYPE_CHECKING:
     from progan.data.inspection import Inspection
@@ -39,7 +39,7 @@ def show(arguments: argparse.Namespace) -> int:
     from progan.report.dataset_page import page
     from progan.report.dataset_sheets import sheets
 
-    dataset = open_data(arguments.dataset, None, warn)
+    dataset = open_data(arguments.dataset, None, log_line)
     if arguments.verify:
         Dataset.open(dataset.path, verify=True)
     inspection = inspect(dataset)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from progan.cli.base import DEVICE, Parser, answer
 from progan.errors import ConfigError
 from progan.metrics import METRICS
-from progan.progress import warn
+from progan.progress import log_line
 
 if TYPE_CHECKING:
     from progan.metrics import Value
@@ -50,12 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from progan.config import PrepareConfig
     from progan.data.cache import open_data
+    from progan.devices import find_device
     from progan.files import write_whole
     from progan.metrics.evaluation import Yardstick, measure_snapshot
     from progan.progress import progress_bar
     from progan.run_folder import RunFolder
     from progan.sampling import load
-    from progan.training.numerics import find_device
 
     if arguments.seed < 0:
         raise ConfigError("--seed must be at least 0")
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data is None and not source.is_dir():
         raise ConfigError("--data: name the images to compare with, a dataset, folder or zip")
 
-    log = (lambda text: None) if quiet else warn
+    log = (lambda text: None) if quiet else log_line
     wanted = PrepareConfig(resolution=snapshot.info.shape.resolution)
     dataset = open_data(arguments.data or RunFolder(source).read()[1].path, wanted, log)
     held_out = None if arguments.held_out is None else open_data(arguments.held_out, wanted, log)

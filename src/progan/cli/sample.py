@@ -45,9 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import torch
 
+    from progan.devices import find_device
     from progan.sampling import load, write_files, write_grid
     from progan.sampling.pictures import generate
-    from progan.training.numerics import find_device
 
     _check(arguments)
     source, resolution = Path(arguments.source), arguments.resolution

@@ -10,7 +10,7 @@ from progan.cli.base import Parser, add_flags, answer
 from progan.config import CHANGEABLE, RunConfig, flag
 from progan.options import KINDS, Option, options, owners
 from progan.presets import PRESETS, about, preset
-from progan.progress import warn
+from progan.progress import log_line
 
 if TYPE_CHECKING:
     from progan.run import Run
@@ -69,12 +69,16 @@ def run_options(config: RunConfig, group: str) -> list[Option]:
     if kinds:
         text = f"{'Networks' if group == 'model' else 'Loss'}: {', '.join(kinds)}."
         found[group] = Option(group, str, part.kind, text)
-    for cls in [*kinds.values(), type(part)]:  # the run's own last, so that its values stay
-        for option in options(cls):
-            having = owners(group, option.name)
-            mark = "" if len(having) == len(kinds) else f"[{', '.join(having)}] "
-            value = getattr(part, option.name) if cls is type(part) else option.default
-            found[option.name] = replace(option, default=value, doc=mark + option.doc)
+    for option in (option for cls in [*kinds.values(), type(part)] for option in options(cls)):
+        having = owners(group, option.name)
+        mark = "" if len(having) == len(kinds) else f"[{', '.join(having)}] "
+        if hasattr(part, option.name):
+            value = getattr(part, option.name)
+        else:
+            values = {kind: getattr(kinds[kind], option.name) for kind in having}
+            same = len(set(values.values())) == 1
+            value = option.default if same else ", ".join(f"{kind}: {each:g}" for kind, each in values.items())
+        found[option.name] = replace(option, default=value, doc=mark + option.doc)
     return list(found.values())
 
 
@@ -134,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             write_report(result)
         except OSError as error:
-            warn(f"warning: no report: {error.strerror}. Once that is mended: progan report {result.path}")
+            log_line(f"warning: no report: {error.strerror}. Once that is mended: progan report {result.path}")
         if not quiet and not arguments.json:
             print(closing(result), file=sys.stderr)
     facts = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}
@@ -181,8 +185,8 @@ def closing(result: "Run") -> str:
 def write_report(result: "Run") -> None:
     """Write the run's page where it takes only seconds: for small images, or with a GPU to draw the samples."""
     from progan.data.dataset import Dataset
+    from progan.devices import find_device
     from progan.report.run_page import write_run_page
-    from progan.training.numerics import find_device
 
     config, data = result.folder.read()
     device = find_device(config.runtime.device)
