@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from progan.cli import COMMANDS, UsageError, parser
+from progan.config import CHANGEABLE
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "progan"
 PAGES = [*(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")), *ROOT.glob("docs/**/*.md")]
 FOLDERS = {path.name for place in (ROOT, PACKAGE) for path in place.iterdir() if path.is_dir()}
 """A quoted path is one of the project where it begins with one of these; others are of run folders or users."""
-FOREIGN_FLAGS = {"--nproc-per-node", "--nnodes", "--rdzv-backend", "--max-restarts", "-n"}  # of torchrun and pytest
+TOP = parser()
+FOREIGN_FLAGS = {"--max-restarts"}  # of torchrun
+FILE_TYPES = ("json", "jsonl", "csv", "html", "txt", "npy")
 
 
 def names(body: list[ast.stmt]) -> dict[str, ast.AST]:
@@ -41,13 +45,14 @@ def module(path: Path) -> dict[str, ast.AST]:
 
 @functools.cache
 def everything() -> tuple[dict[str, list[ast.ClassDef]], set[str]]:
-    """Classes of the package by name; names of all functions and classes."""
+    """Classes of the package by name; names of all functions, classes, and what modules define."""
     nodes = [node for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    defined = {name for path in PACKAGE.rglob("*.py") for name in module(path)}
     classes: dict[str, list[ast.ClassDef]] = {}
     for node in nodes:
         if isinstance(node, ast.ClassDef):
             classes.setdefault(node.name, []).append(node)
-    return classes, {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return classes, defined | {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
 def in_class(node: ast.ClassDef, name: str) -> bool:
@@ -81,15 +86,19 @@ def path_exists(word: str) -> bool:
 
 
 def dotted_exists(word: str) -> bool:
-    """`progan.train`, `progan.data.dataset`, `config.CHANGEABLE`, `Schedule.at`."""
-    first, *chain = word.removeprefix("progan.").split(".")
-    if first in everything()[0]:
-        return len(chain) == 1 and any(in_class(node, chain[0]) for node in everything()[0][first])
-    parts = [first, *chain]
+    """`progan.train`, `progan.data.dataset`, `config.CHANGEABLE`, `Schedule.at`, `step.average` of any module step."""
+    if word.startswith("progan.") and word.count(".") == 1:
+        public = module(PACKAGE / "__init__.py")["__all__"]
+        assert isinstance(public, ast.Assign)
+        if word.removeprefix("progan.") in ast.literal_eval(public.value):
+            return True
+    parts = word.removeprefix("progan.").split(".")
+    if parts[0] in everything()[0]:
+        return len(parts) == 2 and any(in_class(node, parts[1]) for node in everything()[0][parts[0]])
     for end in range(len(parts), 0, -1):
-        if files := python("/".join(parts[:end])):
+        if files := python("/".join(parts[:end])) or [*PACKAGE.rglob("/".join(parts[:end]) + ".py")]:
             return any(has(module(file), parts[end:]) for file in files)
-    return word.startswith("progan.") and first in ast.literal_eval(module(PACKAGE / "__init__.py")["__all__"].value)
+    return False
 
 
 @functools.cache
@@ -97,7 +106,7 @@ def flags() -> set[str]:
     """Options of all commands, of scripts and of benchmarks."""
     found = set(FOREIGN_FLAGS)
     for command in COMMANDS:
-        leaf = parser()
+        leaf = TOP
         for name in command.split():
             leaf = leaf.commands()[name]
         found |= set(leaf._option_string_actions)
@@ -106,10 +115,26 @@ def flags() -> set[str]:
     return found
 
 
+def command_exists(words: list[str]) -> bool:
+    """True for a command, or a group of them, with options that it has: `data split --fraction 0.1`, `train --help`."""
+    leaf = TOP
+    while words and words[0] in leaf.commands():
+        leaf, words = leaf.commands()[words[0]], words[1:]
+    named = leaf.prog != "progan" or not words or words[0].startswith("-")
+    given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    return named and given <= leaf._option_string_actions.keys()
+
+
 def exists(word: str) -> bool | None:
     """True if what is quoted exists; None if it is nothing that can be looked up."""
-    if re.fullmatch(r"--?[a-z].*", word):
-        return word.split()[0].partition("=")[0] in flags()
+    if "NAME" in word:
+        return None
+    if word.startswith("progan "):
+        return command_exists(word.split()[1:])
+    if " " in word and "(" not in word:  # a command line of something else, or options
+        return all(exists(part) is not False for part in word.split() if "/" in part or part.startswith("--"))
+    if re.fullmatch(r"--[a-z].*", word):
+        return word.partition("=")[0] in flags()
     called = re.fullmatch(r"([A-Za-z_][\w.]+)\(.*\)", word)
     if called:
         word = called[1]
@@ -117,10 +142,8 @@ def exists(word: str) -> bool | None:
         return path_exists(word)
     if re.fullmatch(r"\w[\w-]*\.py", word):
         return any(ROOT.glob(f"[!.]*/**/{word}"))
-    if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", word) and word.split(".")[-1] not in ("json", "csv", "html"):
-        first = word.split(".")[0]
-        if first == "progan" or first[0].isupper() or (PACKAGE / f"{first}.py").exists():
-            return dotted_exists(word)
+    if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", word) and word.split(".")[-1] not in FILE_TYPES:
+        return dotted_exists(word)
     if called or re.fullmatch(r"[A-Z][a-z]+([A-Z][a-z]+)+", word):
         return word.split(".")[-1] in everything()[1]
     return None
@@ -153,7 +176,7 @@ def test_what_a_page_quotes_exists(page: Path) -> None:
 def test_commands_of_a_page_can_be_parsed(page: Path) -> None:
     for command in commands(page.read_text(encoding="utf-8")):
         try:
-            parser().parse_args(shlex.split(command))
+            TOP.parse_args(shlex.split(command))
         except UsageError as error:
             pytest.fail(f"progan {command}: {error}")
 
@@ -164,13 +187,36 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
         assert link.startswith("http") or (page.parent / link).exists(), link
 
 
+def test_the_number_of_breakages_is_that_of_the_list() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    total, others = map(int, re.findall(r"all (\d+) breakages are detected: (\d+) in", text)[0])
+    areas = [int(number) for number in re.findall(r"^\| [^|]*\((\d+)\) \|", text, flags=re.MULTILINE)]
+    assert total == others + sum(areas)
+    spec = importlib.util.spec_from_file_location("mutations", ROOT / "scripts" / "mutations.py")
+    assert spec is not None
+    assert spec.loader is not None
+    mutations = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mutations)
+    assert total == len(mutations.MUTATIONS)
+
+
+def test_the_options_that_can_change_are_listed() -> None:
+    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8").split("`--allow-change`\n")[1]
+    listed = re.findall(r"`--([a-z-]+)`", text.partition("`config.CHANGEABLE`")[0])
+    assert sorted(listed) == sorted(name.replace("_", "-") for name in CHANGEABLE)
+
+
 def test_what_does_not_exist_is_found() -> None:
     good = "training/step.py training/step training/step.critic data/ tests/test_*.py Schedule.at run() progan.train "
     good += "config.CHANGEABLE progan.data.dataset.Dataset --lr config.json DIR/data step.py Dataset.batch(n) G(z) "
     good += "no/folder/of/ours ScheduleConfig models/progan.Generator.synthesize images.fade"
     bad = "training/nothing.py training/step.nothing data/nothing Schedule.nothing progan.nothing config.NOTHING "
-    bad += "nothing() nothing.py Schedule.at.nothing NoSuchClass --no-such-flag models/progan.Generator.nothing"
-    assert missing(" ".join(f"`{word}`" for word in [*good.split(), *bad.split()])) == bad.split()
+    bad += "nothing() nothing.py Schedule.at.nothing NoSuchClass --no-such-flag models/progan.Generator.nothing "
+    bad += "nothing.at step.nothing"
+    more = ["progan trian", "progan sample --lr 3", "pytest tests/nothing.py", "python scripts/nothing.py --processes"]
+    fine = ["progan data split A B --count=3", "progan --help", "pytest tests/test_docs.py", "if progressive"]
+    wrong = [*bad.split(), *more]
+    assert missing(" ".join(f"`{word}`" for word in [*good.split(), *fine, *wrong])) == wrong
     text = "    progan sample RUN  # x\n    progan evaluate A \\\n      --data B\ntext progan train\n"
     text += "```\nX=1 progan doctor\n    pip install . && progan train\n```\n    torchrun -n 4 -m progan train a\n"
     assert [*commands(text)] == ["sample RUN", "evaluate A --data B", "doctor", "train", "train a"]

@@ -201,7 +201,8 @@ def test_options_of_one_model_or_loss_say_whose_they_are(capsys, monkeypatch):
     assert "--width N [dcgan] " in text
     assert "--fmap-base N [progan, growing-batchnorm] " in text
     assert "--gp-weight X [wgan-gp] " in text
-    assert "--r1-weight X [nonsaturating] " in text
+    assert "--r1-weight X [nonsaturating, minimax, hinge, relativistic] " in text
+    assert "(default: nonsaturating: 0, minimax: 0, hinge: 0, relativistic: 1)" in text
     for flag in ("--z-dim N", "--label-weight X", "--lr X|R:X,…"):
         assert f"{flag} [" not in text, "all of them have it"
 
