@@ -11,8 +11,9 @@ PRESETS: dict[str, Callable[[], RunConfig]] = paper.PRESETS | ablation.PRESETS |
 
 
 def about(name: str) -> str:
-    """A preset in a line."""
-    return (PRESETS[name].__doc__ or "1024x1024 with the authors' later schedule for so many GPUs.").splitlines()[0]
+    """Description of a preset in one line."""
+    gpus = name.removeprefix("authors1024-").removesuffix("gpu")
+    return PRESETS[name].__doc__ or f"1024x1024 with the authors' later schedule for {gpus} GPU{'s'[: gpus != '1']}."
 
 
 def preset(name: str) -> RunConfig:

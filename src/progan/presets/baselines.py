@@ -28,7 +28,7 @@ def _dcgan64() -> RunConfig:
 
 
 def _dcgan32() -> RunConfig:
-    """DCGAN at 32x32: one layer less in each network."""
+    """DCGAN at 32x32, with one layer less in each network."""
     return _dcgan(32, DcganConfig(), NonsaturatingConfig(), batch_size=128, lr=2e-4)
 
 
@@ -62,27 +62,27 @@ def _growing_batchnorm64() -> RunConfig:
 
 
 def _celebahq256_lsgan() -> RunConfig:
-    """Growing to 256x256 by least squares, without any normalisation layer."""
+    """Growing to 256x256 with least squares, without normalisation layers."""
     return override(paper.celebahq256(), {**_BARE, "loss": "lsgan"})
 
 
 def _celebahq32_lsgan() -> RunConfig:
-    """Growing to 32x32 by least squares, without any normalisation layer."""
+    """Growing to 32x32 with least squares, without normalisation layers."""
     return override(paper.mnist32(), {**_BARE, "loss": "lsgan"})
 
 
 def _celebahq256_bce_batchnorm() -> RunConfig:
-    """Growing to 256x256 by cross-entropy, batch norm in G; reported to collapse at 32x32."""
+    """Growing to 256x256 with cross-entropy and batch norm in G; reported to collapse at 32x32."""
     return override(paper.celebahq256(), {**_BARE, "loss": "nonsaturating", "batch_norm": 0.2})
 
 
 def _celebahq32_bce_batchnorm() -> RunConfig:
-    """Growing to 32x32 by cross-entropy, batch norm in G."""
+    """Growing to 32x32 with cross-entropy and batch norm in G."""
     return override(paper.mnist32(), {**_BARE, "loss": "nonsaturating", "batch_norm": 0.2})
 
 
 def _progan1024_lsgan() -> RunConfig:
-    """The paper's 1024x1024 by least squares, with noise in D against running away (appendix B)."""
+    """The paper's 1024x1024 with least squares, and noise in D against divergence (appendix B)."""
     return override(paper.paper1024(), {"loss": "lsgan", "d_noise": 0.2})
 
 

@@ -55,7 +55,7 @@ def mnist32() -> RunConfig:
 
 
 def _authors_mnist32() -> RunConfig:
-    """MNIST at 32x32 in a small run that the authors' code made too, to lay the numbers side by side."""
+    """A small run on MNIST at 32x32 that was also made with the authors' code."""
     return RunConfig(
         dataset=DatasetConfig(data=""),
         schedule=ScheduleConfig(
@@ -73,7 +73,7 @@ def _authors_mnist32() -> RunConfig:
 
 
 def _celeba64() -> RunConfig:
-    """Faces at 64x64 with the paper's widths, unfused, minibatch statistics over the whole batch."""
+    """Faces at 64x64 with the paper's widths, unfused scaling, minibatch statistics over the whole batch."""
     return RunConfig(
         dataset=DatasetConfig(data=""),
         schedule=ScheduleConfig(
