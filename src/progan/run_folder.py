@@ -1,4 +1,4 @@
-"""The folder a run leaves behind: where everything in it lies."""
+"""Run folder: paths of everything that a run leaves behind."""
 
 import json
 import re
@@ -23,7 +23,7 @@ READ_VERSIONS = (1, 2)
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a run remembers of its data."""
+    """Facts about a run's data that its folder remembers."""
 
     path: str
     name: str
@@ -38,13 +38,13 @@ class DataFacts:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DataFacts":
-        """Of an opened dataset."""
+        """Facts about an opened dataset."""
         labels = dataset.label_kind, tuple(dataset.label_names)
         shape = dataset.fingerprint, dataset.count, dataset.channels
         return cls(str(dataset.path), dataset.name, *shape, *labels, dataset.resolutions, dataset.hashes)
 
     def difference(self, now: "DataFacts") -> list[str]:
-        """What other data has otherwise, `name: old -> new`; empty if it is the same wherever it lies."""
+        """Lines `name: old -> new` on what other data differs in; none if it is the same, wherever it lies."""
         if self.fingerprint == now.fingerprint:
             return []
         pairs = {
@@ -87,14 +87,14 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """True if a run was begun here."""
         return self.config.exists()
 
     @contextmanager
     def held(self, warn: Callable[[str], None]) -> Iterator[Claim | None]:
-        """Let no other process train here meanwhile, and clean up after those that were killed. RunError if one does.
+        """Lock the folder inside, and clean up after processes that were killed. RunError if another process holds it.
 
-        None, after a warning, where the file system knows no locks.
+        None, after a warning, where the file system has no locks.
         """
         claim = self._claim(warn)
         try:
@@ -126,11 +126,11 @@ class RunFolder:
             raise self.unwritable(error) from None
 
     def unwritable(self, error: OSError) -> RunError:
-        """One line for what the file system refused."""
+        """Error for what the file system refused."""
         return RunError(f"{self.path} cannot be written: {error.strerror}. Mend that, or choose another --out")
 
     def read(self) -> tuple[RunConfig, DataFacts]:
-        """The configuration and data of a run. Raises RunError if there is none."""
+        """Configuration and data of a run. Raises RunError if there is none."""
         content = self._content()
         try:
             data = dict(content["dataset"])
@@ -141,7 +141,7 @@ class RunFolder:
             raise RunError(f"{self.config} cannot be read: {error}") from None
 
     def changes(self) -> list[dict[str, Any]]:
-        """The history of its settings: `cur_nimg` and `changes`, lines `name: old -> new`. Raises RunError."""
+        """History of its settings: `cur_nimg` and `changes`, lines `name: old -> new`. Raises RunError."""
         return list(self._content().get("changes", []))
 
     def _content(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class RunFolder:
             raise RunError(f"{self.config} cannot be read: {error}") from None
 
     def snapshot(self, resolution: int | None = None) -> Path:
-        """The newest snapshot, or the newest of a resolution. Raises SnapshotError if there is none."""
+        """Path of the newest snapshot, or of the newest of a resolution. Raises SnapshotError if there is none."""
         found = {}
         for path in sorted(self.snapshots.glob("generator-*.safetensors")):  # names sort by progress
             if match := re.fullmatch(r"generator-\d+-(\d+)x\d+\.safetensors", path.name):
@@ -191,7 +191,7 @@ def numbered(parent: Path, name: str) -> Path:
 
 
 def _only(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
-    """What each has and the other has not; their orders, if they differ in nothing else."""
+    """Names that each has and the other has not; their orders if they differ in nothing else."""
     if set(a) == set(b):
         return ", ".join(a), ", ".join(b)
     return ", ".join(sorted(set(a) - set(b))) or "none", ", ".join(sorted(set(b) - set(a))) or "none"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -225,8 +225,7 @@ TINY = {
 
 
 def options_of(config: LossConfig) -> dict[str, Any]:
-    values = {field: getattr(config, field) for field in config.__dataclass_fields__}
-    return {"loss": config.kind, **values}
+    return {"loss": config.kind, **asdict(config)}
 
 
 @pytest.mark.parametrize("name", NEW)

@@ -24,7 +24,7 @@ MODELS: dict[type[ModelConfig], tuple[Callable[..., Generator], Callable[..., Di
 
 @dataclass(frozen=True)
 class ImageShape:
-    """What the networks must know of the data."""
+    """Shape of the data that networks are built for."""
 
     resolution: int
     channels: int

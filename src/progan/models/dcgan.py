@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from progan.config import DcganConfig
 from progan.models import base
 from progan.models.base import Noise
-from progan.models.layers import leaky_relu, wide
-from progan.models.normalization import BatchNorm2d, dropout
+from progan.models.layers import BatchNorm2d, dropout, leaky_relu, wide
 from progan.models.strided import STD, FromLatents, StridedConv2d, ToScores
 from progan.scores import Scores
 

@@ -12,8 +12,7 @@ from progan.config import GrowingBatchNormConfig
 from progan.images import downscale, upscale
 from progan.models import base
 from progan.models.base import Noise
-from progan.models.layers import leaky_relu, wide
-from progan.models.normalization import Activation, BatchNorm2d
+from progan.models.layers import Activation, BatchNorm2d, leaky_relu, wide
 from progan.models.strided import STD, FromLatents, Pointwise, StridedConv2d, ToScores
 from progan.scores import Scores
 

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from progan.config import ProGANConfig
 from progan.images import downscale, upscale
 from progan.models import base
-from progan.models.adaptive_noise import AdaptiveNoise
 from progan.models.base import Noise
 from progan.models.layers import (
+    Activation,
+    AdaptiveNoise,
+    BatchNorm2d,
     ConvDownscale2d,
     EqualizedConv2d,
     EqualizedLinear,
+    LayerNorm,
+    MinibatchDiscrimination,
     PixelNorm,
     UpscaleConv2d,
     leaky_relu,
@@ -25,8 +29,6 @@ from progan.models.layers import (
     pixel_norm,
     wide,
 )
-from progan.models.minibatch_discrimination import MinibatchDiscrimination
-from progan.models.normalization import Activation, BatchNorm2d, LayerNorm
 from progan.scores import Scores
 
 

@@ -1,4 +1,4 @@
-"""Profiler observer (`--profile`): time of some iterations, as a trace for a viewer and as a summary."""
+"""Profiler observer (`--profile`): time of some iterations, as a trace and as a summary."""
 
 import sys
 from pathlib import Path

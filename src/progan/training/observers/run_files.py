@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from progan import randomness
-from progan.files import AppendOnlyFile, Shelf, write_whole
+from progan.files import AppendOnlyFile, FileQueue, write_whole
 from progan.images import at_once, grid, to_pixels, upscale
 from progan.schedule import Schedule, Stage
 from progan.snapshot import SnapshotInfo, of_generator
@@ -55,7 +55,7 @@ class SampleGrids(Silent):
         self._grid_nimg = 1000 * (grid_kimg or 0)
         self._z = torch.from_numpy(randomness.latents(range(64), z_dim))
         self._last = -1
-        self._shelf = Shelf()
+        self._queue = FileQueue()
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -65,14 +65,14 @@ class SampleGrids(Silent):
         if tick.cur_nimg - self._last >= self._grid_nimg:
             self._write(tick.stage, state)
         else:
-            self._shelf.flush()
+            self._queue.flush()
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
         if self._last != state.cur_nimg:
             self._write(stage, state)
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
-        self._shelf.flush()
+        self._queue.flush()
 
     def _write(self, stage: Stage, state: TrainingState) -> None:
         self._last = state.cur_nimg
@@ -86,7 +86,7 @@ class SampleGrids(Silent):
             z = self._z[:across].repeat(classes, 1)
         pixels = sample(state, stage, z, labels)
         name = f"fakes-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.png"
-        self._shelf.put(self._folder / name, picture(pixels, across))
+        self._queue.put(self._folder / name, picture(pixels, across))
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ class Snapshots(Silent):
         self._schedule = Schedule(info.config.schedule)
         self._nimg = None if snapshot_kimg is None else 1000 * snapshot_kimg
         self._last = 0
-        self._shelf = Shelf()
+        self._queue = FileQueue()
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -133,20 +133,20 @@ class Snapshots(Silent):
         if self._nimg is not None and tick.cur_nimg - self._last >= self._nimg:
             self._write(tick.stage, state)
         else:
-            self._shelf.flush()
+            self._queue.flush()
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
         if _ends(stage, following):
             self._write(stage, state)
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
-        self._shelf.flush()
+        self._queue.flush()
 
     def _write(self, stage: Stage, state: TrainingState) -> None:
         self._last = state.cur_nimg
         info = dataclasses.replace(self._info, resolution=stage.resolution, alpha=stage.alpha, cur_nimg=state.cur_nimg)
         snapshot = of_generator(state.G_ema, info, self._label_rows)
-        self._shelf.put(self._path(stage, state), *snapshot.to_bytes())
+        self._queue.put(self._path(stage, state), *snapshot.to_bytes())
 
     def _path(self, stage: Stage, state: TrainingState) -> Path:
         name = f"generator-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.safetensors"
