@@ -19,10 +19,9 @@ from progan import avatars
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
-from progan.data.sources.archives import list_archive
 from progan.data.sources.base import Unreadable
-from progan.data.sources.folder import entry_bytes
-from progan.data.sources.tables import SUFFIXES, parse_table, table_labels
+from progan.data.sources.folder import entry_bytes, open_archive
+from progan.data.sources.labels import SUFFIXES, table_labels
 from progan.errors import DatasetError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -307,9 +306,7 @@ def test_whatever_a_table_holds_there_is_no_traceback(content: object) -> None:
     for suffix in SUFFIXES:
         text = content if isinstance(content, str) else json.dumps(content)
         with contextlib.suppress(DatasetError):
-            table_labels(
-                parse_table(f"table{suffix}", text.encode("utf-8", "surrogatepass")), "table", ["a.png", "b.png"]
-            )
+            table_labels(f"table{suffix}", text.encode("utf-8", "surrogatepass"), ["a.png", "b.png"])
 
 
 def test_an_image_that_the_table_lacks_is_skipped_and_said(tmp_path: Path) -> None:
@@ -397,8 +394,9 @@ def test_sizes_that_a_zip_declares_are_limits(tmp_path: Path) -> None:
     at = content.index(b"PK\x01\x02")
     content[at + 24 : at + 28] = struct.pack("<I", 10)  # uncompressed size in the central directory
     (tmp_path / "liar.zip").write_bytes(content)
-    entries = list_archive(tmp_path / "liar.zip", tmp_path / "scratch") or []
-    (liar,) = [entry for entry in entries if entry.name == "liar.png"]
+    source = open_archive(str(tmp_path / "liar.zip"), tmp_path / "scratch", PrepareConfig())
+    assert source is not None
+    (liar,) = [entry for entry in source.entries if entry.name == "liar.png"]
     tracemalloc.start()
     with pytest.raises(Unreadable):
         entry_bytes(liar)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
-from progan.data.prepare.ledger import read_ledger
+from progan.data.prepare.output import read_ledger
 from progan.data.sources import open_source
-from progan.data.sources.crc32c import crc32c, masked_crc32c
+from progan.data.sources.tfrecords import crc32c, masked_crc32c
 from progan.errors import DatasetError
 
 FIXTURE = Path(__file__).parents[1] / "reference" / "tfrecord_fixture16"

@@ -2,6 +2,9 @@
 
 Every record of a file holds an image of one shape, so all have one length and the file is an array [N, 16 + length] of
 bytes: the length (uint64) and its checksum, the payload (a `tf.train.Example`) and its checksum.
+
+A checksum, CRC-32C, goes through its bytes one after another. To let numpy work on wide arrays, each string is cut into
+lanes whose checksums are taken side by side and then joined in pairs; 3 MB take some 20 ms.
 """
 
 import math
@@ -15,9 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.sources.arrays import array_labels
-from progan.data.sources.base import Labels, Source, Unreadable
-from progan.data.sources.crc32c import masked_crc32c
+from progan.data.sources.base import Labels, Source, Unreadable, array_labels
 from progan.errors import DatasetError
 
 _SUFFIX = ".tfrecords"
@@ -26,7 +27,10 @@ _HEADER = 12  # bytes before the payload; 4 follow it
 _BATCH_BYTES = 2**20  # checked at once
 _NO_EXAMPLE = "a record is no tf.train.Example of one image"
 _VARINT, _BYTES = 0, 2  # wire types; the others do not occur in what is parsed here
+_POLYNOMIAL = 0x82F63B78  # of CRC-32C, bits reversed
+_LANE = 32  # bytes
 _Bytes = npt.NDArray[np.uint8]
+_Words = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class RecordReader:
     """Bytes of a payload."""
 
     def read(self, entries: Sequence[int], resolution: int) -> Iterator[Image.Image | Unreadable]:
-        """See candidates.Reader."""
+        """As base.Reader says; damaged records are unreadable."""
         records = _records(Path(self.path), self.length)
         step = max(1, _BATCH_BYTES // self.length)
         for start in range(0, len(entries), step):
@@ -191,6 +195,59 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
     raise ValueError(_NO_EXAMPLE)
 
 
-def _uint32(columns: _Bytes) -> npt.NDArray[np.uint32]:
+def _uint32(columns: _Bytes) -> _Words:
     """uint8 [n, 4], little-endian -> uint32 [n]."""
     return np.ascontiguousarray(columns).view("<u4")[:, 0].astype(np.uint32)
+
+
+def masked_crc32c(rows: npt.NDArray[np.uint8]) -> _Words:
+    """Bytes [n, B], B >= 4 -> checksums [n], turned and shifted by a constant as TensorFlow stores them."""
+    crc = crc32c(rows)
+    masked: _Words = ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
+    return masked
+
+
+def crc32c(rows: npt.NDArray[np.uint8]) -> _Words:
+    """Bytes [n, B], B >= 4 -> checksums [n]."""
+    count, size = rows.shape
+    lanes = 1 << max(0, -(-size // _LANE) - 1).bit_length()
+    padded = np.zeros((count, lanes * _LANE), np.uint8)  # zeros in front of what follows change nothing
+    padded[:, -size:] = rows
+    padded[:, padded.shape[1] - size :][:, :4] ^= 255  # the same as to begin with all bits set
+    state = np.zeros((count, lanes), np.uint32)
+    for column in np.ascontiguousarray(padded.reshape(count, lanes, _LANE).transpose(2, 0, 1)):
+        state = _TABLE[(state ^ column) & 255] ^ (state >> np.uint32(8))
+    behind = _LANE_OF_ZEROS
+    while state.shape[1] > 1:
+        state = _apply(behind, state[:, 0::2]) ^ state[:, 1::2]
+        behind = _apply(behind, behind)
+    inverted: _Words = ~state[:, 0]
+    return inverted
+
+
+def _apply(images: _Words, words: _Words) -> _Words:
+    """A linear map, given by what it makes of each bit, of words of any shape."""
+    result = np.zeros_like(words)
+    for bit, image in enumerate(images):
+        result ^= (words >> np.uint32(bit) & np.uint32(1)) * image
+    return result
+
+
+def _table() -> _Words:
+    """What a byte becomes."""
+    words = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        words = (words >> np.uint32(1)) ^ (words & np.uint32(1)) * np.uint32(_POLYNOMIAL)
+    return words
+
+
+def _lane_of_zeros() -> _Words:
+    """What each bit of a checksum becomes when a lane of zeros follows."""
+    words: _Words = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    for _ in range(_LANE):
+        words = _TABLE[words & 255] ^ (words >> np.uint32(8))
+    return words
+
+
+_TABLE = _table()
+_LANE_OF_ZEROS = _lane_of_zeros()
