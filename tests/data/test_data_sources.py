@@ -117,8 +117,8 @@ def test_arrays(tmp_path: Path, kind: str) -> None:
         (np.zeros((6, 16), np.uint8), r"shape \[6, 16\]"),
         (np.zeros((6, 16, 16, 7), np.uint8), r"shape \[6, 16, 16, 7\]"),
         (np.full((6, 16, 16), 1000, np.int32), "values from 1000 to 1000"),
-        (np.full((6, 16, 16), np.nan), "no pixels"),
-        (np.zeros((6, 16, 16), np.complex64), "no pixels"),
+        (np.full((6, 16, 16), np.nan), "not pixels"),
+        (np.zeros((6, 16, 16), np.complex64), "not pixels"),
     ],
 )
 def test_arrays_that_are_no_images(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -337,7 +337,7 @@ def test_words_are_no_attributes(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("file,colour,size\na.png,red,3\nb.png,blue,4\n")
     with pytest.raises(DatasetError, match="call a column of words `label`"):
         prepared(folder, tmp_path / "out", labels=str(tmp_path / "table.csv"))
-    with pytest.raises(DatasetError, match="is no file"):
+    with pytest.raises(DatasetError, match="is not a file"):
         prepared(folder, tmp_path / "out", labels="nowhere.csv")
 
 

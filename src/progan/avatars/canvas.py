@@ -29,26 +29,26 @@ class Shape:
     box: Box
 
     def __or__(self, other: "Shape") -> "Shape":
-        """What is in any of the two."""
+        """Union of the two."""
         box = _join((self.box, other.box), _least, _most)
         return Shape(lambda u, v: np.minimum(self.distance(u, v), other.distance(u, v)), box)
 
     @staticmethod
     def union(*shapes: "Shape") -> "Shape":
-        """What is in any of several."""
+        """Union of several."""
         return reduce(Shape.__or__, shapes)
 
     def __and__(self, other: "Shape") -> "Shape":
-        """What is in both."""
+        """Intersection of the two."""
         box = _join((self.box, other.box), _most, _least)
         return Shape(lambda u, v: np.maximum(self.distance(u, v), other.distance(u, v)), box)
 
     def __sub__(self, hole: "Shape") -> "Shape":
-        """What is in this and not in `hole`."""
+        """What is in this and not in `hole`: the difference."""
         return Shape(lambda u, v: np.maximum(self.distance(u, v), -hole.distance(u, v)), self.box)
 
     def __invert__(self) -> "Shape":
-        """What is not in this."""
+        """Complement: everything outside."""
         return Shape(lambda u, v: -self.distance(u, v), EVERYWHERE)
 
     def ring(self, thick: Number) -> "Shape":
@@ -116,6 +116,7 @@ def curve(x: Number, y: Number, width: Number, bend: Number, thick: Number, slop
     """
 
     def distance(u: Array, v: Array) -> Array:
+        # The height over the parabola, divided by its slope, is the distance to first order; beyond the ends: to them.
         a, b = u - x, v - y
         q: Array = np.clip(a, -width, width)
         share = q * (1 / width)
@@ -216,6 +217,7 @@ class Frame:
 
     def __init__(self, grid: Array, x: Array, y: Array, zoom: Array, tangent: Array, pivot: float) -> None:
         """`grid` float32 [R]: pixel centres in -1 ... 1. x, y, zoom, tangent (of the angle) float32 [n, 1, 1]."""
+        # Rotation and zoom from the tangent alone, because sine and cosine differ between machines.
         self.page_x, self.page_y, self.zoom, self.pivot = x, y + pivot, zoom, pivot
         self.cos = zoom / np.sqrt(1 + tangent * tangent)
         self.sin = self.cos * tangent
@@ -227,6 +229,7 @@ class Frame:
         """Left, top, right, bottom float32 [m, 1, 1] of `box`, grown by `pad`, on the pages of pictures `rows` [m]."""
         left, top, right, bottom = box
         x, y, width, height = left + right, top + bottom - 2 * self.pivot, right - left, bottom - top  # all doubled
+        # The turned box lies in an upright one: its middle is turned, its half sides add up.
         cos, sin = self.cos[rows] / 2, self.sin[rows] / 2
         page_x, page_y = x * cos - y * sin + self.page_x[rows], x * sin + y * cos + self.page_y[rows]
         across, down = width * cos + height * np.abs(sin) + pad, width * np.abs(sin) + height * cos + pad
@@ -258,15 +261,17 @@ class Canvas:
         lines, within_lines = self._span(top, bottom)
         if columns.start >= columns.stop or lines.start >= lines.stop:
             return
+        # Coordinates of these pixels in the frame; an edge fades over one pixel (anti-aliasing) or over `soft`.
         x, y = (_rows(coordinate[:, lines, columns], rows) for coordinate in (frame.x, frame.y))
         pixel = 2 / self.resolution / frame.zoom[rows]  # in units of the frame
         cover = _cover(layer.shape.distance(x, y), np.maximum(pixel, layer.soft))
-        if layer.soft:
+        if layer.soft:  # a smooth step, so that shading has no visible rim
             cover *= cover * (3 - 2 * cover)
         if layer.clip:
             cover *= _cover(layer.clip.distance(x, y), pixel)
         cover *= within_columns[:, None, :] * layer.opacity
         cover *= within_lines[:, :, None]
+        # Blend the colour over what is there, in place.
         under = _rows(self.pixels[:, :, lines, columns], rows)
         change = layer.colour[:, :, None, None] - under
         change *= cover[:, None]

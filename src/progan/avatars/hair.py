@@ -1,6 +1,7 @@
 """Hair styles: what hangs behind the head and what lies on it, with or without a hat on top."""
 
 from collections.abc import Callable
+from functools import partial
 from math import cos, radians, sin
 
 from progan.avatars.canvas import Layer, Shape, above, below, blend, box, circle, curve, ellipse, line, triangle
@@ -14,7 +15,7 @@ HAT_LINE = -0.27
 """Under a hat there is no hair above this height (but for what the hat covers)."""
 
 NAPE = 0.02
-"""Where the sides of short hair end."""
+"""Height at which the sides of short hair end."""
 
 SHINE = curve(-0.15, -0.435, 0.20, -0.07, 0.035, slope=-0.25)
 """Light on smooth hair."""
@@ -35,7 +36,7 @@ def _over(
     """Hair of this shape over the face: its shadow on the skin, the hair, darker strands, light on the crown."""
     hair = faces.colour("hair")
     if hatted:
-        shape = shape & below(HAT_LINE - 0.12)
+        shape &= below(HAT_LINE - 0.12)
     shadow = shape.moved(0.01, 0.045)
     layers = [Layer(shadow, shade(faces.colour("skin"), 1.2), 0.5, 0.05, clip=skull(faces)), Layer(shape, hair)]
     if strands:
@@ -45,10 +46,9 @@ def _over(
     return layers
 
 
-def _behind(hatted: bool, faces: Faces, shape: Shape) -> list[Layer]:
-    """Hair of this shape behind the head, in its shadow."""
-    if hatted:
-        shape = shape & below(HAT_LINE)
+def _behind(outline: Callable[[Faces], Shape], hatted: bool, faces: Faces) -> list[Layer]:
+    """Hair of this outline behind the head, in its shadow."""
+    shape = outline(faces) & below(HAT_LINE) if hatted else outline(faces)
     return [Layer(shape, dim(faces.colour("hair"), 0.9))]
 
 
@@ -63,10 +63,9 @@ def short(hatted: bool, faces: Faces) -> list[Layer]:
     part = faces["parting"]
     forehead = ellipse(0.10 * part, 0.24, faces["head_width"] - 0.055, 0.54) | ellipse(-0.12 * part, 0.02, 0.30, 0.36)
     quiff = ellipse(0.10 * part, -0.50, 0.36, 0.15 + faces["volume"])
-    strands = curve(0.06 * part, -0.42, 0.30, -0.10, 0.010, slope=0.18 * part) | curve(
-        0.14 * part, -0.34, 0.24, -0.10, 0.008, slope=0.22 * part
-    )
-    return _over(hatted, faces, ((_cap(faces) & above(NAPE)) | quiff) - forehead, strands)
+    upper = curve(0.06 * part, -0.42, 0.30, -0.10, 0.010, slope=0.18 * part)
+    lower = curve(0.14 * part, -0.34, 0.24, -0.10, 0.008, slope=0.22 * part)
+    return _over(hatted, faces, ((_cap(faces) & above(NAPE)) | quiff) - forehead, upper | lower)
 
 
 def spiky(hatted: bool, faces: Faces) -> list[Layer]:
@@ -116,11 +115,6 @@ def _bob_outline(faces: Faces) -> Shape:
     )
 
 
-def bob_back(hatted: bool, faces: Faces) -> list[Layer]:
-    """A chin-length bob, behind."""
-    return _behind(hatted, faces, _bob_outline(faces))
-
-
 def bob(hatted: bool, faces: Faces) -> list[Layer]:
     """A straight fringe and a panel down each cheek."""
     window = box(0.0, 0.36, faces["head_width"] - 0.075, 0.60, 0.10)
@@ -132,16 +126,8 @@ def bob(hatted: bool, faces: Faces) -> list[Layer]:
 def _long_outline(faces: Faces) -> Shape:
     width = faces["head_width"] + faces["volume"] + 0.07
     bottom = 0.90 + faces["hair_length"]
-    return blend(
-        ellipse(0.0, -0.10, width, 0.55 + faces["volume"]),
-        box(0.0, bottom / 2, width + 0.06, bottom / 2, 0.16),
-        0.1,
-    )
-
-
-def long_back(hatted: bool, faces: Faces) -> list[Layer]:
-    """Hair down the back."""
-    return _behind(hatted, faces, _long_outline(faces))
+    crown = ellipse(0.0, -0.10, width, 0.55 + faces["volume"])
+    return blend(crown, box(0.0, bottom / 2, width + 0.06, bottom / 2, 0.16), 0.1)
 
 
 def long(hatted: bool, faces: Faces) -> list[Layer]:
@@ -177,7 +163,12 @@ def buns(hatted: bool, faces: Faces) -> list[Layer]:
     return _over(hatted, faces, (_cap(faces, 0.03) & above(NAPE)) - forehead, strands)
 
 
-BACK: dict[str, HairRecipe] = {"curly": curly_back, "bob": bob_back, "long": long_back, "buns": buns_back}
+BACK: dict[str, HairRecipe] = {
+    "curly": curly_back,
+    "bob": partial(_behind, _bob_outline),
+    "long": partial(_behind, _long_outline),
+    "buns": buns_back,
+}
 """Hair style -> what is behind the head."""
 FRONT: dict[str, HairRecipe] = {style.__name__: style for style in (bald, short, spiky, curly, bob, long, buns)}
 """Hair style -> what lies on the head."""

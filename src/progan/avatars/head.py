@@ -151,10 +151,7 @@ def full_beard(faces: Faces) -> list[Layer]:
     gap = ellipse(0.0, MOUTH + 0.02, 0.205 * faces["mouth_width"], 0.07)
     shape = (skull(faces, 0.035) & below(0.04)) - (cheeks | gap)
     light = ellipse(-0.1, 0.3, 0.3, 0.25)
-    return [
-        Layer(shape, dim(hair, 0.75)),
-        Layer(light, dim(hair, 0.2), soft=0.2, clip=shape),
-    ]
+    return [Layer(shape, dim(hair, 0.75)), Layer(light, dim(hair, 0.2), soft=0.2, clip=shape)]
 
 
 def eyes(faces: Faces) -> list[Layer]:
@@ -184,13 +181,10 @@ def eyes(faces: Faces) -> list[Layer]:
 
 def lashes(faces: Faces) -> list[Layer]:
     """Two flicks at the outer corner of each eye."""
-    at, size, y = faces["eye_spacing"], faces["eye_size"], EYE + faces["eye_height"]
-
-    x, top = at + 0.10 * size, y - 0.07 * size
-    shape = Shape.union(
-        *(line(x, top, x + dx, top + dy, 0.016) for dx, dy in ((0.07, -0.03), (0.045, -0.065)))
-    ).mirrored()
-    return [Layer(shape, rgb(INK))]
+    size = faces["eye_size"]
+    x, y = faces["eye_spacing"] + 0.10 * size, EYE + faces["eye_height"] - 0.07 * size
+    flicks = line(x, y, x + 0.07, y - 0.03, 0.016) | line(x, y, x + 0.045, y - 0.065, 0.016)
+    return [Layer(flicks.mirrored(), rgb(INK))]
 
 
 def brows(faces: Faces) -> list[Layer]:
@@ -202,7 +196,7 @@ def brows(faces: Faces) -> list[Layer]:
 
 
 def _arms(faces: Faces, reach: Number, y: Number) -> Shape:
-    """From the frame to the ears."""
+    """The arms of glasses, from the frame to the ears."""
     at = faces["eye_spacing"]
     return line(at + reach, y, faces["head_width"], y - 0.02, 0.018).mirrored()
 

@@ -1,4 +1,4 @@
-"""What an avatar is: its attributes, measures and colours, drawn by a counter-based generator from (seed, index)."""
+"""Traits of an avatar: its attributes, measures and colours, drawn by a counter-based generator from (seed, index)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
-"""Always float32; said less precisely because numpy's stubs think float + float32 were float64."""
+"""Always float32; the type is wider because numpy's stubs think float + float32 were float64."""
 Number = float | Array
 Choices = NDArray[np.intp]
 Indices = Sequence[int] | NDArray[np.integer[Any]]
@@ -151,7 +151,7 @@ def rgb(code: str) -> Array:
 
 
 def mix(one: Array, two: Array | str, share: float | Array) -> Array:
-    """From colour `one` (share 0) to colour `two` (share 1), float32 [n, 3]."""
+    """Colour between `one` (share 0) and `two` (share 1), float32 [n, 3]."""
     other = rgb(two) if isinstance(two, str) else two
     return np.asarray(one + (other - one) * share, np.float32)
 

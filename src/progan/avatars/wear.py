@@ -31,13 +31,9 @@ def clothes(faces: Faces) -> list[Layer]:
     ]
 
 
-def _opening(faces: Faces) -> Shape:
-    """Where the neck comes out."""
-    return ellipse(0.0, 0.70, faces["neck"] + 0.035, 0.085)
-
-
 def _bare(faces: Faces) -> Layer:
-    return Layer(_opening(faces), shade(faces.colour("skin"), 0.5), frame="body")
+    """The skin where the neck comes out."""
+    return Layer(ellipse(0.0, 0.70, faces["neck"] + 0.035, 0.085), shade(faces.colour("skin"), 0.5), frame="body")
 
 
 def tee(faces: Faces) -> list[Layer]:
@@ -88,7 +84,7 @@ def _dome(faces: Faces, height: float, line_at: float) -> Shape:
 
 
 def _shadow(faces: Faces, shape: Shape) -> Layer:
-    """Of a hat, on the forehead."""
+    """Shadow of a hat on the forehead."""
     return Layer(shape.moved(0.0, 0.05), rgb("#3a1f2b"), opacity=0.28, soft=0.06, clip=skull(faces, 0.05))
 
 

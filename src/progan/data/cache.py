@@ -61,7 +61,7 @@ def cache_folder(kind: str = "datasets") -> Path:
 
 
 def list_cache() -> list[CacheEntry]:
-    """What the cache holds: datasets and classifiers, each by name."""
+    """All entries of the cache: datasets, then classifiers, each by name."""
     entries = []
     for folder in (path for path in sorted(cache_folder().glob("*")) if path.is_dir()):
         complete = Manifest.is_in(folder)
@@ -72,7 +72,7 @@ def list_cache() -> list[CacheEntry]:
 
 
 def clear_cache() -> list[CacheEntry]:
-    """Delete everything in the cache; the list of what that was."""
+    """Delete everything in the cache and return the list of what that was."""
     entries = list_cache()
     for entry in entries:
         if entry.path.is_dir():

@@ -107,7 +107,7 @@ class Manifest:
             raise ValueError("its numbers do not fit")
         if not self.resolutions or self.resolutions != RESOLUTIONS[: len(self.resolutions)]:
             raise ValueError(f"its resolutions are {list(self.resolutions)}")
-        rows = row_types(self.resolutions, self.channels, len(self.label_names))
+        rows = row_types(self.resolutions, self.channels, self.label_names)
         if self.arrays.keys() != rows.keys():
             raise ValueError("its list of arrays does not fit")
         for name, records in self.arrays.items():
@@ -123,10 +123,10 @@ def array_name(resolution: int) -> str:
     return f"images-{resolution:04d}"
 
 
-def row_types(resolutions: tuple[int, ...], channels: int, label_size: int) -> dict[str, np.dtype[Any]]:
+def row_types(resolutions: tuple[int, ...], channels: int, label_names: tuple[str, ...]) -> dict[str, np.dtype[Any]]:
     """Array name -> type and shape of a row: uint8 [R, R, C] of images, lowest first, and float32 [L] of labels."""
     types = {array_name(size): np.dtype((np.uint8, (size, size, channels))) for size in resolutions}
-    return types | ({"labels": np.dtype((np.float32, (label_size,)))} if label_size else {})
+    return types | ({"labels": np.dtype((np.float32, (len(label_names),)))} if label_names else {})
 
 
 def sha256_of(path: Path) -> str:
@@ -142,16 +142,12 @@ class Dataset:
     """A folder made by `progan prepare`. Reading decodes nothing and is safe from several threads."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.name = manifest.name
-        self.count = manifest.count
-        self.channels = manifest.channels
+        self.path, self.manifest = path, manifest
+        self.name, self.count, self.channels = manifest.name, manifest.count, manifest.channels
         self.resolutions = manifest.resolutions  # rising
-        self.label_kind: LabelKind | None = manifest.label_kind
-        self.label_names = manifest.label_names
+        self.label_kind, self.label_names = manifest.label_kind, manifest.label_names
         self.fingerprint = manifest.fingerprint  # equal for equal data
-        self.row_types = row_types(self.resolutions, self.channels, len(self.label_names))
+        self.row_types = row_types(self.resolutions, self.channels, self.label_names)
         self._files: dict[str, list[npt.NDArray[Any]]] = {}
 
     @classmethod
@@ -172,7 +168,7 @@ class Dataset:
         part of the stream can be had without what came before. A batch may reach into the next epochs.
         """
         parts = [np.empty(0, np.int64)]
-        while size > 0:
+        while size > 0:  # a piece of each epoch that the range touches
             epoch, position = divmod(start, self.count)
             parts.append(_permutation(self.count, seed, epoch)[position : position + size])
             start += len(parts[-1])
@@ -211,6 +207,7 @@ class Dataset:
         if len(files) == 1:
             return files[0][indices]
         rows = np.empty((len(indices), *row.shape), row.base)
+        # Large arrays lie in several files: take from each the rows that are in it.
         starts = np.cumsum([0] + [len(file) for file in files])
         which = np.searchsorted(starts, indices, side="right") - 1
         for number in np.unique(which):
@@ -239,7 +236,7 @@ def _permutation(count: int, seed: int, epoch: int) -> Indices:
 def _check_files(folder: Path, manifest: Manifest, verify: bool) -> None:
     """Compare the files with the manifest: sizes always, hashes when asked or where a file is newer than it.
 
-    A prepared folder's manifest is its newest file. If it is not, somebody touched the data or copied the folder
+    A prepared folder's manifest is its newest file. If it is not, the data was touched, or the folder copied
     without its times: then the bytes are read once, and the manifest is touched so that the next start is quick.
     """
     manifest_time = (folder / FILE_NAME).stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""What is in a prepared dataset, and what in it deserves a second look: duplicates, blank and badly sized images."""
+"""Inspection of a prepared dataset: counts, and images that deserve a second look (duplicates, blank, badly sized)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _ENLARGED = 3.0
 _HASH_SIDE = 8
 _NEAR_BITS = 6  # of 64 that may differ; new compression flips a few
 _NEIGHBOURS = 4
-# How much two pictures may differ, as a part of their contrast, once brightness and contrast are made equal.
+# How much two pictures may differ, as a fraction of their contrast, once brightness and contrast are made equal.
 _SAME = 0.12  # photographs and digits stay below when they are compressed anew with quality 75
 _SAME_IF_ALONE = 0.23  # found in published photographs; of MNIST's digits many are as near to others
 _SIMILAR = 0.6
@@ -58,7 +58,7 @@ class Inspection:
     duplicates: list[list[int]]
     """Groups of images that look the same."""
     duplicate_files: list[list[str]]
-    """The same by name."""
+    """Names of their files."""
     suspects: list[Suspect]
 
 
@@ -72,6 +72,7 @@ def inspect(dataset: Dataset) -> Inspection:
             raise ValueError("not of these images")
     except (KeyError, ValueError, OverflowError) as error:
         raise DatasetError(f"{dataset.path / IMAGES} is damaged ({error}). Prepare the images again") from None
+    # Sizes of the originals by their area.
     by_area = [(width, height) for width, height in sizes[np.argsort(sizes.prod(1), kind="stable")].tolist()]
     places = {"smallest": 0, "median": len(by_area) // 2, "largest": -1} if by_area else {}
     duplicates = find_duplicates(dataset)
@@ -137,8 +138,9 @@ def find_duplicates(dataset: Dataset) -> list[list[int]]:
     The hash proposes pairs, their pixels decide: alike is the same; nearly alike is the same only where neither image
     has others that are merely similar, as simple drawings have.
     """
-    pairs = _near_pairs(perceptual_hashes(dataset))
+    pairs = _near_pairs(perceptual_hashes(dataset))  # [n, 2]
     differences = _differences(dataset, pairs)
+    # Images that have others which are similar but not the same: there, only a close likeness counts.
     crowded = np.zeros(dataset.count, np.bool_)
     crowded[pairs[(differences > _SAME_IF_ALONE) & (differences < _SIMILAR)]] = True
     alone = ~crowded[pairs].any(1)
@@ -161,7 +163,7 @@ def perceptual_hashes(dataset: Dataset) -> npt.NDArray[np.uint64]:
     for indices in dataset.blocks():
         grey = dataset.pixels(side, indices).mean(1, dtype=np.float32)  # [n, side, side]
         frequencies = (basis @ grey @ basis.T).reshape(len(indices), -1)
-        frequencies[:, 0] = 0  # brightness says nothing of the content
+        frequencies[:, 0] = 0  # brightness is independent of the content
         bits = frequencies > np.median(frequencies, axis=1, keepdims=True)
         packed = np.zeros((len(indices), 8), np.uint8)  # at 4x4 there are only 16 frequencies
         packed[:, : bits.shape[1] // 8] = np.packbits(bits, axis=1)
@@ -195,6 +197,7 @@ def _differences(dataset: Dataset, pairs: Indices) -> npt.NDArray[np.float32]:
     for start in range(0, len(pairs), 4096):
         block = pairs[start : start + 4096].T
         one, two = (dataset.pixels(side, some).reshape(len(some), -1).astype(np.float32) for some in block)
+        # Correlation of the two without their means; what it leaves of the weaker contrast is the difference.
         means, contrasts = (np.stack([f(vectors, 1) for vectors in (one, two)]) for f in (np.mean, np.std))
         one, two = (vectors - mean[:, None] for vectors, mean in zip((one, two), means, strict=True))
         low, high = contrasts.min(0), contrasts.max(0)

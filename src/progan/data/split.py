@@ -67,7 +67,7 @@ def _write(dataset: Dataset, folder: Path, part: str, indices: Indices, preparat
                 ledger.append(images[index] for index in indices)
                 ledger.close()
             arrays = {}
-            for name in dataset.manifest.arrays:  # copied in constant memory
+            for name in dataset.manifest.arrays:  # block by block, in constant memory
                 row = dataset.row_types[name]
                 writer = ArrayWriter(folder, name, row, len(indices), FILE_LIMIT)
                 size = max(1, _BLOCK_BYTES // row.itemsize)

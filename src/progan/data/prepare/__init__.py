@@ -1,10 +1,9 @@
 """From raw images to a prepared dataset: the only place that decodes, crops and resizes.
 
-Worker processes decode the candidates, chunk by chunk; this process alone writes. Whoever stops it, the same call goes
-on from there, and the bytes are the same as if nothing had happened, whatever the number of workers.
+Worker processes decode the candidates, chunk by chunk; this process alone writes. After an interruption the same call
+continues where it stopped. The bytes are the same however often that happens and whatever the number of workers.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -13,6 +12,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_high
@@ -31,8 +31,9 @@ from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked
 from progan.per_resolution import RESOLUTIONS
 
-_VERSION = 2  # to be raised when the same request gives other pixels: 2, large JPEGs are drafted more often
-_SCRATCH = ".scratch"  # hidden, so that it is nobody else's
+# To be raised when the same request gives other pixels, also of avatars. 2: large JPEGs are drafted more often.
+_VERSION = 2
+_SCRATCH = ".scratch"  # hidden, so that it is no one else's
 _CHUNK_BYTES, _CHUNK_IMAGES, _FEW_IMAGES = 4 * 10**6, 256, 16
 _LOOKED_AT, _LOOKED_AT_FOR_COLOUR, _LOOKED_AT_SIZE = 256, 64, 32  # images, images to be decoded, pixels of their side
 _COLOURED = 12  # difference of two channels of a reduced picture that grey pictures saved as JPEG do not reach
@@ -43,7 +44,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` did."""
+    """Result of `prepare`."""
 
     out: str
     source: str
@@ -129,15 +130,15 @@ def _prepare(
     source: str, out: Path, config: PrepareConfig, key: str, progress: Progress | None, file_limit: int
 ) -> PrepareReport:
     started = time.monotonic()
-    note = Unfinished.load(out, key)
-    continued = note is not None
-    if note is None:
+    earlier = Unfinished.load(out, key)
+    if earlier is None:
         _clear(out)
+    # What there is to read, and what it becomes: as noted by the interrupted call, or decided by a look.
     opened = open_source(source, out / _SCRATCH, config)
     if config.max_images is not None:
         opened = dataclasses.replace(opened, entries=opened.entries[: config.max_images])
-    note = note or Unfinished(key, survey(opened, config))
-    # Say now what would fail hours later.
+    note = earlier or Unfinished(key, survey(opened, config))
+    # Fail now rather than hours later.
     pixels = sum(resolution**2 for resolution in note.target.resolutions) * note.target.channels
     needed, free = (len(opened.entries) - note.read) * pixels, shutil.disk_usage(out).free
     if needed > free:
@@ -145,14 +146,15 @@ def _prepare(
             f"{out} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB. "
             "Choose another disk, a lower --resolution or --max-images"
         )
-    with Output(out, note, opened, file_limit) as output:
+    # Decode and write; the manifest comes last, so that a folder without it is never taken for a dataset.
+    with closing(Output(out, note, opened, file_limit)) as output:
         _decode_all(opened, output, config, progress)
         arrays = output.finish()
         note = output.note
     report = PrepareReport(
         out=str(out),
         source=source,
-        state="continued" if continued else "prepared",
+        state="continued" if earlier else "prepared",
         read=note.read,
         count=note.count,
         skipped=dict(Counter(row["reason"] for row in read_ledger(out / SKIPPED)).most_common()),
@@ -190,7 +192,7 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
     size = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // image_bytes, max(_FEW_IMAGES, total // (4 * workers))))
     parts = [source.entries[start : start + size] for start in range(output.note.read, total, size)]
     tasks = ((source.reader, part, target) for part in parts)
-    with contextlib.closing(ordered_map(decode_chunk, tasks, min(workers, len(parts)))) as chunks:
+    with closing(ordered_map(decode_chunk, tasks, min(workers, len(parts)))) as chunks:
         for part, chunk in zip(parts, chunks, strict=True):
             if config.strict and chunk.skipped:
                 position, error = chunk.skipped[0]
@@ -203,7 +205,7 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
 
 
 def _clear(out: Path) -> None:
-    """Make way: an unfinished preparation of something else is dropped, anything else in the folder is respected."""
+    """Delete an unfinished preparation of something else. Raises DatasetError for anything else in the folder."""
     if (out / UNFINISHED).exists():
         for pattern in ("images-*.npy", "labels*.npy", IMAGES, SKIPPED, UNFINISHED):
             for path in out.glob(pattern):
@@ -228,12 +230,10 @@ def survey(source: Source, config: PrepareConfig) -> Target:
     try:
         red, green, blue, *_ = ImageColor.getrgb(config.background)
     except ValueError:
-        raise DatasetError(f"background {config.background!r} is no colour. Write a name or #rrggbb") from None
-    if config.channels == "auto":  # three where any picture shows colour, however it is stored
-        some = _images(source, _spread(entries, _LOOKED_AT_FOR_COLOUR))
-        channels = 3 if any(_is_coloured(image) for image in some) else 1
-    else:
-        channels = {"grey": 1, "rgb": 3}[config.channels]
+        raise DatasetError(f"background {config.background!r} is not a colour. Write a name or #rrggbb") from None
+    some = _images(source, _spread(entries, _LOOKED_AT_FOR_COLOUR))
+    # By default: three channels where any picture shows colour, however it is stored.
+    channels = {"grey": 1, "rgb": 3}.get(config.channels) or (3 if any(map(_is_coloured, some)) else 1)
     return Target(resolution, channels, config.crop, (red, green, blue), all_28)
 
 

@@ -1,4 +1,4 @@
-"""From an image of any kind to pixels of the wanted size, in several processes.
+"""Images of any kind become pixels of the wanted size, in several processes.
 
 First the images: crop or pad, reduce or enlarge, grey or RGB, and all lower resolutions. Then the processes: plain
 child processes of this interpreter rather than `multiprocessing`, which would run the user's main script again in every
@@ -16,7 +16,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock
@@ -50,7 +50,7 @@ _DRAFTS = {2: 2, 4: 5, 8: 11}
 
 @dataclass(frozen=True)
 class Target:
-    """What every image becomes."""
+    """The form that every image is brought into."""
 
     resolution: int
     channels: int
@@ -123,6 +123,7 @@ def pyramid(top: Pixels) -> list[Pixels]:
         sums = np.empty_like(rows[:, :, 0::2])
         for channel in range(rows.shape[3]):  # one by one, else numpy's innermost loop is over three numbers
             np.add(rows[:, :, 0::2, channel], rows[:, :, 1::2, channel], out=sums[..., channel])
+        # sums / 2^bits, rounded half to even in whole numbers: up where the rest, plus one if odd, exceeds a half.
         whole, rest, half = sums >> bits, sums & ((1 << bits) - 1), 1 << (bits - 1)
         levels.append((whole + (rest + (whole & 1) > half)).astype(np.uint8))
     return levels[::-1]
@@ -136,7 +137,7 @@ def fit(image: Image.Image, target: Target) -> tuple[Pixels, bool]:
         flat = _flatten(image, target)
         if factor == 1:
             size = flat.size  # loading may have turned it
-        if target.pad_28 and size == (28, 28):
+        if target.pad_28 and size == (28, 28):  # as the authors' dataset tool does with MNIST
             flat, size = _centred(flat, 32), (32, 32)
         square = _square(flat, factor, size, target)
         upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
@@ -192,6 +193,7 @@ def _square(image: Image.Image, factor: int, full: tuple[int, int], target: Targ
     if target.crop != "none":
         left, top = ((width - side) // 2, (height - side) // 2) if target.crop == "center" else CELEBA_CORNER
         return _resize(image, factor, (size, size), (left, top, left + side, top + side))
+    # Padding: the whole image, its longer side as long as the square's, in the middle of black.
     inner = (max(1, round(width * size / side)), max(1, round(height * size / side)))
     return _centred(_resize(image, factor, inner, (0, 0, width, height)), size)
 
@@ -228,10 +230,11 @@ def ordered_map(
         yield from (function(*task) for task in tasks)
         return
     with ExitStack() as stack:
+        # A thread for each worker process waits for its answer; workers are taken from a queue and put back.
         threads = stack.enter_context(ThreadPoolExecutor(workers))  # left last: workers killed, no thread waits for one
         idle: SimpleQueue[Worker] = SimpleQueue()
         for _ in range(workers):
-            idle.put(stack.enter_context(Worker()))
+            idle.put(stack.enter_context(closing(Worker())))
 
         def run(task: tuple[Any, ...]) -> Result:
             worker = idle.get()
@@ -240,6 +243,7 @@ def ordered_map(
             finally:
                 idle.put(worker)
 
+        # Results are taken in order, while at most two tasks for each worker wait: memory stays bounded.
         pending: deque[Future[Result]] = deque()
         for task in tasks:
             pending.append(threads.submit(run, task))
@@ -270,10 +274,8 @@ class Worker:
         with suppress(OSError):  # what could not be sent to a dead process
             self._process.communicate()
 
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the process, whatever it does."""
         with self._lock:
             self._closed = True
             self._stop()
@@ -281,7 +283,7 @@ class Worker:
     def call(self, function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
         """The function's result, computed over there. Raises its errors, and DatasetError if the process died twice."""
         outcome = self._ask(function, arguments)
-        if outcome is None:
+        if outcome is None:  # it died: try once more with a new process
             with self._lock:
                 if not self._closed:
                     self._stop()
@@ -290,7 +292,7 @@ class Worker:
         if outcome is None:
             raise DatasetError(
                 "a process that decodes images died, perhaps for lack of memory. "
-                "Run the same command again to continue, perhaps with --workers 1"
+                "Run the same command again to continue; --workers 1 takes the least memory"
             )
         result, error = outcome
         if error is not None:

@@ -1,7 +1,7 @@
-"""The folder that is being prepared: arrays and lists that only grow, and a note of how far they are.
+"""The folder that is being prepared: arrays and lists that only grow, and a note of the progress.
 
-The note is written after what it speaks of. A killed preparation therefore leaves files at least as long as its last
-note says, and going on means to cut them to that length.
+The note is written after the data that it describes. A killed preparation therefore leaves files at least as long as
+its last note says, and continuing begins with cutting them to that length.
 """
 
 import csv
@@ -52,13 +52,13 @@ class ArrayWriter:
         self._file: BinaryIO | None = None
 
     def resume(self, rows: int) -> None:
-        """Go on behind the first `rows` rows of an earlier writer; whatever it wrote after them is dropped."""
+        """Continue after the first `rows` rows of an earlier writer; whatever it wrote after them is dropped."""
         self.rows = rows
         if tail := rows % self.rows_per_file:
             size = HEADER_BYTES + tail * self.row.itemsize
             path = self._path(rows // self.rows_per_file)
             if not path.exists() or path.stat().st_size < size:
-                raise DatasetError(f"{path} is shorter than its progress says. Delete {self.folder} and start again")
+                raise DatasetError(f"{path} is shorter than {UNFINISHED} says. Delete {self.folder} and start again")
             self._file = path.open("r+b", buffering=0)
             self._file.truncate(size)
             self._file.seek(size)
@@ -97,6 +97,7 @@ class ArrayWriter:
         self.close()
         records = []
         for start in range(0, self.rows, self.rows_per_file):
+            # The header was left empty until the number of rows is known; padded with spaces to its fixed length.
             path = self._path(start // self.rows_per_file)
             rows = min(self.rows_per_file, self.rows - start)
             text = str({"descr": self.row.base.str, "fortran_order": False, "shape": (rows, *self.row.shape)})
@@ -116,7 +117,7 @@ class Ledger:
     """A csv file that is only ever appended to."""
 
     def __init__(self, path: Path, header: Sequence[str], length: int = 0) -> None:
-        """Begin the file, or go on behind its first `length` bytes."""
+        """Begin the file, or continue after its first `length` bytes."""
         self._file = path.open("r+b" if length else "wb")
         self._file.truncate(length)
         self._file.seek(length)
@@ -159,10 +160,10 @@ def read_ledger(path: Path) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The note of how far a preparation is. A checksum goes with it: a damaged note means starting again."""
+    """The note of how far a preparation is, saved with a checksum: a damaged note means starting again."""
 
     key: str
-    """What was asked for: `prepare.request_key`."""
+    """Digest of the request: `prepare.request_key`."""
     target: Target
     read: int = 0
     """Candidates done with."""
@@ -197,13 +198,12 @@ def _checksum(content: Any) -> str:
 
 
 class Output:
-    """Takes decoded chunks in order; at any time the folder can be gone on with."""
+    """Writes decoded chunks in order; an interrupted preparation can continue from the folder at any time."""
 
     def __init__(self, folder: Path, note: Unfinished, source: Source, file_limit: int) -> None:
         self.folder, self.note, self.source = folder, note, source
-        rows = row_types(
-            note.target.resolutions, note.target.channels, len(source.labels.names) if source.labels else 0
-        )
+        target, label_names = note.target, source.labels.names if source.labels else ()
+        rows = row_types(target.resolutions, target.channels, label_names)
         self._writers = [ArrayWriter(folder, name, rows[name], len(source.entries), file_limit) for name in rows]
         for writer in self._writers:
             writer.resume(note.count)
@@ -216,11 +216,13 @@ class Output:
         """Write a chunk made of the next `size` candidates."""
         note, labels = self.note, self.source.labels
         entries = self.source.entries[note.read : note.read + size]
+        # One block of rows per array, in the order of row_types: images from 4x4 upwards, then labels.
         arrays: list[npt.NDArray[Any]] = [*chunk.levels]
         if labels:
             arrays.append(labels.rows([note.read + position for position, *_ in chunk.kept]))
         for writer, array in zip(self._writers, arrays, strict=True):
             writer.append(array)
+        # The lists are flushed by save(), before the note that gives their length.
         listed = self._images.append((entries[position], *shape) for position, *shape in chunk.kept)
         skipped = self._skipped.append((entries[at], error.reason, error.detail) for at, error in chunk.skipped)
         self.note = dataclasses.replace(  # in one step: Ctrl-C may come anywhere
@@ -247,10 +249,8 @@ class Output:
             records = threads.map(ArrayWriter.finish, self._writers)
         return {writer.name: files for writer, files in zip(self._writers, records, strict=True)}
 
-    def __enter__(self) -> "Output":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Save, and close all files."""
         self.save()
         for file in self._files:
             file.close()

@@ -31,7 +31,7 @@ def prepare_stylegan_zip(
 ) -> PrepareReport:
     """Make a StyleGAN zip of a source (sources.SOURCES) or of a prepared dataset. Raises DatasetError.
 
-    The images are prepared in a hidden folder beside `out`, where an interrupted call goes on. The list of skipped
+    The images are prepared in a hidden folder beside `out`, where an interrupted call continues. The list of skipped
     files becomes OUT.skipped.csv.
     """
     out, config = Path(out), config or PrepareConfig()

@@ -1,4 +1,6 @@
-"""Every kind of source. A new one is a function in its own file (base.py says what it must offer) and a line here."""
+"""Registry of all kinds of sources. A new one is a function in a file of its own (base.py describes it) and one line in
+SOURCES.
+"""
 
 import dataclasses
 import os
@@ -24,8 +26,8 @@ _DAMAGED = (
     ValueError, LookupError, EOFError, OverflowError, SyntaxError, TokenError, struct.error, zlib.error, BadZipFile,
     RuntimeError,
 )  # fmt: skip
-"""What numpy and the standard library raise at a file that is not what it begins as: RuntimeError at zips that are
-encrypted or too new."""
+"""Errors that numpy and the standard library raise at a file that is not what it begins as (RuntimeError: at zips that
+are encrypted or too new)."""
 
 
 def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
@@ -47,7 +49,7 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
             if config.labels not in ("auto", "none") and not found.has_files:
                 raise DatasetError(f"--labels {config.labels} is for image files; {source} brings its own labels")
             return found if config.labels != "none" else dataclasses.replace(found, labels=None)
-    raise DatasetError(f"{source} is no archive and no array. Put the images into a folder and name that")
+    raise DatasetError(f"{source} is neither an archive nor an array. Put the images into a folder and name the folder")
 
 
 SOURCES: dict[str, Opener] = {
@@ -66,7 +68,10 @@ this order."""
 
 
 def identity(source: str) -> Iterator[Any]:
-    """What is equal as long as the source is: JSON values, made without reading any image. Raises DatasetError."""
+    """JSON values that are equal as long as the source is: names, sizes and times of its files; no image is read.
+
+    Raises DatasetError where there is no such source.
+    """
     word, _, argument = source.partition(":")
     path = Path(source)
     if word == "stacked":

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.sources.base import Source, Unreadable, array_labels, class_labels
+from progan.data.sources.base import Labels, Source, Unreadable, array_labels, class_labels
 from progan.errors import DatasetError
 
 _IMAGE_KEYS = ("images", "x", "x_train", "train_images", "data", "arr_0")
@@ -39,7 +39,7 @@ class ArrayReader:
     """value · scale + shift lies in 0…255."""
 
     def read(self, entries: Sequence[int], resolution: int) -> Iterator[Image.Image | Unreadable]:
-        """As base.Reader says."""
+        """Image of each row, in turn, its values brought to 0…255 and rounded."""
         order: Any = self.order
         images = np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order))
         for entry in entries:
@@ -71,7 +71,7 @@ def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None
         with _open_unpacked(labels_path) as stream:
             codes = np.frombuffer(stream.read()[8:], np.uint8)
         labels = array_labels(codes, shape[0], labels_path)
-    return Source(_name(path), ArrayReader(str(file), offset, "|u1", shape), range(shape[0]), labels)
+    return _source(path, ArrayReader(str(file), offset, "|u1", shape), labels)
 
 
 def _idx_shape(path: Path) -> tuple[int, ...] | None:
@@ -120,6 +120,7 @@ def open_cifar(source: str, scratch: Path, config: PrepareConfig) -> Source | No
     record = next((one for one in _CIFAR_CLASS_FILES if all(size and size % one == 0 for size in sizes)), None)
     if not files or record is None:
         return None
+    # A record is one or two classes and 3072 bytes of pixels [3, 32, 32].
     records = np.concatenate([np.fromfile(file, np.uint8) for file in files]).reshape(-1, record)
     images, codes = records[:, record - 3072 :], records[:, record - 3073]  # CIFAR-100: coarse, then fine class
     scratch.mkdir(parents=True, exist_ok=True)
@@ -128,8 +129,7 @@ def open_cifar(source: str, scratch: Path, config: PrepareConfig) -> Source | No
     words = names.read_text("utf-8").split() if names.exists() else [str(code) for code in range(int(codes.max()) + 1)]
     if codes.max() >= len(words):
         raise DatasetError(f"{path} has class {codes.max()}, but {len(words)} are named. Download it again")
-    reader = _npy_reader(scratch / "cifar.npy", path)
-    return Source(_name(path), reader, range(len(records)), class_labels(tuple(words), codes))
+    return _source(path, _npy_reader(scratch / "cifar.npy", path), class_labels(tuple(words), codes))
 
 
 def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
@@ -142,8 +142,7 @@ def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             return None
-    reader = _npy_reader(path, path)
-    return Source(_name(path), reader, range(reader.shape[0]))
+    return _source(path, _npy_reader(path, path))
 
 
 def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:
@@ -164,7 +163,7 @@ def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:
     if with_labels and label_key is not None:
         with np.load(path, allow_pickle=False) as arrays:
             labels = array_labels(arrays[label_key.removesuffix(".npy")], reader.shape[0], path)
-    return Source(_name(path), reader, range(reader.shape[0]), labels)
+    return _source(path, reader, labels)
 
 
 def _npy_reader(path: Path, named: Path) -> ArrayReader:
@@ -174,6 +173,7 @@ def _npy_reader(path: Path, named: Path) -> ArrayReader:
     except ValueError as error:
         raise DatasetError(f"{named} cannot be read ({error}). Save numbers, not Python objects") from None
     shape = array.shape
+    # Four axes: [N, C, H, W] where the last cannot be channels and the second can.
     channels_first = len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3, 4)
     channels = 1 if len(shape) == 3 else shape[1 if channels_first else -1]
     if len(shape) not in (3, 4) or channels not in (1, 2, 3, 4) or 0 in shape:
@@ -191,7 +191,7 @@ def _range_of(array: npt.NDArray[Any], named: Path) -> tuple[float, float]:
         return known[array.dtype], 0
     some = np.asarray(array[:256])
     if some.dtype.kind not in "iuf" or not np.isfinite(some).all():
-        raise DatasetError(f"{named} holds {array.dtype} values that are no pixels. Save uint8 in 0…255")
+        raise DatasetError(f"{named} holds {array.dtype} values, which are not pixels. Save uint8 in 0…255")
     low, high = float(some.min()), float(some.max())
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return 255, 0
@@ -202,6 +202,6 @@ def _range_of(array: npt.NDArray[Any], named: Path) -> tuple[float, float]:
     raise DatasetError(f"{named} has values from {low:g} to {high:g}. Save uint8 in 0…255")
 
 
-def _name(path: Path) -> str:
-    """`train-images` of train-images-idx3-ubyte.gz."""
-    return path.name.split(".")[0].split("-idx")[0]
+def _source(path: Path, reader: ArrayReader, labels: Labels | None = None) -> Source:
+    """All images of the reader, called `train-images` for train-images-idx3-ubyte.gz."""
+    return Source(path.name.split(".")[0].split("-idx")[0], reader, range(reader.shape[0]), labels)

@@ -18,7 +18,7 @@ from progan.errors import DatasetError
 
 AVATARS_COUNT, AVATARS_RESOLUTION = 20_000, 64
 STACKED_COUNT = 128_000
-"""Images, where `--max-images` does not say fewer."""
+"""Numbers of images, unless `--max-images` asks for fewer."""
 STACKED_NAMES = tuple(f"{colour}={digit}" for colour in ("red", "green", "blue") for digit in range(10))
 
 
@@ -34,12 +34,12 @@ def open_avatars(source: str, scratch: Path, config: PrepareConfig) -> Source | 
 
 @dataclass(frozen=True)
 class AvatarReader:
-    """Draws the embedded faces, uint8 [R, R, 3]."""
+    """Draws the embedded faces."""
 
     seed: int
 
     def read(self, entries: Sequence[int], resolution: int) -> Iterator[Image.Image | Unreadable]:
-        """As base.Reader says."""
+        """Portrait of each number, in turn, RGB, `resolution` pixels a side."""
         yield from (Image.fromarray(pixels) for pixels in avatars.draw(entries, resolution, self.seed))
 
 
@@ -76,7 +76,7 @@ class StackedReader:
         return np.array(list(draws), np.int64).reshape(-1, 3)
 
     def read(self, entries: Sequence[int], resolution: int) -> Iterator[Image.Image | Unreadable]:
-        """As base.Reader says; unreadable if one of the three is."""
+        """RGB image of each position, in turn; unreadable if one of its three parts is."""
         for numbers in self.drawn(entries):
             opened = list(self.base.read([self.entries[number] for number in numbers], resolution))
             images = [image for image in opened if not isinstance(image, Unreadable)]

@@ -6,7 +6,6 @@ own (a compressed tar, an archive inside an archive) is unpacked, into numbered 
 """
 
 import bz2
-import functools
 import gzip
 import io
 import lzma
@@ -18,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -55,11 +55,11 @@ class Entry:
     """Path on disk of the file itself or of the archive that holds it."""
     size: int
     offset: int = 0
-    """Where it begins in a tar (its content) or a zip (its local header)."""
+    """Byte at which it begins in a tar (its content) or a zip (its local header)."""
     zipped: tuple[int, int, int] | None = None
     """Compression method, packed size and CRC-32 of a zip's member."""
     refused: str = ""
-    """Why it must not even be opened."""
+    """Reason why it must not even be opened."""
 
     def __str__(self) -> str:
         return self.name
@@ -75,7 +75,7 @@ def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | N
     for name, file in walk(path):
         entry = Entry(name, str(file), file.stat().st_size)
         if _is_archive(name):
-            entries += lister.inner(entry, functools.partial(Path, file), 1)
+            entries += lister.inner(entry, partial(Path, file), 1)
         else:
             entries.append(_checked(entry, entry.size))
     return _source(path, entries, config)
@@ -103,16 +103,17 @@ def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
 
 
 def _labelled(entries: list[Entry], source: Path, wanted: str) -> tuple[list[Entry], Labels | None]:
-    """The candidates by name and their labels, as `wanted` (PrepareConfig.labels) says.
+    """The candidates and their labels; `wanted` is PrepareConfig.labels.
 
     A table that gives labels is no candidate; a file that it does not name is refused.
     """
     if wanted not in ("auto", "none"):
         path = Path(wanted)
         if not path.is_file():
-            raise DatasetError(f"labels {wanted} is no file. Name a csv or json file, or `auto` or `none`")
+            raise DatasetError(f"--labels {wanted} is not a file. Name a csv or json file, or `auto` or `none`")
         others = [entry for entry in entries if Path(entry.container) != path]
-        return _with_labels(others, path.name, *tables.table_labels(path.name, path.read_bytes(), _names(others)))
+        return _by_table(path.name, others, partial(tables.table_labels, path.name, path.read_bytes()))
+    # 1. A dataset.json of the StyleGAN family, which also without labels means that folders are no classes.
     described = [entry for entry in entries if PurePosixPath(entry.name).name == FILE_NAME]
     if len(described) == 1:
         table = described[0]
@@ -121,26 +122,25 @@ def _labelled(entries: list[Entry], source: Path, wanted: str) -> tuple[list[Ent
                 others = [entry for entry in entries if entry is not table]
                 if wanted == "none" or not content["labels"]:
                     return others, None
-                found = tables.stylegan_labels(table.name, content, _names(others))
-                return _with_labels(others, table.name, *found)
+                return _by_table(table.name, others, partial(tables.stylegan_labels, table.name, content))
     if wanted == "none":
         return entries, None
+    # 2. The first table that names most of the images, inside the source or beside it.
     inside = [entry for entry in entries if entry.name.lower().endswith(tables.SUFFIXES)]
     beside = [Entry(path.name, str(path), path.stat().st_size) for path in tables.tables_beside(source)]
     for table in [entry for entry in inside if entry.size <= MAX_TABLE_BYTES] + beside:
         others = [entry for entry in entries if entry is not table]
         with suppress(DatasetError, Unreadable):  # some other csv or json
-            found = tables.table_labels(table.name, entry_bytes(table), _names(others))
-            return _with_labels(others, table.name, *found)
-    return entries, tables.folder_labels(_names(entries))
+            return _by_table(table.name, others, partial(tables.table_labels, table.name, entry_bytes(table)))
+    # 3. Folders.
+    return entries, tables.folder_labels([entry.name for entry in entries])
 
 
-def _names(entries: list[Entry]) -> list[str]:
-    return [entry.name for entry in entries]
-
-
-def _with_labels(entries: list[Entry], table: str, labels: Labels, known: Sequence[bool]) -> tuple[list[Entry], Labels]:
-    """The candidates, those refused that the table does not know, and their labels."""
+def _by_table(
+    table: str, entries: list[Entry], labels_of: Callable[[list[str]], tuple[Labels, list[bool]]]
+) -> tuple[list[Entry], Labels]:
+    """The candidates, those refused that the table does not know, and the labels that it gives their names."""
+    labels, known = labels_of([entry.name for entry in entries])
     reason = f"no label in {table}"
     pairs = zip(entries, known, strict=True)
     return [entry if is_known else replace(entry, refused=reason) for entry, is_known in pairs], labels
@@ -150,7 +150,7 @@ class FileReader:
     """Opens image files by their content, whatever their names say."""
 
     def read(self, entries: Sequence[Entry], resolution: int) -> Iterator[Image.Image | Unreadable]:
-        """As base.Reader says."""
+        """Image of each file, in turn, not decoded yet."""
         for entry in entries:
             try:
                 yield _open_image(entry_bytes(entry))
@@ -170,7 +170,7 @@ def _open_image(encoded: bytes) -> Image.Image:
         raise Unreadable("not an image") from None
 
 
-@functools.cache
+@cache
 def _formats() -> tuple[str, ...]:
     """Formats of _FORMATS that this Pillow can read."""
     Image.init()
@@ -227,11 +227,11 @@ def walk(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()) ->
 
 
 class _Refused(Exception):
-    """An archive that is not opened, and why."""
+    """Raised for an archive that is not opened; the text says why."""
 
 
 class _Lister:
-    """Walks through archives and keeps count of what had to be unpacked."""
+    """Lists the members of archives and counts the bytes that had to be unpacked."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
@@ -249,7 +249,7 @@ class _Lister:
                 continue
             named = replace(entry, name=prefix + entry.name)
             if _is_archive(entry.name) and not entry.refused:
-                yield from self.inner(named, functools.partial(self._unpack, opener, entry.size), depth + 1)
+                yield from self.inner(named, partial(self._unpack, opener, entry.size), depth + 1)
             else:
                 yield named
 
@@ -265,7 +265,7 @@ class _Lister:
             return [replace(entry, refused=f"damaged archive: {error}")]
 
     def _zip_members(self, path: Path) -> Iterator[tuple[Entry, int, Callable[[], Any]]]:
-        """Each member, its packed size, and what opens it as a binary stream."""
+        """Each member of a zip, its packed size, and a function that opens it as a binary stream."""
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 if info.filename.endswith("/"):
@@ -276,20 +276,20 @@ class _Lister:
                     entry = replace(entry, refused="encrypted")
                 elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     entry = replace(entry, refused=f"compression method {info.compress_type} of zip is not supported")
-                yield entry, info.compress_size, functools.partial(archive.open, info)
+                yield entry, info.compress_size, partial(archive.open, info)
 
     def _tar_members(self, path: Path) -> Iterator[tuple[Entry, int, Callable[[], Any]]]:
-        """The same of a tar, which is unpacked first where it is compressed."""
+        """Each member of a tar, its size and its opener; a compressed tar is unpacked first."""
         with path.open("rb") as file:
             packer = _PACKERS.get(file.read(2))
         if packer is not None:
             limit = max(_HARMLESS_BYTES, MAX_RATIO * path.stat().st_size)
-            path = self._unpack(functools.partial(packer, path), limit)
+            path = self._unpack(partial(packer, path), limit)
         with tarfile.open(path, "r:") as archive:
             for info in archive:
                 if info.isreg():
                     entry = Entry(info.name, str(path), info.size, info.offset_data)
-                    yield entry, info.size, functools.partial(archive.extractfile, info)
+                    yield entry, info.size, partial(archive.extractfile, info)
 
     def _unpack(self, opener: Callable[[], Any], limit: int) -> Path:
         """A scratch file with what a stream gives, at most `limit` bytes."""

@@ -6,7 +6,7 @@ Everything here works on names and on the bytes of tables; folder.py finds the t
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,11 +22,6 @@ _CLASS_COLUMNS = ("label", "class", "category", "target")
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 _ADVICE = "Correct it, or use --labels none"
 _Table = tuple[list[str], list[list[Any]]]  # names of the columns, and rows of as many cells, as they were written
-_SPELLINGS: tuple[Callable[[str], str], ...] = (
-    str,
-    lambda name: PurePosixPath(name).name,
-    lambda name: PurePosixPath(name).stem,
-)  # a table may name files whole, without folders, or without folders and suffix
 
 
 def tables_beside(source: Path) -> list[Path]:
@@ -54,8 +49,9 @@ def table_labels(name: str, content: bytes, files: Sequence[str]) -> tuple[Label
     holds classes; several hold attributes. Raises DatasetError for what is no table of labels.
     """
     columns, rows = _parse(name, content)
-    if {PurePosixPath(_clean(cell)).name for cell in columns} & {PurePosixPath(_clean(file)).name for file in files}:
-        columns, rows = [str(number) for number in range(len(columns))], [columns, *rows]  # there is no header
+    if {_spellings(cell)[1] for cell in columns} & {_spellings(file)[1] for file in files}:  # there is no header
+        columns, rows = [str(number) for number in range(len(columns))], [columns, *rows]
+    # Which column names files, and which row names each of them.
     file_column, numbers = _match(rows, len(columns), files)
     known = [number is not None for number in numbers]
     if 2 * sum(known) < len(files):
@@ -63,6 +59,7 @@ def table_labels(name: str, content: bytes, files: Sequence[str]) -> tuple[Label
     others = [column for column in range(len(columns)) if column != file_column]
     if not others:
         raise DatasetError(f"{name} has no column of labels. Write lines of: file, label")
+    # Classes: numbered by the order of their words, or of the numbers that they are.
     named = [column for column in others if columns[column].lower() in _CLASS_COLUMNS]
     if len(others) == 1 or named:
         column = (named or others)[0]
@@ -71,6 +68,7 @@ def table_labels(name: str, content: bytes, files: Sequence[str]) -> tuple[Label
         classes = sorted(found, key=int) if all(word.isdecimal() for word in found) else sorted(found)
         codes = {word: code for code, word in enumerate(classes)}
         return class_labels(tuple(classes), np.array([-1 if word is None else codes[word] for word in words])), known
+    # Attributes: a number for every other column; NaN where a file is not known, which is refused and never written.
     unknown = [np.nan] * len(others)
     try:
         values = np.array(
@@ -98,7 +96,7 @@ def _parse(name: str, content: bytes) -> _Table:
             raise ValueError("its lines differ in length" if rows else "it is empty")
         return [str(cell).strip() for cell in header], rows
     except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
-        raise DatasetError(f"{name} is no table of labels ({error}). Write lines of: file, label") from None
+        raise DatasetError(f"{name} is not a table of labels ({error}). Write lines of: file, label") from None
 
 
 def _from_json(content: Any) -> _Table:
@@ -125,22 +123,26 @@ def _match(rows: list[list[Any]], columns: int, files: Sequence[str]) -> tuple[i
     """The column that names most of the files, and for each file the row that does, as long as it is unambiguous."""
     best: tuple[int, list[int | None]] = 0, [None] * len(files)
     most = 0
+    wanted = [_spellings(file) for file in files]
     for column in range(columns):
-        for spelling in _SPELLINGS:
-            named = {spelling(_clean(row[column])): number for number, row in enumerate(rows)}
-            numbers = [named.get(spelling(_clean(file))) for file in files]
+        cells = [_spellings(row[column]) for row in rows]
+        for way in range(3):
+            named = {cell[way]: number for number, cell in enumerate(cells)}
+            numbers = [named.get(file[way]) for file in wanted]
             used = [number for number in numbers if number is not None]
             if len(used) > most and len(set(used)) == len(used) and len(named) == len(rows):
                 best, most = (column, numbers), len(used)
     return best
 
 
-def _clean(file: Any) -> str:
-    return str(file).strip().replace("\\", "/")
+def _spellings(file: Any) -> tuple[str, str, str]:
+    """A file as tables may name it: whole, without folders, or without folders and suffix."""
+    whole = str(file).strip().replace("\\", "/")
+    return whole, PurePosixPath(whole).name, PurePosixPath(whole).stem
 
 
 def stylegan_content(content: bytes) -> dict[str, Any] | None:
-    """What a `dataset.json` of the StyleGAN family says, {"labels": [[file, label], …] or null}; None for another file.
+    """Content of a StyleGAN `dataset.json`, {"labels": [[file, label], …] or null}; None for any other file.
 
     A label is a class number or a vector of numbers. Words as labels, which StyleGAN does not know, are left to
     `table_labels`; a prepared dataset has a `dataset.json` of its own, with a `format`.
