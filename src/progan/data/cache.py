@@ -3,13 +3,13 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset, Manifest
 from progan.data.prepare import Progress, prepare, request_key
+from progan.progress import Log, silent
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CacheEntry:
 def open_data(
     source: str | os.PathLike[str],
     config: PrepareConfig | None = None,
-    log: Callable[[str], None] = lambda message: None,
+    log: Log = silent,
     progress: Progress | None = None,
 ) -> Dataset:
     """The dataset that `--data` names: a prepared one, or a source, which is prepared into the cache once.
