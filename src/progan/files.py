@@ -46,7 +46,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 class FileQueue:
-    """Queue of files to be written whole. Those that cannot be written now are tried again, the newest eight of them."""
+    """Queue of files to be written whole. Those that cannot be written now are tried again, the newest eight."""
 
     def __init__(self) -> None:
         self._waiting: dict[Path, tuple[bytes | memoryview, ...]] = {}

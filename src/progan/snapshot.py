@@ -13,7 +13,7 @@ from torch import Tensor
 
 from progan import models, randomness, typed
 from progan.config import RunConfig
-from progan.data.manifest import LabelKind
+from progan.data.dataset import LabelKind
 from progan.errors import ProganError, SnapshotError
 from progan.files import write_whole
 from progan.images import at_once, downscale

@@ -215,7 +215,7 @@ class TestRunPage:
         assert check_complete(document).images == with_reals - 2
 
     def test_data_that_is_gone(self, run, tmp_path, capsys, monkeypatch):
-        from progan.data.manifest import Manifest
+        from progan.data.dataset import Manifest
 
         monkeypatch.setattr(Manifest, "is_in", staticmethod(lambda folder: False))
         assert main(["report", str(run), "--out", str(tmp_path / "page.html"), "--json"]) == 0

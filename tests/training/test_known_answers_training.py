@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from progan import losses
 from progan.config import OptimizerConfig, ProGANConfig, RunConfig, RuntimeConfig, ScheduleConfig, WganGpConfig
-from progan.data.dataset import Dataset
-from progan.data.manifest import Manifest
+from progan.data.dataset import Dataset, Manifest
 from progan.images import to_pixels
 from progan.models import ImageShape
 from progan.options import override

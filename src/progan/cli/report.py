@@ -27,8 +27,7 @@ def register(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
-    from progan.data.dataset import Dataset
-    from progan.data.manifest import Manifest
+    from progan.data.dataset import Dataset, Manifest
     from progan.devices import find_device
     from progan.report.run_page import write_run_page
     from progan.run_folder import RunFolder

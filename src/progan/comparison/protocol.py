@@ -18,8 +18,7 @@ from progan.comparison.pictures import gather
 from progan.comparison.runs import train_all
 from progan.config import CompareConfig, PrepareConfig
 from progan.data.cache import open_data
-from progan.data.dataset import Dataset
-from progan.data.manifest import Manifest
+from progan.data.dataset import Dataset, Manifest
 from progan.data.split import split
 from progan.errors import DatasetError
 from progan.files import write_whole

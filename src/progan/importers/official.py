@@ -10,7 +10,7 @@ import torch
 import progan
 from progan import models
 from progan.config import DatasetConfig, ProGANConfig, RunConfig, ScheduleConfig
-from progan.data.manifest import LabelKind
+from progan.data.dataset import LabelKind
 from progan.errors import SnapshotError
 from progan.importers.pickled import PickledNetwork, Refused, read_networks
 from progan.models import ImageShape

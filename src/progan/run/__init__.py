@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from progan.config import RunConfig
-from progan.data.dataset import Dataset
-from progan.data.manifest import Manifest
+from progan.data.dataset import Dataset, Manifest
 from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape

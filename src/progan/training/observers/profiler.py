@@ -19,7 +19,7 @@ SECTIONS = ("data", "D step", "average", "G step")
 
 
 class Profile(Silent):
-    """Observer that records a few iterations soon after the start: a Chrome trace `profile.json` and a summary `profile.txt`."""
+    """Observer that records a few iterations into a Chrome trace `profile.json` and a summary `profile.txt`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
