@@ -4,9 +4,11 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from progan import models
 from progan.config import RunConfig
@@ -127,14 +129,28 @@ def _work(G: Generator, D: Discriminator, shape: ImageShape, resolution: int, dt
     labels = torch.zeros(batch, shape.label_size, device="meta") if shape.label_size else None
     z = torch.zeros(batch, G.z_dim, device="meta", dtype=dtype)
     images = torch.zeros(batch, shape.channels, resolution, resolution, device="meta", dtype=dtype)
-    return Work(_count(lambda: G(z, labels, resolution)) / batch, _count(lambda: D(images)) / batch)
+    return Work(count_operations(lambda: G(z, labels, resolution)) / batch, count_operations(lambda: D(images)) / batch)
 
 
-def _count(call: Callable[[], object]) -> int:
+class Operations(TorchDispatchMode):
+    """Counts floating-point operations as PyTorch's FlopCounterMode does, which fails at gradients of gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+            self.count += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def count_operations(call: Callable[[], object]) -> int:
     """Floating-point operations of a call."""
-    with FlopCounterMode(display=False) as counter:
+    with Operations() as operations:
         call()
-    return int(counter.get_total_flops())
+    return int(operations.count)
 
 
 def _convolution_speed(numerics: Numerics) -> float:
