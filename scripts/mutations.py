@@ -769,6 +769,12 @@ IMPORTING = [
         [IMPORT + "TestImages::test_of_both_layouts_with_labels_and_while_growing"],
     ),
     Mutation(
+        "ReLU taken for leaky ReLU",
+        "importers/official.py",
+        {'"leaky-relu" if _choice(network, "use_leakyrelu") else "relu"': '"leaky-relu"'},
+        [IMPORT + "TestImages::test_with_relu"],
+    ),
+    Mutation(
         "another default width",
         "importers/official.py",
         {'"fmap_base", 8192': '"fmap_base", 4096'},
@@ -1170,7 +1176,9 @@ REPORTING = [
     Mutation(
         "stages of a budget all alike",
         "comparison/plan.py",
-        {"return _times(config, seconds / _sum(config, cost))": "return _times(config, seconds / sum(cost.values()) / 1000)"},
+        {
+            "return _times(config, seconds / _sum(config, cost))": "return _times(config, seconds / sum(cost.values()) / 1000)"
+        },
         [COMPARE + "TestBudget::test_seconds"],
     ),
     Mutation(
