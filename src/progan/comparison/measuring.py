@@ -68,7 +68,7 @@ class Measurer:
         """The numbers of its images with this seed."""
 
         def measure() -> dict[str, Values]:
-            taken = 0
+            taken = 0  # a control goes on where the last batch ended, whatever the latents
 
             def draw(z: Tensor, labels: Tensor | None) -> Tensor:
                 nonlocal taken
@@ -119,10 +119,8 @@ class Measurer:
             pass  # not measured yet, or otherwise
         found = measure()
         path.parent.mkdir(parents=True, exist_ok=True)
-        plain = {
-            network: {key: dataclasses.asdict(v) for key, v in values.items()} for network, values in found.items()
-        }
-        write_whole(path, json.dumps({"key": self._key, "values": plain}, indent=1).encode())
+        content = {"key": self._key, "values": found}
+        write_whole(path, json.dumps(content, indent=1, default=dataclasses.asdict).encode())
         return found
 
 

@@ -159,6 +159,7 @@ def make(
     alike = {"compile": "off", "precision": numerics.precision}
     plans: dict[str, Planned] = {}
     for name, model in contestants.items():
+        # A model that is compared with itself has one plan.
         if twin := next((other for other in plans if contestants[other] == model), None):
             plans[name] = plans[twin]
             continue

@@ -83,19 +83,9 @@ def _contestant(name: str, plan: Planned, members: Sequence[Member], measurer: M
     runs = []
     for member in members:
         stats = with_training_time(read_stats(member.folder.stats))
-        last = stats[-1]
-        runs.append(
-            Trained(
-                member.seed,
-                f"runs/{member.name}",
-                measurer.member(member),
-                last["cur_nimg"] / 1000,
-                last["trained"],
-                last["peak_memory"],
-                tuple(collapses(stats)),
-                stats,
-            )
-        )
+        kimg, seconds, memory = stats[-1]["cur_nimg"] / 1000, stats[-1]["trained"], stats[-1]["peak_memory"]
+        values, events = measurer.member(member), tuple(collapses(stats))
+        runs.append(Trained(member.seed, f"runs/{member.name}", values, kimg, seconds, memory, events, stats))
     shape = ImageShape(plan.config.schedule.resolution, members[0].folder.read()[1].channels)
     parameters, flops = _size(plan.config, shape)
     about = f"preset {plan.config.preset}, {plan.config.model.kind}, {plan.config.loss.kind}"
@@ -158,9 +148,7 @@ def to_csv(comparison: Comparison) -> str:
     """A line for every model, seed, network and metric."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        ["model", "control", "seed", "network", "metric", "value", "low", "high", "floor", "kimg", "seconds"]
-    )
+    writer.writerow("model control seed network metric value low high floor kimg seconds".split())
     for contestant in comparison.contestants:
         for run in contestant.runs:
             for network, values in run.values.items():

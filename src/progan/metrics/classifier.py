@@ -61,7 +61,7 @@ class Classifier(nn.Module):
 
     def learn(self, pixels: Tensor, targets: Tensor, epochs: int = 6, batch: int = 100) -> None:
         """Cross-entropy of every group against targets int64 [N, groups], one learning-rate cycle."""
-        steps = epochs * (len(pixels) // batch)
+        steps = epochs * (len(pixels) // batch)  # whole batches
         optimizer = torch.optim.AdamW(self.parameters(), weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
         self.train()
@@ -164,12 +164,13 @@ class LabelReader:
 
         Images like one put aside are not learned from: a stacked digit is in many images, and some data has doubles.
         """
-        dataset, share = self.dataset, len(self._sizes) if self._per_colour else 1
+        dataset, colours = self.dataset, len(self._sizes) if self._per_colour else 1
+        # The first images of the order are put aside; of stacked digits every colour is an image of its own.
         aside = min(ASIDE, max(1, dataset.count // 10))
-        order = dataset.order(0, min(dataset.count, MOST // share + aside), seed=_VERSION)
+        order = dataset.order(0, min(dataset.count, MOST // colours + aside), seed=_VERSION)
         pixels, codes = torch.from_numpy(dataset.pixels(self._resolution, order)), self._codes(order)
         if self._per_colour:
-            pixels, codes, aside = pixels.flatten(0, 1)[:, None], codes.view(-1, 1), share * aside
+            pixels, codes, aside = pixels.flatten(0, 1)[:, None], codes.view(-1, 1), colours * aside
         known = {image.tobytes() for image in pixels[:aside].numpy()}
         fresh = [i for i, image in enumerate(pixels.numpy()) if image.tobytes() not in known]
         if not fresh:

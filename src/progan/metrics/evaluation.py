@@ -70,6 +70,7 @@ class Yardstick:
     ) -> None:
         self._all = [name.strip() for name in metrics] == [ALL]
         self._names = list(METRICS) if self._all else list(dict.fromkeys(map(_known, metrics)))
+        # The baseline takes as many images as the measurement where the data has twice as many, else fewer.
         self.num = min(NUM, dataset.count // 2) if num is None else num
         self.floor_num = min(self.num, dataset.count // 2)
         if self.floor_num < LEAST or self.num > dataset.count:
@@ -110,6 +111,7 @@ class Yardstick:
     ) -> dict[str, Value]:
         """The numbers of a generator of this resolution, by name."""
         setting = self.setting(resolution)
+        # First the fakes against the reals, then, once for each resolution, other reals against the same reals.
         names = self._possible(setting) if self._all else self._names
         found = self._compare(setting, names, self.num, self.fakes(generate, z_dim, labelled, self.num, progress))
         if resolution not in self._floors:
@@ -146,7 +148,7 @@ class Yardstick:
             yield torch.from_numpy(self._dataset.pixels(resolution, indices)).to(self._setting.device)
 
     def _batches(self, start: int, num: int) -> Iterator[tuple[int, Indices]]:
-        """Numbers of the `num` images of the dataset from `start` on, a batch at a time."""
+        """Place of the first, and numbers in the dataset, of the `num` images from `start` on, a batch at a time."""
         for first in range(start, start + num, _BATCH):
             yield first, self._dataset.order(first, min(_BATCH, start + num - first), self.seed)
 
@@ -170,6 +172,7 @@ class Yardstick:
         metrics = [(make(name, setting), METRICS[name].unclipped) for name in names]
         for batches, real in ((self._reals(setting.resolution, 0, num), True), (fakes, False)):
             for batch in batches:
+                # Metrics see rounded and clipped pixels, but for those that look at what clipping cuts.
                 forms = {False: to_pixels(batch) if batch.is_floating_point() else batch}
                 if any(unclipped for _, unclipped in metrics):
                     forms[True] = batch if batch.is_floating_point() else to_images(batch)

@@ -57,6 +57,7 @@ class Moments:
         keep = [part for part in range(PARTS) if part != without]
         n = float(self.count[keep].sum())
         mean = self._sums[keep].sum(0) / n
+        # Sums of all parts less those of one: the jackknife needs no second pass over the images.
         products = self._products.sum(0) if without is None else self._products.sum(0) - self._products[without]
         return mean, (products - n * torch.outer(mean, mean)) / (n - 1)
 
@@ -95,6 +96,7 @@ class KernelDistance(Collecting):
 def discrepancy(a: Tensor, b: Tensor) -> float:
     """Unbiased squared MMD of features float [N, F] and [M, F] (Gretton et al. 2012, equation 3)."""
     a, b = a.double(), b.double()
+    # The kernel of a point with itself is left out: with it the estimate would be biased.
     within = [(kernel(x, x).sum() - kernel(x, x).trace()) / (len(x) * (len(x) - 1)) for x in (a, b)]
     return float(within[0] + within[1] - 2 * kernel(a, b).mean())
 
@@ -124,7 +126,7 @@ class InceptionScore(Collecting):
 
 def score(logits: Tensor) -> float:
     """The score of one split, logits float [N, classes]."""
-    log_shares = logits.double().log_softmax(1)
-    shares = log_shares.exp()
-    divergence = (shares * (log_shares - shares.mean(0).log())).nan_to_num(0).sum(1)
+    log_p = logits.double().log_softmax(1)
+    p = log_p.exp()
+    divergence = (p * (log_p - p.mean(0).log())).nan_to_num(0).sum(1)  # a class that no image has gives 0 · ∞
     return float(divergence.mean().exp())

@@ -55,9 +55,10 @@ def compare(codes: Counts, expected: Sequence[Counts]) -> tuple[float, int]:
     """Divergence and number of values found, of values int64 [N, groups] and the data's histogram of each group."""
     divergences, found = [], 0
     for column, histogram in zip(codes.T, expected, strict=True):
-        counts, shares = np.bincount(column, minlength=len(histogram)), histogram / histogram.sum()
-        found += int(((histogram > 0) & (counts >= shares * len(column) / 10) & (counts > 0)).sum())
-        divergences.append(kl(counts, np.maximum(shares, 0.5 / histogram.sum())))
+        counts, wanted = np.bincount(column, minlength=len(histogram)), histogram / histogram.sum()
+        found += int(((histogram > 0) & (counts >= wanted * len(column) / 10) & (counts > 0)).sum())
+        # A value that the data lacks counts as half an image: the divergence stays finite.
+        divergences.append(kl(counts, np.maximum(wanted, 0.5 / histogram.sum())))
     return float(np.mean(divergences)), found
 
 
@@ -91,10 +92,11 @@ class StackedMnist(Collecting):
                 f"stacked-mnist: not comparable with other numbers, that classifier gets less than {ENOUGH:.0%} right"
             )
         red, green, blue = (each / each.sum() for each in self._reader.frequencies())
-        shares = np.maximum(np.einsum("i,j,k->ijk", red, green, blue).reshape(-1), 1e-9)
+        # The colours' digits are drawn independently: a triple has the product of their probabilities.
+        expected = np.maximum(np.einsum("i,j,k->ijk", red, green, blue).reshape(-1), 1e-9)
         statistics: dict[str, Callable[[Counts], float]] = {
             "stacked_modes": lambda counts: int((counts > 0).sum()),
-            "stacked_kl": lambda counts: kl(counts, shares),
+            "stacked_kl": lambda counts: kl(counts, expected),
         }
         return {
             name: around(statistic(counts), spread(statistic, [counts], self.setting.seed))

@@ -56,7 +56,7 @@ class DensityCoverage(Manifold):
 
 def inside(reals: Tensor, fakes: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Features float [N, F] and [M, F] -> which fakes lie in a real's ball, bool [M]; which reals in a fake's, [N]."""
-    of_reals, of_fakes = radii(reals, k), radii(fakes, k)
+    of_reals, of_fakes = radii(reals, k), radii(fakes, k)  # the balls, as squared radii
     precision, recall = torch.zeros_like(of_fakes, dtype=torch.bool), torch.zeros_like(of_reals, dtype=torch.bool)
     for rows, squares in blocks(reals, fakes):
         precision |= (squares <= of_reals[rows, None]).any(0)

@@ -60,9 +60,9 @@ def divergence(a: Counts, b: Counts) -> float:
 
 def different(a: Counts, b: Counts) -> Tensor:
     """True for the bins of two histograms [K] whose proportions differ at the 5 % level: bool [K]."""
-    shares, whole = a / a.sum() - b / b.sum(), (a + b) / (a.sum() + b.sum())
-    error = np.sqrt(whole * (1 - whole) * (1 / a.sum() + 1 / b.sum()))
-    return torch.from_numpy(np.abs(shares) > NORMAL_95 * error)
+    difference, whole = a / a.sum() - b / b.sum(), (a + b) / (a.sum() + b.sum())
+    error = np.sqrt(whole * (1 - whole) * (1 / a.sum() + 1 / b.sum()))  # of the difference, were they the same
+    return torch.from_numpy(np.abs(difference) > NORMAL_95 * error)
 
 
 def k_means(points: Tensor, k: int, seed: int) -> Tensor:
@@ -76,6 +76,7 @@ def k_means(points: Tensor, k: int, seed: int) -> Tensor:
         next_one = points[torch.multinomial(weights, 1, generator=generator)]
         centres = torch.cat([centres, next_one])
         squares = torch.minimum(squares, (points - next_one).square().sum(1))
+    # Lloyd's rounds, until no point changes its bin. A bin that lost all its points keeps its centre.
     before = None
     for _ in range(_ROUNDS):
         bins = assign(points, centres)

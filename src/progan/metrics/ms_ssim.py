@@ -37,6 +37,7 @@ class MultiScaleSsim:
     def update(self, pixels: Tensor, real: bool) -> None:
         if real:
             return
+        # The first image of a batch belongs to the one left over from the batch before.
         if self._left is not None:
             pixels = torch.cat([self._left, pixels])
         pairs = len(pixels) // 2

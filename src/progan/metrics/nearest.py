@@ -64,6 +64,7 @@ def search(
     k = min(k, len(among))
     best = points.new_full((len(points), k), torch.inf, dtype=torch.float64)
     numbers = torch.zeros(len(points), k, dtype=torch.long, device=points.device)
+    # The best so far compete with every further block of images.
     for block, others in _points(dataset, resolution, look, among):
         joined = torch.cat([best, distances(points, others)], 1)
         best, places = joined.topk(k, largest=False)
@@ -88,6 +89,7 @@ def nearest_images(pixels: Tensor, dataset: Dataset, k: int = 3, among: Indices 
     _, numbers = search(
         queries, dataset, side, look, k, np.arange(min(MOST, dataset.count)) if among is None else among
     )
+    # Differences of the pixels themselves, without the rounding of |a|² + |b|² - 2ab.
     found = torch.stack([look(torch.from_numpy(dataset.pixels(side, row.numpy()))) for row in numbers])
     return (queries[:, None] - found).square().mean(2).sqrt(), numbers
 

@@ -51,6 +51,7 @@ class Neighbours(Collecting):
         points = scale(torch.cat([fakes, others[: len(fakes)]]))
         seen = search(points, self._train, resolution, lambda pixels: scale(self.look(pixels)))[0][:, 0]
         unseen = torch.cat([squares.amin(1) for _, squares in blocks(points, scale(known))])
+        # Chance of a training image to be the nearest, were they all alike.
         chance, n = self._train.count / (self._train.count + len(known)), len(fakes)
         floors = compare(seen[n:], unseen[n:], chance)
         values = compare(seen[:n], unseen[:n], chance)
@@ -61,7 +62,7 @@ def compare(seen: Tensor, unseen: Tensor, chance: float) -> dict[str, Value]:
     """The numbers of squared distances float [N] to the nearest training image and to the nearest other one."""
     nearer = fraction_of(seen < unseen)
     value, low, high = ((x - chance) / (1 - chance) for x in (nearer.value, nearer.low, nearer.high))
-    same = (seen == 0) & (unseen == 0)
+    same = (seen == 0) & (unseen == 0)  # 0 / 0: an image that is in both sets
     ratios = torch.where(same, 1.0, (seen / unseen).sqrt())
     return {"memorised": Value(value, low, high), "neighbour_ratio": median_of(ratios)}
 

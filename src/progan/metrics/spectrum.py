@@ -65,8 +65,10 @@ def radial_power(pixels: Tensor) -> Tensor:
     size = pixels.shape[2]
     window = torch.hann_window(size, periodic=True, dtype=pixels.dtype, device=pixels.device)
     window = window[:, None] * window
+    # Power of each frequency, whatever the size of the picture and the window.
     centred = (pixels - pixels.mean((2, 3), keepdim=True)) * window
     power = (torch.fft.fft2(centred).abs().square().mean(1) / window.square().sum()).cpu()  # GPUs add in any order
+    # Mean over the frequencies of each radius.
     frequency = torch.fft.fftfreq(size, 1 / size, dtype=pixels.dtype)
     radius = torch.hypot(frequency[:, None], frequency).round().long().flatten()
     sums = power.new_zeros(len(power), int(radius.max()) + 1).index_add_(1, radius, power.flatten(1))

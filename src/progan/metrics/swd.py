@@ -117,31 +117,27 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
     return [*levels, images]
 
 
-def halve(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, H/2, W/2]: blurred by (1 4 6 4 1)/16, every second pixel (Burt and Adelson 1983)."""
-    return _halve_columns(_halve_columns(x).mT).mT
-
-
-def double(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, 2H, 2W]: zeros put between the pixels, blurred by (1 4 6 4 1)/8."""
-    return _double_columns(_double_columns(x).mT).mT
-
-
 # Elementwise sums: exact for the first levels of whole numbers, and the same whatever the batch. The borders mirror
 # the finer image, so that the coarser one continues with x[1] on its left and repeats its last column on its right.
 
 
-def _halve_columns(x: Tensor) -> Tensor:
-    x = torch.cat([x[..., 2:3], x[..., 1:2], x, x[..., -2:-1]], -1)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return (even[..., :-2] + even[..., 2:] + 4 * (odd[..., :-1] + odd[..., 1:]) + 6 * even[..., 1:-1]) / 16
+def halve(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C, H/2, W/2]: blurred by (1 4 6 4 1)/16, every second pixel (Burt and Adelson 1983)."""
+    for _ in range(2):  # columns, then rows
+        x = torch.cat([x[..., 2:3], x[..., 1:2], x, x[..., -2:-1]], -1)
+        even, odd = x[..., 0::2], x[..., 1::2]
+        x = ((even[..., :-2] + even[..., 2:] + 4 * (odd[..., :-1] + odd[..., 1:]) + 6 * even[..., 1:-1]) / 16).mT
+    return x
 
 
-def _double_columns(x: Tensor) -> Tensor:
-    x = torch.cat([x[..., 1:2], x, x[..., -1:]], -1)
-    even = (x[..., :-2] + 6 * x[..., 1:-1] + x[..., 2:]) / 8
-    odd = (x[..., 1:-1] + x[..., 2:]) / 2
-    return torch.stack([even, odd], -1).flatten(-2)
+def double(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C, 2H, 2W]: zeros put between the pixels, blurred by (1 4 6 4 1)/8."""
+    for _ in range(2):
+        x = torch.cat([x[..., 1:2], x, x[..., -1:]], -1)
+        even = (x[..., :-2] + 6 * x[..., 1:-1] + x[..., 2:]) / 8
+        odd = (x[..., 1:-1] + x[..., 2:]) / 2
+        x = torch.stack([even, odd], -1).flatten(-2).mT
+    return x
 
 
 def patches(level: Tensor, corners: Tensor) -> Tensor:

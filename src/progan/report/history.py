@@ -108,6 +108,7 @@ def collapses(stats: Stats) -> list[Collapse]:
 def _events(kind: Literal["variety", "quality"], resolution: int, signs: Iterable[Sign]) -> list[Collapse]:
     events, begin = [], None
     for nimg, begins, ends in signs:
+        # Two thresholds: what lies between them neither begins nor ends a collapse.
         if begin is None and begins:
             begin = nimg
         elif begin is not None and ends:

@@ -1,7 +1,6 @@
 """The page of one run."""
 
 import json
-import re
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from progan.files import write_whole
 from progan.images import grid
 from progan.metrics.nearest import beside, nearest_images
 from progan.options import to_dict
+from progan.per_resolution import RESOLUTIONS
 from progan.report import html
 from progan.report.charts import Chart, Line, spectrum
 from progan.report.history import Stats, collapses, curve, growth, loss_names, measured
@@ -36,9 +36,10 @@ def run_page(folder: RunFolder, dataset: Dataset | None = None, device: str | to
 
     Raises RunError where there is no run and SnapshotError where it has no snapshot yet.
     """
-    snapshots = [load(path).to(device) for path in _stages(folder)]
-    stats = read_stats(folder.stats)
-    last = snapshots[-1]
+    folder.snapshot()  # or SnapshotError
+    sizes = [r for r in RESOLUTIONS if any(folder.snapshots.glob(f"generator-*-{r}x{r}.safetensors"))]
+    snapshots = [load(folder.snapshot(resolution)).to(device) for resolution in sizes]
+    stats, last = read_stats(folder.stats), snapshots[-1]
     num = 64 if last.resolution <= 256 else 16
     fakes = samples(last, num)
     words = f"Seeds 0 … {num - 1} of snapshot {last.digest}: the first ones, none chosen."
@@ -64,16 +65,6 @@ def write_run_page(
     path = path or folder.path / "report.html"
     write_whole(path, run_page(folder, dataset, device).encode())
     return path
-
-
-def _stages(folder: RunFolder) -> list[Path]:
-    """The newest snapshot of every resolution, lowest first."""
-    newest = folder.snapshot()  # or SnapshotError
-    found = {}
-    for path in sorted(newest.parent.glob("generator-*.safetensors")):
-        if match := re.fullmatch(r"generator-\d+-(\d+)x\d+\.safetensors", path.name):
-            found[int(match[1])] = path
-    return [found[resolution] for resolution in sorted(found)]
 
 
 def _summary(stats: Stats, snapshot: Snapshot) -> str:
