@@ -26,8 +26,9 @@ from progan.report.comparison_page import REALS, Pictures, Spectrum
 from progan.report.results import MEMORISATION
 from progan.sampling.pictures import samples
 from progan.snapshot import generate, load
-from progan.training import state as states
-from progan.training.numerics import choose_numerics
+from progan.training.numerics import choose
+from progan.training.setup import RunSetup
+from progan.training.state import StateFolder, TrainingState
 
 _QUERIES = 256
 """Images whose distance to training images is measured."""
@@ -136,9 +137,9 @@ def networks(member: Member, dataset: Dataset) -> dict[str, Generator]:
     """`G_ema` and `G` at the end of a run, in evaluation mode."""
     config = member.config
     shape = ImageShape(config.schedule.resolution, dataset.channels)
-    numerics = choose_numerics(dataclasses.replace(config.runtime, precision="fp32"))
-    state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
-    states.StateFolder(member.folder.state).restore(state)
+    exact = choose(dataclasses.replace(config.runtime, precision="fp32"))
+    state = TrainingState.new(RunSetup(config, shape, exact))
+    StateFolder(member.folder.state).restore(state)
     return {"G_ema": state.G_ema.eval(), "G": state.G.eval()}
 
 

@@ -19,13 +19,13 @@ from progan.metrics.evaluation import LEAST
 from progan.options import from_dict, override, to_dict
 from progan.per_resolution import PerResolution
 from progan.presets import PRESETS, preset
-from progan.progress import Say
-from progan.run.opening import image_shape
+from progan.progress import Log
+from progan.run.assemble import image_shape
 from progan.run_folder import RunFolder
 from progan.schedule import Schedule, in_images
-from progan.training.numerics import choose_numerics
+from progan.training.numerics import choose
 from progan.training.preflight import autotune
-from progan.training.preflight.estimate import extents
+from progan.training.setup import RunSetup
 
 FORMAT, VERSION = "progan comparison", 1
 FILE = "plan.json"
@@ -114,12 +114,12 @@ def for_seconds(config: RunConfig, seconds: float, cost: Cost) -> RunConfig:
 
 def _sum(config: RunConfig, cost: Cost) -> float:
     """Cost of the whole run."""
-    return sum(images * cost[span.resolution, span.phase] for span, images in extents(Schedule(config.schedule)))
+    return sum(images * cost[span.resolution, span.phase] for span, images in Schedule(config.schedule).extents())
 
 
 def _times(config: RunConfig, factor: float) -> RunConfig:
     schedule = stretch(config.schedule, factor)
-    for span, images in extents(Schedule(schedule)):
+    for span, images in Schedule(schedule).extents():
         if images < schedule.batch_size.at(span.resolution):
             raise ConfigError(
                 f"the budget leaves {config.preset} {images} images at {span.resolution}x{span.resolution}, less than "
@@ -150,13 +150,13 @@ def watched(config: RunConfig, measurements: int, num: int) -> RunConfig:
 
 
 def make(
-    contestants: Mapping[str, RunConfig], config: CompareConfig, train: Dataset, num: int, threads: int, log: Say
+    contestants: Mapping[str, RunConfig], config: CompareConfig, train: Dataset, num: int, threads: int, log: Log
 ) -> dict[str, Planned]:
     """Every model with its budget, by the speed of short trials, of which `jobs` run at once as the runs will."""
     # All compute in the precision that `auto` chooses for the first, and none is compiled: not every model can be.
     first = override(next(iter(contestants.values())), {"compile": "off"})
-    numerics = autotune.decide_precision(first, image_shape(first, train), choose_numerics(first.runtime), log)
-    alike = {"compile": "off", "precision": numerics.precision}
+    setup = RunSetup(first, image_shape(first, train), choose(first.runtime), log=log)
+    alike = {"compile": "off", "precision": autotune.decide_precision(setup).precision}
     plans: dict[str, Planned] = {}
     for name, model in contestants.items():
         # A model that is compared with itself has one plan.

@@ -22,7 +22,7 @@ from progan.data.split import split
 from progan.errors import DatasetError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST
-from progan.progress import Say, warn
+from progan.progress import Log, log_line, silent
 from progan.report.comparison_page import comparison_page
 from progan.report.results import Comparison
 from progan.run.resume import begin
@@ -49,7 +49,7 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
 
     Goes on where an earlier call with the same options stopped. Raises a ProganError for what cannot be.
     """
-    log: Say = (lambda text: None) if quiet else warn
+    log: Log = silent if quiet else log_line
     config, folder = CompareConfig(**options), Path(out)
     dataset = open_data(data, PrepareConfig(resolution=config.resolution), log)
     resolution = config.resolution or dataset.resolutions[-1]

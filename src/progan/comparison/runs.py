@@ -17,16 +17,14 @@ import torch
 from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.errors import RunError
-from progan.progress import Say
-from progan.run.assembling import assemble
-from progan.run.opening import image_shape
+from progan.progress import Log, silent
+from progan.run.assemble import assemble, set_up
 from progan.run_folder import DataFacts, RunFolder
 from progan.schedule import Phase, Schedule, Stage
 from progan.training.loop import train
-from progan.training.numerics import choose_numerics
-from progan.training.observers.run_files import Silent
+from progan.training.observers.base import Silent
 from progan.training.parallel.processes import ALONE
-from progan.training.preflight.estimate import Operations, extents
+from progan.training.preflight.estimate import Operations
 
 _TRAIN = "import sys, progan; progan.train(out=sys.argv[1], data=sys.argv[2], quiet=True)"
 _TRY = "import sys; from progan.comparison.runs import try_run; try_run(sys.argv[1], float(sys.argv[2]))"
@@ -62,7 +60,7 @@ class Member:
 
 
 def train_all(
-    members: Sequence[Member], data: Path, jobs: int, threads: int, log: Say, stop: Callable[[], bool]
+    members: Sequence[Member], data: Path, jobs: int, threads: int, log: Log, stop: Callable[[], bool]
 ) -> bool:
     """Train those that are not finished, `jobs` at a time; False if `stop` ended it, with all saved.
 
@@ -142,18 +140,18 @@ def try_run(path: str, seconds: float) -> None:
     """Print, as JSON, seconds and operations per image at every stage of the run in a folder, which is only read."""
     config, data = RunFolder(Path(path)).read()
     dataset = Dataset.open(config.dataset.data or data.path)
-    shape, numerics = image_shape(config, dataset), choose_numerics(config.runtime)
+    setup = set_up(config, dataset, None, silent, ALONE)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
-        for span, _ in extents(Schedule(config.schedule)):
+        for span, _ in setup.schedule.extents():
             place = RunFolder(Path(scratch) / f"{span.resolution}-{span.phase}")
-            job, _ = assemble(config, dataset, shape, place, numerics, lambda text: None, ALONE)
+            job, _ = assemble(setup, dataset, place)
             # Inside the stage: alpha is neither 0 nor 1 in a fade.
             first = job.state.cur_nimg = span.start + max(1, (span.end - span.start) // 4)
             with Operations() as operations:
                 train(job, [], stopped=lambda: True)  # one block
             flops = operations.count / (job.state.cur_nimg - first)
-            watch = Stopwatch(seconds, torch.device(numerics.device))
+            watch = Stopwatch(seconds, setup.device)
             train(job, [watch], watch.enough)
             stage = {"resolution": span.resolution, "phase": span.phase}
             found.append({**stage, "seconds_per_image": watch.cost, "flops_per_image": flops})

@@ -71,7 +71,7 @@ def summarize(
         "budget of a run": budget,
         "seeds": ", ".join(dict.fromkeys(str(member.seed) for member in members)),
         "runs": f"{together}, {thread_count(threads)} each",
-        "computed on": " or ".join(f"{each.described()}, torch {each.torch_version}" for each in numerics),
+        "computed on": " or ".join(f"{each}, torch {each.torch_version}" for each in numerics),
         "measured with": f"{num:,} generated images against {num:,} held-out ones, latents the same for all",
         "progan": progan.__version__,
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from progan.errors import ConfigError
+from progan.progress import Log, silent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +89,7 @@ class Setting:
     device: str = "cpu"
     notes: list[str] = field(default_factory=list)
     """Lines that are shown with the numbers."""
-    log: Callable[[str], None] = lambda text: None
+    log: Log = silent
     """Called with a line before something that takes long."""
     networks: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     """Networks that several metrics look through, by name; `features` puts them here."""

@@ -12,7 +12,7 @@ from progan.data.dataset import Dataset, Indices
 from progan.errors import ConfigError
 from progan.images import to_images, to_pixels
 from progan.metrics import METRICS, Setting, Value, make
-from progan.progress import Say
+from progan.progress import Log, silent
 from progan.snapshot import Snapshot
 
 NUM = 16_384
@@ -66,7 +66,7 @@ class Yardstick:
         device: torch.device | str = "cpu",
         held_out: Dataset | None = None,
         inception_weights: Path | None = None,
-        log: Say = lambda text: None,
+        log: Log = silent,
     ) -> None:
         self._all = [name.strip() for name in metrics] == [ALL]
         self._names = list(METRICS) if self._all else list(dict.fromkeys(map(_known, metrics)))

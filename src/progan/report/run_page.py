@@ -169,6 +169,6 @@ def _configuration(folder: RunFolder, snapshot: Snapshot) -> list[str]:
         ("progan", snapshot.info.progan or progan.__version__),
     ]
     if numerics is not None:
-        rows += [("torch", numerics.torch_version), ("computed on", numerics.described())]
+        rows += [("torch", numerics.torch_version), ("computed on", str(numerics))]
     rows.append(("page made", f"{time.strftime('%Y-%m-%d')} with progan {progan.__version__}"))
     return [facts(rows), folded("every option", f"<pre>{text(json.dumps(to_dict(config), indent=1))}</pre>")]
