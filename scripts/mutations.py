@@ -677,7 +677,7 @@ MEASURING = [
     ),
     Mutation(
         "interval of a part for that of the whole",
-        "metrics/intervals.py",
+        "metrics/base.py",
         {"float(parts.double().std()) / math.sqrt(len(parts))": "float(parts.double().std())"},
         [METRICS + "Pieces::test_interval_of_eight_parts"],
     ),
@@ -720,7 +720,7 @@ MEASURING = [
     Mutation(
         "fakes with the labels of other images",
         "metrics/evaluation.py",
-        {"self._dataset.labels(self._dataset.order(first,": "self._dataset.labels(self._dataset.order(first + 1,"},
+        {"self._dataset.labels(indices)": "self._dataset.labels(indices[::-1].copy())"},
         [EVALUATE + "Yardstick::test_labels_are_those_of_the_reals"],
     ),
     Mutation(
@@ -767,6 +767,12 @@ IMPORTING = [
         "importers/official.py",
         {"return final >> math.floor(level), 1 - level % 1": "return final, 1.0"},
         [IMPORT + "TestImages::test_of_both_layouts_with_labels_and_while_growing"],
+    ),
+    Mutation(
+        "ReLU taken for leaky ReLU",
+        "importers/official.py",
+        {'"leaky-relu" if _choice(network, "use_leakyrelu") else "relu"': '"leaky-relu"'},
+        [IMPORT + "TestImages::test_with_relu"],
     ),
     Mutation(
         "another default width",
@@ -830,19 +836,19 @@ COMPARING = [
     ),
     Mutation(
         "precision and recall swap their balls",
-        "metrics/precision_recall.py",
+        "metrics/manifold.py",
         {"(squares <= of_fakes).any(1)": "(squares <= of_reals[rows, None]).any(1)"},
         [FEATURES + "PrecisionRecall::test_counted_by_hand"],
     ),
     Mutation(
         "density counts a ball once for all fakes",
-        "metrics/density_coverage.py",
+        "metrics/manifold.py",
         {"balls += hits.sum(0)": "balls += hits.any(0)"},
         [FEATURES + "DensityCoverage::test_counted_by_hand"],
     ),
     Mutation(
         "jackknife without its factor",
-        "metrics/intervals.py",
+        "metrics/base.py",
         {"(parts - 1) / parts * float": "1 / parts * float"},
         [FEATURES + "Intervals::test_jackknife_of_a_mean_is_the_interval_of_the_mean"],
     ),
@@ -878,13 +884,13 @@ COMPARING = [
     ),
     Mutation(
         "divergence the other way round",
-        "metrics/histograms.py",
-        {"np.log(shares[present] / expected[present])": "np.log(expected[present] / shares[present])"},
+        "metrics/base.py",
+        {"np.log(found[present] / expected[present])": "np.log(expected[present] / found[present])"},
         [COUNTED + "Histograms::test_known_divergences"],
     ),
     Mutation(
         "two colours of stacked digits counted as one",
-        "metrics/stacked_mnist.py",
+        "metrics/labels.py",
         {"[100, 10, 1]": "[100, 100, 1]"},
         [COUNTED + "Stacked::test_modes_and_divergence"],
     ),
@@ -908,19 +914,19 @@ COMPARING = [
     ),
     Mutation(
         "biased kernel distance",
-        "metrics/kid.py",
+        "metrics/fid.py",
         {"(kernel(x, x).sum() - kernel(x, x).trace()) / (len(x) * (len(x) - 1))": "kernel(x, x).mean()"},
         [INCEPTION + "Kernel::test_unbiased"],
     ),
     Mutation(
         "half-pixel centres when resizing for Inception",
-        "metrics/inception.py",
+        "metrics/features.py",
         {"dtype=torch.float32) * (size / SIZE)": "dtype=torch.float32) * (size / SIZE) + 0.3"},
         [INCEPTION + "Network::test_resized_as_tensorflow_1_did"],
     ),
     Mutation(
         "normalisation folded without its mean",
-        "metrics/inception.py",
+        "metrics/features.py",
         {"(shift - mean * scale)": "shift"},
         [INCEPTION + "Network::test_normalisation_is_folded_into_the_convolution"],
     ),
@@ -1115,38 +1121,38 @@ REPORT, COMPARE = "report.py::Test", "compare.py::"
 REPORTING = [
     Mutation(
         "normal intervals for few seeds",
-        "report/statistics.py",
+        "report/results.py",
         {"half = t_quantile(len(values) - 1) *": "half = 1.96 *"},
         [REPORT + "Statistics::test_mean_of_three"],
     ),
     Mutation(
         "Student's instead of Welch's degrees of freedom",
-        "report/statistics.py",
+        "report/results.py",
         {"    half = t_quantile(dof) * error\n": "    dof = len(a) + len(b) - 2\n    half = t_quantile(dof) * error\n"},
         [REPORT + "Statistics::test_welch_of_a_worked_example"],
     ),
     Mutation(
         "p-values not corrected",
-        "report/statistics.py",
+        "report/results.py",
         {"p[i] * (len(p) - rank)": "p[i]"},
         [REPORT + "Statistics::test_holm"],
     ),
     Mutation(
         "lower is better",
-        "report/statistics.py",
-        {"abs(fmean(groups[name]) - floor)": "fmean(groups[name])"},
+        "report/results.py",
+        {"abs(fmean(values) - floor) for name, values": "fmean(values) for name, values"},
         [REPORT + "Statistics::test_the_better_one_is_nearer_to_the_floor"],
     ),
     Mutation(
         "a young generator has collapsed",
-        "report/collapse.py",
-        {"varied, begin = False, None": "varied, begin = True, None"},
+        "report/history.py",
+        {"varied = False": "varied = True"},
         [REPORT + "Collapse::test_what_is_no_collapse"],
     ),
     Mutation(
         "collapses never end",
-        "report/collapse.py",
-        {"excess < 0.25:\n            events": "excess < 0:\n            events"},
+        "report/history.py",
+        {"excess > 0.5, excess < 0.25": "excess > 0.5, excess < 0"},
         [REPORT + "Collapse::test_variety_lost_and_found"],
     ),
     Mutation(
@@ -1169,8 +1175,10 @@ REPORTING = [
     ),
     Mutation(
         "stages of a budget all alike",
-        "comparison/budget.py",
-        {"return _times(config, seconds / own)": "return _times(config, seconds / sum(cost.values()) / 1000)"},
+        "comparison/plan.py",
+        {
+            "return _times(config, seconds / _sum(config, cost))": "return _times(config, seconds / sum(cost.values()) / 1000)"
+        },
         [COMPARE + "TestBudget::test_seconds"],
     ),
     Mutation(
@@ -1182,19 +1190,19 @@ REPORTING = [
     Mutation(
         "no class is left out",
         "comparison/controls.py",
-        {"rest = order[rows[:, most] == 0]": "rest = order"},
+        {"rest, name = order[rows[:, most] == 0]": "rest, name = order"},
         [COMPARE + "TestControls::test_they_rank_as_they_must"],
     ),
     Mutation(
         "distances to held-out images only",
         "comparison/measuring.py",
-        {"to_train = nearest(pixels, self._train, k=1)": "to_train = nearest(pixels, self._held_out, k=1)"},
+        {"nearest_images(pixels, self._train, k=1)": "nearest_images(pixels, self._held_out, k=1)"},
         [COMPARE + "TestControls::test_copies_of_training_images_are_found_out"],
     ),
     Mutation(
-        "rounded distances",
-        "metrics/nearest_images.py",
-        {"distance, order = exact.topk": "exact = distance\n    distance, order = exact.topk"},
+        "distances of pixels summed, not averaged",
+        "metrics/nearest.py",
+        {".square().mean(2).sqrt()": ".square().sum(2).sqrt()"},
         [REPORT + "Neighbours::test_copies_are_found"],
     ),
 ]

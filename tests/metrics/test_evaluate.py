@@ -16,7 +16,7 @@ from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import ConfigError, DatasetError
-from progan.metrics import METRICS, reading
+from progan.metrics import METRICS, classifier
 from progan.metrics.evaluation import Yardstick, evaluate
 from progan.models import ImageShape
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
@@ -108,7 +108,7 @@ class TestYardstick:
 class TestAll:
     def test_what_the_data_does_not_allow_is_left_out_and_said(self, faces, tmp_path, monkeypatch):
         monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
-        monkeypatch.setattr(reading, "SHOWN", 200)
+        monkeypatch.setattr(classifier, "SHOWN", 200)
         yardstick = Yardstick(faces, ["all"], num=80)
         snapshot = untrained()
         values = measure(yardstick, lambda z, labels: snapshot.generate(torch.randn(len(z), 8)))

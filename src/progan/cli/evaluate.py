@@ -72,7 +72,6 @@ def _directions(entry: "Entry") -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     from progan.files import write_whole
-    from progan.metrics.evaluation import measure_snapshot
     from progan.progress import progress_bar
 
     if arguments.seed < 0:
@@ -81,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     snapshot = open_snapshot(arguments)
     dataset, yardstick = open_yardstick(arguments, snapshot, quiet)
     with progress_bar("measuring", hidden=quiet) as progress:
-        values = measure_snapshot(snapshot, yardstick, progress)
+        values = yardstick.measure_snapshot(snapshot, progress)
     if arguments.neighbours:
         write_whole(Path(arguments.neighbours), neighbours_picture(snapshot, yardstick))
     facts = {
@@ -138,11 +137,10 @@ def open_yardstick(arguments: argparse.Namespace, snapshot: "Snapshot", quiet: b
 
 def neighbours_picture(snapshot: "Snapshot", yardstick: "Yardstick") -> bytes:
     """A PNG: of 512 fakes those nearest to a training image, each in a row with its five nearest."""
-    from progan.metrics.evaluation import first_fakes
     from progan.metrics.neighbours import sheet
     from progan.sampling.pictures import png
 
-    fakes = first_fakes(snapshot, yardstick, 512)
+    fakes = yardstick.first_fakes(snapshot, 512)
     seeds = range(yardstick.first_seed, yardstick.first_seed + len(fakes))
     return png(sheet(fakes, yardstick.setting(snapshot.resolution)), snapshot, seeds)
 

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from progan.devices import find_device
     from progan.sampling import load, write_files, write_grid
-    from progan.sampling.pictures import generate
+    from progan.sampling.pictures import draw
 
     _check(arguments)
     is_run = Path(arguments.source).is_dir()
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = parse_seeds(arguments.seeds) if arguments.seeds else list(range(arguments.seed, arguments.seed + each))
     seeds, labels = chosen * max(1, len(rows)), [label for label in rows for _ in chosen]
     smaller = arguments.resolution if arguments.resolution and not is_run else None
-    batches = generate(snapshot, seeds, labels, arguments.truncation, smaller)
+    batches = draw(snapshot, seeds, labels, arguments.truncation, smaller)
     out = Path(arguments.out) if arguments.out else default_out(Path(arguments.source), arguments.separate)
     if arguments.separate:
         write_files(out, snapshot, seeds, labels, batches)
