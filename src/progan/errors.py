@@ -1,5 +1,6 @@
 """Errors that are the user's to mend: one line that says what to do, an exit code, no traceback."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -43,3 +44,11 @@ class MemoryShortError(RunError):
     """A run that does not fit into the memory there is."""
 
     exit_code = 4
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """End of an error about a misspelt name: `; did you mean mnist32?`, or nothing if no choice is like the word."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

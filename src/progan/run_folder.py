@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import progan
-from progan import typed
 from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.errors import ConfigError, RunError, SnapshotError
 from progan.files import Claim, HeldError, NoLocksError, remove_unfinished, write_whole
-from progan.options import from_dict, to_dict
+from progan.options import from_dict, parse_json, to_dict
 
 FORMAT, VERSION = "progan run", 2
 READ_VERSIONS = (1, 2)
@@ -136,7 +135,7 @@ class RunFolder:
             data = dict(content["dataset"])
             for name in ("label_names", "resolutions"):
                 data[name] = tuple(data.get(name, ()))
-            return from_dict(content["config"]), typed.parse(DataFacts, data)
+            return from_dict(content["config"]), parse_json(DataFacts, data)
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise RunError(f"{self.config} cannot be read: {error}") from None
 

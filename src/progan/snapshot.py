@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progan import models, randomness, typed
+from progan import models, randomness
 from progan.config import RunConfig
 from progan.data.dataset import LabelKind
 from progan.errors import ProganError, SnapshotError
 from progan.files import write_whole
 from progan.images import at_once, downscale
 from progan.models import Generator, ImageShape
-from progan.options import from_dict, to_dict
+from progan.options import from_dict, parse_json, to_dict
 from progan.per_resolution import RESOLUTIONS
 from progan.tensorfile import DamagedError, from_bytes, to_bytes
 
@@ -231,7 +231,7 @@ def load(path: str | Path) -> Snapshot:
 
 
 def _info(data: Mapping[str, Any]) -> SnapshotInfo:
-    info = typed.parse(SnapshotInfo, {**data, "config": from_dict(data["config"])})
+    info = parse_json(SnapshotInfo, {**data, "config": from_dict(data["config"])})
     shape, labels = info.shape, len(info.label_names)
     if shape.resolution not in RESOLUTIONS or info.resolution not in RESOLUTIONS or info.resolution > shape.resolution:
         raise ValueError(f"it makes {info.resolution}x{info.resolution} of {shape.resolution}x{shape.resolution}")

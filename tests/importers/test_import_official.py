@@ -252,7 +252,7 @@ def test_theano_files_are_told_what_to_do(tmp_path):
     [
         (["nowhere.pkl", "out.safetensors"], "nowhere.pkl cannot be read: No such file"),
         ([".", "out.safetensors"], "cannot be read"),
-        ([str(SMALL), "out.pkl"], "called ….safetensors"),
+        ([str(SMALL), "out.pkl"], "must end in .safetensors"),
         ([str(SMALL), "/dev/null/out.safetensors"], "cannot be written"),
     ],
 )

@@ -1,6 +1,7 @@
 """Evaluation: the same images for every generator, a floor beside every number, and no trace in the training."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -101,8 +102,10 @@ class TestYardstick:
         )
         assert list(values) == ["ms_ssim"]
         assert values["ms_ssim"].value == pytest.approx(1)
-        with pytest.raises(ConfigError, match=r"no metric 'fud'; there are swd, ms-ssim, .*, or `all`"):
-            Yardstick(faces, ["fud"])
+        with pytest.raises(ConfigError, match=r"no metric 'xyzzy'; there are swd, ms-ssim, .*, or `all`"):
+            Yardstick(faces, ["xyzzy"])
+        with pytest.raises(ConfigError, match=r"no metric 'swdd'; did you mean swd\?"):
+            Yardstick(faces, ["swdd"])
 
 
 class TestAll:
@@ -161,9 +164,9 @@ class TestCommand:
         assert main([*command, "--num", "120", "--seed", "2"]) == 0
         out = capsys.readouterr().out
         assert "120 images of 32x32 (latents of seeds 240 … 359) against as many of avatars (seed 2)" in out
-        assert "floor: 100 of avatars against 100 others, fewer than above" in out
+        assert "real-vs-real baseline: 100 images of avatars against 100 others, fewer than above" in out
         assert [line.split()[0] for line in out.splitlines()[4:]] == ["swd-32", "swd-16", "swd", "ms-ssim"]
-        assert "floor" in out.splitlines()[3]
+        assert "baseline" in out.splitlines()[3]
 
     def test_json_is_what_the_api_says(self, faces, tmp_path, capsys):
         snapshot = untrained()
@@ -193,10 +196,9 @@ class TestCommand:
     def test_help_names_every_metric_and_its_direction(self, capsys):
         with pytest.raises(SystemExit):
             main(["evaluate", "--help"])
-        out = capsys.readouterr().out
-        for name in METRICS:
-            line = next(line for line in out.splitlines() if line.startswith(name.replace("_", "-") + " "))
-            assert "better" in line or "best" in line
+        listed = re.split(r"\n  (?=\w)", capsys.readouterr().out.split("\nmetrics:")[1])[1:]
+        assert [entry.split()[0] for entry in listed] == [name.replace("_", "-") for name in METRICS]
+        assert all("better" in entry or "best" in entry for entry in listed)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

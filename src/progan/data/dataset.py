@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from progan import typed
 from progan.errors import DatasetError
 from progan.files import write_whole
+from progan.options import parse_json
 from progan.per_resolution import RESOLUTIONS
 
 FILE_NAME = "dataset.json"
@@ -92,7 +92,7 @@ class Manifest:
         if (version := content.pop("version", None)) != VERSION:
             raise DatasetError(f"{path} has format version {version}, this progan reads {VERSION}. Prepare it again")
         try:
-            manifest = typed.parse(Manifest, content)
+            manifest = parse_json(Manifest, content)
             manifest._check()
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise DatasetError(f"{path} is damaged ({error}). Prepare the images again") from None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from progan import randomness
 from progan.data.dataset import Dataset, Indices
-from progan.errors import ConfigError
+from progan.errors import ConfigError, did_you_mean
 from progan.images import to_images, to_pixels
 from progan.metrics import METRICS, Setting, Value, make
 from progan.progress import Log, silent
@@ -184,6 +184,7 @@ class Yardstick:
 def _known(name: str) -> str:
     """A metric's name, written with _ or with -."""
     if (spelled := name.strip().replace("-", "_")) not in METRICS:
-        listed = ", ".join(METRICS).replace("_", "-")
-        raise ConfigError(f"there is no metric {name!r}; there are {listed}, or `all`")
+        names = [each.replace("_", "-") for each in METRICS]
+        hint = did_you_mean(name.strip(), names) or f"; there are {', '.join(names)}, or `all`"
+        raise ConfigError(f"there is no metric {name!r}{hint}")
     return spelled

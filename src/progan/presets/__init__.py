@@ -2,10 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable
-from difflib import get_close_matches
 
 from progan.config import RunConfig
-from progan.errors import ConfigError
+from progan.errors import ConfigError, did_you_mean
 from progan.presets import ablation, baselines, paper
 
 PRESETS: dict[str, Callable[[], RunConfig]] = paper.PRESETS | ablation.PRESETS | baselines.PRESETS
@@ -19,7 +18,6 @@ def about(name: str) -> str:
 def preset(name: str) -> RunConfig:
     """The configuration of that name. Raises ConfigError, with the nearest name, if there is none."""
     if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(PRESETS)}"
-        raise ConfigError(f"there is no preset {name!r}; {hint}")
+        hint = did_you_mean(name, PRESETS) or f"; there are {', '.join(PRESETS)}"
+        raise ConfigError(f"there is no preset {name!r}{hint}")
     return dataclasses.replace(PRESETS[name](), preset=name)

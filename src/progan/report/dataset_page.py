@@ -14,8 +14,7 @@ from progan.data.dataset import Dataset, Indices
 from progan.data.inspection import Inspection, label_members
 from progan.images import grid, upscale
 from progan.report import html
-from progan.report.html import facts, figure, section, table, text
-from progan.report.pictures import image
+from progan.report.html import facts, figure, image, section, table, text
 
 _WIDTH, _GAP = 1024, 2  # pixels of a sheet, and between its images
 _LEAST_SIDE = 32  # smaller images are shown enlarged, pixel by pixel

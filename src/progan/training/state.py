@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from progan import models, typed
+from progan import models
 from progan.devices import is_out_of_memory
 from progan.errors import RunError
 from progan.files import PendingWrites, write_whole
 from progan.models import Discriminator, Generator
+from progan.options import parse_json
 from progan.schedule import Phase, Stage
 from progan.tensorfile import from_bytes, to_bytes
 from progan.training.meter import Meter, Tally
@@ -187,7 +188,7 @@ class TrainingState:
     def restore(self, content: bytes) -> None:
         """Load a file's content. Raises ValueError if it is damaged or does not fit this configuration."""
         progress, tensors = parse(content)
-        typed.parse(_Progress, {name: progress[name] for name in typed.names(_Progress) if name in progress})
+        parse_json(_Progress, {name: progress[name] for name in _Progress.__dataclass_fields__ if name in progress})
         try:
             for part, net in self._parts.items():
                 net.load_state_dict({name: tensors[f"{part}.{name}"] for name in net.state_dict()})

@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 from PIL import Image, ImageColor
 
-from progan import typed
 from progan.config import PrepareConfig
 from progan.data.dataset import LabelKind, Manifest
 from progan.data.prepare.decode import Target, core_count, decode_chunk, fit, ordered_map, without_warnings
@@ -29,6 +28,7 @@ from progan.data.sources import file_identity, identity, open_source
 from progan.data.sources.base import Source, Unreadable
 from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked
+from progan.options import parse_json
 from progan.per_resolution import RESOLUTIONS
 
 # To be raised when the same request gives other pixels, also of avatars. 2: large JPEGs are drafted more often.
@@ -120,7 +120,7 @@ def _earlier(out: Path, key: str) -> PrepareReport:
         )
     (out / UNFINISHED).unlink(missing_ok=True)  # if that was all that a killed process had left to do
     try:
-        report = typed.parse(PrepareReport, manifest.preparation["report"])
+        report = parse_json(PrepareReport, manifest.preparation["report"])
     except (KeyError, ValueError) as error:
         raise DatasetError(f"{out} does not say how it was prepared ({error}). Prepare the images again") from None
     return dataclasses.replace(report, out=str(out), state="already there")

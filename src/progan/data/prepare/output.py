@@ -20,12 +20,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from progan import typed
 from progan.data.dataset import HEADER_BYTES, FileRecord, row_types, sha256_of
 from progan.data.prepare.decode import Chunk, Target
 from progan.data.sources.base import Source
 from progan.errors import DatasetError
 from progan.files import write_whole
+from progan.options import parse_json
 
 FILE_LIMIT = 4 * 10**9
 """Bytes above which an array is put into several files."""
@@ -187,7 +187,7 @@ class Unfinished:
             content = json.loads((folder / UNFINISHED).read_bytes())
             if content["check"] != _checksum(content["note"]):
                 return None
-            note = typed.parse(Unfinished, content["note"])
+            note = parse_json(Unfinished, content["note"])
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
         return note if note.key == key else None
