@@ -11,6 +11,8 @@ from progan.cli import main
 from progan.cli.sample import parse_seeds
 from progan.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY = (
     "--data avatars:32 --resolution 8 --stable-kimg 0.05 --fade-kimg 0.05 --batch-size 8 --fmap-max 8 --z-dim 8 "
     "--device cpu --precision fp32"

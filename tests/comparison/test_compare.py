@@ -142,7 +142,7 @@ class TestContestants:
             assert config.runtime.compile == "off", "not every model can be compiled"
             return dataclasses.replace(now, precision=next(chosen))
 
-        monkeypatch.setattr(plans.tuning, "decide_precision", decide)
+        monkeypatch.setattr(plans.autotune, "decide_precision", decide)
         monkeypatch.setattr(plans, "_trial", lambda model, *rest: ({(16, "stable"): 1.0}, {(16, "stable"): 1.0}))
         config = CompareConfig(models="dcgan,lsgan", budget_kimg=1)
         planned = plans.make(contestants(config, shapes, 16), config, shapes, 8, 1, lambda text: None)
@@ -316,6 +316,7 @@ def check_another_comparison_is_refused(shapes: Dataset, outcome: Outcome) -> No
         compare(shapes.path, outcome.path, quiet=True, **{**OPTIONS, "seeds": 3})
 
 
+@pytest.mark.slow
 def test_a_model_against_itself(shapes, tmp_path, monkeypatch):
     """One test, for the runs take most of its time."""
     outcome = compare_twins(shapes, tmp_path / "out")

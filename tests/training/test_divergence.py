@@ -13,6 +13,8 @@ from progan.training import checkpoint_writer, divergence, iteration, loop
 from progan.training.observers.run_files import Silent, read_stats
 from progan.training.state import StateFolder
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY = {
     "data": "avatars:64",
     "resolution": 8,

@@ -21,6 +21,8 @@ from progan.training.observers.run_files import Silent, read_stats
 from progan.training.preflight import fit, memory
 from progan.training.state import StateFolder
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY = {
     "data": "avatars:64", "resolution": 8, "stable_kimg": 0.2, "fade_kimg": 0.2, "batch_size": "4:16,8:8",
     "tick_kimg": 0.08, "fmap_max": 4, "z_dim": 4, "device": "cpu", "precision": "fp32", "workers": 0, "quiet": True,

@@ -15,6 +15,8 @@ from progan.training import numerics
 from progan.training.numerics import Numerics, choose_numerics
 from progan.training.preflight import autotune, fit, memory
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 GPU = torch.device("cuda", 0)
 SHAPE = ImageShape(64, 3)
 

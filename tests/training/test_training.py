@@ -21,6 +21,8 @@ from progan.training import iteration, loop
 from progan.training.observers.run_files import Silent, read_stats
 from progan.training.state import StateFolder
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY = {
     "data": "avatars:64",
     "resolution": 16,
