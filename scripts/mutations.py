@@ -343,7 +343,7 @@ LAYER = [
     Mutation(
         "an input's gradient smaller than the input",
         "models/convolution.py",
-        {" and x.shape[2:] == conv_matmul.output_size(gradient, weight, back)": ""},
+        {" and x.shape[2:] == conv_matmul.output_size(\n            gradient, weight, back\n        )": ""},
         [ANSWERS + "first_and_second_derivatives_of_convolve"],
     ),
     Mutation(
