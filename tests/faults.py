@@ -12,7 +12,7 @@ import torch
 
 import progan
 from progan.training import loop
-from progan.training.observers.run_files import Silent
+from progan.training.observers.base import Silent
 
 TINY = {
     "data": "avatars:64",

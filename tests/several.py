@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -10,19 +11,28 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from progan import losses
-from progan.config import DatasetConfig, OptimizerConfig, ProGANConfig, RunConfig, ScheduleConfig
+from progan.config import (
+    DatasetConfig,
+    HingeConfig,
+    MinimaxConfig,
+    OptimizerConfig,
+    ProGANConfig,
+    RelativisticConfig,
+    RunConfig,
+    ScheduleConfig,
+    WganConfig,
+)
 from progan.data.dataset import Dataset
 from progan.per_resolution import per_resolution
-from progan.run.opening import image_shape
-from progan.schedule import Schedule
-from progan.training import iteration, loop
+from progan.run.assemble import image_shape
+from progan.training import loop, step
 from progan.training import state as states
 from progan.training.feed import Feed
-from progan.training.iteration import Job
+from progan.training.loop import Job
 from progan.training.numerics import Numerics
-from progan.training.observers.run_files import Silent
+from progan.training.observers.base import Silent
 from progan.training.parallel.processes import ALONE, Processes, Several
+from progan.training.setup import RunSetup
 
 # Eight iterations: three at 4x4, three in the fade, two after it, and a reset of the optimisers at each change.
 CONFIG = RunConfig(
@@ -38,6 +48,14 @@ CONFIG = RunConfig(
     optimizer=OptimizerConfig(beta1=0.5),
     model=ProGANConfig(z_dim=8, fmap_base=64, fmap_max=8),
 )
+OTHERS = {
+    "relativistic": replace(CONFIG, loss=RelativisticConfig()),
+    "hinge": replace(CONFIG, loss=HingeConfig(r1_weight=2.0)),
+    "minimax": replace(CONFIG, loss=MinimaxConfig(r1_weight=2.0)),
+    "wgan": replace(CONFIG, loss=WganConfig(clip_weight=0.1)),
+    "lazy": replace(CONFIG, optimizer=OptimizerConfig(beta1=0.5, penalty_every=2)),
+}
+"""Runs whose losses have what the first one's has not."""
 BIG = 8 * 2**20
 """Floats: more than a bucket of gradients."""
 
@@ -68,32 +86,33 @@ class Watcher(Silent):
             self.seen[f"{tick.cur_nimg}.{name}"] = torch.tensor(value, dtype=torch.float64)
 
 
-def make(data: Path, folder: Path, processes: Processes = ALONE) -> Job:
+def make(data: Path, folder: Path, processes: Processes = ALONE, config: RunConfig = CONFIG) -> Job:
     """The job, from the newest state in the folder where there is one."""
     dataset = Dataset.open(data)
     numerics = Double("cpu", "fp32", 1, torch.__version__, processes.size)
-    state = states.new(CONFIG.model, CONFIG.optimizer, image_shape(CONFIG, dataset), 0, numerics)
+    setup = RunSetup(
+        config, image_shape(config, dataset), numerics, processes, label_kind=dataset.label_kind or "class"
+    )
+    state = states.TrainingState.new(setup)
     for network in (state.G, state.D, state.G_ema):
         network.double()
     kept = states.StateFolder(folder / "state")
     if processes.first and not kept.empty:
         assert kept.restore(state) == []
-    states.agree(state, processes)
-    feed = Feed(dataset, 0, torch.device("cpu"), 1, use_labels=True, processes=processes)
-    loss = losses.build(CONFIG.loss, dataset.label_kind or "class")
-    return Job(CONFIG, Schedule(CONFIG.schedule), loss, feed, state, kept, processes)
+    states.share(state, processes)
+    return Job(setup, Feed(setup, dataset), state, kept)
 
 
 def train(job: Job, stop: Callable[[], bool] = lambda: False, poison: int | None = None) -> dict[str, Tensor]:
     """Run the job and return all its numbers. The reals of D's step number `poison` are made NaN."""
-    original, steps = iteration.process_reals, iter(range(1000))
+    original, steps = step.process_reals, iter(range(1000))
 
     def process_reals(pixels, alpha, mirrored=None):
         reals = original(pixels, alpha, mirrored).double()
         return reals * float("nan") if next(steps) == poison else reals
 
     watcher = Watcher()
-    with patch.object(iteration, "process_reals", process_reals):
+    with patch.object(step, "process_reals", process_reals):
         loop.train(job, [watcher], stop)
     return {**safetensors.torch.load(job.state.serialize()), **watcher.seen}
 
@@ -115,6 +134,8 @@ def process(rank: int, size: int, folder: Path, data: Path) -> None:
 
     safetensors.torch.save_file(train(begin(mine / "whole")), mine / "whole.safetensors")
     if size == 2:
+        for name, config in OTHERS.items():
+            safetensors.torch.save_file(train(begin(mine / name, config=config)), mine / f"{name}.safetensors")
         _average(rank, processes)
         _poisoned(begin(mine / "poisoned"), rank)
         _buffers(begin(mine / "buffers"), rank)

@@ -11,10 +11,11 @@ import pytest
 
 from progan import files
 from progan.config import OptimizerConfig, ProGANConfig
-from progan.files import UNFINISHED, Log, Shelf, remove_unfinished, write_whole
+from progan.files import UNFINISHED, AppendOnlyFile, Shelf, remove_unfinished, write_whole
 from progan.models import ImageShape
 from progan.training import state as states
 from progan.training.numerics import Numerics
+from steps import new_state
 
 resource = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL")
@@ -65,7 +66,7 @@ def killed_in_write(size: int, action):
 
 def tiny_state(cur_nimg: int) -> states.TrainingState:
     model = ProGANConfig(z_dim=2, fmap_base=16, fmap_max=2)
-    state = states.new(model, OptimizerConfig(), ImageShape(8, 1), 0, Numerics("cpu", "fp32", 1, ""))
+    state = new_state(model, OptimizerConfig(), ImageShape(8, 1), 0, Numerics("cpu", "fp32", 1, ""))
     state.cur_nimg = cur_nimg
     return state
 
@@ -150,7 +151,7 @@ def full(*_: object) -> None:
 
 def test_a_log_keeps_what_does_not_fit_and_never_half_a_line(tmp_path):
     path = tmp_path / "folder" / "log"
-    log = Log(path)
+    log = AppendOnlyFile(path)
     log.append(b"one\n")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

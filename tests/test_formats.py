@@ -15,6 +15,7 @@ from progan.run_folder import DataFacts, RunFolder
 from progan.tensorfile import DamagedError, from_bytes, to_bytes
 from progan.training import state as states
 from progan.training.numerics import Numerics
+from steps import new_state
 
 V1 = Path(__file__).parent / "fixtures" / "run-v1"
 """A run of the first version, before files had checksums: avatars with labels, stopped in the fade from 4x4 to 8x8."""
@@ -27,7 +28,7 @@ def total(tensors) -> float:
 def restored(folder: Path) -> states.TrainingState:
     config, data = RunFolder(folder).read()
     shape = ImageShape(config.schedule.resolution, data.channels, len(data.label_names))
-    state = states.new(config.model, config.optimizer, shape, 1, Numerics("cpu", "fp32", 1, ""))
+    state = new_state(config.model, config.optimizer, shape, 1, Numerics("cpu", "fp32", 1, ""))
     assert states.StateFolder(folder / "state").restore(state) == []
     return state
 

@@ -5,14 +5,13 @@ Free of torch, so that the help of a command is quick. A string literal under a 
 """
 
 import dataclasses
+import typing
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from progan.errors import ConfigError
 from progan.per_resolution import MOST, RESOLUTIONS, PerResolution, per_resolution
 
-ModelName = Literal["progan", "dcgan", "growing-batchnorm"]
-LossName = Literal["wgan-gp", "lsgan", "nonsaturating"]
 FixedPrecision = Literal["fp32", "tf32", "bf16", "fp16"]
 Precision = Literal["auto", FixedPrecision]
 MOST_SEED = 2**63 - 1
@@ -110,21 +109,57 @@ class OptimizerConfig:
     """Added to the root of the uncorrected second moment."""
     ema_decay: float = 0.999
     """Decay of the averaged generator, per D step."""
+    penalty_every: int = 1
+    """Compute D's penalty in a step of its own after every so many D steps, with so many times its weight, and adapt
+    D's learning rate, beta1 and beta2 (Karras et al. 2020, appendix B); 1: in every D step, as in the paper."""
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"--{flag(name)} must be at least 0 and below 1; got {getattr(self, name)}")
         _above_zero(self, "adam_eps")
+        _at_least(self, 1, "penalty_every")
+        _at_most(self, 2**16, "penalty_every")
 
 
 @dataclass(frozen=True)
-class ProGANConfig:
+class _ModelConfig:
+    """Options of every model, and what the rest of the project must know of one."""
+
+    kind: ClassVar[str]
+    """Name on the command line and in files."""
+    least_resolution: ClassVar[int] = 8
+    grows: ClassVar[bool] = True
+    latents: Literal["normal", "uniform"] = "normal"
+    """Distribution of latents: N(0, 1), or uniform in -1…1 (the same normal numbers through their distribution
+    function, so that a seed has one latent in both)."""
+
+    @property
+    def traceable(self) -> bool:
+        """True if G and D are functions of weights, inputs and alpha alone, with neither buffers nor noise."""
+        return False
+
+    @property
+    def dropout_rate(self) -> float | None:
+        """Dropout of D as configured; None for a model without."""
+        return None
+
+    @property
+    def group_size(self) -> int:
+        """Number of samples in a group of D's minibatch statistics, of which batches are best made."""
+        return 1
+
+    def groups(self, batch_size: int) -> int:
+        """Number of equal parts of a batch that D and G treat independently of each other (1: none)."""
+        return 1
+
+
+@dataclass(frozen=True)
+class ProGANConfig(_ModelConfig):
     """The networks of the paper (section 4, table 2)."""
 
-    kind: ClassVar[ModelName] = "progan"
+    kind: ClassVar[str] = "progan"
     least_resolution: ClassVar[int] = 4
-    grows: ClassVar[bool] = True
     z_dim: int = 512
     """Length of the latent vector."""
     fmap_base: int = 8192
@@ -162,13 +197,31 @@ class ProGANConfig:
         if not 0 <= self.batch_norm <= 1:
             raise ConfigError(f"--batch-norm must be from 0 to 1; got {self.batch_norm}")
 
+    @property
+    def traceable(self) -> bool:
+        return not self.batch_norm and not self.d_noise
+
+    @property
+    def group_size(self) -> int:
+        return max(self.mbstd_group, 1)
+
+    def groups(self, batch_size: int) -> int:
+        if self.batch_norm or self.mbdisc_kernels:
+            return 1
+        return batch_size // group_divisor(batch_size, self.mbstd_group)
+
+
+def group_divisor(n: int, group_size: int) -> int:
+    """Largest divisor of n that is not above `group_size`, n itself for 0: samples per group of a batch of n."""
+    limit = min(group_size or n, n)
+    return next(size for size in range(limit, 0, -1) if n % size == 0)
+
 
 @dataclass(frozen=True)
-class DcganConfig:
+class DcganConfig(_ModelConfig):
     """Strided convolutions with batch normalisation, at one resolution (Radford et al. 2016; PyTorch's tutorial)."""
 
-    kind: ClassVar[ModelName] = "dcgan"
-    least_resolution: ClassVar[int] = 8
+    kind: ClassVar[str] = "dcgan"
     grows: ClassVar[bool] = False
     z_dim: int = 100
     """Length of the latent vector."""
@@ -185,14 +238,16 @@ class DcganConfig:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--dropout must be at least 0 and below 1; got {self.dropout}")
 
+    @property
+    def dropout_rate(self) -> float | None:
+        return self.dropout
+
 
 @dataclass(frozen=True)
-class GrowingBatchNormConfig:
+class GrowingBatchNormConfig(_ModelConfig):
     """A DCGAN that grows: transposed convolutions, batch normalisation, leaky ReLU and tanh; D mirrored."""
 
-    kind: ClassVar[ModelName] = "growing-batchnorm"
-    least_resolution: ClassVar[int] = 8
-    grows: ClassVar[bool] = True
+    kind: ClassVar[str] = "growing-batchnorm"
     z_dim: int = 100
     """Length of the latent vector."""
     fmap_base: int = 2048
@@ -208,6 +263,15 @@ class GrowingBatchNormConfig:
 
 @dataclass(frozen=True)
 class _LossConfig:
+    """Options of every loss, and what the rest of the project must know of one."""
+
+    kind: ClassVar[str]
+    """Name on the command line and in files."""
+    undecided: ClassVar[float | None] = None
+    """Score of a D that takes no side, where D's and G's losses are measured against what they are then (--rescue);
+    None for a loss in which D's falls without end, or G's does not rise when D wins."""
+    wants_reals: ClassVar[bool] = False
+    """True if G's loss is given the reals of the last D step."""
     label_weight: float = 1.0
     """Weight of the auxiliary classifier's cross-entropy, where the run is trained with labels."""
 
@@ -218,7 +282,7 @@ class _LossConfig:
 
     @property
     def penalised(self) -> bool:
-        """Whether D's step computes gradients of gradients."""
+        """True if D's step differentiates gradients."""
         return False
 
 
@@ -226,7 +290,7 @@ class _LossConfig:
 class WganGpConfig(_LossConfig):
     """Wasserstein loss with gradient penalty and drift (appendix A.1)."""
 
-    kind: ClassVar[LossName] = "wgan-gp"
+    kind: ClassVar[str] = "wgan-gp"
     gp_weight: float = 10.0
     """Weight of the gradient penalty, lambda."""
     gp_target: float = 1.0
@@ -245,17 +309,28 @@ class WganGpConfig(_LossConfig):
 
 
 @dataclass(frozen=True)
-class LsganConfig(_LossConfig):
-    """Least squares with targets 1 (real), 0 (fake) and 1 (G) (Mao et al. 2017, equation 9)."""
+class WganConfig(_LossConfig):
+    """Wasserstein loss with clipped weights instead of a penalty (Arjovsky et al. 2017, algorithm 1)."""
 
-    kind: ClassVar[LossName] = "lsgan"
+    kind: ClassVar[str] = "wgan"
+    clip_weight: float = 0.01
+    """Largest magnitude of D's weights, as its layers use them, after every D step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _above_zero(self, "clip_weight")
 
 
 @dataclass(frozen=True)
-class NonsaturatingConfig(_LossConfig):
-    """Binary cross-entropy with the non-saturating G loss (Goodfellow et al. 2014, section 3)."""
+class LsganConfig(_LossConfig):
+    """Least squares with targets 1 (real), 0 (fake) and 1 (G) (Mao et al. 2017, equation 9)."""
 
-    kind: ClassVar[LossName] = "nonsaturating"
+    kind: ClassVar[str] = "lsgan"
+    undecided: ClassVar[float | None] = 0.5
+
+
+@dataclass(frozen=True)
+class _R1Config(_LossConfig):
     r1_weight: float = 0.0
     """Weight gamma of the R1 penalty gamma/2 |grad D(real)|^2 (Mescheder et al. 2018, equation 9)."""
 
@@ -264,18 +339,53 @@ class NonsaturatingConfig(_LossConfig):
         return self.r1_weight > 0
 
 
+@dataclass(frozen=True)
+class NonsaturatingConfig(_R1Config):
+    """Binary cross-entropy with the non-saturating G loss (Goodfellow et al. 2014, section 3)."""
+
+    kind: ClassVar[str] = "nonsaturating"
+    undecided: ClassVar[float | None] = 0.0
+
+
+@dataclass(frozen=True)
+class MinimaxConfig(_R1Config):
+    """Binary cross-entropy with the saturating G loss (Goodfellow et al. 2014, equation 1)."""
+
+    kind: ClassVar[str] = "minimax"
+
+
+@dataclass(frozen=True)
+class HingeConfig(_R1Config):
+    """Hinge loss of D at margins 1 (real) and -1 (fake) (Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17)."""
+
+    kind: ClassVar[str] = "hinge"
+
+
+@dataclass(frozen=True)
+class RelativisticConfig(_LossConfig):
+    """Cross-entropy of the difference of a real's and a fake's score (Jolicoeur-Martineau 2018), with R1 and R2 (Huang
+    et al. 2024)."""
+
+    kind: ClassVar[str] = "relativistic"
+    undecided: ClassVar[float | None] = 0.0
+    wants_reals: ClassVar[bool] = True
+    r1_weight: float = 1.0
+    """Weight gamma of the R1 penalty gamma/2 |grad D(real)|^2 (Mescheder et al. 2018, equation 9)."""
+    r2_weight: float = 1.0
+    """Weight gamma of the R2 penalty gamma/2 |grad D(fake)|^2 (Mescheder et al. 2018, equation 10)."""
+
+    @property
+    def penalised(self) -> bool:
+        return self.r1_weight > 0 or self.r2_weight > 0
+
+
+# A model or a loss is a member of one of these unions: names, flags and files follow from it.
 ModelConfig = ProGANConfig | DcganConfig | GrowingBatchNormConfig
-LossConfig = WganGpConfig | LsganConfig | NonsaturatingConfig
-MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
-    "progan": ProGANConfig,
-    "dcgan": DcganConfig,
-    "growing-batchnorm": GrowingBatchNormConfig,
-}
-LOSS_CONFIGS: dict[str, type[LossConfig]] = {
-    "wgan-gp": WganGpConfig,
-    "lsgan": LsganConfig,
-    "nonsaturating": NonsaturatingConfig,
-}
+LossConfig = (
+    WganGpConfig | WganConfig | LsganConfig | NonsaturatingConfig | MinimaxConfig | HingeConfig | RelativisticConfig
+)
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {cls.kind: cls for cls in typing.get_args(ModelConfig)}
+LOSS_CONFIGS: dict[str, type[LossConfig]] = {cls.kind: cls for cls in typing.get_args(LossConfig)}
 
 
 @dataclass(frozen=True)
@@ -345,8 +455,11 @@ class RunConfig:
     health: HealthConfig = HealthConfig()
 
     def __post_init__(self) -> None:
-        if self.health.rescue and isinstance(self.loss, WganGpConfig):
-            raise ConfigError("--rescue needs a cost that D can bring to nothing: --loss lsgan or nonsaturating")
+        if self.health.rescue and self.loss.undecided is None:
+            able = " or ".join(name for name, loss in LOSS_CONFIGS.items() if loss.undecided is not None)
+            raise ConfigError(f"--rescue does not know when D has won with --loss {self.loss.kind}; use --loss {able}")
+        if self.optimizer.penalty_every > 1 and not self.loss.penalised:
+            raise ConfigError("--penalty-every needs a loss with a penalty, such as --loss wgan-gp or --r1-weight 10")
         if self.runtime.metrics_kimg is not None and self.schedule.resolution < 16:
             raise ConfigError("--metrics-kimg: there are no metrics below 16x16")
         first, final, model = self.schedule.start_resolution, self.schedule.resolution, self.model

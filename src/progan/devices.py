@@ -1,15 +1,75 @@
-"""Tensors on their way to a device, and the room there."""
+"""Devices: finding one, its units for 16 bits, its memory, and tensors on their way to it."""
 
 import gc
+import os
+import re
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from progan.errors import DeviceError
+
+
+def find_device(name: str) -> torch.device:
+    """Device of a name, a GPU with its number; `auto` is the first CUDA GPU, else the CPU.
+
+    It becomes the current device and computes in exact fp32. Raises DeviceError if it cannot be used.
+    """
+    if name == "auto":
+        name = "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.empty(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"--device {name} cannot be used here: {reason}. `progan doctor` shows what can") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    set_switches(tf32=False)
+    return device
+
+
+def set_switches(tf32: bool) -> None:
+    """Set PyTorch's switches for CUDA, which hold for the whole process, so that equal steps give equal bits.
+
+    By default some operations use TF32 and others do not, parts of sums are rounded to 16 bits, some of cuDNN's
+    convolutions give other bits every time, and autograd works on a GPU's gradients in a thread of its own, where the
+    order of sums depends on what it has done before.
+    """
+    torch.autograd.set_multithreading_enabled(False)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+def has_tf32(device: torch.device) -> bool:
+    """True if the device has units that multiply fp32 numbers rounded to 19 bits."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def sixteen_bits(device: torch.device) -> Literal["bf16", "fp16"] | None:
+    """Precision of 16 bits that the device has matrix units for; None if it has none."""
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else None
+    if device.type == "cpu":
+        return "bf16" if _cpu_flags() & {"avx512_bf16", "amx_bf16", "amx_tile"} else None
+    return None
+
+
+def _cpu_flags() -> set[str]:
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # there is no public question in torch 2.9
+    found = {name for name in names if getattr(torch.cpu, name, lambda: False)()}
+    return {name.removeprefix("_is_").removesuffix("_supported") for name in found}
+
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor of the CPU, on the device. Waits for nothing that a CUDA GPU still has to do.
+    """Copy of a CPU tensor on the device, without waiting for what a CUDA GPU still has to do.
 
-    From memory that is not pinned, or a tensor with gaps, a copy begins only when all work given to the GPU is done.
+    A copy from memory that is not pinned, or of a tensor with gaps, would begin only when all that work is done.
     """
     if torch.device(device).type == "cuda":
         return tensor.contiguous().pin_memory().to(device, non_blocking=True)
@@ -17,7 +77,7 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def free_on_gpu(device: torch.device) -> int:
-    """Bytes that this process may still take there, those that PyTorch keeps for it included; 0 of another device."""
+    """Bytes of a CUDA GPU that this process can still use, PyTorch's cache included; 0 for other devices."""
     if device.type != "cuda":
         return 0
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -25,8 +85,77 @@ def free_on_gpu(device: torch.device) -> int:
 
 
 def release(device: torch.device) -> None:
-    """Give back what is no longer used, and begin to look for the peak anew."""
+    """Free what is no longer used and reset the peak of memory use."""
     gc.collect()
     if device.type == "cuda" and torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def free_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
+    """Bytes of memory that are free on a device; None where they are not known.
+
+    On a CPU the least that the machine and the control groups (containers, batch systems) leave to this process.
+    `root` is the folder that holds /proc and /sys.
+    """
+    if device.type == "cuda":
+        return free_on_gpu(device)
+    if device.type != "cpu":
+        return None
+    limits = [_machine(root), *_control_groups(root)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _machine(root: Path) -> int | None:
+    try:
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.M)
+    except OSError:  # not Linux: all there is, for want of what is free
+        names = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
+        known = getattr(os, "sysconf_names", {})
+        return os.sysconf(names[0]) * os.sysconf(names[1]) if all(name in known for name in names) else None
+    return 1024 * int(match[1]) if match else None
+
+
+def _control_groups(root: Path) -> list[int | None]:
+    """Bytes left by this process's control groups of both versions, each with the groups around it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    left: list[int | None] = []
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        if kinds == "":
+            top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in kinds.split(","):
+            top = root / "sys/fs/cgroup/memory"
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        inside = top / path.lstrip("/")
+        left += [_left(folder, *files) for folder in (inside, *inside.parents) if folder.is_relative_to(top)]
+    return left
+
+
+def _left(folder: Path, limit: str, used: str, cache: str) -> int | None:
+    """Bytes that a control group may still use; cached files count as free."""
+    try:
+        most, now = int((folder / limit).read_text()), int((folder / used).read_text())
+        match = re.search(rf"^{cache} (\d+)$", (folder / "memory.stat").read_text(), re.M)
+    except (OSError, ValueError):  # no such group here, or "max": no limit
+        return None
+    return max(0, most - now + (int(match[1]) if match else 0))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if an error says that there is not enough memory, on whatever device."""
+    messages = (
+        "out of memory",
+        "can't allocate memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "unable to find an engine",  # cuDNN, when no convolution's workspace fits
+        "Unable to find a valid cuDNN algorithm",  # the same through its older interface
+    )
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and any(message in str(error) for message in messages)
+    )

@@ -66,7 +66,7 @@ class Shelf:
             del self._waiting[path]
 
 
-class Log:
+class AppendOnlyFile:
     """A file that only grows. What cannot be written now is kept, and written before what comes next."""
 
     def __init__(self, path: Path) -> None:
@@ -105,8 +105,8 @@ def _sync_folder(folder: Path) -> None:
 class PendingWrites:
     """Which of a run's outputs wait for better times."""
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self.warn = warn
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.log = log
         self.unwritten: dict[str, str] = {}
         """What cannot be written and why."""
 
@@ -121,11 +121,11 @@ class PendingWrites:
         except OSError as error:
             reason = error.strerror or str(error)
             if self.unwritten.get(name) != reason:
-                self.warn(f"warning: {name} cannot be written: {reason}. Training goes on; the next tick tries again")
+                self.log(f"warning: {name} cannot be written: {reason}. Training goes on; the next tick tries again")
             self.unwritten[name] = reason
         else:
             if settles and self.unwritten.pop(name, ""):
-                self.warn(f"{name} can be written again")
+                self.log(f"{name} can be written again")
 
     def __str__(self) -> str:
         by_reason: dict[str, list[str]] = {}

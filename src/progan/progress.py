@@ -1,17 +1,18 @@
-"""A bar for work that knows how much of it is done."""
+"""Progress bars and lines for people, on standard error."""
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Say = Callable[[str], None]
-"""Something that tells people a line."""
+Log = Callable[[str], None]
+"""Callback that shows people a line."""
+Say = Log
 
 
 @contextmanager
 def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Something to tell (done, total): a bar on a terminal, nothing elsewhere or where `hidden`."""
+    """Callback (done, total) that draws a bar on a terminal, and nothing elsewhere or where `hidden`."""
     from tqdm import tqdm
 
     with tqdm(desc=title, unit=unit, unit_scale=True, disable=hidden or not sys.stderr.isatty(), leave=False) as bar:
@@ -23,10 +24,17 @@ def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterato
         yield show
 
 
-def warn(text: str) -> None:
-    """A line on standard error, above a progress bar if there is one. Never fails, even where nobody listens."""
+def silent(text: str) -> None:
+    """Log that shows nothing."""
+
+
+def log_line(text: str) -> None:
+    """Write a line to standard error, above a progress bar if there is one. Never fails, even if the stream is gone."""
     from tqdm import tqdm
 
     with contextlib.suppress(OSError, ValueError):  # the terminal is gone, or the stream is closed
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
+
+
+warn = log_line

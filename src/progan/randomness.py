@@ -14,8 +14,8 @@ from torch import Tensor
 
 from progan.devices import send
 
-Stream = Literal["D", "G", "init"]
-_STREAMS: dict[Stream, int] = {"D": 1, "G": 2, "init": 3}
+Stream = Literal["D", "G", "init", "penalty"]
+_STREAMS: dict[Stream, int] = {"D": 1, "G": 2, "init": 3, "penalty": 4}
 _MASK = 0xFFFFFFFF
 
 

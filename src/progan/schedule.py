@@ -1,6 +1,5 @@
-"""From the number of real images shown to all that depends on it (Karras et al. 2018, section 2, appendix A.1)."""
+"""Schedule: all that depends on the number of real images shown (Karras et al. 2018, section 2, appendix A.1)."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -14,7 +13,7 @@ Phase = Literal["fade", "stable"]
 
 @dataclass(frozen=True)
 class Stage:
-    """What holds at one moment of training."""
+    """Settings at one moment of training."""
 
     resolution: int
     phase: Phase
@@ -26,12 +25,12 @@ class Stage:
 
     @property
     def key(self) -> tuple[int, Phase]:
-        """What a stage is called; the optimisers are reset whenever it changes."""
+        """Name of a stage; the optimisers are reset whenever it changes."""
         return self.resolution, self.phase
 
 
 class Span(NamedTuple):
-    """A stage's extent in images: `start` ≤ cur_nimg ≤ `end`, the next stage's start being this one's end."""
+    """Extent of a stage in images: `start` ≤ cur_nimg ≤ `end`, the next stage's start being this one's end."""
 
     resolution: int
     phase: Phase
@@ -40,7 +39,7 @@ class Span(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Training iterations between two evaluations of the schedule; states are written between blocks only.
+    """Iterations between two evaluations of the schedule; states are written between blocks only.
 
     An iteration is `d_steps` D steps of `stage.batch_size` reals each, then one G step.
     """
@@ -56,7 +55,7 @@ class Block(NamedTuple):
 
 
 class Schedule:
-    """The stages of a run."""
+    """Stages of a run."""
 
     def __init__(self, config: ScheduleConfig) -> None:
         assert config.stable_epochs is None, "in_images comes first"
@@ -68,7 +67,7 @@ class Schedule:
             raise ConfigError("no images are left to train on: raise --total-kimg, or --stable-kimg and --fade-kimg")
 
     def at(self, cur_nimg: int) -> Stage:
-        """The stage at `cur_nimg` images. At the very start of a fade (alpha 0) the old resolution still holds."""
+        """Stage at `cur_nimg` images. At the very start of a fade (alpha 0) the old resolution still holds."""
         resolution, phase, start, end = next(
             (
                 span
@@ -89,25 +88,28 @@ class Schedule:
         )
 
     def before(self, cur_nimg: int, resolution: int) -> Stage:
-        """The stage of the block that ends at `cur_nimg` and has that resolution."""
+        """Stage of the block that ends at `cur_nimg` and has that resolution."""
         images = int(self.config.batch_size.at(resolution)) * self.config.d_steps * self.config.schedule_every
         return self.at(cur_nimg - images)
 
     def walk(self, cur_nimg: int) -> Iterator[Block]:
-        """The blocks from an evaluation of the schedule at `cur_nimg` on, until `total_nimg` images are shown."""
+        """Blocks from an evaluation of the schedule at `cur_nimg` on, until `total_nimg` images are shown."""
         while cur_nimg < self.total_nimg:
             stage = self.at(cur_nimg)
             images = stage.batch_size * self.config.d_steps
             yield Block(stage, range(cur_nimg, cur_nimg + images * self.config.schedule_every, images))
             cur_nimg += images * self.config.schedule_every
 
-    def lod(self, stage: Stage) -> float:
-        """The authors' "level of detail": 0 at the final resolution, one more for each halving."""
-        return math.log2(self.config.resolution / stage.resolution) + (1 - stage.alpha)
+    def extents(self) -> Iterator[tuple[Span, int]]:
+        """Stages that the run reaches, each with its number of images."""
+        for span in self.spans:
+            end = self.total_nimg if span is self.spans[-1] else min(span.end, self.total_nimg)
+            if end > span.start:
+                yield span, end - span.start
 
 
 def in_images(config: ScheduleConfig, count: int) -> ScheduleConfig:
-    """The schedule with its epochs, if it has any, as thousands of the `count` images that an epoch is."""
+    """Schedule with its epochs, if it has any, as thousands of images, `count` an epoch."""
     if config.stable_epochs is None:
         return config
     kimg = PerResolution(tuple((key, epochs * count / 1000) for key, epochs in config.stable_epochs.values))

@@ -74,7 +74,7 @@ def test_sample_separate_files_and_seeds(run, tmp_path):
         (["train", "--batch-szie", "3"], "--batch-szie. `progan train --help`"),
         (["train", "--lr", "fast"], "--lr"),
         (["train", "--resolution", "48", "--dry-run"], "--resolution must be a power of two"),
-        (["train", "--loss", "hinge", "--dry-run"], "--loss must be one of"),
+        (["train", "--loss", "hinges", "--dry-run"], "--loss must be one of"),
         (["train", "mnist32"], "--data"),
         (["train", "--out", "/dev/null/x", *TINY], "/dev/null/x"),
         (["sample", "nowhere"], "does not exist"),

@@ -29,7 +29,6 @@ from progan.report.comparison_page import Near, Pictures, comparison_page
 from progan.report.results import Comparison, Contestant, Trained
 from progan.run_folder import RunFolder
 from progan.schedule import Schedule
-from progan.training.preflight.estimate import extents
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ class TestBudget:
         config = for_kimg(preset("mnist32"), 14)
         assert Schedule(config.schedule).total_nimg == pytest.approx(14_000, abs=1)
         before, after = (
-            [images for _, images in extents(Schedule(each.schedule))] for each in (preset("mnist32"), config)
+            [images for _, images in Schedule(each.schedule).extents()] for each in (preset("mnist32"), config)
         )
         assert after == pytest.approx([images / 10 for images in before])
 
@@ -77,7 +76,9 @@ class TestBudget:
             (r, phase): r**2 * factor for r in (4, 8, 16, 32) for phase, factor in (("fade", 2e-6), ("stable", 1e-6))
         }
         config = for_seconds(preset("mnist32"), 1e8, cost)
-        seconds = sum(images * cost[span.resolution, span.phase] for span, images in extents(Schedule(config.schedule)))
+        seconds = sum(
+            images * cost[span.resolution, span.phase] for span, images in Schedule(config.schedule).extents()
+        )
         assert seconds == pytest.approx(1e8, rel=1e-3)
 
     def test_a_total_is_stretched_too(self):

@@ -102,7 +102,7 @@ def test_loss_and_gradients_of_g_as_in_training(case: Case) -> None:
     assert error(images, case.expected["fake_images_G"]) < IMAGES
     assert error(-lod_critic(case.D, FINAL, case.lod)(images).value, case.expected["G_loss"]) < SCORES
     fakes = case.G(double(case.inputs["latents_G"]), None, resolution, alpha)
-    (loss,) = LOSS.g_terms(critic(case.D, alpha, torch.float64), fakes, None).values()
+    (loss,) = LOSS.g_terms(critic(case.D, alpha, torch.float64), None, fakes, None, None).values()
     assert error(loss, case.expected["G_loss_mean"]) < SCORES
     check_gradients(loss, case.G, group(case.expected, "grad_G/"))
 

@@ -27,11 +27,11 @@ from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.tensorfile import from_bytes
 from progan.training import loop
-from progan.training import state as states
 from progan.training.numerics import Numerics
 from progan.training.observers.run_files import sample
 from progan.training.optimizer import Adam
-from progan.training.step import average, critic, train_d, train_g
+from progan.training.step import average, critic
+from steps import new_state, train_d, train_g
 
 PAPER: dict[str, Any] = {"z_dim": 6, "fmap_base": 32, "fmap_max": 8}
 NETWORKS: dict[str, ModelConfig] = {
@@ -166,7 +166,7 @@ def test_every_model_learns_under_every_loss(config: ModelConfig, loss: str) -> 
     d_total = sum(
         objective.d_terms(critic(D, 1.0, torch.float32, noise=rng()), reals, fakes.detach(), None, rng()).values()
     )
-    g_total = sum(objective.g_terms(critic(D, 1.0, torch.float32, noise=rng()), fakes, None).values())
+    g_total = sum(objective.g_terms(critic(D, 1.0, torch.float32, noise=rng()), reals, fakes, None, rng()).values())
     for net, total in ((D, d_total), (G, g_total)):
         gradients = torch.autograd.grad(total, list(net.parameters()), allow_unused=True)
         unused = 0
@@ -193,7 +193,7 @@ def test_every_preset_makes_an_iteration(name: str) -> None:
     small = {"width": 4} if config.model.kind == "dcgan" else {"fmap_base": 32}
     config = override(config, {"resolution": 8, "start_resolution": 8, "z_dim": 6, "fmap_max": 8, **small})
     numerics = Numerics("cpu", "fp32", 1, torch.__version__)
-    state = states.new(config.model, config.optimizer, ImageShape(8, 3), 0, numerics)
+    state = new_state(config.model, config.optimizer, ImageShape(8, 3), 0, numerics)
     stage, loss = Stage(8, "stable", 1.0, 4, 0.001, 0.001), losses.build(config.loss)
     before = [p.detach().clone() for net in (state.D, state.G) for p in net.parameters()]
     reals = torch.rand(4, 3, 8, 8)
@@ -208,7 +208,7 @@ def test_every_preset_makes_an_iteration(name: str) -> None:
 
 def test_sample_grids_show_the_average_in_evaluation_mode() -> None:
     numerics = Numerics("cpu", "fp32", 1, torch.__version__)
-    state = states.new(DcganConfig(z_dim=6, width=4), OptimizerConfig(), ImageShape(16, 1), 0, numerics)
+    state = new_state(DcganConfig(z_dim=6, width=4), OptimizerConfig(), ImageShape(16, 1), 0, numerics)
     average(state.G_ema, state.G, 0.0)
     stage, z = Stage(16, "stable", 1.0, 4, 0.001, 0.001), torch.randn(4, 6)
     assert torch.equal(sample(state, stage, z, None, batch_size=4), sample(state, stage, z, None, batch_size=1))

@@ -16,7 +16,7 @@ from progan.models.normalization import Activation, BatchNorm2d, LayerNorm
 from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.training.optimizer import Adam
-from progan.training.step import train_d, train_g
+from steps import train_d, train_g
 
 SMALL = ProGANConfig(z_dim=6, fmap_base=32, fmap_max=8)
 

@@ -119,7 +119,7 @@ def test_snapshots_with_other_tensors(saved: bytes, tmp_path: Path, data: st.Dat
 
 
 def new_state(seed: int) -> states.TrainingState:
-    return states.new(MODEL, OptimizerConfig(), SHAPE, seed, NUMERICS)
+    return new_state(MODEL, OptimizerConfig(), SHAPE, seed, NUMERICS)
 
 
 @pytest.fixture(scope="module")

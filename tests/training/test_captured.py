@@ -18,9 +18,10 @@ from progan.options import override
 from progan.presets import preset
 from progan.schedule import Stage
 from progan.training.accelerate import cuda_graphs, traced
-from progan.training.numerics import Numerics
 from progan.training.preflight import autotune, fit
-from progan.training.state import StateFolder
+from progan.training.setup import RunSetup
+from progan.training.state import StateFolder, TrainingState
+from steps import CPU
 
 TINY: dict[str, Any] = {
     "data": "avatars:32", "resolution": 8, "start_resolution": 4, "stable_kimg": 0.04, "fade_kimg": 0.04,
@@ -93,10 +94,10 @@ def test_a_run_of_graphs_ends_in_the_bits_of_one_without(
     options: dict[str, Any], tapes: list[Tape], tmp_path: Path
 ) -> None:
     graphs = progan.train(out=tmp_path / "graphs", **TINY, **options)
-    assert len(tapes) == 3 * 3, "three of each stage"
+    assert len(tapes) == 3 * 2, "D's and G's of each stage"
     assert all(tape.replays > 2 for tape in tapes)
     launched = progan.train(out=tmp_path / "launched", **TINY, **options, cuda_graphs=False)
-    assert len(tapes) == 3 * 3
+    assert len(tapes) == 3 * 2
     assert equal(graphs, launched)
 
 
@@ -104,15 +105,15 @@ def test_a_step_is_gone_when_the_next_is_made(
     tapes: list[Tape], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each keeps the memory of a whole iteration."""
-    original, before = traced.TracedStep.__init__, list[weakref.ref[Any]]()
+    original, before = traced.Traced.__init__, list[weakref.ref[Any]]()
 
-    def made(self: traced.TracedStep, G: torch.nn.Module, D: torch.nn.Module, *rest: Any) -> None:
+    def made(self: traced.Traced, setup: RunSetup, state: TrainingState, *rest: Any) -> None:
         assert not any(step() for step in before)
-        assert all(p.grad is None for network in (G, D) for p in network.parameters())
+        assert all(p.grad is None for network in (state.G, state.D) for p in network.parameters())
         before.append(weakref.ref(self))
-        original(self, G, D, *rest)
+        original(self, setup, state, *rest)
 
-    monkeypatch.setattr(traced.TracedStep, "__init__", made)
+    monkeypatch.setattr(traced.Traced, "__init__", made)
     gc.disable()
     try:
         progan.train(out=tmp_path / "run", **TINY)
@@ -136,8 +137,13 @@ def test_a_graph_of_other_numbers_is_not_used(
     with monkeypatch.context() as patch:
         patch.setattr(Tape, "replay", lambda self: self.calls[-1][-1].add_(1))
         wrong = progan.train(out=tmp_path / "wrong", **{**TINY, "quiet": False})
-    assert capsys.readouterr().err.count("without CUDA graphs, perhaps slower (its numbers are others)") == 1
-    assert len(tapes) == 3, "and they are not tried again"
+    assert (
+        capsys.readouterr().err.count(
+            "without CUDA graphs, perhaps slower (its results differ from those of the function)"
+        )
+        == 1
+    )
+    assert len(tapes) == 2, "and they are not tried again"
     assert equal(wrong, progan.train(out=tmp_path / "right", **TINY))
 
 
@@ -198,8 +204,8 @@ def test_arguments_may_lie_anywhere(tapes: list[Tape]) -> None:
 
 def test_memory_and_precisions_are_tried_with_graphs(tapes: list[Tape]) -> None:
     config = override(preset("quickstart"), {"resolution": 8, "fmap_max": 8})
-    shape, numerics = ImageShape(8, 3), Numerics("cpu", "fp32", 1, torch.__version__)
-    fit.train_a_little(config, shape, numerics, 8, 4, 0)
-    assert [tape.replays for tape in tapes] == [1 + 2] * 3, "once to be compared, twice to train"
-    assert autotune._gain(config, shape, numerics, "bf16", Stage(8, "stable", 1.0, 4, 0.001, 0.001)) > 0
-    assert [tape.replays for tape in tapes[3:]] == [1 + 4] * 6
+    setup = RunSetup(config, ImageShape(8, 3), CPU)
+    fit.train_a_little(setup, 8, 4, 0)
+    assert [tape.replays for tape in tapes] == [1 + 2] * 2, "once to be compared, twice to train"
+    assert autotune.measure_gain(setup, "bf16", Stage(8, "stable", 1.0, 4, 0.001, 0.001)) > 0
+    assert [tape.replays for tape in tapes[2:]] == [1 + 4] * 4

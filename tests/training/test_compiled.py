@@ -14,13 +14,14 @@ from progan.models import ImageShape, conv_matmul
 from progan.per_resolution import per_resolution
 from progan.randomness import Rng
 from progan.schedule import Stage
-from progan.training import iteration, loop, state
+from progan.training import loop, state
 from progan.training.accelerate import traced
-from progan.training.meter import Meter
-from progan.training.numerics import Numerics, choose_numerics, thread_count
+from progan.training.numerics import Numerics, choose, thread_count
 from progan.training.preflight import autotune
+from progan.training.setup import RunSetup
 from progan.training.state import StateFolder
-from progan.training.step import train_d, train_g
+from progan.training.step import Eager
+from steps import new_state, traced_step, train_d, train_g
 
 CPU = Numerics("cpu", "fp32", 1, torch.__version__)
 SHAPE = ImageShape(16, 3, label_size=2)
@@ -41,7 +42,7 @@ TINY = {
 }
 
 
-def gradients(alpha: float, step: traced.TracedStep | None, networks: state.TrainingState):
+def gradients(alpha: float, step: traced.Traced | None, networks: state.TrainingState):
     """Terms and all gradients of a D and a G step at 8x8 of 16x16, labels included."""
     stage = Stage(8, "fade", alpha, 4, g_lr=0.0, d_lr=0.0)
     s = networks
@@ -68,15 +69,13 @@ def gradients(alpha: float, step: traced.TracedStep | None, networks: state.Trai
     ],
 )
 def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(kernels, matrices, monkeypatch):
-    s = state.new(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
+    s = new_state(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
     stage = Stage(8, "fade", 0.3, 4, 0.0, 0.0)
     with monkeypatch.context() as patch:
         if matrices:  # all convolutions of the step become products of matrices, and none of those it is compared with
             patch.setattr(conv_matmul, "quicker", lambda *arguments: True)
             patch.setattr(conv_matmul, "weight_gradient_is_quicker", lambda *arguments: True)
-        step = traced.TracedStep(
-            s.G, s.D, losses.build(WganGpConfig()), SHAPE, stage, 4, torch.float32, kernels=kernels
-        )
+        step = traced_step(s.G, s.D, losses.build(WganGpConfig()), SHAPE, stage, 4, torch.float32, kernels=kernels)
     for alpha in (0.3, 0.8):
         terms, expected = gradients(alpha, None, s)
         with monkeypatch.context() as patch:
@@ -121,10 +120,10 @@ def test_what_was_built_is_never_built_again(colours, options, tmp_path, monkeyp
     prepare("avatars:32", tmp_path / "data", PrepareConfig(resolution=8, channels=colours, workers=1))
     iterate, built = loop.iterate, []
 
-    def watched(job, stage, cur_nimg, batches, meter, step):
-        built.append(step is not None)
+    def watched(step, *rest):
+        built.append(isinstance(step._executor, traced.Traced))
         with torch.compiler.set_stance("fail_on_recompile"):
-            iterate(job, stage, cur_nimg, batches, meter, step)
+            iterate(step, *rest)
 
     monkeypatch.setattr(loop, "iterate", watched)
     short = {"start_resolution": 4, "stable_kimg": 0.02, "fade_kimg": 0.02}
@@ -156,18 +155,17 @@ def test_a_step_that_cannot_be_built_goes_on_without_and_says_so_once(tmp_path, 
 
 
 def test_a_step_that_another_process_could_not_make_is_taken_by_none_in_this_block_and_the_next():
-    s = state.new(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
-    tracer = traced.Tracer(RunConfig(), s.G, s.D, losses.build(WganGpConfig()), SHAPE, CPU)
+    s = new_state(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
     asked: list[bool] = []
 
     def any(mine: bool) -> bool:
         asked.append(mine)
         return True
 
-    job = SimpleNamespace(state=s, tracer=tracer, processes=SimpleNamespace(size=1, any=any))
-    stages = [Stage(8, "fade", alpha, 4, 0.0, 0.0) for alpha in (0.3, 0.8)]
-    meter = Meter(s.tally, torch.device("cpu"))
-    assert [iteration.traced_step(job, stage, meter) for stage in stages] == [None, None]
+    setup = RunSetup(RunConfig(), SHAPE, CPU, SimpleNamespace(size=1, any=any))
+    executors = traced.Executors(setup, s)
+    for alpha in (0.3, 0.8):
+        assert isinstance(executors.of(Stage(8, "fade", alpha, 4, 0.0, 0.0)), Eager)
     assert asked == [False], "each process asks as often as the others"
 
 
@@ -198,9 +196,9 @@ def test_only_what_pays_the_build_back_is_compiled(tmp_path, monkeypatch):
     schedule = ScheduleConfig(16, 4, stable_kimg=per_resolution(12), fade_kimg=per_resolution(12))
     config = RunConfig(schedule=schedule)
     # 4: 12 s of training, a tenth of it saved: 1 s against a build of 10 s. 8: 362 s, 36.2 against 36. 16: far more.
-    assert autotune.decide_compiled(config, SHAPE, CPU, print).compiled == (8, 16)
+    assert autotune.decide_compiled(RunSetup(config, SHAPE, CPU)).compiled == (8, 16)
     monkeypatch.setattr(autotune, "seconds_per_image", lambda *_: {4: 1.0, 8: 1.0, 16: 1.0})
-    assert autotune.decide_compiled(config, SHAPE, CPU, print).compiled == (8, 16), "measured once"
+    assert autotune.decide_compiled(RunSetup(config, SHAPE, CPU)).compiled == (8, 16), "measured once"
 
 
 def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypatch):
@@ -208,10 +206,10 @@ def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypat
     monkeypatch.setattr(autotune, "sixteen_bits", lambda device: "bf16")
     said: list[str] = []
     for gain, width, precision in ((0.9, 8, "fp32"), (1.5, 8, "fp32"), (1.5, 16, "bf16")):
-        monkeypatch.setattr(autotune, "_gain", lambda *_, gain=gain: gain)
+        monkeypatch.setattr(autotune, "measure_gain", lambda *_, gain=gain: gain)
         config = RunConfig(model=ProGANConfig(fmap_max=width))
         config = progan.options.override(config, {"compile": "off"})
-        assert autotune.decide_precision(config, SHAPE, CPU, said.append).precision == precision
+        assert autotune.decide_precision(RunSetup(config, SHAPE, CPU, log=said.append)).precision == precision
     assert "0.90 times as fast as in fp32" in said[0]
 
 
@@ -219,16 +217,16 @@ def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, mo
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
     for module in ("numerics", "preflight.autotune"):
         monkeypatch.setattr(f"progan.training.{module}.sixteen_bits", lambda device: "bf16")
-    monkeypatch.setattr(autotune, "_gain", None)
+    monkeypatch.setattr(autotune, "measure_gain", None)
     threads = thread_count(torch.get_num_threads())
     assert main(["doctor"]) == 0
     assert autotune.undecided("bf16") in capsys.readouterr().out
     command = ["train", "--dry-run", "--resolution", "8", "--fmap-max", "8", "--device", "cpu"]
     assert main(command) == 0
     assert f"on cpu, {autotune.undecided('bf16')}, {threads}\n" in capsys.readouterr().out
-    monkeypatch.setattr(autotune, "_gain", lambda *_: 0.9)
+    monkeypatch.setattr(autotune, "measure_gain", lambda *_: 0.9)
     config = run.dry_run(resolution=8, fmap_max=8, device="cpu", compile="off")[1]
-    autotune.decide_precision(config, ImageShape(8, 3), choose_numerics(config.runtime), print)
+    autotune.decide_precision(RunSetup(config, ImageShape(8, 3), choose(config.runtime)))
     capsys.readouterr()
     assert main(command) == 0
     assert f"on cpu, fp32, {threads}\n" in capsys.readouterr().out

@@ -19,17 +19,20 @@ import several
 from progan.config import ProGANConfig, RunConfig, ScheduleConfig
 from progan.data.cache import open_data
 from progan.errors import ConfigError, DeviceError, ProcessError
+from progan.models import ImageShape
 from progan.models.layers import minibatch_stddev
+from progan.options import override
 from progan.per_resolution import per_resolution
 from progan.randomness import Rng
 from progan.sampling import load
-from progan.training import numerics
 from progan.training.feed import Feed, Request
 from progan.training.observers.run_files import read_stats
 from progan.training.parallel.processes import ALONE, Processes, Several, buckets
 from progan.training.parallel.rendezvous import join, meet
-from progan.training.parallel.sharding import check_shares
+from progan.training.parallel.sharding import check_sharding
+from progan.training.setup import RunSetup
 from progan.training.state import StateFolder
+from steps import CPU
 
 TOLERANCE = 1e-11
 """Of numbers in float64, relative to the largest of their tensor; 1e-16 is what one rounding makes."""
@@ -80,6 +83,14 @@ def test_several_processes_compute_what_one_would(runs, size):
         assert_close(runs[f"{size}-{rank}/whole.safetensors"], expected)
 
 
+@pytest.mark.parametrize("name", several.OTHERS)
+def test_two_processes_compute_what_one_would_with_other_losses(runs, data, name, tmp_path):
+    """Pairs of a relativistic loss among them, and clipped weights, and steps of the penalty alone."""
+    expected = several.train(several.make(data, tmp_path / name, config=several.OTHERS[name]))
+    for rank in range(2):
+        assert_close(runs[f"2-{rank}/{name}.safetensors"], expected)
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_all_processes_have_the_same_bits(runs, size):
     first = runs[f"{size}-0/whole.safetensors"]
@@ -111,8 +122,10 @@ class Part(Processes):
 def test_processes_read_each_image_of_an_epoch_once(data, size):
     """40 images in batches of 16: five batches are two epochs."""
     requests = [Request(4, start, 16) for start in range(0, 80, 16)]
-    feeds = [Feed(open_data(data), 0, torch.device("cpu"), 0, True, Part(rank, size)) for rank in range(size)]
-    whole = list(Feed(open_data(data), 0, torch.device("cpu"), 0, True).stream(requests))
+    config = override(RunConfig(), {"labels": True, "workers": 0})
+    setups = [RunSetup(config, ImageShape(4, 3), CPU, Part(rank, size)) for rank in range(size)]
+    feeds = [Feed(setup, open_data(data)) for setup in setups]
+    whole = list(Feed(RunSetup(config, ImageShape(4, 3), CPU), open_data(data)).stream(requests))
     shares = [list(feed.stream(requests)) for feed in feeds]
     for i, batch in enumerate(whole):
         for rank, share in enumerate(shares):
@@ -158,21 +171,21 @@ def test_batches_that_cannot_be_shared_out_are_refused_with_what_works():
     with pytest.raises(
         ConfigError, match=r"16 at 4x4 .* 3 processes. Start one of 1, 2, 4, 8, .* multiples of 3"
     ) as error:
-        check_shares(config({4: 16, 16: 8}), 3)
+        check_sharding(config({4: 16, 16: 8}), 3)
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match=r"8 at 16x16 .* 16 processes"):
-        check_shares(config({4: 16, 16: 8}), 16)
+        check_sharding(config({4: 16, 16: 8}), 16)
 
 
 def test_a_split_group_is_noted():
-    assert check_shares(config({4: 16, 16: 8}), 2) == []
-    (note,) = check_shares(config({4: 16, 16: 8}), 4)
+    assert check_sharding(config({4: 16, 16: 8}), 2) == []
+    (note,) = check_sharding(config({4: 16, 16: 8}), 4)
     assert note.startswith("at 16x16 ")
-    (note,) = check_shares(config({4: 16}, mbstd_group=0), 2)
+    (note,) = check_sharding(config({4: 16}, mbstd_group=0), 2)
     assert note.startswith("at 4x4, 8x8, 16x16 ")
-    assert len(check_shares(config({4: 16}, mbstd_group=1, batch_norm=0.1), 2)) == 1
-    assert check_shares(config({4: 16}, mbstd_group=1), 16) == []
-    assert check_shares(config({4: 16}, mbstd_group=0), 1) == []
+    assert len(check_sharding(config({4: 16}, mbstd_group=1, batch_norm=0.1), 2)) == 1
+    assert check_sharding(config({4: 16}, mbstd_group=1), 16) == []
+    assert check_sharding(config({4: 16}, mbstd_group=0), 1) == []
 
 
 def test_one_process_alone_shares_nothing():
@@ -213,7 +226,7 @@ def test_a_process_that_cannot_meet_the_others_says_why(monkeypatch):
 
 def test_another_number_of_processes_is_another_way_to_compute():
     two, one = (several.Double("cpu", "fp32", 1, "2.13", size) for size in (2, 1))
-    assert numerics.numerics_differences(two, one) == ["processes 2 -> 1"]
+    assert two.differences(one) == ["processes 2 -> 1"]
 
 
 def test_processes_started_again_meet_under_a_new_name():

@@ -8,10 +8,14 @@ import torch
 
 import progan
 from progan import cli
+from progan.config import ProGANConfig
 from progan.errors import DivergenceError
-from progan.training import checkpoint_writer, divergence, iteration, loop
-from progan.training.observers.run_files import Silent, read_stats
+from progan.training import loop, recovery, state
+from progan.training.observers.base import Silent
+from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
+from progan.training.step import Step
+from steps import new_state
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -42,14 +46,13 @@ def cache(tmp_path_factory):
 
 def poison(patch, when):
     """D's gradients are NaN in every step on whose stage `when` says so."""
-    original = iteration.train_d
+    original = Step.d
 
-    def train_d(G, D, optimizer, loss, reals, labels, stage, *rest):
-        reals = reals * math.nan if when(stage) else reals
-        return original(G, D, optimizer, loss, reals, labels, stage, *rest)
+    def d(self, reals, *rest):
+        return original(self, reals * math.nan if when(self.stage) else reals, *rest)
 
-    patch.setattr(iteration, "train_d", train_d)
-    patch.setattr(divergence, "MOST_LEFT_OUT", 6)
+    patch.setattr(Step, "d", d)
+    patch.setattr(recovery, "MOST_LEFT_OUT", 6)
 
 
 def in_the_fade(stage):
@@ -119,7 +122,7 @@ def test_stopped_anywhere_before_while_or_after_it_goes_back_a_run_ends_in_the_s
 
 def test_killed_while_it_goes_back_a_run_ends_in_the_same_bits(whole, tmp_path, monkeypatch):
     poison(monkeypatch, in_the_fade)
-    monkeypatch.setattr(checkpoint_writer, "STATE_SHARE", math.inf)  # a state every tick
+    monkeypatch.setattr(state, "WRITING_SHARE", math.inf)  # a state every tick
     with monkeypatch.context() as patch:
 
         def killed(folder, cur_nimg):
@@ -166,7 +169,7 @@ def test_a_learning_rate_that_really_diverges_is_lowered_until_it_does_not(tmp_p
     assert run.finished
     last = read_stats(run.folder.stats)[-1]
     assert LR / 32 <= last["lr"] < LR
-    assert abs(last["D/penalty"]) < divergence.SANE
+    assert abs(last["D/penalty"]) < recovery.SANE
 
 
 LR = 8.0
@@ -175,24 +178,20 @@ LR = 8.0
 def test_losses_far_off_for_three_ticks_are_a_divergence_and_spikes_are_not():
     state = tiny_state()
     calm, wild, poisoned = {"D/real": 900.0}, {"D/real": -2e4}, {"D/real": math.nan}
-    assert [divergence.review(state, losses) for losses in (wild, wild, calm, wild, poisoned, poisoned)] == [None] * 6
-    assert divergence.review(state, wild) is None
-    assert divergence.review(state, {"D/real": math.inf}) is None
-    assert "D/real is -2.0e+04" in divergence.review(state, wild)
+    assert [recovery.find_divergence(state, losses) for losses in (wild, wild, calm, wild, poisoned, poisoned)] == [
+        None
+    ] * 6
+    assert recovery.find_divergence(state, wild) is None
+    assert recovery.find_divergence(state, {"D/real": math.inf}) is None
+    assert "D/real is -2.0e+04" in recovery.find_divergence(state, wild)
 
 
 def test_a_weight_that_is_not_finite_is_a_divergence():
     state = tiny_state()
     with torch.no_grad():
         state.G_ema.conv.bias[1] = math.inf
-    assert divergence.review(state, {}) == "there are weights that are not finite"
+    assert recovery.find_divergence(state, {}) == "there are weights that are not finite"
 
 
 def tiny_state():
-    from progan.config import OptimizerConfig, ProGANConfig
-    from progan.models import ImageShape
-    from progan.training import state as states
-    from progan.training.numerics import Numerics
-
-    model = ProGANConfig(z_dim=4, fmap_max=4)
-    return states.new(model, OptimizerConfig(), ImageShape(8, 3), 0, Numerics("cpu", "fp32", 1, torch.__version__))
+    return new_state(ProGANConfig(z_dim=4, fmap_max=4))

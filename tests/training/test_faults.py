@@ -26,9 +26,9 @@ from progan.options import Option, leaves, override
 from progan.per_resolution import PerResolution, per_resolution
 from progan.run import resume
 from progan.run_folder import DataFacts, RunFolder
-from progan.training import checkpoint_writer
-from progan.training.observers.base import Tick
-from progan.training.observers.run_files import Silent, read_stats
+from progan.training import state
+from progan.training.observers.base import Silent, Tick
+from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 
 pytestmark = pytest.mark.usefixtures("traced_once")
@@ -121,7 +121,7 @@ def scalars(run: Path) -> list[int]:
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing(disk, whole, monkeypatch, capsys):
     out, seen = disk.folder / "run", []
-    monkeypatch.setattr(checkpoint_writer, "STATE_SHARE", 1e9)  # a state every tick
+    monkeypatch.setattr(state, "WRITING_SHARE", 1e9)  # a state every tick
 
     def free() -> None:
         seen.extend(StateFolder(out / "state").positions())
@@ -258,7 +258,7 @@ def flip_a_bit(path: Path, at: float) -> None:
 @pytest.mark.parametrize("harm", ["flipped in the header", "flipped in a weight", "cut short", "empty"])
 def test_a_damaged_newest_state_costs_the_way_from_the_one_before(harm, whole, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
-    monkeypatch.setattr(checkpoint_writer, "STATE_SHARE", 1e9)  # a state every tick
+    monkeypatch.setattr(state, "WRITING_SHARE", 1e9)  # a state every tick
     train_with(monkeypatch, out, Silent(), StopAt(300))
     before, newest = sorted((out / "state").iterdir())
     if "flipped" in harm:
@@ -289,7 +289,7 @@ class Began(Silent):
 
 def test_a_damaged_state_is_not_kept_in_the_place_of_a_good_one(tmp_path, monkeypatch):
     out = tmp_path / "run"
-    monkeypatch.setattr(checkpoint_writer, "STATE_SHARE", 1e9)
+    monkeypatch.setattr(state, "WRITING_SHARE", 1e9)
     train_with(monkeypatch, out, Silent(), StopAt(300))
     before, newest = sorted((out / "state").iterdir())
     flip_a_bit(newest, 0.7)
@@ -435,7 +435,7 @@ def test_when_states_are_written_changes_no_number(whole, tmp_path, monkeypatch)
     monkeypatch.setattr(StateFolder, "write", lambda self, state: counts.append(1) or original(self, state))
     for share, name in ((1e9, "often"), (-1.0, "seldom")):
         counts.append(0)
-        monkeypatch.setattr(checkpoint_writer, "STATE_SHARE", share)
+        monkeypatch.setattr(state, "WRITING_SHARE", share)
         progan.train(out=tmp_path / name, **TINY)
         assert_equal_weights(whole.path, tmp_path / name)
         assert positions(tmp_path / name) == positions(whole.path)

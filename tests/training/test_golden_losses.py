@@ -16,11 +16,10 @@ from progan.config import OptimizerConfig, ProGANConfig, WganGpConfig
 from progan.models import ImageShape
 from progan.randomness import Rng
 from progan.schedule import Stage
-from progan.training import state
 from progan.training.accelerate import traced
-from progan.training.accelerate.traced import TracedStep
 from progan.training.numerics import DTYPES, Numerics
-from progan.training.step import process_reals, train_d, train_g
+from progan.training.step import process_reals
+from steps import new_state, traced_step, train_d, train_g
 
 PATH = Path(__file__).parents[1] / "fixtures" / "golden-losses.json"
 STEPS, BATCH, LR = 20, 4, 0.002
@@ -47,13 +46,13 @@ must be noticed is larger: in bf16 a learning rate 25 % off made 0.13, a penalty
 
 def run(precision: str, kernels: bool | None) -> dict[str, list[float]]:
     """Every term of D's and of G's loss, a list over the steps."""
-    s = state.new(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, Numerics("cpu", precision, 1, ""))
+    s = new_state(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, Numerics("cpu", precision, 1, ""))
     loss, dtype = losses.build(WganGpConfig()), DTYPES[precision]
     step, found = None, dict[str, list[float]]()
     for i in range(STEPS):
         stage = Stage(8, "fade", (i + 1) / STEPS, BATCH, g_lr=LR, d_lr=LR)
         if kernels is not None and step is None:
-            step = TracedStep(s.G, s.D, loss, SHAPE, stage, BATCH, dtype, kernels)
+            step = traced_step(s.G, s.D, loss, SHAPE, stage, BATCH, dtype, kernels)
         pixels = (256 * Rng(1, i, "D").uniform(BATCH * 3 * 64)).to(torch.uint8).view(BATCH, 3, 8, 8)
         reals = process_reals(pixels, stage.alpha)
         d_terms, _ = train_d(s.G, s.D, s.d_optimizer, loss, reals, None, stage, Rng(0, i, "D"), dtype, traced=step)

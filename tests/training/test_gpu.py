@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,27 +19,29 @@ import torch
 from test_numerics import check, errors
 
 import progan
-from progan import cli, losses
-from progan.config import PrepareConfig, RuntimeConfig
+from progan import cli
+from progan.config import PrepareConfig, RunConfig, RuntimeConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.models import ImageShape
 from progan.options import override
 from progan.presets import preset
-from progan.run.opening import image_shape
-from progan.schedule import Schedule, Stage
+from progan.run.assemble import image_shape
+from progan.schedule import Stage
 from progan.tensorfile import from_bytes
 from progan.training import loop
-from progan.training import state as states
 from progan.training.accelerate.cuda_graphs import captured
-from progan.training.accelerate.traced import TracedStep, Tracer, launched
+from progan.training.accelerate.traced import Executors, launched
 from progan.training.feed import Feed, Request
-from progan.training.iteration import Job, iterate
+from progan.training.loop import iterate
 from progan.training.meter import Meter
-from progan.training.numerics import DTYPES, Numerics, choose_numerics, find_device
+from progan.training.numerics import DTYPES, Numerics, choose, find_device
 from progan.training.observers.run_files import read_stats
 from progan.training.preflight import fit
-from progan.training.state import StateFolder
+from progan.training.setup import RunSetup
+from progan.training.state import TrainingState
+from progan.training.step import Step
+from steps import CPU, traced_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DEVICE = torch.device("cuda", 0)
@@ -61,7 +64,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def switches() -> None:
     """PyTorch's for fp32, as a run sets them."""
-    choose_numerics(RuntimeConfig(device=str(DEVICE), precision="fp32"))
+    choose(RuntimeConfig(device=str(DEVICE), precision="fp32"))
 
 
 def final(run: Path) -> dict[str, torch.Tensor]:
@@ -88,13 +91,13 @@ def test_gradients_are_near_those_in_float64_on_a_cpu(
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_gradients_of_compiled_and_captured_steps_are_too(precision: str, kernels: bool, finish: Any) -> None:
     dtype = DTYPES[precision]
-    build = partial(TracedStep, kernels=kernels, finish=finish)
+    build = partial(traced_step, kernels=kernels, finish=finish)
     check(errors(16, 8, 0.3, dtype, build=build, device=str(DEVICE)), 8, dtype)
 
 
 def test_tf32_rounds_and_fp32_does_not() -> None:
     exact = errors(16, 8, 1.0, torch.float32, device=str(DEVICE))
-    choose_numerics(RuntimeConfig(device=str(DEVICE), precision="tf32"))
+    choose(RuntimeConfig(device=str(DEVICE), precision="tf32"))
     rounded = errors(16, 8, 1.0, torch.float32, device=str(DEVICE))
     assert all(10 * a < b < 0.05 for a, b in zip(exact, rounded, strict=True))
 
@@ -152,24 +155,22 @@ def test_an_iteration_does_not_wait_for_the_gpu(
     precision: str, how: str, labels: bool, dataset: Dataset, tmp_path: Path
 ) -> None:
     config = override(preset("quickstart"), {"resolution": 16, "fmap_max": 8, "labels": labels, "mirror": True})
-    numerics = choose_numerics(RuntimeConfig(device=str(DEVICE), precision=precision))
+    numerics = choose(RuntimeConfig(device=str(DEVICE), precision=precision))
     shape, stage = image_shape(config, dataset), Stage(16, "fade", 0.5, 4, 0.001, 0.001)
-    state = states.new(config.model, config.optimizer, shape, 0, numerics)
-    feed, loss = Feed(dataset, 0, DEVICE, 0, labels), losses.build(config.loss, "attributes")
-    job = Job(config, Schedule(config.schedule), loss, feed, state, StateFolder(tmp_path / "state"))
     said: list[str] = []
-    config = override(config, {"cuda_graphs": how != "launched"})
-    tracer = Tracer(config, state.G, state.D, loss, shape, numerics, said.append)
-    step = None if how == "eager" else tracer.step(stage, 4, kernels=how == "on")
-    assert (step is None) == (how == "eager")
+    config = override(config, {"cuda_graphs": how != "launched", "workers": 0})
+    numerics = replace(numerics, compiled=(16,) if how == "on" else ())
+    setup = RunSetup(config, shape, numerics, log=said.append, label_kind="attributes")
+    state, feed = TrainingState.new(setup), Feed(setup, dataset)
+    step = Step(setup, state, stage, None if how == "eager" else Executors(setup, state).of(stage))
     assert not [line for line in said if "warning" in line]
     batches, meter = feed.stream(Request(16, 4 * i, 4) for i in range(8)), Meter(state.tally, DEVICE)
-    iterate(job, stage, 0, batches, meter, step)  # the first chooses kernels, and uploads the images
+    iterate(step, batches, feed.random_labels, 0, meter)  # the first chooses kernels, and uploads the images
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for i in range(1, 4):
-            iterate(job, stage, 4 * i, batches, meter, step)
+            iterate(step, batches, feed.random_labels, 4 * i, meter)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     state.settle()
@@ -178,7 +179,9 @@ def test_an_iteration_does_not_wait_for_the_gpu(
 
 def test_images_that_fit_lie_on_the_gpu_and_are_the_same(dataset: Dataset) -> None:
     requests = [Request(16, 8 * i, 8) for i in range(4)]
-    there, here = (list(Feed(dataset, 0, device, 2, True).stream(requests)) for device in (DEVICE, torch.device("cpu")))
+    config, shape = override(RunConfig(), {"labels": True}), ImageShape(16, 3)
+    setups = (RunSetup(config, shape, replace(CPU, device=str(device))) for device in (DEVICE, "cpu"))
+    there, here = (list(Feed(setup, dataset).stream(requests)) for setup in setups)
     for a, b in zip(there, here, strict=True):
         assert a.pixels.device == DEVICE
         assert torch.equal(a.pixels.cpu(), b.pixels)
@@ -242,7 +245,7 @@ def test_running_out_in_training_loses_nothing_and_says_what_would_fit(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fit, "ensure", lambda config, *_: config)  # as if another process had taken memory later
+    monkeypatch.setattr(fit, "ensure", lambda setup, *_: setup.config)  # as if another process had taken memory later
     limited(1.0)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in LARGE.items() if name != "quiet"]
     assert cli.main(["train", *flags, "--out", str(tmp_path / "run")]) == 4
@@ -255,9 +258,8 @@ def test_running_out_in_training_loses_nothing_and_says_what_would_fit(
 def test_a_trial_takes_no_memory_with_it(limited: Callable[[float], None]) -> None:
     limited(2.0)
     config = override(preset("quickstart"), {"resolution": 64, "fmap_max": 64})
-    numerics = Numerics(str(DEVICE), "bf16", 1, torch.__version__)
-    shape = ImageShape(64, 3)
-    fits = fit.tried(config, shape, numerics, lambda resolution: 0)
+    setup = RunSetup(config, ImageShape(64, 3), Numerics(str(DEVICE), "bf16", 1, torch.__version__))
+    fits = fit.tried(setup, lambda resolution: 0)
     assert fits(64, 16)  # cuBLAS keeps what it has taken
     before = torch.cuda.memory_reserved(DEVICE)
     assert fits(64, 16)

@@ -14,13 +14,23 @@ from progan.data.split import split
 from progan.errors import DatasetError
 from progan.models import ImageShape
 from progan.schedule import Stage
-from progan.training import state as states
+from progan.tensorfile import from_bytes
 from progan.training.numerics import Numerics
-from progan.training.observers.health import LEARNING, PATIENCE, SIGNS, Watch, d_won
-from progan.training.observers.probe import Sample, distances, gradient_norm, look
+from progan.training.observers.health import (
+    LEARNING,
+    PATIENCE,
+    SIGNS,
+    Sample,
+    Watch,
+    d_won,
+    distances,
+    gradient_norm,
+    look,
+)
 from progan.training.observers.run_files import read_stats
 from progan.training.optimizer import Adam
 from progan.training.preflight import memory
+from steps import new_state
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -62,7 +72,7 @@ def cache(tmp_path_factory):
 def test_a_look_at_many_images_holds_no_more_of_them_than_a_step(tmp_path):
     prepare("avatars:64", tmp_path / "data", PrepareConfig(resolution=128, workers=1))
     numerics = Numerics("cpu", "fp32", 1, torch.__version__)
-    state = states.new(ProGANConfig(z_dim=4, fmap_max=2), OptimizerConfig(), ImageShape(128, 3), 0, numerics)
+    state = new_state(ProGANConfig(z_dim=4, fmap_max=2), OptimizerConfig(), ImageShape(128, 3), 0, numerics)
     sample = Sample(Dataset.open(tmp_path / "data"), use_labels=False)
     peaks = []
     for images in (16 * 16, 64 * 16):
@@ -143,7 +153,7 @@ def test_looking_changes_no_bit_of_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr("progan.training.observers.health.look", lambda *_: {})
     unseen = progan.train(out=tmp_path / "unseen", **options)
     states_of = [(run.path / "state" / "state-000000400.safetensors").read_bytes() for run in (seen, unseen)]
-    tensors = [states.from_bytes(content)[1] for content in states_of]
+    tensors = [from_bytes(content)[1] for content in states_of]
     assert tensors[0].keys() == tensors[1].keys()
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
     assert "health/variety" in read_stats(seen.folder.stats)[-1]

@@ -20,18 +20,20 @@ from progan.images import to_pixels
 from progan.models import ImageShape
 from progan.options import override
 from progan.per_resolution import per_resolution
-from progan.schedule import Schedule, Stage
+from progan.randomness import Rng
+from progan.schedule import Stage
 from progan.snapshot import SnapshotInfo
 from progan.snapshot import load as load_snapshot
-from progan.training import state as states
-from progan.training.feed import Batch, Request
-from progan.training.iteration import Job
-from progan.training.loop import train
+from progan.training.feed import Reals, Request
+from progan.training.loop import Job, train
 from progan.training.numerics import Numerics
-from progan.training.observers.run_files import Silent, Snapshots, sample
+from progan.training.observers.base import Silent
+from progan.training.observers.run_files import Snapshots, sample
 from progan.training.optimizer import Adam
+from progan.training.setup import RunSetup
 from progan.training.state import StateFolder, TrainingState
-from progan.training.step import average, differentiate, train_d, train_g
+from progan.training.step import average, total
+from steps import train_d, train_g
 
 CPU = Numerics("cpu", "fp32", 1, torch.__version__)
 SHAPE = ImageShape(8, 1)
@@ -49,7 +51,7 @@ CONFIG = RunConfig(
 
 
 def new_state(seed: int = 0, labels: int = 0) -> TrainingState:
-    return states.new(CONFIG.model, CONFIG.optimizer, ImageShape(8, 1, labels), seed, CPU)
+    return TrainingState.new(RunSetup(override(CONFIG, {"seed": seed}), ImageShape(8, 1, labels), CPU))
 
 
 class Squares:
@@ -64,12 +66,15 @@ class Squares:
         self._labels = labels
         self.requests: list[Request] = []
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
+    def stream(self, requests: Iterable[Request]) -> Iterator[Reals]:
         for request in requests:
             self.requests.append(request)
             r = request.resolution
             pixels = torch.tensor([255, 0], dtype=torch.uint8).repeat(r, r // 2)
-            yield Batch(pixels.expand(request.size, 1, r, r), self.labels(torch.arange(request.size)))
+            yield Reals(request, pixels.expand(request.size, 1, r, r), self.labels(torch.arange(request.size)))
+
+    def random_labels(self, rng: Rng, n: int) -> Tensor | None:
+        return self.labels(rng.integers(n, self.count))
 
     def labels(self, indices: Tensor) -> Tensor | None:
         return torch.eye(self._labels)[indices % self._labels] if self._labels else None
@@ -104,8 +109,8 @@ def run(folder: Path, state: TrainingState | None = None, feed: Any = None, **op
     config = override(CONFIG, options)
     state = state or new_state()
     watch = Watch(state)
-    loss = losses.build(config.loss)
-    job = Job(config, Schedule(config.schedule), loss, feed or Squares(), state, StateFolder(folder))
+    setup = RunSetup(config, ImageShape(8, 1, state.G.label_size), CPU)
+    job = Job(setup, feed or Squares(), state, StateFolder(folder))
     assert train(job, [watch])
     return watch
 
@@ -358,7 +363,8 @@ def test_gradients_too_small_for_fp16_reach_the_weights_of_a_scaled_loss() -> No
         adam = Adam(network.parameters(), OptimizerConfig(0.0, 0.99), scaled)
         for _ in range(3):
             inputs = torch.full((1, 1), 1e-3, dtype=dtype)
-            differentiate({"only": 1e-6 * (inputs * network.weight.to(dtype)).float().sum()}, adam)
+            adam.zero_grad()
+            total({"only": 1e-6 * (inputs * network.weight.to(dtype)).float().sum()}, adam.scale).backward()
             assert adam.update(0.01)
         return network.weight.detach()
 

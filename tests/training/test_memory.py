@@ -3,6 +3,7 @@
 import gc
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,20 @@ import torch
 import progan
 from progan import cli
 from progan.config import RunConfig
+from progan.devices import free_bytes, is_out_of_memory
 from progan.errors import MemoryShortError
 from progan.models import ImageShape
 from progan.options import override
-from progan.run.settings import configure
-from progan.training import checkpoint_writer, iteration, loop
+from progan.run.assemble import configure
+from progan.training import loop, state
 from progan.training.numerics import Numerics
-from progan.training.observers.run_files import Silent, read_stats
+from progan.training.observers.base import Silent
+from progan.training.observers.run_files import read_stats
 from progan.training.preflight import fit, memory
+from progan.training.setup import RunSetup
 from progan.training.state import StateFolder
+from progan.training.step import Step
+from steps import CPU
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -64,22 +70,22 @@ def test_free_memory_is_the_least_that_machine_and_groups_leave(tmp_path):
 
     cpu = torch.device("cpu")
     put("proc/meminfo", "MemTotal: 16000 kB\nMemAvailable:    8000 kB\n")
-    assert memory.free_bytes(cpu, tmp_path) == 8000 * 1024
+    assert free_bytes(cpu, tmp_path) == 8000 * 1024
     put("proc/self/cgroup", "4:cpu,memory:/job/7\n0::/inner\n")
     put("sys/fs/cgroup/memory/job/7/memory.limit_in_bytes", "9223372036854771712")  # how version 1 says "none"
     put("sys/fs/cgroup/memory/job/7/memory.usage_in_bytes", "1000000")
     put("sys/fs/cgroup/memory/job/7/memory.stat", "cache 5\ntotal_inactive_file 0\n")
-    assert memory.free_bytes(cpu, tmp_path) == 8000 * 1024
+    assert free_bytes(cpu, tmp_path) == 8000 * 1024
     put("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "6000000")  # of the group around it
     put("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "4000000")
     put("sys/fs/cgroup/memory/job/memory.stat", "total_inactive_file 500000\n")
-    assert memory.free_bytes(cpu, tmp_path) == 2500000
+    assert free_bytes(cpu, tmp_path) == 2500000
     put("sys/fs/cgroup/inner/memory.max", "2000000")
     put("sys/fs/cgroup/inner/memory.current", "1500000")
     put("sys/fs/cgroup/inner/memory.stat", "inactive_file 100000\n")
-    assert memory.free_bytes(cpu, tmp_path) == 600000
+    assert free_bytes(cpu, tmp_path) == 600000
     put("sys/fs/cgroup/inner/memory.max", "max")
-    assert memory.free_bytes(cpu, tmp_path) == 2500000
+    assert free_bytes(cpu, tmp_path) == 2500000
 
 
 def test_running_out_is_recognised_whoever_says_it():
@@ -90,16 +96,16 @@ def test_running_out_is_recognised_whoever_says_it():
     ):
         with pytest.raises((RuntimeError, MemoryError)) as error:
             list(fails())
-        assert memory.ran_out(error.value)
+        assert is_out_of_memory(error.value)
     for words in (
         "MPS backend out of memory (MPS allocated: 9 GB)",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "GET was unable to find an engine to execute this computation",
         "Unable to find a valid cuDNN algorithm to run convolution",
     ):
-        assert memory.ran_out(RuntimeError(words))
-    assert not memory.ran_out(RuntimeError("shape mismatch"))
-    assert not memory.ran_out(ValueError("out of memory"))
+        assert is_out_of_memory(RuntimeError(words))
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 # What a stage takes
@@ -122,16 +128,16 @@ def test_storages_are_counted_while_they_live():
 
 
 def test_the_estimate_grows_evenly_with_the_batch_and_counts_the_weights():
-    config, shape = override(RunConfig(), {"resolution": 32, "fmap_max": 64}), ImageShape(32, 3)
-    at = [memory.estimate(config, shape, "fp32", 32, batch) for batch in (64, 128, 192)]
+    setup = RunSetup(override(RunConfig(), {"resolution": 32, "fmap_max": 64}), ImageShape(32, 3), CPU)
+    at = [memory.estimate(setup, 32, batch) for batch in (64, 128, 192)]
     assert at[2] - at[1] == pytest.approx(at[1] - at[0], rel=1e-3)
     # D's step alone keeps reals, fakes and the penalty's mixture at 32x32 and 64 maps, and two gradients of each.
     assert at[1] - at[0] > 64 * 64 * 32 * 32 * 4 * 6
-    half = memory.estimate(config, shape, "bf16", 32, 128)
+    half = memory.estimate(replace(setup, numerics=replace(CPU, precision="bf16")), 32, 128)
     assert 0.4 < (half - memory.PROCESS) / (at[1] - memory.PROCESS) < 0.75
-    wide = override(config, {"fmap_max": 512, "resolution": 4})
+    wide = RunSetup(override(setup.config, {"fmap_max": 512, "resolution": 4}), ImageShape(4, 3), CPU)
     g, d = 512 * 512 * 16 + 512 * 512 * 9 + 3 * 512, 512 * 512 * 9 + 513 * 0 + 512 * 512 * 16 + 4 * 512
-    assert memory.estimate(wide, ImageShape(4, 3), "fp32", 4, 1) > 4 * (4 * g + 3 * d) * 2
+    assert memory.estimate(wide, 4, 1) > 4 * (4 * g + 3 * d) * 2
 
 
 # Before the first step
@@ -140,7 +146,7 @@ def test_the_estimate_grows_evenly_with_the_batch_and_counts_the_weights():
 def capacity(pixels):
     """A device on which batches of so many pixels fit."""
 
-    def attempt(config, shape, numerics, resolution, batch, held):
+    def attempt(setup, resolution, batch, held):
         if batch * resolution**2 + held > pixels:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
@@ -150,13 +156,13 @@ def capacity(pixels):
 def on_fake_gpu(config, pixels, auto, held=0, start=0, seen=None):
     attempt = capacity(pixels)
 
-    def watched(config, shape, numerics, resolution, batch, held):
+    def watched(setup, resolution, batch, held):
         if seen is not None:
             seen.append((resolution, batch))
-        attempt(config, shape, numerics, resolution, batch, held)
+        attempt(setup, resolution, batch, held)
 
-    fits = fit.tried(config, ImageShape(64, 3), GPU, lambda resolution: held, attempt=watched)
-    return fit.check(config, GPU, fits, auto, start)
+    setup = RunSetup(config, ImageShape(64, 3), GPU)
+    return fit.check(setup, fit.tried(setup, lambda resolution: held, attempt=watched), auto, start)
 
 
 @pytest.fixture
@@ -206,19 +212,20 @@ def test_other_errors_of_a_trial_are_not_taken_for_a_lack_of_memory(config):
     def broken(*_):
         raise RuntimeError("CUDA error: misaligned address")
 
+    setup = RunSetup(config, ImageShape(64, 3), GPU)
     with pytest.raises(RuntimeError, match="misaligned"):
-        fit.check(config, GPU, fit.tried(config, ImageShape(64, 3), GPU, lambda r: 0, attempt=broken), False)
+        fit.check(setup, fit.tried(setup, lambda r: 0, attempt=broken), False)
 
 
 def test_a_trial_leaves_no_trace(whole, tmp_path, monkeypatch):
     calls = []
 
-    def ensure(config, shape, numerics, level_bytes, auto, start, say, processes):
+    def ensure(setup, level_bytes, auto, start):
         before = torch.get_rng_state()
-        fits = fit.tried(config, shape, numerics, level_bytes, processes)
-        calls.extend(fits(r, b) for r, b in fit.largest_first(config, start))
+        fits = fit.tried(setup, level_bytes)
+        calls.extend(fits(r, b) for r, b in fit.largest_first(setup, start))
         assert torch.equal(torch.get_rng_state(), before)
-        return config
+        return setup.config
 
     monkeypatch.setattr(fit, "ensure", ensure)
     progan.train(out=tmp_path / "run", **TINY)
@@ -227,16 +234,13 @@ def test_a_trial_leaves_no_trace(whole, tmp_path, monkeypatch):
 
 
 def test_on_a_cpu_the_estimate_refuses_warns_or_says_nothing(tmp_path, monkeypatch, capsys):
-    config, numerics = (
-        configure(None, None, None, TINY_OPTIONS),
-        Numerics("cpu", "fp32", 1, torch.__version__),
-    )
-    need = memory.estimate(config, ImageShape(8, 3), "fp32", 8, 8)
     said = []
+    setup = RunSetup(configure(None, None, None, TINY_OPTIONS), ImageShape(8, 3), CPU, log=said.append)
+    need = memory.estimate(setup, 8, 8)
 
     def ensure(free):
-        monkeypatch.setattr(memory, "free_bytes", lambda device: free)
-        fit.ensure(config, ImageShape(8, 3), numerics, lambda resolution: 0, False, 0, said.append)
+        monkeypatch.setattr(fit, "free_bytes", lambda device: free)
+        fit.ensure(setup, lambda resolution: 0, False, 0)
 
     ensure(2 * need)
     ensure(None)
@@ -265,7 +269,7 @@ def test_auto_is_resolved_before_anything_is_written_and_obeyed_afterwards(tmp_p
 
 
 def test_the_plan_says_what_does_not_fit(monkeypatch, capsys):
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 200 * 2**20)
+    monkeypatch.setattr(fit, "free_bytes", lambda device: 200 * 2**20)
     flags = ["--resolution=32", "--fmap-max=64", "--batch-size=4:16,32:256", "--device=cpu", "--precision=fp32"]
     assert cli.main(["train", "--dry-run", *flags]) == 0
     out = capsys.readouterr().out
@@ -279,21 +283,21 @@ def test_the_plan_says_what_does_not_fit(monkeypatch, capsys):
 
 def run_out(monkeypatch, step, when):
     """Let a step of training fail like a GPU that is full, where `when` says so of its stage."""
-    original = getattr(iteration, step)
+    original = getattr(Step, step)
 
-    def failing(*arguments):
-        if when(next(a for a in arguments if isinstance(a, iteration.Stage))):
+    def failing(self, *arguments):
+        if when(self.stage):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(*arguments)
+        return original(self, *arguments)
 
-    monkeypatch.setattr(iteration, step, failing)
+    monkeypatch.setattr(Step, step, failing)
 
 
 def test_out_of_memory_at_a_new_stage_loses_nothing(whole, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoint_writer, "STATE_SHARE", 0)  # no state but those that must be
+    monkeypatch.setattr(state, "WRITING_SHARE", 0)  # no state but those that must be
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY_OPTIONS.items()]
     with monkeypatch.context() as patch:
-        run_out(patch, "train_d", lambda stage: stage.resolution == 8)
+        run_out(patch, "d", lambda stage: stage.resolution == 8)
         assert cli.main(["train", *flags, "--quiet", "--out", str(tmp_path / "run")]) == 4
     err = capsys.readouterr().err.strip()
     assert err == (
@@ -307,7 +311,7 @@ def test_out_of_memory_at_a_new_stage_loses_nothing(whole, tmp_path, monkeypatch
 
 def test_out_of_memory_within_an_iteration_leaves_the_state_from_before(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        run_out(patch, "train_g", lambda stage: stage.resolution == 8 and stage.alpha > 0.5)
+        run_out(patch, "g", lambda stage: stage.resolution == 8 and stage.alpha > 0.5)
         with pytest.raises(MemoryShortError, match=r"All up to 0\.\d+ kimg is saved"):
             progan.train(out=tmp_path / "run", **TINY)
     assert StateFolder(tmp_path / "run" / "state").positions()[-1] < 310, "D of 312 … 320 was updated, G was not"

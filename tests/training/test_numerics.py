@@ -16,12 +16,11 @@ from progan import losses
 from progan.config import OptimizerConfig, ProGANConfig, WganGpConfig
 from progan.models import ImageShape
 from progan.schedule import Stage
-from progan.training import state
 from progan.training.accelerate import traced
-from progan.training.accelerate.traced import TracedStep
 from progan.training.numerics import Numerics
 from progan.training.optimizer import Adam
-from progan.training.step import train_d, train_g
+from progan.training.step import Executor
+from steps import new_state, traced_step, train_d, train_g
 
 RESOLUTIONS = (4, 8, 16, 32, 64)
 BATCHES = (3, 4, 8, 14, 16)
@@ -51,13 +50,13 @@ def gradients(
     batch: int,
     alpha: float,
     dtype: torch.dtype,
-    build: Callable[..., TracedStep] | None = None,
+    build: Callable[..., Executor] | None = None,
     device: str = "cpu",
 ) -> tuple[Tensor, Tensor]:
     """All of D's and of G's, each as one float64 vector, at learning rate 0."""
     numerics = Numerics(device, "fp32", 1, torch.__version__)
     shape = ImageShape(resolution, 3)
-    s = state.new(ProGANConfig(z_dim=16, fmap_max=16), OptimizerConfig(), shape, 0, numerics)
+    s = new_state(ProGANConfig(z_dim=16, fmap_max=16), OptimizerConfig(), shape, 0, numerics)
     if dtype == torch.float64:
         s.G.double(), s.D.double()
     d_adam, g_adam = (Adam(net.parameters(), OptimizerConfig(), dtype == torch.float16) for net in (s.D, s.G))
@@ -99,9 +98,9 @@ def every_case(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @every_case
-@pytest.mark.parametrize("build", [None, partial(TracedStep, kernels=False)], ids=["eager", "traced"])
+@pytest.mark.parametrize("build", [None, partial(traced_step, kernels=False)], ids=["eager", "traced"])
 def test_gradients_of_the_fast_modes_are_near_those_in_float64(
-    resolution: int, batch: int, alpha: float, dtype: torch.dtype, build: Callable[..., TracedStep] | None
+    resolution: int, batch: int, alpha: float, dtype: torch.dtype, build: Callable[..., Executor] | None
 ) -> None:
     check(errors(resolution, batch, alpha, dtype, build=build), batch, dtype)
 
@@ -112,4 +111,4 @@ def test_gradients_of_the_fast_modes_are_near_those_in_float64(
 def test_gradients_of_compiled_steps_are_near_those_in_float64(
     resolution: int, batch: int, alpha: float, dtype: torch.dtype
 ) -> None:
-    check(errors(resolution, batch, alpha, dtype, build=TracedStep), batch, dtype)
+    check(errors(resolution, batch, alpha, dtype, build=traced_step), batch, dtype)

@@ -22,7 +22,7 @@ from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.training.optimizer import Adam
 from progan.training.preflight.estimate import operations
-from progan.training.step import train_d, train_g
+from steps import train_d, train_g
 
 SHAPE, BATCH = ImageShape(32, 3), 4
 MODELS: dict[str, ModelConfig] = {

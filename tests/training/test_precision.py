@@ -1,5 +1,6 @@
 """Which precision a device gets, and that memory is asked for in the precision that a run has."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from progan.errors import DeviceError
 from progan.models import ImageShape
 from progan.options import override
 from progan.training import numerics
-from progan.training.numerics import Numerics, choose_numerics
-from progan.training.preflight import autotune, fit, memory
+from progan.training.numerics import choose
+from progan.training.preflight import autotune, fit
+from progan.training.setup import RunSetup
+from steps import CPU
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -43,20 +46,20 @@ def switched() -> list[bool]:
 )
 def test_a_gpu_gets_the_16_bits_it_has_units_for(gpu: Any, capability: tuple[int, int], found: str) -> None:
     gpu(*capability)
-    assert choose_numerics(RuntimeConfig()).precision == found
-    assert choose_numerics(RuntimeConfig(precision="fp32")).precision == "fp32"
+    assert choose(RuntimeConfig()).precision == found
+    assert choose(RuntimeConfig(precision="fp32")).precision == "fp32"
 
 
 def test_tf32_is_used_where_it_was_asked_for_and_nowhere_else(gpu: Any) -> None:
     gpu(8, 6)
-    numerics = choose_numerics(RuntimeConfig(precision="tf32"))
+    numerics = choose(RuntimeConfig(precision="tf32"))
     assert (numerics.precision, numerics.dtype, numerics.scaled) == ("tf32", torch.float32, False)
     assert switched()[:2] == [True, True]
-    choose_numerics(RuntimeConfig(precision="fp32"))
+    choose(RuntimeConfig(precision="fp32"))
     assert switched()[:2] == [False, False]
     gpu(7, 5)
     with pytest.raises(DeviceError, match="--precision tf32 needs an NVIDIA GPU of compute capability 8"):
-        choose_numerics(RuntimeConfig(precision="tf32"))
+        choose(RuntimeConfig(precision="tf32"))
 
 
 def test_whatever_looks_for_a_device_gets_exact_convolutions_that_give_the_same_bits_again() -> None:
@@ -71,14 +74,15 @@ def test_whatever_looks_for_a_device_gets_exact_convolutions_that_give_the_same_
 
 def test_a_cpu_has_no_tf32() -> None:
     with pytest.raises(DeviceError, match="cpu has fp32"):
-        choose_numerics(RuntimeConfig(precision="tf32", device="cpu"))
+        choose(RuntimeConfig(precision="tf32", device="cpu"))
 
 
 def test_the_trial_of_a_gpu_is_larger_than_that_of_a_cpu() -> None:
     config = override(RunConfig(), {"resolution": 256, "batch_size": "4:16,256:2"})
-    assert autotune._trial(config, torch.device("cpu")).resolution == 16
-    assert autotune._trial(config, GPU).resolution == 128
-    assert autotune._trial(override(config, {"resolution": 64}), GPU).resolution == 64
+    on_gpu = replace(CPU, device="cuda:0")
+    assert autotune.trial_stage(RunSetup(config, SHAPE, CPU)).resolution == 16
+    assert autotune.trial_stage(RunSetup(config, SHAPE, on_gpu)).resolution == 128
+    assert autotune.trial_stage(RunSetup(override(config, {"resolution": 64}), SHAPE, on_gpu)).resolution == 64
 
 
 @pytest.fixture
@@ -86,7 +90,6 @@ def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Decides for a configuration on a CPU with units for bf16, where a trial does as it is told; its precision."""
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(autotune, "sixteen_bits", lambda device: "bf16")
-    now = Numerics("cpu", "fp32", 1, torch.__version__)
 
     def decide(gain: float | Exception, **options: Any) -> str:
         def trial(*_: Any) -> float:
@@ -94,9 +97,10 @@ def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
                 raise gain
             return gain
 
-        monkeypatch.setattr(autotune, "_gain", trial)
+        monkeypatch.setattr(autotune, "measure_gain", trial)
         said: list[str] = []
-        found = autotune.decide_precision(override(RunConfig(), options), SHAPE, now, said.append).precision
+        setup = RunSetup(override(RunConfig(), options), SHAPE, CPU, log=said.append)
+        found = autotune.decide_precision(setup).precision
         assert len(said) == 1
         assert said[0].startswith(f"precision {found}: ")
         return found
@@ -122,13 +126,13 @@ def test_a_trial_of_something_else_is_made_again(tried: Any, options: dict[str, 
 
 
 def test_on_a_cpu_a_trial_asks_for_memory_before_it_takes_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, config = Numerics("cpu", "fp32", 1, torch.__version__), override(RunConfig(), {"fmap_max": 8})
-    stage = autotune._trial(config, torch.device("cpu"))
-    assert autotune._gain(config, SHAPE, now, "bf16", stage) > 0
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**20)
-    monkeypatch.setattr(autotune.state, "new", None)
+    setup = RunSetup(override(RunConfig(), {"fmap_max": 8}), SHAPE, CPU)
+    stage = autotune.trial_stage(setup)
+    assert autotune.measure_gain(setup, "bf16", stage) > 0
+    monkeypatch.setattr(autotune, "free_bytes", lambda device: 2**20)
+    monkeypatch.setattr(autotune, "trial", None)
     with pytest.raises(MemoryError):
-        autotune._gain(config, SHAPE, now, "bf16", stage)
+        autotune.measure_gain(setup, "bf16", stage)
 
 
 def test_what_cannot_go_on_is_refused_before_any_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,19 +155,19 @@ def test_memory_is_asked_for_in_the_precision_of_the_run(tmp_path: Path, monkeyp
     monkeypatch.setattr(autotune, "sixteen_bits", lambda device: "bf16")
     asked: list[str] = []
 
-    def ensure(config: RunConfig, shape: ImageShape, numerics: Numerics, *_: Any) -> RunConfig:
-        asked.append(numerics.precision)
-        return config
+    def ensure(setup: RunSetup, *_: Any) -> RunConfig:
+        asked.append(setup.numerics.precision)
+        return setup.config
 
     monkeypatch.setattr(fit, "ensure", ensure)
     options = {
         "data": "avatars:64", "resolution": 4, "total_kimg": 0.05, "batch_size": 8, "fmap_max": 4, "z_dim": 4,
         "device": "cpu", "compile": "off", "quiet": True,
     }  # fmt: skip
-    monkeypatch.setattr(autotune, "_gain", lambda *_: 0.5)
+    monkeypatch.setattr(autotune, "measure_gain", lambda *_: 0.5)
     progan.train(out=tmp_path / "run", **options)
     assert asked == ["fp32"], "what the trial found faster"
-    monkeypatch.setattr(autotune, "_gain", lambda *_: 2.0)
+    monkeypatch.setattr(autotune, "measure_gain", lambda *_: 2.0)
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "other"))
     progan.train(out=tmp_path / "run", **{**options, "total_kimg": 0.1}, allow_change=True)
     assert asked == ["fp32", "fp32"], "what the state says"

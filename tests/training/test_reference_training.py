@@ -15,9 +15,8 @@ from progan.images import upscale
 from progan.models import ImageShape
 from progan.schedule import Stage
 from progan.training.accelerate import traced
-from progan.training.accelerate.traced import TracedStep
 from progan.training.optimizer import Adam
-from progan.training.step import average, process_reals, train_d, train_g
+from progan.training.step import Executor, average, process_reals
 from reference_networks import (
     IMAGES,
     SCORES,
@@ -32,6 +31,7 @@ from reference_networks import (
     parameters,
     stage_of,
 )
+from steps import traced_step, train_d, train_g
 
 REALS, ADAM, STEPS = load("process_reals"), load("adam"), load("train_steps")
 ITERATIONS = range(8)
@@ -76,17 +76,17 @@ def test_training_iteration(i: int) -> None:
 @pytest.mark.parametrize("i", ITERATIONS)
 def test_traced_training_iteration(i: int) -> None:
     """The same with gradients as training takes them."""
-    iterate(i, torch.float64, partial(TracedStep, kernels=False))
+    iterate(i, torch.float64, partial(traced_step, kernels=False))
 
 
 @pytest.mark.skipif(traced.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
 @pytest.mark.parametrize("i", COMPILED)
 def test_compiled_training_iteration(i: int) -> None:
     """The same in float32, with the gradients of the compiled step."""
-    iterate(i, torch.float32, TracedStep)
+    iterate(i, torch.float32, traced_step)
 
 
-def iterate(i: int, dtype: torch.dtype, build: Callable[..., TracedStep] | None = None) -> None:
+def iterate(i: int, dtype: torch.dtype, build: Callable[..., Executor] | None = None) -> None:
     now = group(STEPS, f"iter{i}/")
     G, D, G_ema, g_adam, d_adam = state_before(i, dtype)
     resolution, alpha = stage_of(float(now["lod"]), G.resolution)

@@ -9,9 +9,10 @@ import progan
 from progan import losses
 from progan.config import ConfigError, LsganConfig, NonsaturatingConfig, WganGpConfig
 from progan.training import loop
-from progan.training.adjustments import Adjustments
-from progan.training.observers.run_files import Silent, read_stats
-from progan.training.rescue import d_wins, review, shares
+from progan.training.observers.base import Silent
+from progan.training.observers.run_files import read_stats
+from progan.training.recovery import d_wins, relative_losses, rescue
+from progan.training.state import Adjustments
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -22,9 +23,9 @@ EVEN = {"D/real": 0.5, "D/fake": 0.5, "G/fake": 1.5}
 
 def test_costs_are_counted_in_multiples_of_an_undecided_ds():
     even = {"D/real": math.log(2), "D/fake": math.log(2), "G/fake": math.log(2)}
-    assert shares(even, NONSATURATING) == pytest.approx((1, 1))
-    assert shares({"D/real": 0.125, "D/fake": 0.125, "G/fake": 0.5}, LSGAN) == pytest.approx((1, 4))
-    assert shares(even, losses.build(WganGpConfig())) is None
+    assert relative_losses(even, NONSATURATING) == pytest.approx((1, 1))
+    assert relative_losses({"D/real": 0.125, "D/fake": 0.125, "G/fake": 0.5}, LSGAN) == pytest.approx((1, 4))
+    assert relative_losses(even, losses.build(WganGpConfig())) is None
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_d_wins_when_it_pays_nothing_and_g_much(change, expected):
 
 def test_three_ticks_in_a_row_lower_the_rate_and_raise_dropout():
     noted = Adjustments()
-    seen = [review(noted, tick, NONSATURATING, 0.25) for tick in (WON, WON, EVEN, WON, WON, WON)]
+    seen = [rescue(noted, tick, NONSATURATING, 0.25) for tick in (WON, WON, EVEN, WON, WON, WON)]
     assert seen[:5] == [[]] * 5
     assert seen[5] == ["rescue: D won for 3 ticks, learning rates now x 0.5, D's dropout now 0.35"]
     assert (noted.lr_factor, noted.dropout, noted.won_ticks) == (0.5, 0.1, 0)
@@ -45,7 +46,7 @@ def test_three_ticks_in_a_row_lower_the_rate_and_raise_dropout():
 
 def test_there_is_an_end_to_lowering():
     noted = Adjustments()
-    said = [line for _ in range(60) for line in review(noted, WON, NONSATURATING, None)]
+    said = [line for _ in range(60) for line in rescue(noted, WON, NONSATURATING, None)]
     assert noted.lr_factor == 1 / 16
     assert len(said) == 20
     assert said[3].endswith("learning rates now x 0.0625")
@@ -53,7 +54,7 @@ def test_there_is_an_end_to_lowering():
 
 
 def test_a_loss_without_a_scale_has_no_rescue():
-    with pytest.raises(ConfigError, match=r"--rescue needs .* --loss lsgan or nonsaturating"):
+    with pytest.raises(ConfigError, match=r"--rescue does not know .* --loss lsgan or nonsaturating or relativistic"):
         progan.train(rescue=True)
 
 

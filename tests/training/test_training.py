@@ -17,8 +17,9 @@ from progan.config import ScheduleConfig
 from progan.errors import ProganError, RunError
 from progan.per_resolution import per_resolution
 from progan.schedule import Schedule
-from progan.training import iteration, loop
-from progan.training.observers.run_files import Silent, read_stats
+from progan.training import loop, step
+from progan.training.observers.base import Silent
+from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 
 pytestmark = pytest.mark.usefixtures("traced_once")
@@ -198,14 +199,14 @@ def test_mistakes_get_one_clear_line(options, message, tmp_path):
 
 
 def test_a_gradient_that_is_not_finite_is_left_out_and_counted(tmp_path, monkeypatch):
-    original = iteration.process_reals
+    original = step.process_reals
     calls = iter(range(10**6))
 
     def poison(pixels, alpha, mirrored=None):
         reals = original(pixels, alpha, mirrored)
         return reals * float("nan") if next(calls) == 3 else reals
 
-    monkeypatch.setattr(iteration, "process_reals", poison)
+    monkeypatch.setattr(step, "process_reals", poison)
     run = progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.2})
     assert read_stats(run.folder.stats)[-1]["skipped_d"] == 1
     assert all(torch.isfinite(value).all() for value in weights(run.path).values())

@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from progan import losses
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.devices import send
 from progan.options import override
 from progan.presets import preset
-from progan.run.opening import image_shape
-from progan.schedule import Schedule, Stage
-from progan.training import state as states
-from progan.training.accelerate.traced import Tracer
+from progan.run.assemble import image_shape
+from progan.schedule import Stage
+from progan.training.accelerate.traced import Executors
 from progan.training.feed import Feed, Request
-from progan.training.iteration import Job, iterate
+from progan.training.loop import iterate
 from progan.training.meter import Meter
 from progan.training.numerics import Numerics
-from progan.training.state import StateFolder
+from progan.training.setup import RunSetup
+from progan.training.state import TrainingState
+from progan.training.step import Eager, Step
 
 META = torch.device("meta")
 RUNS: dict[str, dict[str, Any]] = {
@@ -83,24 +83,22 @@ def test_an_iteration_asks_nothing_of_the_device(name: str, how: str, dataset: D
     config = override(preset("quickstart"), options)
     numerics = Numerics("meta", config.runtime.precision, 1, "")
     shape = image_shape(config, dataset)
-    state = states.new(config.model, config.optimizer, shape, 0, numerics)
-    feed = Feed(dataset, 0, META, 0, config.dataset.labels)
-    schedule = Schedule(config.schedule)
-    loss = losses.build(config.loss, "attributes")
-    job = Job(config, schedule, loss, feed, state, StateFolder(tmp_path / "state"))
+    setup = RunSetup(override(config, {"workers": 0}), shape, numerics, label_kind="attributes")
+    state, feed = TrainingState.new(setup), Feed(setup, dataset)
     fades = config.schedule.start_resolution < 16
     stage = Stage(16, "fade" if fades else "stable", 0.5 if fades else 1.0, 4, 0.001, 0.001)
     batches = feed.stream(Request(16, 4 * i, 4) for i in range(8))
     meter = Meter(state.tally, META)
-    step = None
+    executor = None
     if how == "traced":
         if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11):
             pytest.skip("this PyTorch's tensors without values lie in memory otherwise than those it traces with")
-        step = Tracer(config, state.G, state.D, loss, shape, numerics).step(stage, 4, kernels=False)
-        assert (step is None) == ("noise" in name or name in ("batch norm", "dcgan"))
+        executor = Executors(setup, state).of(stage)
+        assert isinstance(executor, Eager) == ("noise" in name or name in ("batch norm", "dcgan"))
+    step = Step(setup, state, stage, executor)
     with Waiting():
         for i in range(2):
-            iterate(job, stage, 4 * i, batches, meter, step)
+            iterate(step, batches, feed.random_labels, 4 * i * config.schedule.d_steps, meter)
         state.clocks()
     assert len(state.uncounted) == 2 * (config.schedule.d_steps + 1)
     with Waiting(), pytest.raises(Exception, match=r"meta|value"):

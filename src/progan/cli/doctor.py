@@ -32,10 +32,11 @@ def examine() -> dict[str, Any]:
 
     import progan
     from progan.config import RuntimeConfig
-    from progan.training.numerics import choose_numerics, sixteen_bits
+    from progan.devices import sixteen_bits
+    from progan.training.numerics import choose
     from progan.training.preflight.autotune import undecided
 
-    chosen = choose_numerics(RuntimeConfig())
+    chosen = choose(RuntimeConfig())
     fast = sixteen_bits(torch.device(chosen.device))
     devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():

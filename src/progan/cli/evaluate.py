@@ -105,8 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def open_snapshot(arguments: argparse.Namespace) -> "Snapshot":
     """The snapshot to be measured, on its device."""
+    from progan.devices import find_device
     from progan.sampling import load
-    from progan.training.numerics import find_device
 
     source = Path(arguments.source)
     if arguments.resolution and not source.is_dir():

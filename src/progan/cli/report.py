@@ -29,9 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Handle the command."""
     from progan.data.dataset import Dataset
     from progan.data.manifest import Manifest
+    from progan.devices import find_device
     from progan.report.run_page import write_run_page
     from progan.run_folder import RunFolder
-    from progan.training.numerics import find_device
 
     folder = RunFolder(Path(arguments.source))
     config, data = folder.read()

@@ -50,9 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     import torch
 
+    from progan.devices import find_device
     from progan.sampling import load, write_files, write_grid
     from progan.sampling.pictures import generate
-    from progan.training.numerics import find_device
 
     _check(arguments)
     is_run = Path(arguments.source).is_dir()

@@ -148,8 +148,8 @@ def closing(result: "Run") -> str:
 def write_report(result: "Run") -> None:
     """The run's page, where it takes only seconds: small images, or a GPU to draw the samples."""
     from progan.data.dataset import Dataset
+    from progan.devices import find_device
     from progan.report.run_page import write_run_page
-    from progan.training.numerics import find_device
 
     config, data = result.folder.read()
     device = find_device(config.runtime.device)

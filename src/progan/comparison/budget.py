@@ -9,7 +9,6 @@ from progan.metrics.evaluation import LEAST
 from progan.options import override
 from progan.per_resolution import PerResolution
 from progan.schedule import Phase, Schedule
-from progan.training.preflight.estimate import extents
 
 Cost = Mapping[tuple[int, Phase], float]
 """Seconds of training per real image at each stage."""
@@ -22,7 +21,7 @@ def for_kimg(config: RunConfig, kimg: float) -> RunConfig:
 
 def for_seconds(config: RunConfig, seconds: float, cost: Cost) -> RunConfig:
     """The run that trains so many seconds; every stage keeps its share of the images."""
-    own = sum(images * cost[span.resolution, span.phase] for span, images in extents(Schedule(config.schedule)))
+    own = sum(images * cost[span.resolution, span.phase] for span, images in Schedule(config.schedule).extents())
     return _times(config, seconds / own)
 
 
@@ -46,7 +45,7 @@ def watched(config: RunConfig, measurements: int, num: int) -> RunConfig:
 
 def _times(config: RunConfig, factor: float) -> RunConfig:
     schedule = stretch(config.schedule, factor)
-    for span, images in extents(Schedule(schedule)):
+    for span, images in Schedule(schedule).extents():
         if images < schedule.batch_size.at(span.resolution):
             raise ConfigError(
                 f"the budget leaves {config.preset} {images} images at {span.resolution}x{span.resolution}, less than "

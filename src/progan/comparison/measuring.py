@@ -22,8 +22,9 @@ from progan.metrics.nearest_images import nearest
 from progan.models import Generator, ImageShape
 from progan.randomness import latents
 from progan.report.results import MEMORISATION
-from progan.training import state as states
-from progan.training.numerics import choose_numerics
+from progan.training.numerics import choose
+from progan.training.setup import RunSetup
+from progan.training.state import StateFolder, TrainingState
 
 _QUERIES = 256
 Values = dict[str, Value]
@@ -128,9 +129,9 @@ def networks(member: Member, dataset: Dataset) -> dict[str, Generator]:
     """`G_ema` and `G` at the end of a run, for use."""
     config = member.config
     shape = ImageShape(config.schedule.resolution, dataset.channels)
-    numerics = choose_numerics(dataclasses.replace(config.runtime, precision="fp32"))
-    state = states.new(config.model, config.optimizer, shape, config.runtime.seed, numerics)
-    states.StateFolder(member.folder.state).restore(state)
+    exact = choose(dataclasses.replace(config.runtime, precision="fp32"))
+    state = TrainingState.new(RunSetup(config, shape, exact))
+    StateFolder(member.folder.state).restore(state)
     return {"G_ema": state.G_ema.eval(), "G": state.G.eval()}
 
 

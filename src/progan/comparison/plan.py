@@ -17,12 +17,12 @@ from progan.errors import RunError
 from progan.files import write_whole
 from progan.options import from_dict, override, to_dict
 from progan.progress import Say
-from progan.run.opening import image_shape
+from progan.run.assemble import image_shape
 from progan.run_folder import DataFacts, RunFolder
 from progan.schedule import Phase, Schedule
-from progan.training.numerics import choose_numerics
+from progan.training.numerics import choose
 from progan.training.preflight import autotune
-from progan.training.preflight.estimate import extents
+from progan.training.setup import RunSetup
 
 FORMAT, VERSION = "progan comparison", 1
 FILE = "plan.json"
@@ -91,7 +91,7 @@ def make(
         cost, flops = _trial(model, train, config.jobs, threads, seconds)
         if config.budget_minutes is not None:
             model = for_seconds(model, 60 * config.budget_minutes, cost)
-        stages = [(images, (span.resolution, span.phase)) for span, images in extents(Schedule(model.schedule))]
+        stages = [(images, (span.resolution, span.phase)) for span, images in Schedule(model.schedule).extents()]
         estimate = sum(images * cost[stage] for images, stage in stages)
         model = watched(model, config.measurements, num)
         plans[name] = Planned(model, sum(images * flops[stage] for images, stage in stages), estimate)
@@ -102,7 +102,8 @@ def _alike(contestants: Mapping[str, RunConfig], train: Dataset, say: Say) -> di
     """All in the precision that `auto` chooses for the first, and none compiled: not every model can be."""
     first = next(iter(contestants.values()))
     first = override(first, {"compile": "off"})
-    numerics = autotune.decide_precision(first, image_shape(first, train), choose_numerics(first.runtime), say)
+    setup = RunSetup(first, image_shape(first, train), choose(first.runtime), log=say)
+    numerics = autotune.decide_precision(setup)
     same = {"compile": "off", "precision": numerics.precision}
     return {name: override(model, same) for name, model in contestants.items()}
 

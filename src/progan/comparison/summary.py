@@ -100,7 +100,7 @@ def _facts(
     resolution = members[0].config.schedule.resolution
     together = "one after the other" if config.jobs == 1 else f"{config.jobs} at a time"
     numerics = {StateFolder(member.folder.state).numerics() for member in members}
-    computed = " or ".join(f"{n.described()}, torch {n.torch_version}" for n in numerics if n is not None)
+    computed = " or ".join(f"{n}, torch {n.torch_version}" for n in numerics if n is not None)
     return [
         (
             "data",

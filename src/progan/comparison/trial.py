@@ -15,16 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from progan.data.dataset import Dataset
-from progan.run.assembling import assemble
-from progan.run.opening import image_shape
+from progan.progress import silent
+from progan.run.assemble import assemble, set_up
 from progan.run_folder import RunFolder
-from progan.schedule import Schedule, Span, Stage
-from progan.training.iteration import Job
-from progan.training.loop import train
-from progan.training.numerics import choose_numerics
-from progan.training.observers.run_files import Silent
+from progan.schedule import Span, Stage
+from progan.training.loop import Job, train
+from progan.training.observers.base import Silent
 from progan.training.parallel.processes import ALONE
-from progan.training.preflight.estimate import extents
 from progan.training.state import TrainingState
 
 _WARM = 2
@@ -84,12 +81,12 @@ def measure(folder: RunFolder, seconds: float) -> list[dict[str, Any]]:
     """Of every stage of the run in the folder, which is only read: seconds and operations per image."""
     config, data = folder.read()
     dataset = Dataset.open(config.dataset.data or data.path)
-    shape, numerics = image_shape(config, dataset), choose_numerics(config.runtime)
+    setup = set_up(config, dataset, None, silent, ALONE)
     found = []
     with tempfile.TemporaryDirectory() as scratch:
-        for span, _ in extents(Schedule(config.schedule)):
+        for span, _ in setup.schedule.extents():
             place = RunFolder(Path(scratch) / f"{span.resolution}-{span.phase}")
-            job, _ = assemble(config, dataset, shape, place, numerics, lambda text: None, ALONE)
+            job, _ = assemble(setup, dataset, place)
             found.append({"resolution": span.resolution, "phase": span.phase, **_stage(job, span, seconds)})
     return found
 

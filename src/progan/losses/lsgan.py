@@ -10,10 +10,9 @@ class Lsgan(Loss):
     """D: ½E[(D(real) - 1)²] + ½E[D(fake)²]; G: ½E[(D(fake) - 1)²]."""
 
     config: LsganConfig
-    undecided = 0.5
 
     def d_scores(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         return {"real": 0.5 * (real - 1).square().mean(), "fake": 0.5 * fake.square().mean()}
 
-    def g_scores(self, fake: Tensor) -> Tensor:
+    def g_scores(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return 0.5 * (fake - 1).square().mean()

@@ -1,26 +1,24 @@
-"""The first GAN's loss in its non-saturating form (Goodfellow et al. 2014), R1 where asked (Mescheder et al. 2018)."""
+"""Cross-entropy with the non-saturating G loss (Goodfellow et al. 2014), R1 where asked (Mescheder et al. 2018)."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from progan.config import NonsaturatingConfig
-from progan.losses.base import Critic, Loss, Uniform
-from progan.losses.wgan_gp import gradient_norms
+from progan.losses.base import Critic, Loss, Uniform, zero_centred_penalty
 
 
 class Nonsaturating(Loss):
     """D: E[-log σ(D(real))] + E[-log(1 - σ(D(fake)))] + γ/2·E[|∇D(real)|²]; G: E[-log σ(D(fake))]."""
 
     config: NonsaturatingConfig
-    undecided = 0.0
 
     def d_scores(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}
 
-    def g_scores(self, fake: Tensor) -> Tensor:
+    def g_scores(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return F.softplus(-fake).mean()
 
     def penalty(self, critic: Critic, reals: Tensor, fakes: Tensor, rng: Uniform) -> dict[str, Tensor]:
         if not self.config.penalised:
             return {}
-        return {"penalty": self.config.r1_weight / 2 * gradient_norms(critic, reals).square().mean()}
+        return {"penalty": zero_centred_penalty(self.config.r1_weight, critic, reals)}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from progan.config import WganGpConfig
-from progan.losses.base import Critic, Loss, Uniform
+from progan.losses.base import Critic, Loss, Uniform, gradient_norms
 
 
 class WganGp(Loss):
@@ -16,7 +16,7 @@ class WganGp(Loss):
         drift = self.config.drift_weight * real.square().mean()
         return {"real": -real.mean(), "fake": fake.mean(), "drift": drift}
 
-    def g_scores(self, fake: Tensor) -> Tensor:
+    def g_scores(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
         return -fake.mean()
 
     def penalty(self, critic: Critic, reals: Tensor, fakes: Tensor, rng: Uniform) -> dict[str, Tensor]:
@@ -30,10 +30,3 @@ class WganGp(Loss):
 def mix(reals: Tensor, fakes: Tensor, uniform: Tensor) -> Tensor:
     """reals + (fakes - reals)·u, one u of [N] for each image."""
     return torch.lerp(reals, fakes, uniform.to(reals.dtype).view(-1, 1, 1, 1))
-
-
-def gradient_norms(critic: Critic, images: Tensor) -> Tensor:
-    """|∂ value / ∂ image| of each image, [N], itself differentiable. No epsilon under the root, as in the paper."""
-    images = images.detach().requires_grad_(True)
-    (gradients,) = torch.autograd.grad(critic(images).value.sum(), images, create_graph=True)
-    return gradients.square().sum((1, 2, 3)).sqrt()

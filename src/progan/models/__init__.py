@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from progan.config import ModelConfig, ModelName
+from progan.config import DcganConfig, GrowingBatchNormConfig, ModelConfig, ProGANConfig
 from progan.models import dcgan, growing_batchnorm, progan
 from progan.models.base import Discriminator, Generator, Noise
 from progan.randomness import mix
@@ -14,11 +14,12 @@ from progan.scores import Scores
 
 __all__ = ["MODELS", "Discriminator", "Generator", "ImageShape", "Noise", "Scores", "build"]
 
-MODELS: dict[ModelName, tuple[Callable[..., Generator], Callable[..., Discriminator]]] = {
-    "progan": (progan.Generator, progan.Discriminator),
-    "dcgan": (dcgan.Generator, dcgan.Discriminator),
-    "growing-batchnorm": (growing_batchnorm.Generator, growing_batchnorm.Discriminator),
+MODELS: dict[type[ModelConfig], tuple[Callable[..., Generator], Callable[..., Discriminator]]] = {
+    ProGANConfig: (progan.Generator, progan.Discriminator),
+    DcganConfig: (dcgan.Generator, dcgan.Discriminator),
+    GrowingBatchNormConfig: (growing_batchnorm.Generator, growing_batchnorm.Discriminator),
 }
+"""Registry: a model is a config class in the union `config.ModelConfig`, a file of this folder, and a line here."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ImageShape:
 
 def build(config: ModelConfig, shape: ImageShape, seed: int) -> tuple[Generator, Discriminator]:
     """G and D on the CPU, float32, initialised from the seed alone."""
-    generator, discriminator = MODELS[config.kind]
+    generator, discriminator = MODELS[type(config)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 0, 3))
         return generator(config, **dataclasses.asdict(shape)), discriminator(config, **dataclasses.asdict(shape))

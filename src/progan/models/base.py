@@ -1,7 +1,9 @@
 """What every pair of networks offers, whatever it is made of."""
 
-from typing import Protocol
+import math
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from progan.scores import Scores
@@ -23,7 +25,9 @@ class Generator(nn.Module):
     z_dim: int
     label_size: int
     resolution: int
-    """The final one."""
+    """Final resolution."""
+    latents: Literal["normal", "uniform"] = "normal"
+    """Distribution in which the first layer gets latents; callers always give N(0, 1)."""
 
     def forward(
         self, z: Tensor, labels: Tensor | None = None, resolution: int | None = None, alpha: float | Tensor = 1.0
@@ -37,6 +41,15 @@ class Generator(nn.Module):
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents and labels -> the first 4x4 activation [N, C, 4, 4]; truncation acts on it."""
         raise NotImplementedError
+
+    def distributed(self, z: Tensor) -> Tensor:
+        """Latents N(0, 1) [N, z_dim] in the distribution of the configuration.
+
+        2Φ(z) - 1 of a normal number is uniform in -1…1: latents of a seed and interpolations stay what they are.
+        """
+        if self.latents == "normal":
+            return z
+        return torch.erf(z.to(torch.promote_types(z.dtype, torch.float32)) / math.sqrt(2)).to(z.dtype)
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
         """The first activation -> images."""

@@ -27,6 +27,7 @@ class Generator(base.Generator):
     def __init__(self, config: DcganConfig, resolution: int, channels: int, label_size: int = 0) -> None:
         super().__init__()
         self.z_dim, self.label_size, self.resolution = config.z_dim, label_size, resolution
+        self.latents = config.latents
         maps = [fmaps(config, 2**k, resolution) for k in range(2, resolution.bit_length() - 1)]  # at 4 … resolution/2
         self.first = FromLatents(config.z_dim, label_size, maps[0])
         self.norms = nn.ModuleList(BatchNorm2d(n, std=STD) for n in maps)
@@ -36,7 +37,7 @@ class Generator(base.Generator):
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """See base.Generator. Latents are normal, not normalised."""
-        return torch.relu(self.norms[0](self.first(z, labels)))
+        return torch.relu(self.norms[0](self.first(self.distributed(z), labels)))
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
         """See base.Generator."""

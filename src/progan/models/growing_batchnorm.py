@@ -33,6 +33,7 @@ class Generator(base.Generator):
     def __init__(self, config: GrowingBatchNormConfig, resolution: int, channels: int, label_size: int = 0) -> None:
         super().__init__()
         self.z_dim, self.label_size, self.resolution = config.z_dim, label_size, resolution
+        self.latents = config.latents
         maps = {r: fmaps(config, r) for r in _resolutions(resolution)}
         self.first = FromLatents(config.z_dim, label_size, maps[4])
         self.activation = Activation(BatchNorm2d(maps[4], std=STD))
@@ -44,7 +45,7 @@ class Generator(base.Generator):
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """See base.Generator. Latents are normal, not normalised."""
-        x: Tensor = self.activation(self.first(z, labels))
+        x: Tensor = self.activation(self.first(self.distributed(z), labels))
         return x
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:

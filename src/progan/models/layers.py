@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from progan.config import group_divisor
 from progan.images import downscale, upscale
 from progan.models.convolution import convolve
 
@@ -150,9 +151,3 @@ def minibatch_stddev(x: Tensor, group_size: int, eps: float = 1e-8) -> Tensor:
     deviation = (variance + eps).sqrt().mean((1, 2, 3))  # [N/G]
     channel = deviation.repeat(size).view(n, 1, 1, 1).expand(n, 1, h, w).to(x.dtype)
     return torch.cat([x, channel], 1)
-
-
-def group_divisor(n: int, group_size: int) -> int:
-    """The largest divisor of n that is not above `group_size`; n itself for 0."""
-    limit = min(group_size or n, n)
-    return next(size for size in range(limit, 0, -1) if n % size == 0)

@@ -58,6 +58,7 @@ class Generator(base.Generator):
     def __init__(self, config: ProGANConfig, resolution: int, channels: int, label_size: int = 0) -> None:
         super().__init__()
         self.z_dim, self.label_size, self.resolution = config.z_dim, label_size, resolution
+        self.latents = config.latents
         self.normalize_latents = config.normalize_latents
         wscale = config.use_wscale
         first = fmaps(config, 4)
@@ -84,6 +85,7 @@ class Generator(base.Generator):
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """See base.Generator."""
         assert (labels is not None) == (self.label_size > 0), "labels go with a generator that was built for them"
+        z = self.distributed(z)
         if labels is not None:
             z = torch.cat([z, labels.to(z.dtype)], 1)
         if self.normalize_latents:

@@ -218,7 +218,7 @@ def _configuration(folder: RunFolder, snapshot: Snapshot) -> list[str]:
     ]
     if numerics is not None:
         rows.append(("torch", numerics.torch_version))
-        rows.append(("computed on", numerics.described()))
+        rows.append(("computed on", str(numerics)))
     rows.append(("page made", f"{time.strftime('%Y-%m-%d')} with progan {progan.__version__}"))
     full: dict[str, Any] = to_dict(config)
     return [facts(rows), folded("every option", f"<pre>{text(json.dumps(full, indent=1))}</pre>")]

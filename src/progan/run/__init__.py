@@ -1,4 +1,4 @@
-"""A run: training with the standard observers, in a folder, begun or continued."""
+"""Run: training with the standard observers, in a folder, begun or continued."""
 
 import contextlib
 import dataclasses
@@ -10,50 +10,61 @@ from typing import Any
 from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.data.manifest import Manifest
+from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
-from progan.progress import Say, warn
+from progan.progress import Log, log_line, silent
 from progan.run import resume
-from progan.run.assembling import assemble, numerics_of
-from progan.run.opening import image_shape, open_dataset_in_turn
-from progan.run.settings import AUTO, agree, configure, fitting_config, out_of_memory
-from progan.run.watching import observers
+from progan.run.assemble import (
+    AUTO,
+    assemble,
+    configure,
+    fit_into_memory,
+    image_shape,
+    open_dataset_in_turn,
+    out_of_memory,
+    set_up,
+    share_config,
+)
+from progan.run.observers import observers
 from progan.run_folder import DataFacts, RunFolder, numbered
 from progan.schedule import Stage, in_images
 from progan.snapshot import Snapshot, load
+from progan.training import numerics
 from progan.training.loop import train as train_job
-from progan.training.numerics import Numerics, choose_numerics
+from progan.training.numerics import Numerics
 from progan.training.observers.profiler import Profile
 from progan.training.parallel import rendezvous
 from progan.training.parallel.processes import Processes
-from progan.training.parallel.sharding import check_shares
-from progan.training.preflight import autotune, fit, memory
+from progan.training.parallel.sharding import check_sharding
+from progan.training.preflight import autotune, fit
 from progan.training.preflight.estimate import Plan, plan
+from progan.training.setup import RunSetup
 from progan.training.signals import stop_on_signals
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder after `train`."""
+    """Result of `train`: a run folder and how far it is."""
 
     path: Path
     finished: bool
     cur_nimg: int
     seconds: float
-    """Of training, over all the times it was continued."""
+    """Seconds of training since the run began, pauses left out."""
     signal: int | None = None
-    """Number of the signal that stopped it."""
+    """Number of the signal that stopped the run."""
 
     @property
     def folder(self) -> RunFolder:
         return RunFolder(self.path)
 
     def snapshot(self, resolution: int | None = None) -> Snapshot:
-        """The newest snapshot, or that of a resolution."""
+        """Newest snapshot, or that of a resolution."""
         return load(self.folder.snapshot(resolution))
 
     def grid(self) -> Path | None:
-        """The newest picture of samples."""
+        """Path of the newest sample grid; None if there is none."""
         return max(self.folder.samples.glob("fakes-*.png"), default=None)
 
 
@@ -78,20 +89,19 @@ def train(
             raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
         folder = None if out is None else RunFolder(Path(out))
         quiet = quiet or not processes.first
-        say: Say = (lambda text: None) if quiet else warn
-        config, dataset, numerics = _agree(preset, data, folder, allow_change, options, say, processes)
-        folder = folder or RunFolder(numbered(Path("runs"), f"{config.preset}-{dataset.name}"))
+        log: Log = silent if quiet else log_line
+        setup, dataset = _agree(preset, data, folder, allow_change, options, log, processes)
+        folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
         try:
-            return _train(config, dataset, folder, numerics, allow_change, profile, quiet, processes)
+            return _train(setup, dataset, folder, allow_change, profile, quiet)
         except _OutOfMemoryError as short:
             traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
-            shape = image_shape(config, dataset)
-            raise out_of_memory(config, shape, short.numerics, short.stage, folder) from None
+            raise out_of_memory(setup, short.numerics, short.stage, folder) from None
 
 
 @dataclass
 class _OutOfMemoryError(Exception):
-    """Ends a run; how it was computed and where it was."""
+    """Ends a run: its numerics, and the stage in which memory ran out."""
 
     numerics: Numerics
     stage: Stage
@@ -103,44 +113,36 @@ def _agree(
     folder: RunFolder | None,
     allow_change: bool,
     options: dict[str, Any],
-    say: Say,
+    log: Log,
     processes: Processes,
-) -> tuple[RunConfig, Dataset, Numerics]:
-    """Configuration, images and numerics, the same in all processes. What cannot go on is refused before any trial."""
+) -> tuple[RunSetup, Dataset]:
+    """Setup and images, the same in all processes. What cannot continue is refused before any trial."""
     config = configure(preset, data, folder, options) if processes.first else RunConfig()
-    config = agree(config, processes)
-    dataset = open_dataset_in_turn(config, say, processes)
+    config = share_config(config, processes)
+    dataset = open_dataset_in_turn(config, log, processes)
     config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
-    for note in check_shares(config, processes.size):
-        say(f"note: {note}")
+    for note in check_sharding(config, processes.size):
+        log(f"note: {note}")
     if processes.first and folder is not None and folder.exists:
-        with folder.held(warn):
+        with folder.held(log_line):
             resume.begin(folder, config, DataFacts.of(dataset), allow_change)
-    shape, auto = image_shape(config, dataset), options.get("batch_size") == AUTO
-    numerics = numerics_of(config, shape, folder, say, processes)
-    config = fitting_config(config, shape, dataset, folder, numerics, auto, say, processes)
-    return config, dataset, numerics
+    setup = set_up(config, dataset, folder, log, processes)
+    return fit_into_memory(setup, dataset, folder, options.get("batch_size") == AUTO), dataset
 
 
-def _train(
-    config: RunConfig,
-    dataset: Dataset,
-    folder: RunFolder,
-    numerics: Numerics,
-    allow_change: bool,
-    profile: bool,
-    quiet: bool,
-    processes: Processes,
-) -> Run:
-    """Begin or go on in the folder. Raises RunError if not all could be written."""
-    say: Say = (lambda text: None) if quiet else warn
-    with folder.held(warn) if processes.first else contextlib.nullcontext() as claim:
+def _train(setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: bool, profile: bool, quiet: bool) -> Run:
+    """Begin or continue in the folder. Raises RunError if not all could be written."""
+    config, processes, log = setup.config, setup.processes, setup.log
+    with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
+        # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = resume.begin(folder, config, DataFacts.of(dataset), allow_change) if processes.first else []
-        job, resumed = assemble(config, dataset, image_shape(config, dataset), folder, numerics, say, processes)
+        job, resumed = assemble(setup, dataset, folder)
         resume.record(folder, config, changes, job.state.cur_nimg)
         if not resumed:
             together = f", {processes.size} processes" if processes.size > 1 else ""
-            say(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
+            log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
+
+        # Only the first process has observers.
         watching = observers(job, dataset, folder, claim, quiet) if processes.first else []
         if profile and processes.first:
             watching.append(Profile(folder.path))
@@ -148,25 +150,26 @@ def _train(
             try:
                 finished = train_job(job, watching, stopped)
             except (MemoryError, RuntimeError) as error:
-                if not memory.ran_out(error):
+                if not is_out_of_memory(error):
                     raise
                 traceback.clear_frames(error.__traceback__)
-                raise _OutOfMemoryError(job.state.numerics, job.schedule.at(job.state.cur_nimg)) from None
+                stage = setup.schedule.at(job.state.cur_nimg)
+                raise _OutOfMemoryError(job.state.numerics, stage) from None
     state, again = job.state, f"progan train --out {folder.path}"
-    if job.outputs.unwritten:
+    if job.pending.unwritten:
         raise RunError(
-            f"stopped at {state.cur_nimg / 1000:g} kimg, but not all could be written: {job.outputs}. "
+            f"stopped at {state.cur_nimg / 1000:g} kimg, but not all could be written: {job.pending}. "
             f"Mend that, then go on from what is saved: {again}"
         )
     if not finished:
-        say(f"stopped at {state.cur_nimg / 1000:g} kimg, all saved. To go on: {again}")
+        log(f"stopped at {state.cur_nimg / 1000:g} kimg, all saved. To go on: {again}")
     return Run(folder.path, finished, state.cur_nimg, state.elapsed + state.tally.seconds, stopped.signal)
 
 
 def dry_run(
     preset: str | None = None, data: str | Path | None = None, **options: Any
 ) -> tuple[Plan, RunConfig, Numerics]:
-    """What a run would take. Data that is not prepared yet is not looked at: it counts as RGB.
+    """Plan of a run, without training. Data that is not prepared yet counts as RGB.
 
     Raises ConfigError if the run's length is in epochs and the data is not prepared.
     """
@@ -183,14 +186,15 @@ def dry_run(
             "--dry-run: to plan epochs the number of images is needed: name a prepared dataset with --data, or give "
             "--stable-kimg"
         )
-    numerics, words = autotune.foresee(config, shape, choose_numerics(config.runtime))
     notes: list[str] = []
+    setup = RunSetup(config, shape, numerics.choose(config.runtime), log=notes.append)
+    found, words = autotune.foresee(setup)
+    setup = dataclasses.replace(setup, numerics=found)
     try:
-        config = fit.ensure(config, shape, numerics, held, options.get("batch_size") == AUTO, 0, notes.append)
+        setup = dataclasses.replace(setup, config=fit.ensure(setup, held, options.get("batch_size") == AUTO, 0))
     except MemoryShortError as error:
         notes.append(str(error))
-    planned = dataclasses.replace(plan(config, shape, numerics), precision=words, notes=tuple(notes))
-    return planned, config, numerics
+    return dataclasses.replace(plan(setup), precision=words, notes=tuple(notes)), setup.config, found
 
 
 def _nothing(resolution: int) -> int:

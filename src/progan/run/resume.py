@@ -1,4 +1,4 @@
-"""Whether a run may go on with these settings and this data, and the record of what was changed."""
+"""Continuing a run: which settings may change, and the record of those that did."""
 
 from progan.config import CHANGEABLE, RunConfig
 from progan.errors import RunError

@@ -1,1 +1,1 @@
-"""Training: data and networks in, run folder out."""
+"""Training: setup, step, loop and state of a run, with what comes before the first step and what watches it."""

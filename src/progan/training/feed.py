@@ -1,4 +1,4 @@
-"""From dataset to device: the batches the schedule asks for, in time."""
+"""Feed of real images: from dataset to device, read ahead."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from progan.data.dataset import Dataset
 from progan.devices import free_on_gpu, send
-from progan.training.parallel.processes import ALONE, Processes
+from progan.randomness import Rng
+from progan.training.setup import RunSetup
 
 RESIDENT_SHARE = 0.4
-"""Of a device's free memory that images may take."""
+"""Largest fraction of a GPU's free memory that images are held in."""
 
 
 class Request(NamedTuple):
@@ -25,41 +26,33 @@ class Request(NamedTuple):
     size: int
 
 
-class Batch(NamedTuple):
-    """Pixels uint8 [N, C, R, R] and labels float32 [N, L], on the device."""
+class Reals(NamedTuple):
+    """Images of a request: pixels uint8 [N, C, R, R] and labels float32 [N, L], on the device."""
 
+    request: Request
     pixels: Tensor
     labels: Tensor | None
 
 
 class Feed:
-    """Batches of a dataset. A resolution that fits is held on a GPU as uint8; all else is read ahead by threads.
+    """Batches of a dataset. A resolution that fits is held on a GPU as uint8; all others are read ahead by threads.
 
-    Of several processes each reads its own share of a batch: the images rank, rank + size, … of it.
+    Each of several processes reads its own share of a batch: the images rank, rank + size, … of it.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        seed: int,
-        device: torch.device,
-        workers: int,
-        use_labels: bool,
-        processes: Processes = ALONE,
-    ) -> None:
-        self._dataset, self._seed, self._device, self._workers = dataset, seed, device, workers
-        self._use_labels = use_labels
-        self._processes = processes
-        self.count = dataset.count
+    def __init__(self, setup: RunSetup, dataset: Dataset) -> None:
+        self._dataset, self._device, self._processes = dataset, setup.device, setup.processes
+        self._seed, self._workers = setup.config.runtime.seed, setup.config.runtime.workers
+        self._use_labels = setup.config.dataset.labels
         self._held: tuple[int, Tensor | None] = (0, None)
 
-    def stream(self, requests: Iterable[Request]) -> Iterator[Batch]:
-        """The batches asked for, in order; `workers` of them are read ahead."""
+    def stream(self, requests: Iterable[Request]) -> Iterator[Reals]:
+        """Batches of the requests, in order; `workers` of them are read ahead."""
         if self._workers == 0:
             yield from (self._read(request, self._hold(request.resolution)) for request in requests)
             return
         with ThreadPoolExecutor(self._workers, "progan-feed") as pool:
-            ahead: deque[Future[Batch]] = deque()
+            ahead: deque[Future[Reals]] = deque()
             try:
                 for request in requests:
                     ahead.append(pool.submit(self._read, request, self._hold(request.resolution)))
@@ -71,22 +64,26 @@ class Feed:
                 for future in ahead:
                     future.cancel()
 
-    def labels(self, indices: Tensor) -> Tensor | None:
+    def random_labels(self, rng: Rng, n: int) -> Tensor | None:
+        """Labels float32 [n, L] of images drawn at random; None where the run uses none."""
+        return self._labels(rng.integers(n, self._dataset.count)) if self._use_labels else None
+
+    def _labels(self, indices: Tensor) -> Tensor | None:
         """Labels float32 [n, L] of the images with these numbers, int64 [n] (CPU); None where the run uses none."""
         rows = self._dataset.labels(indices.numpy()) if self._use_labels else None
         return None if rows is None else send(torch.from_numpy(rows), self._device)
 
-    def _read(self, request: Request, level: Tensor | None) -> Batch:
+    def _read(self, request: Request, level: Tensor | None) -> Reals:
         indices = self._dataset.order(request.start, request.size, self._seed)
         indices = indices[self._processes.rank :: self._processes.size]
         numbers = torch.from_numpy(indices)
         if level is not None:
-            return Batch(level[send(numbers, self._device)], self.labels(numbers))
+            return Reals(request, level[send(numbers, self._device)], self._labels(numbers))
         pixels = torch.from_numpy(self._dataset.pixels(request.resolution, indices))
-        return Batch(send(pixels, self._device), self.labels(numbers))
+        return Reals(request, send(pixels, self._device), self._labels(numbers))
 
     def _hold(self, resolution: int) -> Tensor | None:
-        """All pixels of the resolution, uint8 [N, C, R, R] on the GPU, if they fit there."""
+        """Pixels of all images of a resolution, uint8 [N, C, R, R] on the GPU; None if they do not fit there."""
         if resolution != self._held[0]:
             self._held = (0, None)  # before the next is made
             fits = self._dataset.level_bytes(resolution) < RESIDENT_SHARE * free_on_gpu(self._device)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +31,22 @@ class Adam(torch.optim.Adam):
 
     With `scaled` it expects gradients of `scale` times the loss, and finds out how large that can be. In fp16, small
     gradients would be rounded to 0, and too large ones are infinite.
+
+    With a `penalty_every` of k > 1 it makes k + 1 updates where others make k. To compensate, learning rate, β1 and β2
+    become c·lr, β1^c and β2^c with c = k/(k+1) (Karras et al. 2020, appendix B).
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimizerConfig, scaled: bool = False) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        config: OptimizerConfig,
+        scaled: bool = False,
+        penalty_every: int = 1,
+    ) -> None:
+        self._lr_factor = penalty_every / (penalty_every + 1) if penalty_every > 1 else 1.0
+        if penalty_every > 1:
+            betas = config.beta1**self._lr_factor, config.beta2**self._lr_factor
+            config = replace(config, beta1=betas[0], beta2=betas[1])
         super().__init__(parameters, lr=0.0, betas=(config.beta1, config.beta2), eps=config.adam_eps, fused=True)
         self.config = config
         (group,) = self.param_groups
@@ -43,13 +57,13 @@ class Adam(torch.optim.Adam):
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """Of the network."""
+        """Parameters of the network, in its order."""
         parameters: list[nn.Parameter] = self.param_groups[0]["params"]
         return parameters
 
     @property
     def updates(self) -> int:
-        """Since the last reset: t. Waits for a GPU."""
+        """Number of updates since the last reset, t. Waits for a GPU."""
         return int(self._t)
 
     @updates.setter
@@ -58,17 +72,17 @@ class Adam(torch.optim.Adam):
 
     @property
     def clock(self) -> Tensor:
-        """t on the device, float32 []."""
+        """Number of updates since the last reset, t, float32 [] on the device."""
         return self._t
 
     @property
     def scale(self) -> Tensor | None:
-        """What the loss is to be multiplied by before it is differentiated, float32 []; None where by nothing."""
+        """Factor of the loss before it is differentiated, float32 []; None where there is none."""
         return None if self._log_scale is None else 2.0**self._log_scale
 
     @property
     def log_scale(self) -> float | None:
-        """The scale's logarithm to the base of 2. Waits for a GPU."""
+        """Logarithm of the scale to the base of 2. Waits for a GPU."""
         return None if self._log_scale is None else float(self._log_scale)
 
     @log_scale.setter
@@ -78,14 +92,15 @@ class Adam(torch.optim.Adam):
 
     @torch.no_grad()
     def update(self, lr: float) -> Tensor:
-        """One step along the gradients; bool [], False if it was left out."""
+        """One update along the gradients; bool [], False if it was left out because one was not finite."""
         (group,) = self.param_groups
         parameters = [p for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters])  # the largest entry takes ten times as long
         finite = torch.isfinite(norm).to(self._device)
+        # TensorFlow's bias correction goes into the learning rate; t counts updates that were made.
         self._t += finite
         corrections = [-torch.expm1(self._t * log) for log in self._log_betas]
-        group["lr"] = lr * corrections[1].sqrt() / corrections[0]
+        group["lr"] = lr * self._lr_factor * corrections[1].sqrt() / corrections[0]
         self.found_inf = (~finite).float()  # where torch's kernel looks for it, as for the next
         self.grad_scale = self.scale
         for parameter in parameters:
@@ -98,6 +113,6 @@ class Adam(torch.optim.Adam):
         return finite
 
     def reset(self) -> None:
-        """Forget moments and number of updates, as the authors do whenever a stage begins; the scale is kept."""
+        """Forget moments and number of updates, as the authors do when a stage begins; the scale is kept."""
         self.state.clear()
         self.updates = 0

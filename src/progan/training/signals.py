@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: the first asks the run to save and stop, the second stops it at once."""
+"""Signals: the first Ctrl-C, SIGTERM or closed terminal asks a run to save and stop, the second stops it at once."""
 
 import signal
 import sys
@@ -11,11 +11,11 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class StopRequest:
-    """Whether somebody wants the run to end."""
+    """Request to stop a run; call it to see if there was one."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        """The number of the signal that asked first."""
+        """Number of the first signal."""
 
     def __call__(self) -> bool:
         return self.signal is not None
@@ -31,9 +31,9 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """While inside, the signals set the request; the handlers of before come back afterwards.
+    """Request that is set by signals while inside; the handlers of before are restored afterwards.
 
-    A SIGHUP that is ignored, as under nohup, stays so.
+    A SIGHUP that is ignored, as under nohup, stays ignored.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may install handlers

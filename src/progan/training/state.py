@@ -1,9 +1,15 @@
-"""The training state: all that is needed to go on exactly. One .safetensors file, data only."""
+"""Training state: all that is needed to continue bit for bit, in one .safetensors file that holds data only.
+
+Everything else follows from configuration and data. States are written to `RUN/state` between blocks of iterations.
+"""
 
 import copy
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +17,76 @@ import torch
 from torch import Tensor, nn
 
 from progan import models, typed
-from progan.config import ModelConfig, OptimizerConfig
+from progan.devices import is_out_of_memory
 from progan.errors import RunError
-from progan.files import write_whole
-from progan.models import Discriminator, Generator, ImageShape
-from progan.schedule import Phase
+from progan.files import PendingWrites, write_whole
+from progan.models import Discriminator, Generator
+from progan.schedule import Phase, Stage
 from progan.tensorfile import from_bytes, to_bytes
-from progan.training.adjustments import Adjustments
-from progan.training.meter import Tally
+from progan.training.meter import Meter, Tally
 from progan.training.numerics import Numerics
 from progan.training.optimizer import FIRST_SCALE, MOMENTS, Adam
 from progan.training.parallel.processes import Processes
+from progan.training.setup import RunSetup
 
 FORMAT, VERSION = "progan training state", 1
 KEPT = 2
+"""Number of states kept in a folder."""
+WRITING_SHARE = 0.02
+"""Largest fraction of the time that is spent on writing states."""
+
+
+@dataclass
+class Adjustments:
+    """Changes that a run made to its own settings, and counts of the signs that lead to the next change."""
+
+    lr_factor: float = 1.0
+    """Factor of both learning rates."""
+    dropout: float = 0.0
+    """Amount added to D's dropout."""
+    rewinds: tuple[int, ...] = ()
+    """`cur_nimg` of the states that the run went back to."""
+    left_out: dict[str, int] = field(default_factory=lambda: {"D": 0, "G": 0})
+    """Consecutive updates left out until now."""
+    wild_ticks: int = 0
+    """Consecutive ticks with losses beyond all bounds."""
+    won_ticks: int = 0
+    """Consecutive ticks in which D won."""
+    ticks: int = 0
+    """Ticks since the run began, without those that were gone back over."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any]) -> "Adjustments":
+        return cls(**{**data, "rewinds": tuple(data.get("rewinds", ()))})
+
+    def apply(self, stage: Stage) -> Stage:
+        """Stage with the learning rates that hold now."""
+        if self.lr_factor == 1:
+            return stage
+        return replace(stage, g_lr=stage.g_lr * self.lr_factor, d_lr=stage.d_lr * self.lr_factor)
+
+    def apply_to(self, D: Discriminator, dropout: float | None) -> None:
+        """Give D the dropout that holds now; `dropout` is that of the configuration, None for a D that has none."""
+        if dropout is not None:
+            D.dropout = dropout + self.dropout  # type: ignore[assignment]
+
+    def count(self, network: str, updated: bool) -> None:
+        """Count whether a step of D or G was an update."""
+        self.left_out[network] = 0 if updated else self.left_out[network] + 1
+
+    def describe(self) -> str:
+        """Differences from the configuration in words; empty if there are none."""
+        parts = [] if self.lr_factor == 1 else [f"learning rates x {self.lr_factor:g}"]
+        parts += [f"D's dropout + {self.dropout:g}"] if self.dropout else []
+        return ", ".join(parts)
 
 
 @dataclass
 class TrainingState:
-    """Networks, optimisers and how far they are. Everything else follows from configuration and data."""
+    """Networks, optimisers and progress."""
 
     G: Generator
     D: Discriminator
@@ -39,19 +96,32 @@ class TrainingState:
     numerics: Numerics
     cur_nimg: int = 0
     stage: tuple[int, Phase] | None = None
-    """Of the last evaluation of the schedule, so that no reset of the optimisers comes twice."""
+    """Stage at the last evaluation of the schedule, so that no reset of the optimisers comes twice."""
     elapsed: float = 0.0
-    """Seconds of training, over all the times the run was continued."""
+    """Seconds of training since the run began, pauses left out."""
     skipped: dict[str, int] = field(default_factory=lambda: {"D": 0, "G": 0})
     """Updates left out because a gradient was not finite."""
     tally: Tally = field(default_factory=Tally)
-    """Of what the next tick will report."""
+    """Numbers that the next tick will report."""
     adjustments: Adjustments = field(default_factory=Adjustments)
     uncounted: list[tuple[str, Tensor]] = field(default_factory=list)
-    """Of D or G, whether a step was an update, bool []: not looked at yet, since that waits for a GPU."""
+    """Steps of D or G and whether each was an update, bool []: not looked at yet, since that waits for a GPU."""
+
+    @classmethod
+    def new(cls, setup: RunSetup) -> "TrainingState":
+        """State before the first image. Weights are channels_last, in which convolutions are fastest."""
+        config = setup.config
+        G, D = models.build(config.model, setup.shape, config.runtime.seed)
+        for net in (G, D):
+            net.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        G_ema = copy.deepcopy(G).eval().requires_grad_(False)
+        scaled = setup.numerics.scaled
+        g_adam = Adam(G.parameters(), config.optimizer, scaled)
+        d_adam = Adam(D.parameters(), config.optimizer, scaled, config.optimizer.penalty_every)
+        return cls(G, D, G_ema, g_adam, d_adam, setup.numerics)
 
     def buffers(self) -> list[Tensor]:
-        """What the networks hold besides weights, such as running means: several processes average it."""
+        """Buffers of the networks, such as running means, which several processes average."""
         return [buffer for net in self._parts.values() for buffer in net.buffers() if buffer.is_floating_point()]
 
     @property
@@ -63,11 +133,11 @@ class TrainingState:
         return {"G": (self.G, self.g_optimizer), "D": (self.D, self.d_optimizer)}
 
     def count(self, network: str, updated: Tensor) -> None:
-        """Note whether a step of D or G was an update, bool []."""
+        """Note whether a step of D or G was an update, bool [], without waiting for a GPU."""
         self.uncounted.append((network, updated))
 
     def settle(self) -> None:
-        """Look at what was noted. Waits for a GPU."""
+        """Count the steps that were noted. Waits for a GPU."""
         if self.uncounted:
             updates = torch.stack([updated for _, updated in self.uncounted]).tolist()
             for (network, _), updated in zip(self.uncounted, updates, strict=True):
@@ -80,12 +150,13 @@ class TrainingState:
         return torch.stack([self.d_optimizer.clock, self.g_optimizer.clock])
 
     def serialize(self) -> bytes:
-        """The file's content."""
+        """Content of a state's file."""
         return b"".join(self.pieces())
 
     def pieces(self) -> tuple[bytes, memoryview]:
-        """The file's content in pieces, so that it is not copied."""
+        """Content of a state's file in two pieces, so that it is not copied."""
         self.settle()
+        # Weights and buffers of the networks, and Adam's moments of those that were updated.
         tensors = {
             f"{part}.{name}": value for part, net in self._parts.items() for name, value in net.state_dict().items()
         }
@@ -94,6 +165,7 @@ class TrainingState:
                 for moment in MOMENTS:
                     if parameter in optimizer.state:
                         tensors[f"{part}.adam.{moment}.{name}"] = optimizer.state[parameter][moment]
+        # Everything else is small and travels as JSON in the metadata.
         progress = {
             "cur_nimg": self.cur_nimg,
             "stage": self.stage,
@@ -113,7 +185,7 @@ class TrainingState:
         return to_bytes(tensors, metadata)
 
     def restore(self, content: bytes) -> None:
-        """Take over a file's content. Raises ValueError if it is damaged or not of this configuration."""
+        """Load a file's content. Raises ValueError if it is damaged or does not fit this configuration."""
         progress, tensors = parse(content)
         typed.parse(_Progress, {name: progress[name] for name in typed.names(_Progress) if name in progress})
         try:
@@ -138,7 +210,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class _Progress:
-    """What must hold of a state's progress before anything of it is taken over."""
+    """Progress of a state, checked before anything of it is loaded."""
 
     cur_nimg: int
     stage: tuple[int, Phase] | None
@@ -152,11 +224,11 @@ class _Progress:
 
     def __post_init__(self) -> None:
         if self.cur_nimg < 0 or self.skipped.keys() != {"D", "G"} or self.updates.keys() != {"D", "G"}:
-            raise ValueError("its progress is no progress of a run")
+            raise ValueError("its progress is not that of a run")
 
 
 def parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Progress and tensors of a state. Raises ValueError if it is damaged, RunError if a newer progan wrote it."""
+    """Progress and tensors of a file. Raises ValueError if it is damaged, RunError if a newer progan wrote it."""
     metadata, tensors = from_bytes(content)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"not a {FORMAT}")
@@ -169,20 +241,8 @@ def _moments(parameter: Tensor, tensors: dict[str, Tensor], prefix: str, name: s
     return {m: torch.empty_like(parameter.detach()).copy_(tensors[f"{prefix}.{m}.{name}"]) for m in MOMENTS}
 
 
-def new(
-    model: ModelConfig, optimizer: OptimizerConfig, shape: ImageShape, seed: int, numerics: Numerics
-) -> TrainingState:
-    """The state before the first image."""
-    G, D = models.build(model, shape, seed)
-    for net in (G, D):
-        net.to(numerics.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    G_ema = copy.deepcopy(G).eval().requires_grad_(False)
-    g_adam, d_adam = (Adam(net.parameters(), optimizer, numerics.scaled) for net in (G, D))
-    return TrainingState(G, D, G_ema, g_adam, d_adam, numerics)
-
-
-def agree(state: TrainingState, processes: Processes) -> None:
-    """Give all processes the state of the first, whenever that is ready."""
+def share(state: TrainingState, processes: Processes) -> None:
+    """Give all processes the state of the first, once that is ready."""
     processes.wait()
     if processes.size > 1:
         content = processes.broadcast(state.serialize() if processes.first else b"")
@@ -191,14 +251,14 @@ def agree(state: TrainingState, processes: Processes) -> None:
 
 
 class StateFolder:
-    """`RUN/state`: the last states written, newest last."""
+    """Folder `RUN/state`: the last states written, newest last."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._damaged: set[Path] = set()  # as far as this process knows
 
     def write(self, state: TrainingState) -> Path:
-        """Write a state, then drop damaged ones and those older than it and the one before. Raises OSError."""
+        """Write a state, then delete damaged ones and those older than it and the one before. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"state-{state.cur_nimg:09d}.safetensors"
         write_whole(path, *state.pieces())
@@ -210,11 +270,11 @@ class StateFolder:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was ever written here."""
+        """True if no state was written here."""
         return not self._paths()
 
     def numerics(self) -> Numerics | None:
-        """How the newest readable state was computed; None if there is none. RunError if it is of a newer progan."""
+        """Numerics of the newest readable state; None if there is none. RunError if a newer progan wrote it."""
         for path in reversed(self._paths()):
             try:
                 return Numerics.of_json(parse(path.read_bytes())[0]["numerics"])
@@ -223,9 +283,8 @@ class StateFolder:
         return None
 
     def restore(self, state: TrainingState, before: int | None = None) -> list[str]:
-        """Take over the newest valid state, or the newest with fewer than `before` images; what was wrong with newer
-
-        ones, a line each. RunError if none is valid.
+        """Load the newest valid state (with fewer than `before` images). Returns a line for each newer one that was
+        damaged. Raises RunError if none is valid.
         """
         problems: list[str] = []
         for path in reversed([path for path in self._paths() if before is None or _position(path) < before]):
@@ -238,7 +297,7 @@ class StateFolder:
         raise RunError(f"{self.folder}: {'; '.join(problems) or 'empty'}. Start a new run with another --out")
 
     def positions(self) -> list[int]:
-        """`cur_nimg` of every state, rising."""
+        """`cur_nimg` of every state, ascending."""
         return [_position(path) for path in self._paths()]
 
     def drop_after(self, cur_nimg: int) -> None:
@@ -253,3 +312,35 @@ class StateFolder:
 
 def _position(path: Path) -> int:
     return int(path.stem.removeprefix("state-"))
+
+
+class CheckpointWriter:
+    """Writes states as often as WRITING_SHARE of the time allows. One that cannot be written is tried again later."""
+
+    def __init__(self, states: StateFolder, pending: PendingWrites) -> None:
+        self._states, self._pending = states, pending
+        self._cost = 0.0
+        self._written = time.perf_counter()
+
+    def write(self, state: TrainingState, force: bool) -> None:
+        start = time.perf_counter()
+        if force or self._cost <= WRITING_SHARE * (start - self._written):
+            with self._pending.attempt("the training state"):
+                self._states.write(state)
+                self._written = time.perf_counter()
+                self._cost = self._written - start
+
+
+@contextmanager
+def checkpoint_on_oom(state: TrainingState, meter: Meter, writer: CheckpointWriter) -> Iterator[None]:
+    """Write the state if memory runs out inside before anything changed, as where a larger stage begins."""
+    clocks, counted = state.clocks(), len(state.uncounted)
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        untouched = len(state.uncounted) == counted and torch.equal(state.clocks(), clocks)
+        if is_out_of_memory(error) and untouched:
+            traceback.clear_frames(error.__traceback__)  # which hold the tensors of the failed step
+            state.tally = meter.tally()
+            writer.write(state, force=True)
+        raise

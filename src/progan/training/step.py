@@ -1,7 +1,13 @@
-"""One D step and one G step: the mathematics of training, nothing else (Karras et al. 2018, appendix A.1)."""
+"""One D step and one G step: the mathematics of training (Karras et al. 2018, appendix A.1).
 
-from collections.abc import Callable
-from typing import Protocol
+`d_loss` and `g_loss` say what is computed, once. Executors differentiate them: `Eager` here by autograd,
+`accelerate/traced.py` by a graph traced from the same two functions, and `preflight/memory.py` runs `Eager` on tensors
+without values. `Step` puts loss, gradients, update and average into their order.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,26 +15,52 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from progan.images import fade, mirror, to_images
 from progan.losses import Critic, Loss
-from progan.models import Discriminator, Generator, Noise
-from progan.randomness import Rng
+from progan.models import Discriminator, Generator
+from progan.randomness import Rng, Stream
 from progan.schedule import Stage
 from progan.scores import Scores
 from progan.training.optimizer import Adam
 from progan.training.parallel.processes import ALONE, Processes
+from progan.training.setup import RunSetup
+from progan.training.state import TrainingState
 
 Terms = dict[str, Tensor]
+Part = Literal["whole", "scores", "penalty"]
+"""Part of D's loss: all of it, or, with --penalty-every, what scores cost and the penalty apart."""
 
 
-class Traced(Protocol):
-    """Gradients by other means than autograd (training/accelerate/traced.py), left in the parameters' `grad`."""
+class Draws(Protocol):
+    """Source of a step's random numbers; `Rng` is one."""
 
-    def d_terms(
-        self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None
-    ) -> Terms:
-        """Of a D step on processed reals [N, C, R, R]; gradients are those of `scale` times the loss."""
+    def uniform(self, n: int, size: int | None = None) -> Tensor:
+        """Uniform in [0, 1), float32 [n], or [n, size]."""
 
-    def g_terms(self, size: int, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None) -> Terms:
-        """Of a G step on fresh latents, likewise."""
+    def normal(self, n: int, size: int) -> Tensor:
+        """N(0, 1), float32 [n, size]."""
+
+
+class Batch(NamedTuple):
+    """What a step of D or G is computed from, besides networks and random numbers."""
+
+    size: int
+    reals: Tensor | None
+    """Processed reals [N, C, R, R] in -1…1; None in a G step whose loss does not want them."""
+    labels: Tensor | None
+    """Labels [N, L] of the fakes, and in a D step of the reals."""
+    resolution: int
+    alpha: float | Tensor
+    """Weight of the newest block; a tensor where it is an input of a traced step."""
+    dtype: torch.dtype
+    """Type that networks compute in."""
+
+
+class GeneratorLike(Protocol):
+    """What the losses ask of G: its call, its latents and its final resolution."""
+
+    z_dim: int
+    resolution: int
+
+    def __call__(self, z: Tensor, labels: Tensor | None, resolution: int, alpha: float | Tensor, /) -> Tensor: ...
 
 
 def process_reals(pixels: Tensor, alpha: float, mirrored: Tensor | None = None) -> Tensor:
@@ -39,69 +71,12 @@ def process_reals(pixels: Tensor, alpha: float, mirrored: Tensor | None = None) 
     return fade(images, alpha)
 
 
-def train_d(
-    G: Generator,
-    D: Discriminator,
-    optimizer: Adam,
-    loss: Loss,
-    reals: Tensor,
-    labels: Tensor | None,
-    stage: Stage,
-    rng: Rng,
-    dtype: torch.dtype,
-    processes: Processes = ALONE,
-    traced: Traced | None = None,
-) -> tuple[Terms, Tensor]:
-    """One step of D on processed reals [N, C, R, R], which leaves G alone.
-
-    The terms of the loss; whether D was updated, bool [].
-    """
-    if traced is not None:
-        terms = traced.d_terms(reals, labels, stage, rng, optimizer.scale)
-        return terms, descend(optimizer, stage.d_lr, processes)
-    with torch.no_grad():
-        fakes = G(rng.normal(len(reals), G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
-    slope = stage.resolution / G.resolution
-    judge, heard = critic(D, stage.alpha, dtype, slope, rng), list[Tensor]()
-    terms = loss.d_terms(_overheard(judge, heard) if D.watches else judge, reals, fakes, labels, rng)
-    differentiate(terms, optimizer)
-    updated = descend(optimizer, stage.d_lr, processes)
-    if D.watches:
-        d = heard[0].mean()  # of the reals, which come first
-        processes.average([d])
-        D.watch(d)
-    return terms, updated
-
-
-def train_g(
-    G: Generator,
-    D: Discriminator,
-    optimizer: Adam,
-    loss: Loss,
-    batch_size: int,
-    labels: Tensor | None,
-    stage: Stage,
-    rng: Rng,
-    dtype: torch.dtype,
-    processes: Processes = ALONE,
-    traced: Traced | None = None,
-) -> tuple[Terms, Tensor]:
-    """One step of G on fresh latents, which leaves D alone."""
-    if traced is not None:
-        terms = traced.g_terms(batch_size, labels, stage, rng, optimizer.scale)
-        return terms, descend(optimizer, stage.g_lr, processes)
-    fakes = G(rng.normal(batch_size, G.z_dim).to(dtype), labels, stage.resolution, stage.alpha)
-    D.requires_grad_(False)  # saves the weight gradients that nobody wants
-    try:
-        terms = loss.g_terms(critic(D, stage.alpha, dtype, noise=rng), fakes, labels)
-        differentiate(terms, optimizer)
-    finally:
-        D.requires_grad_(True)
-    return terms, descend(optimizer, stage.g_lr, processes)
-
-
 def critic(
-    D: Callable[..., Scores], alpha: float | Tensor, dtype: torch.dtype, slope: float = 1.0, noise: Noise | None = None
+    D: Callable[..., Scores],
+    alpha: float | Tensor,
+    dtype: torch.dtype,
+    slope: float = 1.0,
+    noise: Draws | None = None,
 ) -> Critic:
     """D with alpha and noise bound, computing in `dtype` on images of any; its gradient by them is `slope` times D's.
 
@@ -113,27 +88,66 @@ def critic(
     return lambda images: D((images + (images - images.detach()) * (slope - 1)).to(dtype), alpha, noise)
 
 
-def _overheard(judge: Critic, heard: list[Tensor]) -> Critic:
-    """The same critic, whose values [N] are kept in `heard`."""
-
-    def listening(images: Tensor) -> Scores:
-        scores = judge(images)
-        heard.append(scores.value.detach())
-        return scores
-
-    return listening
-
-
-def differentiate(terms: Terms, optimizer: Adam) -> None:
-    """Put the gradients of the sum of the terms, times the optimiser's scale, into its parameters."""
-    optimizer.zero_grad()
-    torch.autograd.backward(total(terms, optimizer.scale), inputs=optimizer.parameters)
+def d_loss(
+    G: GeneratorLike, D: Callable[..., Scores], loss: Loss, batch: Batch, draws: Draws, part: Part = "whole"
+) -> Terms:
+    """Terms of D's loss on a batch of reals and as many fakes, which carry no gradient."""
+    assert batch.reals is not None
+    # Fakes first: the latents are the first numbers drawn (after those that mirror reals).
+    with torch.no_grad():
+        z = draws.normal(batch.size, G.z_dim).to(batch.dtype)
+        fakes = G(z, batch.labels, batch.resolution, batch.alpha)
+    judge = critic(D, batch.alpha, batch.dtype, batch.resolution / G.resolution, draws)
+    if part == "penalty":
+        return loss.penalty(judge, batch.reals, fakes, draws)
+    return loss.d_terms(judge, batch.reals, fakes, batch.labels, draws, with_penalty=part == "whole")
 
 
-def total(terms: Terms, scale: Tensor | None = None) -> Tensor:
-    """The sum of the terms, times a scale."""
+def g_loss(G: GeneratorLike, D: Callable[..., Scores], loss: Loss, batch: Batch, draws: Draws) -> Terms:
+    """Terms of G's loss on as many fresh latents as a batch has."""
+    z = draws.normal(batch.size, G.z_dim).to(batch.dtype)
+    fakes = G(z, batch.labels, batch.resolution, batch.alpha)
+    return loss.g_terms(critic(D, batch.alpha, batch.dtype, noise=draws), batch.reals, fakes, batch.labels, draws)
+
+
+def total(terms: Terms, scale: Tensor | float | None = None) -> Tensor:
+    """Sum of the terms, times a scale."""
     loss = torch.stack(list(terms.values())).sum()
     return loss if scale is None else loss * scale
+
+
+class Executor(Protocol):
+    """Differentiates the two losses: their gradients, times `scale`, are in the parameters' `grad` afterwards."""
+
+    def d(self, batch: Batch, draws: Draws, scale: Tensor | None = None, part: Part = "whole") -> Terms:
+        """Terms of D's loss; gradients of D's parameters."""
+
+    def g(self, batch: Batch, draws: Draws, scale: Tensor | None = None) -> Terms:
+        """Terms of G's loss; gradients of G's parameters."""
+
+
+class Eager:
+    """Executor by autograd, for any networks."""
+
+    def __init__(self, G: Generator, D: Discriminator, loss: Loss) -> None:
+        self._G, self._D, self._loss = G, D, loss
+
+    def d(self, batch: Batch, draws: Draws, scale: Tensor | None = None, part: Part = "whole") -> Terms:
+        terms = d_loss(self._G, self._D, self._loss, batch, draws, part)
+        return _backward(terms, self._D, scale)
+
+    def g(self, batch: Batch, draws: Draws, scale: Tensor | None = None) -> Terms:
+        self._D.requires_grad_(False)  # saves D's weight gradients, which nobody wants
+        try:
+            return _backward(g_loss(self._G, self._D, self._loss, batch, draws), self._G, scale)
+        finally:
+            self._D.requires_grad_(True)
+
+
+def _backward(terms: Terms, network: nn.Module, scale: Tensor | None) -> Terms:
+    network.zero_grad()
+    torch.autograd.backward(total(terms, scale), inputs=list(network.parameters()))
+    return terms
 
 
 def descend(optimizer: Adam, lr: float, processes: Processes = ALONE) -> Tensor:
@@ -147,8 +161,92 @@ def descend(optimizer: Adam, lr: float, processes: Processes = ALONE) -> Tensor:
 
 @torch.no_grad()
 def average(G_ema: nn.Module, G: nn.Module, decay: float) -> None:
-    """G_ema = decay·G_ema + (1 - decay)·G; the authors do it after every D step, before the G step."""
+    """G_ema = decay·G_ema + (1 - decay)·G; buffers are copied."""
     blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     blend(list(G_ema.parameters()), list(G.parameters()), None)
     for mine, theirs in zip(G_ema.buffers(), G.buffers(), strict=True):
         mine.copy_(theirs)
+
+
+class Step:
+    """Steps of one stage: D, the average of G, G. The authors average after every D step, before the G step.
+
+    Each process computes its share of a batch: `size` images of the stage's batch size.
+    """
+
+    def __init__(self, setup: RunSetup, state: TrainingState, stage: Stage, executor: Executor | None = None) -> None:
+        self.setup, self.state, self.stage = setup, state, stage
+        self.size = stage.batch_size // setup.processes.size
+        self._executor = executor or Eager(state.G, state.D, setup.loss)
+        self._dtype, self._device = state.numerics.dtype, torch.device(state.numerics.device)
+        self._penalty_every = setup.config.optimizer.penalty_every
+
+    def rng(self, cur_nimg: int, stream: Stream) -> Rng:
+        """Random numbers of a step that begins at `cur_nimg`: nothing of a generator is ever stored."""
+        processes = self.setup.processes
+        return Rng(self.setup.config.runtime.seed, cur_nimg, stream, self._device, processes.rank, processes.size)
+
+    def process(self, pixels: Tensor, draws: Draws) -> Tensor:
+        """Pixels uint8 [N, C, R, R] as D sees reals in this stage; half of them mirrored if the run asks for it."""
+        mirrored = draws.uniform(self.size) if self.setup.config.dataset.mirror else None
+        return process_reals(pixels, self.stage.alpha, mirrored)
+
+    def d(self, reals: Tensor, labels: Tensor | None, draws: Draws) -> Terms:
+        """One step of D on processed reals [N, C, R, R] with labels [N, L]; terms of its loss."""
+        state, optimizer = self.state, self.state.d_optimizer
+        # D's own statistic of the scores of reals (appendix B) changes after the step that it was seen in.
+        with _listening(state.D) as scores:
+            part: Part = "whole" if self._penalty_every == 1 else "scores"
+            terms = self._executor.d(self._batch(reals, labels), draws, optimizer.scale, part)
+        self._update("D", optimizer, self.stage.d_lr)
+        if scores:
+            d = scores[0].mean()
+            self.setup.processes.average([d])
+            state.D.watch(d)
+        self.setup.loss.constrain(state.D)
+        return terms
+
+    def lazy_penalty(self, reals: Tensor, labels: Tensor | None, cur_nimg: int) -> Terms:
+        """Step of D on the penalty alone after every k-th D step (Karras et al. 2020, appendix B); else no terms.
+
+        Which D step is the k-th follows from `cur_nimg`, where that step began: nothing is counted.
+        """
+        every, optimizer = self._penalty_every, self.state.d_optimizer
+        if every == 1 or cur_nimg // self.stage.batch_size % every != every - 1:
+            return {}
+        scale = torch.full((), float(every), device=self._device) * (1 if optimizer.scale is None else optimizer.scale)
+        draws = self.rng(cur_nimg, "penalty")
+        terms = self._executor.d(self._batch(reals, labels), draws, scale, "penalty")
+        self._update("D", optimizer, self.stage.d_lr)
+        return terms
+
+    def average(self) -> None:
+        """Move the averaged generator towards G."""
+        average(self.state.G_ema, self.state.G, self.setup.config.optimizer.ema_decay)
+
+    def g(self, labels: Tensor | None, draws: Draws, reals: Tensor | None = None) -> Terms:
+        """One step of G on fresh latents with labels [N, L]; terms of its loss. `reals`: those of the last D step."""
+        batch = self._batch(reals if self.setup.loss.config.wants_reals else None, labels)
+        terms = self._executor.g(batch, draws, self.state.g_optimizer.scale)
+        self._update("G", self.state.g_optimizer, self.stage.g_lr)
+        return terms
+
+    def _batch(self, reals: Tensor | None, labels: Tensor | None) -> Batch:
+        return Batch(self.size, reals, labels, self.stage.resolution, self.stage.alpha, self._dtype)
+
+    def _update(self, network: str, optimizer: Adam, lr: float) -> None:
+        self.state.count(network, descend(optimizer, lr, self.setup.processes))
+
+
+@contextmanager
+def _listening(D: Discriminator) -> Iterator[list[Tensor]]:
+    """List of D's values [N] of what it is shown inside, reals first; empty for a D that does not `watch`."""
+    heard: list[Tensor] = []
+    if not D.watches:
+        yield heard
+        return
+    hook = D.register_forward_hook(lambda module, inputs, scores: heard.append(scores.value.detach()))
+    try:
+        yield heard
+    finally:
+        hook.remove()

@@ -1,4 +1,4 @@
-"""CUDA graphs: a thousand kernels handed to the GPU at once, where Python would launch one after the other."""
+"""CUDA graphs: a thousand kernels launched on the GPU at once, where Python would launch one after the other."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -6,51 +6,51 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progan.training.preflight.memory import ran_out
+from progan.devices import is_out_of_memory
 
 Function = Callable[..., list[Tensor]]
-"""Of tensors, None, and lists of them; for inputs of the same shapes always the same kernels. Outside autograd."""
+"""Function of tensors, None, and lists of them, outside autograd: always the same kernels for the same shapes."""
 
 Part = tuple[Function, list[Any]]
-"""A function and an example of its arguments."""
+"""Function and an example of its arguments."""
 
 
 class CaptureError(Exception):
-    """A function cannot be captured. As it is it computes the same, later."""
+    """Raised where a function cannot be captured as a CUDA graph."""
 
 
 def has_graphs(device: torch.device) -> bool:
-    """Whether a device can be given whole graphs of kernels."""
+    """True if a device can be given whole graphs of kernels."""
     return device.type == "cuda"
 
 
 def captured(parts: Sequence[Part]) -> list["Captured"]:
-    """The functions as CUDA graphs. They share memory: call them in this order, though some may be left out.
+    """CUDA graphs of functions. They share memory: call them in this order, though some may be left out.
 
-    Every graph is compared with its function on the example, and must give the same bits. Raises CaptureError, or what
+    Each graph is compared with its function on the example and must give the same bits. Raises CaptureError, or what
     says that memory ran out.
     """
     try:
-        # All before the first capture: later, what they need would come on top of what the graphs keep.
+        # All run before the first capture: later, their memory would come on top of what the graphs keep.
         expected = [[result.clone() for result in function(*example)] for function, example in parts]
         pool = torch.cuda.graph_pool_handle()
         graphs = [Captured(function, example, pool) for function, example in parts]
         found = [graph(*example) for graph, (_, example) in zip(graphs, parts, strict=True)]
         same = all(_equal(a, b) for results in zip(found, expected, strict=True) for a, b in zip(*results, strict=True))
     except Exception as error:  # whatever cannot be captured: training can do without it
-        if ran_out(error):
+        if is_out_of_memory(error):
             raise
         raise CaptureError(": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])) from error
     if not same:
-        raise CaptureError("its numbers are others")
+        raise CaptureError("its results differ from those of the function")
     return graphs
 
 
 class Captured:
-    """A function as a CUDA graph.
+    """CUDA graph of a function.
 
-    Arguments are read where the example's lie, and copied there if they lie elsewhere; weights, which are updated in
-    place, never are. Results lie where the last ones lay: they hold until the next call.
+    Arguments are read from the memory of the example's and copied there if they lie elsewhere; weights, which are
+    updated in place, never are. Results are overwritten by the next call.
     """
 
     def __init__(self, function: Function, example: list[Any], pool: Any) -> None:

@@ -1,9 +1,9 @@
-"""The gradients of D and G steps as functions, traced once for each stage, so that autograd has nothing left to do.
+"""Traced executor: the gradients of a stage's D and G steps as graphs, so that autograd has nothing left to do.
 
-`make_fx` notes the operations of an eager step (and sees through the penalty's double backward, which torch.compile
-does not). They are called one after the other, or compiled by inductor: a few large kernels where PyTorch has a
-thousand. A CUDA GPU gets either as graphs (training/accelerate/cuda_graphs.py). Networks with buffers or noise of their
-own (batch norm, dropout) are not for this.
+`make_fx` records the operations of an eager step once (and sees through the penalty's double backward, which
+torch.compile does not). The graphs are called as they are, or compiled by inductor into a few large kernels where
+PyTorch has a thousand; a CUDA GPU gets either as CUDA graphs (accelerate/cuda_graphs.py). Networks with buffers or
+noise of their own (batch norm, dropout) stay eager.
 """
 
 import importlib.util
@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,26 +21,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from progan.config import ModelConfig, ProGANConfig, RunConfig
 from progan.data.cache import cache_folder
-from progan.losses import Loss
-from progan.models import Discriminator, Generator, ImageShape
+from progan.devices import is_out_of_memory
 from progan.models.layers import wide
 from progan.randomness import Rng
 from progan.schedule import Phase, Stage
 from progan.training.accelerate.cuda_graphs import CaptureError, Function, Part, captured, has_graphs
-from progan.training.numerics import Numerics
-from progan.training.preflight.memory import ran_out
-from progan.training.step import Terms, critic, total
-
-
-def traceable(config: ModelConfig) -> bool:
-    """Whether the networks are functions of weights, inputs and alpha alone."""
-    return isinstance(config, ProGANConfig) and not config.batch_norm and not config.d_noise
+from progan.training.setup import RunSetup
+from progan.training.state import TrainingState
+from progan.training.step import Batch, Draws, Eager, Executor, Terms, d_loss, g_loss, total
+from progan.training.step import Part as LossPart
 
 
 def missing(device: torch.device) -> str | None:
-    """What a compiled step would need and this machine lacks; None if nothing."""
+    """Name of what a compiled step would need and this machine lacks; None if nothing."""
     if device.type == "cpu":
         names = [os.environ.get("CXX", "cl" if sys.platform == "win32" else "g++"), "clang++"]
         return None if any(shutil.which(name) for name in names) else "a C++ compiler"
@@ -52,181 +47,205 @@ def missing(device: torch.device) -> str | None:
     return None if found else "Triton and a C compiler"
 
 
-class Tracer:
-    """Makes the steps of one run, each when its stage begins; compiled kernels are kept on the disk for next time."""
+class Executors:
+    """Executors of a run's stages: compiled where the state's numerics say so, else traced, else eager.
 
-    def __init__(
-        self,
-        config: RunConfig,
-        G: Generator,
-        D: Discriminator,
-        loss: Loss,
-        shape: ImageShape,
-        numerics: Numerics,
-        tell: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        self._networks, self._shape, self._dtype, self._tell = (G, D, loss), shape, numerics.dtype, tell
-        self._traceable = traceable(config.model)
-        self._graphs = config.runtime.cuda_graphs and has_graphs(torch.device(numerics.device))
-        self._built: tuple[tuple[int, Phase, int, bool], TracedStep | None] | None = None
+    One is kept at a time. What cannot be compiled is traced, what cannot be traced is eager, in all processes alike.
+    """
 
-    def has(self, stage: Stage, size: int, kernels: bool) -> bool:
-        """Whether this is what `step` was asked for last."""
-        return self._built is not None and self._built[0] == (*stage.key, size, kernels)
+    def __init__(self, setup: RunSetup, state: TrainingState) -> None:
+        self._setup, self._state = setup, state
+        self._graphs = setup.config.runtime.cuda_graphs and has_graphs(setup.device)
+        self._key: tuple[int, Phase, int, bool] | None = None
+        self._executor: Executor | None = None
 
-    def step(self, stage: Stage, size: int, kernels: bool) -> "TracedStep | None":
-        """For batches of `size` images, with kernels compiled for it or with PyTorch's own.
-
-        None for networks that cannot be traced, and, after a line that says so, where it could not be made. Raises what
-        says that memory ran out.
-        """
-        if self._built is None or not self.has(stage, size, kernels):
-            self._built = None  # before the next is made, with the gradients, which lie in its memory
-            for network in self._networks[:2]:
+    def of(self, stage: Stage) -> Executor:
+        """Executor of a stage, made if it is not the one that was asked for last. Raises what says memory ran out."""
+        size = stage.batch_size // self._setup.processes.size
+        kernels = stage.resolution in self._state.numerics.compiled
+        if self._executor is None or self._key != (*stage.key, size, kernels):
+            # Before the next is made the last one goes, with the gradients, which lie in its memory.
+            self._executor = None
+            for network in (self._state.G, self._state.D):
                 network.zero_grad()
-            built = self._build(stage, size, kernels) if self._traceable else None
-            self._built = (*stage.key, size, kernels), built
-        return self._built[1]
+            self._executor = self._make(stage, size, kernels)
+            self._key = (*stage.key, size, stage.resolution in self._state.numerics.compiled)
+        return self._executor
 
-    def drop(self) -> None:
-        """Be without the step that was asked for last, as another process is that could not make it."""
-        if self._built is not None:
-            self._built = self._built[0], None
+    def _make(self, stage: Stage, size: int, kernels: bool) -> Executor:
+        state, setup = self._state, self._setup
+        if not setup.config.model.traceable:
+            return Eager(state.G, state.D, setup.loss)
+        traced = self._try(stage, size, kernels)
+        if not setup.processes.any(traced is None):
+            assert traced is not None
+            return traced
+        del traced  # another process could not make it
+        if kernels:  # that a resolution is not compiled becomes part of the state
+            left = tuple(resolution for resolution in state.numerics.compiled if resolution != stage.resolution)
+            state.numerics = replace(state.numerics, compiled=left)
+            return self._make(stage, size, kernels=False)
+        return Eager(state.G, state.D, setup.loss)
 
-    def _build(self, stage: Stage, size: int, kernels: bool) -> "TracedStep | None":
-        name, start = f"{stage.resolution}x{stage.resolution} {stage.phase}", time.perf_counter()
+    def _try(self, stage: Stage, size: int, kernels: bool) -> "Traced | None":
+        """Traced executor; None, after a line that says so, where it cannot be made."""
+        log, name, start = self._setup.log, f"{stage.resolution}x{stage.resolution} {stage.phase}", time.perf_counter()
         if kernels:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
-            self._tell(f"compiling {name}: a minute or two, and seconds the next time")
+            log(f"compiling {name}: a minute or two, and seconds the next time")
         try:
-            step = TracedStep(*self._networks, self._shape, stage, size, self._dtype, kernels, self._launched)
+            traced = Traced(self._setup, self._state, stage, size, kernels, self._finish)
         except Exception as error:  # whatever the compiler trips over: training can do without it
-            if ran_out(error):
+            if is_out_of_memory(error):
                 raise
             reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-            self._tell(f"warning: {name} goes on {'uncompiled' if kernels else 'eager'} ({reason})")
+            log(f"warning: {name} goes on {'uncompiled' if kernels else 'eager'} ({reason})")
             return None
         if kernels:
-            self._tell(f"compiled {name} in {time.perf_counter() - start:.0f} s")
-        return step
+            log(f"compiled {name} in {time.perf_counter() - start:.0f} s")
+        return traced
 
-    def _launched(self, parts: Sequence[Part]) -> Sequence[Function]:
-        if not self._graphs:
-            return launched(parts)
-        try:
-            return captured(parts)
-        except CaptureError as error:
-            self._tell(f"warning: training goes on without CUDA graphs, perhaps slower ({error})")
-            self._graphs = False
-            return launched(parts)
+    def _finish(self, parts: Sequence[Part]) -> Sequence[Function]:
+        """CUDA graphs of the functions where the device has them, else the functions as they are."""
+        if self._graphs:
+            try:
+                return captured(parts)
+            except CaptureError as error:
+                self._setup.log(f"warning: training goes on without CUDA graphs, perhaps slower ({error})")
+                self._graphs = False
+        return launched(parts)
 
 
 def launched(parts: Sequence[Part]) -> Sequence[Function]:
-    """The functions as they are, whose kernels are launched one by one."""
+    """Functions as they are, whose kernels are launched one by one."""
     return [function for function, _ in parts]
 
 
-class TracedStep:
-    """Gradients of one stage and batch size. As with the eager ones, they end up in the parameters' `grad`.
+class Traced:
+    """Executor of one stage and batch size. Without `kernels` it is traced, but not compiled.
 
-    Without `kernels` it is traced, but not compiled. `finish` may replace its three functions by others that do the
-    same.
+    `finish` may replace its functions by others that compute the same.
     """
 
     def __init__(
         self,
-        G: Generator,
-        D: Discriminator,
-        loss: Loss,
-        shape: ImageShape,
+        setup: RunSetup,
+        state: TrainingState,
         stage: Stage,
         size: int,
-        dtype: torch.dtype,
         kernels: bool = True,
         finish: Callable[[Sequence[Part]], Sequence[Function]] = launched,
     ) -> None:
-        self._G, self._D, self._loss, self._dtype = G, D, loss, dtype
-        self._g, self._d = list(G.parameters()), list(D.parameters())
-        self._resolution, self._slope = stage.resolution, stage.resolution / G.resolution
+        self._G, self._D, self._loss = state.G, state.D, setup.loss
         self._fades = stage.phase == "fade"
-        rng = Rng(0, 0, "init", self._g[0].device)
-        z, u = rng.normal(size, G.z_dim), rng.uniform(size)
-        labels = z.new_ones(size, G.label_size) if G.label_size else None
-        scale = z.new_ones(()) if dtype == torch.float16 else None
-        rest, g, d = self._rest(stage, labels), _detached(self._g), _detached(self._d)
-        examples: list[list[Any]] = [[g, z, rest], [], [g, d, z, rest, scale]]
-        draw = _compile(self._generate, examples[0], kernels)
-        (fakes,) = draw(*examples[0])
-        examples[1] = [d, _contiguous(fakes).clone(), fakes, u, rest, scale]
-        self._d_gradients = _Gradients(self._trace_d, self._d, examples[1], kernels)
-        self._g_gradients = _Gradients(self._trace_g, self._g, examples[2], kernels)
-        functions = draw, self._d_gradients.call, self._g_gradients.call
-        self._draw, self._d_gradients.call, self._g_gradients.call = finish(list(zip(functions, examples, strict=True)))
+        # An example of every input decides shapes, dtypes and layouts of the graphs.
+        device, dtype, r = setup.device, state.numerics.dtype, stage.resolution
+        draws = Rng(0, 0, "init", device)
+        reals = draws.uniform(size, setup.shape.channels * r * r).view(size, -1, r, r).to(wide(dtype))
+        labels = torch.ones(size, state.G.label_size, device=device) if state.G.label_size else None
+        batch = Batch(size, reals, labels, r, stage.alpha, dtype)
+        scale = torch.ones((), device=device) if dtype == torch.float16 else None
+        lazy = setup.config.optimizer.penalty_every > 1
+        wanted: dict[str, tuple[Batch, Tensor | None]] = {"scores" if lazy else "whole": (batch, scale)}
+        if lazy:
+            wanted["penalty"] = batch, torch.ones((), device=device)
+        wanted["g"] = batch._replace(reals=reals if setup.config.loss.wants_reals else None), scale
+        # One function of tensors for every loss to be differentiated, all compiled before the first is captured.
+        self._gradients, examples = {}, []
+        for name, (example, factor) in wanted.items():
+            network = self._G if name == "g" else self._D
+            arguments = self._arguments(name, example, draws, factor)
+            self._gradients[name] = _Gradients(self._function(name, example), network, arguments, kernels)
+            examples.append(arguments)
+        functions = [(each.call, arguments) for each, arguments in zip(self._gradients.values(), examples, strict=True)]
+        for each, call in zip(self._gradients.values(), finish(functions), strict=True):
+            each.call = call
 
-    def d_terms(
-        self, reals: Tensor, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None
-    ) -> Terms:
-        """The loss's terms on processed reals [N, C, R, R], and their gradients, times `scale` where it is fp16."""
-        rest = self._rest(stage, labels)
-        (fakes,) = self._draw(_detached(self._g), rng.normal(len(reals), self._G.z_dim), rest)
-        u = rng.uniform(len(reals))
-        return self._d_gradients(_detached(self._d), _contiguous(reals), fakes, u, rest, scale)
+    def d(self, batch: Batch, draws: Draws, scale: Tensor | None = None, part: LossPart = "whole") -> Terms:
+        return self._gradients[part](*self._arguments(part, batch, draws, scale))
 
-    def g_terms(self, size: int, labels: Tensor | None, stage: Stage, rng: Rng, scale: Tensor | None = None) -> Terms:
-        """The loss's terms on fresh latents, and their gradients, likewise."""
-        z = rng.normal(size, self._G.z_dim)
-        return self._g_gradients(_detached(self._g), _detached(self._d), z, self._rest(stage, labels), scale)
+    def g(self, batch: Batch, draws: Draws, scale: Tensor | None = None) -> Terms:
+        return self._gradients["g"](*self._arguments("g", batch, draws, scale))
 
-    def _rest(self, stage: Stage, labels: Tensor | None) -> list[Tensor | None]:
-        """Alpha, a tensor while it changes, so that a fade is built once; and the labels."""
-        alpha = torch.full((), stage.alpha, dtype=wide(self._dtype), device=self._g[0].device) if self._fades else None
-        return [alpha, labels]
+    def _arguments(self, name: str, batch: Batch, draws: Draws, scale: Tensor | None) -> list[Any]:
+        """Inputs of a graph: everything that changes from step to step, as tensors on the device.
 
-    def _generate(self, weights: Sequence[Tensor], z: Tensor, rest: Sequence[Tensor | None]) -> list[Tensor]:
-        alpha, labels = rest
-        inputs = (z.to(self._dtype), labels, self._resolution, 1.0 if alpha is None else alpha)
-        return [functional_call(self._G, _named(self._G, weights), inputs)]
+        Alpha is a tensor while it changes, so that a fade is built once.
+        """
+        drawn = [draws.normal(batch.size, self._G.z_dim)]
+        if name != "g":
+            drawn.append(draws.uniform(batch.size))
+        reals = None if batch.reals is None else _contiguous(batch.reals)
+        alpha = None
+        if self._fades:
+            alpha = torch.full((), float(batch.alpha), dtype=wide(batch.dtype), device=drawn[0].device)
+        return [
+            _detached(self._G.parameters()),
+            _detached(self._D.parameters()),
+            reals,
+            batch.labels,
+            alpha,
+            drawn,
+            scale,
+        ]
 
-    def _trace_d(
-        self,
-        weights: Sequence[Tensor],
-        reals: Tensor,
-        fakes: Tensor,
-        u: Tensor,
-        rest: Sequence[Tensor | None],
-        scale: Tensor | None,
-    ) -> tuple[Terms, Sequence[Tensor | None]]:
-        alpha, labels = rest
-        weights = [weight.requires_grad_() for weight in _detached(weights)]
-        D = self._critic(weights, alpha, self._slope)
-        return _differentiate(self._loss.d_terms(D, reals, fakes, labels, _Drawn(u)), weights, scale)
+    def _function(self, name: str, example: Batch) -> Callable[..., tuple[Terms, Sequence[Tensor | None]]]:
+        """Function of a graph's inputs that returns a loss's terms and the gradients of its network."""
 
-    def _trace_g(
-        self,
-        weights: Sequence[Tensor],
-        d: Sequence[Tensor],
-        z: Tensor,
-        rest: Sequence[Tensor | None],
-        scale: Tensor | None,
-    ) -> tuple[Terms, Sequence[Tensor | None]]:
-        weights = [weight.requires_grad_() for weight in _detached(weights)]
-        (fakes,) = self._generate(weights, z, rest)
-        return _differentiate(self._loss.g_terms(self._critic(d, rest[0]), fakes, rest[1]), weights, scale)
+        def gradients(
+            g: list[Tensor],
+            d: list[Tensor],
+            reals: Tensor | None,
+            labels: Tensor | None,
+            alpha: Tensor | None,
+            drawn: list[Tensor],
+            scale: Tensor | None,
+        ) -> tuple[Terms, Sequence[Tensor | None]]:
+            weights = [weight.detach().requires_grad_() for weight in (g if name == "g" else d)]
+            G = _Bound(self._G, weights if name == "g" else g, self._G.z_dim, self._G.resolution)
+            D = _Bound(self._D, d if name == "g" else weights)
+            batch = example._replace(reals=reals, labels=labels, alpha=1.0 if alpha is None else alpha)
+            draws = _Drawn(*drawn)
+            if name == "g":
+                terms = g_loss(G, D, self._loss, batch, draws)
+            else:
+                terms = d_loss(G, D, self._loss, batch, draws, name)  # type: ignore[arg-type]
+            found = torch.autograd.grad(total(terms, scale), weights, allow_unused=True)
+            return {key: term.detach() for key, term in terms.items()}, found
 
-    def _critic(self, weights: Sequence[Tensor], alpha: Tensor | None, slope: float = 1.0) -> Any:
-        def D(*inputs: Any) -> Any:
-            return functional_call(self._D, _named(self._D, weights), inputs)
+        return gradients
 
-        return critic(D, 1.0 if alpha is None else alpha, self._dtype, slope=slope)
+
+class _Bound:
+    """Network as a function of other weights than its own."""
+
+    def __init__(self, network: nn.Module, weights: Sequence[Tensor], z_dim: int = 0, resolution: int = 0) -> None:
+        self._network, self.z_dim, self.resolution = network, z_dim, resolution
+        self._weights = dict(zip((name for name, _ in network.named_parameters()), weights, strict=True))
+
+    def __call__(self, *inputs: Any) -> Any:
+        return functional_call(self._network, self._weights, inputs)
+
+
+class _Drawn:
+    """Random numbers of a step as inputs of a graph: latents, and the one number an image that a penalty takes."""
+
+    def __init__(self, normal: Tensor, uniform: Tensor | None = None) -> None:
+        self._normal, self._uniform = normal, uniform
+
+    def normal(self, n: int, size: int) -> Tensor:
+        return self._normal
+
+    def uniform(self, n: int, size: int | None = None) -> Tensor:
+        assert self._uniform is not None
+        return self._uniform
 
 
 class _Gradients:
-    """A function that returns terms and gradients; the latter are put where the optimiser looks for them."""
+    """Graph that returns terms and gradients; the latter are put where the optimiser looks for them."""
 
-    def __init__(
-        self, function: Callable[..., Any], parameters: list[nn.Parameter], example: list[Any], kernels: bool
-    ) -> None:
-        self._parameters = parameters
+    def __init__(self, function: Callable[..., Any], network: nn.Module, example: list[Any], kernels: bool) -> None:
+        self._parameters = list(network.parameters())
         self._names: list[str] = []
         self._used: list[int] = []
 
@@ -237,7 +256,7 @@ class _Gradients:
             return [*terms.values(), *(gradients[i] for i in self._used)]
 
         compiled = _compile(flat, example, kernels)
-        shapes = [torch.empty_like(parameters[i], device="meta") for i in self._used]
+        shapes = [torch.empty_like(self._parameters[i], device="meta") for i in self._used]
 
         def laid_out(*arguments: Any) -> list[Tensor]:
             """A fused optimiser takes gradients as the parameters lie in memory."""
@@ -256,27 +275,17 @@ class _Gradients:
         return dict(zip(self._names, results, strict=False))
 
 
-class _Drawn:
-    """Gives a loss the random numbers that were drawn before: one for each image is all that any of them takes."""
-
-    def __init__(self, uniform: Tensor) -> None:
-        self._uniform = uniform
-
-    def uniform(self, n: int) -> Tensor:
-        return self._uniform
-
-
 def _compile(function: Function, example: list[Any], kernels: bool) -> Function:
-    """Traced, and compiled if it is to have kernels of its own, for tensors like those of the example."""
-    # On tensors without numbers, which takes half the time; through a function whose arguments do not count `self`.
+    """Graph of a function, compiled if it is to have kernels of its own, for tensors like those of the example."""
+    # Tracing on tensors without values takes half the time; a lambda's arguments do not count `self`.
     graph = make_fx(lambda *arguments: function(*arguments), tracing_mode="fake")(*example)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     if not kernels:
         traced: Function = torch.no_grad()(graph)
-        traced(*example)  # fails here, if ever: where tensors with numbers lie in memory otherwise than foretold
+        traced(*example)  # fails here, if ever: where real tensors have other strides than those without values
         return traced
-    from torch._inductor import config  # slow
+    from torch._inductor import config  # slow to import
 
     # By default kernels for a GPU are chosen by their speed at the moment, sums in another order among them.
     options: dict[str, Any] = {"deterministic": True} if hasattr(config, "deterministic") else {}
@@ -287,19 +296,8 @@ def _compile(function: Function, example: list[Any], kernels: bool) -> Function:
     return compiled
 
 
-def _differentiate(
-    terms: Terms, weights: Sequence[Tensor], scale: Tensor | None
-) -> tuple[Terms, Sequence[Tensor | None]]:
-    gradients = torch.autograd.grad(total(terms, scale), weights, allow_unused=True)
-    return {name: term.detach() for name, term in terms.items()}, gradients
-
-
-def _named(network: nn.Module, weights: Sequence[Tensor]) -> dict[str, Tensor]:
-    return dict(zip((name for name, _ in network.named_parameters()), weights, strict=True))
-
-
 def _contiguous(images: Tensor) -> Tensor:
-    """In strides, too, where grey images leave a choice: others would be another program to the compiler."""
+    """Images with the strides of contiguous ones, also where grey images leave a choice: others would be recompiled."""
     return images.reshape(-1).view(images.shape)
 
 
@@ -309,5 +307,5 @@ def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, device=gradient.device).copy_(gradient)
 
 
-def _detached(tensors: Sequence[Tensor]) -> list[Tensor]:
+def _detached(tensors: Any) -> list[Tensor]:
     return [tensor.detach() for tensor in tensors]

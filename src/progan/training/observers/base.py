@@ -1,4 +1,4 @@
-"""Who watches a training, and what is told."""
+"""Observers of a training: their interface, and what a tick tells them."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -9,12 +9,12 @@ from progan.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Tick:
-    """What happened since the tick before."""
+    """Numbers since the tick before."""
 
     cur_nimg: int
     stage: Stage
     losses: dict[str, float]
-    """Mean of every term: `D/real`, `D/penalty`, `G/fake` …"""
+    """Mean of every term of the losses: `D/real`, `D/penalty`, `G/fake` …"""
     images: int
     seconds: float
     data_wait: float
@@ -22,11 +22,11 @@ class Tick:
     elapsed: float
     """Seconds of training since the run began."""
     skipped: dict[str, int]
-    """Updates left out since the run began, of D and of G."""
+    """Number of updates of D and of G left out since the run began."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Put in by observers that measure, for those after them that write things down."""
+    """Values added by observers that measure, for those after them that write."""
     notices: list[str] = field(default_factory=list)
-    """What people should know, a sentence each; put in by the loop and by observers."""
+    """Sentences for people, added by the loop and by observers."""
 
     @property
     def img_per_sec(self) -> float:
@@ -46,7 +46,17 @@ class Observer(Protocol):
         """Every tick_kimg, at the end of every stage, and at the end."""
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
-        """After the last tick of a stage, `following` being None at the end of the run."""
+        """After the last tick of a stage; `following` is None at the end of the run."""
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         """After the last iteration; `finished` unless the run was stopped."""
+
+
+class Silent:
+    """Observer that does nothing: base of those that watch one thing."""
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None: ...
+    def on_progress(self, cur_nimg: int, stage: Stage) -> None: ...
+    def on_tick(self, tick: Tick, state: TrainingState) -> None: ...
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None: ...
+    def on_end(self, finished: bool, state: TrainingState) -> None: ...

@@ -1,27 +1,27 @@
-"""What a run says of itself while it goes: a progress bar on a terminal, one line a tick elsewhere."""
+"""Console observer: a progress bar on a terminal, one line a tick elsewhere."""
 
 import sys
 
 from tqdm import tqdm
 
+from progan.progress import log_line
 from progan.schedule import Schedule, Stage
-from progan.training.observers.base import Tick
-from progan.training.observers.run_files import Silent
+from progan.training.observers.base import Silent, Tick
 from progan.training.state import TrainingState
 
 
 class Console(Silent):
-    """Resolution, phase, alpha, images a second and the time left."""
+    """Observer that shows resolution, phase, alpha, images per second and the time left."""
 
     def __init__(self, schedule: Schedule, cost: dict[int, float]) -> None:
         self._schedule = schedule
         self._cost = dict(cost)
-        """Estimated seconds per image at each resolution; replaced by what is measured."""
+        """Seconds per image at each resolution, estimated until they are measured."""
         self._bar: tqdm[None] | None = None
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         if changed := state.adjustments.describe():
-            _say(f"from {state.cur_nimg / 1000:g} kimg on with {changed}")
+            log_line(f"from {state.cur_nimg / 1000:g} kimg on with {changed}")
         if sys.stderr.isatty():
             total = self._schedule.total_nimg / 1000
             self._bar = tqdm(total=total, initial=state.cur_nimg / 1000, unit="kimg", bar_format=_BAR, leave=True)
@@ -40,16 +40,16 @@ class Console(Silent):
         else:
             losses = "  ".join(f"{name} {value:.3g}" for name, value in tick.losses.items())
             done = f"{tick.cur_nimg / 1000:8.1f} of {self._schedule.total_nimg / 1000:g} kimg"
-            _say(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}")
+            log_line(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}")
         for notice in tick.notices:
-            _say(notice)
+            log_line(notice)
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         if self._bar is not None:
             self._bar.close()
 
     def _measure(self, tick: Tick) -> None:
-        """Take over the measured cost of this resolution, and its ratio to the estimate for those not yet seen."""
+        """Replace the estimate of this resolution by what was measured, and scale those of later ones alike."""
         resolution = tick.stage.resolution
         measured = tick.seconds / max(tick.images, 1)
         ratio = measured / self._cost[resolution]
@@ -59,19 +59,11 @@ class Console(Silent):
         self._cost[resolution] = measured
 
     def seconds_left(self, cur_nimg: int) -> float:
-        """From here to the end, by the costs known so far."""
-        total = self._schedule.total_nimg
-        seconds = 0.0
-        for span in self._schedule.spans:
-            end = total if span is self._schedule.spans[-1] else min(span.end, total)
-            seconds += max(0, end - max(span.start, cur_nimg)) * self._cost[span.resolution]
-        return seconds
-
-
-def _say(text: str) -> None:
-    """A line of its own, above a progress bar where there is one."""
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()
+        """Seconds from here to the end, by the costs known so far."""
+        return sum(
+            max(0, span.start + images - max(span.start, cur_nimg)) * self._cost[span.resolution]
+            for span, images in self._schedule.extents()
+        )
 
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}, {postfix}]"

@@ -1,4 +1,4 @@
-"""`--profile`: where the time of some iterations goes, as a trace for a viewer and as a summary for a screen."""
+"""Profiler observer (`--profile`): time of some iterations, as a trace for a viewer and as a summary."""
 
 import sys
 from pathlib import Path
@@ -7,19 +7,19 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from progan.schedule import Stage
-from progan.training.observers.run_files import Silent
+from progan.training.observers.base import Silent
 from progan.training.state import TrainingState
 
 WAIT, WARMUP, ACTIVE = 4, 2, 6
-"""Evaluations of the schedule: left to settle, thrown away, recorded."""
+"""Evaluations of the schedule that are skipped, discarded, and recorded."""
 OPERATIONS = 10
-"""Lines of the summary."""
+"""Number of operations in the summary."""
 SECTIONS = ("data", "D step", "average", "G step")
-"""Names that the loop gives to its parts."""
+"""Parts of an iteration, named in training/loop.py."""
 
 
 class Profile(Silent):
-    """Records a few iterations soon after the start: a Chrome trace `profile.json` and a summary `profile.txt`."""
+    """Observer that records a few iterations soon after the start: a Chrome trace `profile.json` and a summary `profile.txt`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -46,7 +46,7 @@ class Profile(Silent):
 
 
 def summary(found: profile) -> str:
-    """Share of each part of an iteration, then the operations that take most; times of the device that did them."""
+    """Fraction of each part of an iteration, then the slowest operations, in times of the device that ran them."""
     events = found.key_averages()
     parts = {event.key: event.cpu_time_total for event in events if event.key in SECTIONS}
     whole = sum(parts.values()) or 1.0

@@ -1,4 +1,4 @@
-"""The standard observers of a run: sample grids, snapshots and stats.jsonl."""
+"""Observers that write a run's files: sample grids, snapshots and stats.jsonl."""
 
 import dataclasses
 import json
@@ -12,33 +12,23 @@ from PIL import Image
 from torch import Tensor
 
 from progan import randomness
-from progan.files import Log, Shelf, write_whole
+from progan.files import AppendOnlyFile, Shelf, write_whole
 from progan.images import at_once, grid, to_pixels, upscale
 from progan.schedule import Schedule, Stage
 from progan.snapshot import SnapshotInfo, of_generator
-from progan.training.observers.base import Tick
+from progan.training.observers.base import Silent, Tick
 from progan.training.state import TrainingState
 
 GRID_COLUMNS = {128: 6, 256: 4, 512: 3, 1024: 2}
-"""Columns (and rows) of a sample grid; 8 below 128."""
+"""Number of columns (and rows) of a sample grid; 8 below 128."""
 MOST_CLASSES = 10
-"""Rows of a grid of classes."""
+"""Most rows of a grid of classes."""
 SMALLEST_CELL = 64
-"""Pixels: smaller images are enlarged so that the pictures of all stages compare."""
-
-
-class Silent:
-    """An observer that does nothing: the base of those that watch one thing."""
-
-    def on_start(self, state: TrainingState, stage: Stage) -> None: ...
-    def on_progress(self, cur_nimg: int, stage: Stage) -> None: ...
-    def on_tick(self, tick: Tick, state: TrainingState) -> None: ...
-    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None: ...
-    def on_end(self, finished: bool, state: TrainingState) -> None: ...
+"""Pixels of a cell: smaller images are enlarged so that the pictures of all stages compare."""
 
 
 def columns(resolution: int) -> int:
-    """Of a sample grid at this resolution."""
+    """Number of columns of a sample grid at this resolution."""
     return GRID_COLUMNS.get(resolution, 8)
 
 
@@ -53,9 +43,9 @@ def picture(pixels: Tensor, across: int) -> bytes:
 
 
 class SampleGrids(Silent):
-    """`samples/`: pictures of the averaged generator from latents that never change.
+    """Folder `samples/`: grids of the averaged generator's images from latents that never change.
 
-    Of classes, a row for each of the first ten, with the same latents; of attributes, labels as the data has them.
+    With classes a row for each of the first ten, with the same latents; with attributes labels as the data has them.
     """
 
     def __init__(
@@ -116,7 +106,7 @@ def sample(
 
 
 class Snapshots(Silent):
-    """`snapshots/`: the averaged generator at the end of every resolution, every `snapshot_kimg`, and at the end.
+    """Folder `snapshots/`: the averaged generator after every resolution, every `snapshot_kimg`, and at the end.
 
     A continued run first makes up for one that is missing of the moment it goes on from.
     """
@@ -205,7 +195,7 @@ class StatsFile(Silent):
     """`stats.jsonl`: a line a tick. A continued run first drops the lines after the state it goes on from."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._log = path, Log(path)
+        self._path, self._log = path, AppendOnlyFile(path)
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         kept = [line for line in read_stats(self._path) if line["cur_nimg"] <= state.cur_nimg]

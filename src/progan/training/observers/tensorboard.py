@@ -1,22 +1,22 @@
-"""TensorBoard's event files, written by this thread: the usual writer has one of its own, which a full disk ends."""
+"""TensorBoard observer. It writes event files itself: the usual writer has a thread that a full disk ends."""
 
 import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from progan.files import Log
+from progan.files import AppendOnlyFile
 from progan.schedule import Stage
-from progan.training.observers.base import Tick
-from progan.training.observers.run_files import Silent, record
+from progan.training.observers.base import Silent, Tick
+from progan.training.observers.run_files import record
 from progan.training.state import TrainingState
 
 
 class TensorBoard(Silent):
-    """The numbers of stats.jsonl in `tensorboard/`, a file for each time the run is begun or continued."""
+    """Observer that writes the values of stats.jsonl to `tensorboard/`, a file for each time the run is continued."""
 
     def __init__(self, folder: Path) -> None:
-        self._log = Log(folder / f"events.out.tfevents.{time.time():.6f}")
+        self._log = AppendOnlyFile(folder / f"events.out.tfevents.{time.time():.6f}")
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog  # takes a second to import

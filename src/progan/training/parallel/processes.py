@@ -16,58 +16,58 @@ from torch import Tensor
 from progan.errors import DeviceError, ProcessError
 
 TIMEOUT = timedelta(minutes=10)
-"""For meeting, and for each exchange between processes that do the same work.
+"""Timeout of the rendezvous, and of each exchange between processes that do the same work.
 
 A process that ends closes its connections, which the others notice at once; this is for a machine that vanishes.
 """
 PATIENCE = timedelta(hours=24)
-"""For waiting while the first process prepares images or measures a generator."""
+"""Timeout of waiting while the first process prepares images or measures a generator."""
 BUCKET_BYTES = 25 * 2**20
-"""Of gradients that travel together: few enough messages, and little memory beside the gradients."""
+"""Bytes of gradients in one message: few messages, and little memory beside the gradients."""
 
 
 class Processes:
-    """The processes of a run. This class is for a run of one: nothing is shared, nothing waits."""
+    """Processes of a run. This class is for a single one: nothing is shared, nothing waits."""
 
     rank = 0
     size = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that prepares images, writes files, and speaks."""
+        """True for the process that prepares images, writes files, and logs."""
         return self.rank == 0
 
     def device(self, name: str) -> str:
-        """The device of this process, where `name` is the one asked for."""
+        """Device of this process, where `name` is the one of the configuration."""
         return name
 
     def use(self, device: torch.device) -> None:
-        """Tensors to be averaged will be on this device."""
+        """Prepare for tensors to be averaged on this device."""
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Put the mean over all processes in the place of each tensor. Shapes and dtypes are the same everywhere."""
+        """Replace each tensor by its mean over all processes. Shapes and dtypes are the same everywhere."""
 
     def means(self, numbers: Sequence[float]) -> list[float]:
-        """The mean over all processes of each number."""
+        """Mean of each number over all processes."""
         return list(numbers)
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """True if the flag is set in any process."""
         return flag
 
     def broadcast(self, content: bytes) -> bytes:
-        """What the first process has, at least one byte; the others' is not looked at."""
+        """Content that the first process has, at least one byte; that of the others is ignored."""
         return content
 
     def wait(self) -> None:
-        """Until all are here, however long the first one takes."""
+        """Wait for all processes, however long the first one takes."""
 
 
 ALONE = Processes()
 
 
 class Several(Processes):
-    """Processes that have met in torch.distributed's default group, which speaks gloo.
+    """Several processes in torch.distributed's default group, whose backend is gloo.
 
     Its methods raise ProcessError when another process is gone.
     """
@@ -76,7 +76,7 @@ class Several(Processes):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._patient = dist.new_group(backend="gloo", timeout=PATIENCE)
         self._gradients: dist.ProcessGroup | None = None
-        """None: the default group."""
+        """Group that gradients are averaged in; None: the default one."""
 
     def device(self, name: str) -> str:
         if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
@@ -97,6 +97,7 @@ class Several(Processes):
                 self._gradients = dist.new_group(backend="nccl", timeout=TIMEOUT)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
+        # All buckets are sent before the first is waited for, so that messages overlap.
         flying = []
         for bucket in buckets(tensors):
             flat = torch.cat([tensor.flatten() for tensor in bucket])
@@ -148,7 +149,7 @@ class Several(Processes):
 
 
 def buckets(tensors: Sequence[Tensor], most: int = BUCKET_BYTES) -> list[list[Tensor]]:
-    """Neighbours of one dtype put together up to `most` bytes; a larger tensor is alone."""
+    """Tensors of one dtype grouped in order, up to `most` bytes each; a larger tensor is alone."""
     found: list[list[Tensor]] = []
     room = 0
     for tensor in tensors:

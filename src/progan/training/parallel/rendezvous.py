@@ -1,4 +1,4 @@
-"""How the processes that torchrun started find each other, and how they part."""
+"""Rendezvous of the processes that torchrun started, and their end."""
 
 import os
 import time
@@ -15,12 +15,12 @@ from progan.training.parallel.processes import ALONE, TIMEOUT, Processes, Severa
 
 
 def launched() -> bool:
-    """Whether torchrun, or something that sets the same variables, started this process."""
+    """True if torchrun, or something that sets the same variables, started this process."""
     return dist.is_torchelastic_launched() or _size() > 1
 
 
 def is_first() -> bool:
-    """Whether this is the first of the processes that were started together."""
+    """True for the first of the processes that were started together."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
@@ -30,9 +30,9 @@ def _size() -> int:
 
 @contextmanager
 def join() -> Iterator[Processes]:
-    """Meet the processes that were started together with this one; ALONE if there are none.
+    """Processes that were started together with this one; ALONE if there are none.
 
-    An error ends all of them, and one of them tells of it: the others leave by SystemExit, without a word.
+    An error ends all of them, and one of them reports it: the others exit by SystemExit without a message.
     """
     if _size() == 1:
         yield ALONE
@@ -42,14 +42,14 @@ def join() -> Iterator[Processes]:
         yield processes
         processes.wait()  # else the first to leave would look like one that died
     except BaseException:
-        if not _is_first_to_tell(store):
+        if not _is_first_to_report(store):
             raise SystemExit(2) from None
         raise
     dist.destroy_process_group()
 
 
 def _connect() -> tuple[PrefixStore, Several]:
-    """A store that all processes can reach, and the processes."""
+    """Store that all processes can reach, and the processes."""
     try:
         shared, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
         store = PrefixStore(meet(shared, rank, size), shared)
@@ -61,17 +61,17 @@ def _connect() -> tuple[PrefixStore, Several]:
 
 
 def meet(store: Store, rank: int, size: int) -> str:
-    """A name for this meeting that all processes agree on, and none that was here before them.
+    """Name of this rendezvous that all processes agree on, and no process that was here before them.
 
     torchrun gives processes that it starts again the store of those before, with all their keys, and no number of the
     attempt that is the same on every machine (torch 2.13; in a store used twice gloo looks for the dead). So the first
-    process makes up a name and tells it to whoever asks, until everybody has thanked for this very name.
+    process makes up a name and answers whoever asks, until all have confirmed this very name.
     """
     if rank > 0:
         question = uuid.uuid4().hex
         store.set(f"question/{rank}", question)
         name = store.get(f"answer/{question}").decode()
-        store.set(f"thanks/{name}/{rank}", "")
+        store.set(f"confirmed/{name}/{rank}", "")
         return name
     name = uuid.uuid4().hex
     waiting = set(range(1, size))
@@ -80,14 +80,14 @@ def meet(store: Store, rank: int, size: int) -> str:
         for other in waiting:
             if store.check([f"question/{other}"]):
                 store.set(f"answer/{store.get(f'question/{other}').decode()}", name)
-        waiting = {other for other in waiting if not store.check([f"thanks/{name}/{other}"])}
+        waiting = {other for other in waiting if not store.check([f"confirmed/{name}/{other}"])}
         if time.monotonic() > deadline:
             raise RuntimeError(f"{len(waiting)} did not come within {TIMEOUT}")
         time.sleep(0.01)
     return name
 
 
-def _is_first_to_tell(store: PrefixStore) -> bool:
+def _is_first_to_report(store: PrefixStore) -> bool:
     try:
         return bool(store.add("errors", 1) == 1)
     except RuntimeError:  # whoever kept the store is gone

@@ -1,29 +1,29 @@
-"""What a run will take, before it begins: arithmetic on networks that hold no numbers."""
+"""Plan of a run before it begins: stages, time, memory and disk, by arithmetic on networks without values."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from progan import models
-from progan.config import RunConfig
-from progan.models import Discriminator, Generator, ImageShape
-from progan.schedule import Phase, Schedule, Span
+from progan.models import Discriminator, Generator
+from progan.schedule import Phase
 from progan.training.numerics import Numerics
 from progan.training.preflight.memory import estimate
+from progan.training.setup import RunSetup
 
 EFFICIENCY = 0.5
-"""Share of a plain convolution's speed that a training step reaches (measured, benchmarks/estimates.py)."""
+"""Fraction of a plain convolution's speed that a training step reaches (measured, benchmarks/estimates.py)."""
 OVERHEAD = 0.003
 """Seconds per doubling of the resolution that a D or a G step takes however few images it has (measured there)."""
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One line of the plan."""
+    """Line of a plan."""
 
     resolution: int
     phase: Phase
@@ -31,24 +31,24 @@ class PlannedStage:
     batch_size: int
     lr: float
     memory: int
-    """Estimated bytes at the peak of a step."""
+    """Bytes at the peak of a step, estimated."""
     seconds: float
-    """Estimated."""
+    """Seconds of training, estimated."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it begins."""
+    """Estimated stages, time and size of a run."""
 
     stages: tuple[PlannedStage, ...]
     parameters: tuple[int, int]
-    """Of G and of D."""
+    """Number of parameters of G and of D."""
     disk: int
-    """Bytes of states and snapshots."""
+    """Bytes of states and snapshots on the disk."""
     precision: str = ""
-    """For people: the one it has, or those that are to be tried."""
+    """Precision, or those that are to be tried, in words."""
     notes: tuple[str, ...] = ()
-    """What people should know before they begin."""
+    """Sentences on what to know before the run begins."""
 
     @property
     def seconds(self) -> float:
@@ -59,79 +59,56 @@ class Plan:
         return sum(stage.images for stage in self.stages)
 
 
-@dataclass(frozen=True)
-class Work:
-    """Floating-point operations of a forward pass of one image."""
-
-    g_flops: float
-    d_flops: float
-
-
-def plan(config: RunConfig, shape: ImageShape, numerics: Numerics) -> Plan:
+def plan(setup: RunSetup) -> Plan:
     """Stages with images, batch, memory and time, all estimated; nothing is trained."""
-    schedule = Schedule(config.schedule)
-    cost = seconds_per_image(config, shape, numerics)
-    G, D = _hollow(config, shape)
+    config, cost = setup.config, seconds_per_image(setup)
+    G, D = _without_values(setup)
     g_weights, d_weights = (sum(p.numel() for p in net.parameters()) for net in (G, D))
     stages = []
-    for span, images in extents(schedule):
-        resolution = span.resolution
-        batch, lr = int(config.schedule.batch_size.at(resolution)), config.schedule.lr.at(resolution)
-        memory = estimate(config, shape, numerics.precision, resolution, batch)
-        stages.append(PlannedStage(resolution, span.phase, images, batch, lr, memory, images * cost[resolution]))
+    for span, images in setup.schedule.extents():
+        resolution, batch = span.resolution, setup.batch_size(span.resolution)
+        memory, seconds = estimate(setup, resolution, batch), images * cost[resolution]
+        lr = config.schedule.lr.at(resolution)
+        stages.append(PlannedStage(resolution, span.phase, images, batch, lr, memory, seconds))
     resolutions = len({stage.resolution for stage in stages})
     states = 4 if config.health.on_divergence == "rewind" else 2  # and as many good ones to go back to
     disk = states * 4 * (4 * g_weights + 3 * d_weights) + resolutions * 4 * g_weights
     return Plan(tuple(stages), (g_weights, d_weights), disk)
 
 
-def extents(schedule: Schedule) -> Iterator[tuple[Span, int]]:
-    """Every stage the run reaches, with its number of images."""
-    for span in schedule.spans:
-        end = schedule.total_nimg if span is schedule.spans[-1] else min(span.end, schedule.total_nimg)
-        if end > span.start:
-            yield span, end - span.start
-
-
-def seconds_per_image(config: RunConfig, shape: ImageShape, numerics: Numerics) -> dict[int, float]:
-    """Estimated for every resolution of the run, from the work of an image and the speed of one convolution."""
-    G, D = _hollow(config, shape)
-    speed = EFFICIENCY * _convolution_speed(numerics)
-    d_steps = config.schedule.d_steps
+def seconds_per_image(setup: RunSetup) -> dict[int, float]:
+    """Estimated seconds at every resolution of a run, from the work of an image and the speed of one convolution."""
+    networks, schedule = _without_values(setup), setup.config.schedule
+    speed = EFFICIENCY * _convolution_speed(setup.numerics)
     costs = {}
-    for resolution in {span.resolution for span in Schedule(config.schedule).spans}:
-        flops = operations(config, shape, numerics.dtype, resolution, (G, D))
-        overhead = OVERHEAD * math.log2(resolution) * (1 + d_steps) / config.schedule.batch_size.at(resolution)
-        costs[resolution] = (flops / speed + overhead) / d_steps
+    for resolution in {span.resolution for span in setup.schedule.spans}:
+        flops = operations(setup, resolution, networks)
+        overhead = OVERHEAD * math.log2(resolution) * (1 + schedule.d_steps) / schedule.batch_size.at(resolution)
+        costs[resolution] = (flops / speed + overhead) / schedule.d_steps
     return costs
 
 
-def operations(
-    config: RunConfig, shape: ImageShape, dtype: torch.dtype, resolution: int, networks: tuple[Generator, Discriminator]
-) -> float:
-    """Floating-point operations of an iteration, for an image of the batch, at alpha 1."""
-    work = _work(*networks, shape, resolution, dtype)
-    # D's step: fakes g; forward and backward of reals and fakes 6 d; a penalty 6 d. G's step: 3 g and 2 d.
-    d_work = work.g_flops + (12 if config.loss.penalised else 6) * work.d_flops
-    return config.schedule.d_steps * d_work + 3 * work.g_flops + 2 * work.d_flops
-
-
-def _hollow(config: RunConfig, shape: ImageShape) -> tuple[Generator, Discriminator]:
-    with torch.device("meta"):
-        return models.build(config.model, shape, seed=0)
-
-
-def _work(G: Generator, D: Discriminator, shape: ImageShape, resolution: int, dtype: torch.dtype) -> Work:
-    """Of one forward pass of each network at alpha 1."""
-    batch = 4
+def operations(setup: RunSetup, resolution: int, networks: tuple[Generator, Discriminator]) -> float:
+    """Floating-point operations of an iteration, per image of the batch, at alpha 1."""
+    (G, D), shape, dtype, batch = networks, setup.shape, setup.numerics.dtype, 4
     labels = torch.zeros(batch, shape.label_size, device="meta") if shape.label_size else None
     z = torch.zeros(batch, G.z_dim, device="meta", dtype=dtype)
     images = torch.zeros(batch, shape.channels, resolution, resolution, device="meta", dtype=dtype)
-    return Work(_count(lambda: G(z, labels, resolution)) / batch, _count(lambda: D(images)) / batch)
+    g, d = _count(lambda: G(z, labels, resolution)) / batch, _count(lambda: D(images)) / batch
+    # D's step: fakes g; forward and backward of reals and fakes 6 d; a penalty 6 d, in one of k steps where it is lazy.
+    # G's step: 3 g and 2 d, and d for reals where the loss wants them.
+    loss, every = setup.config.loss, setup.config.optimizer.penalty_every
+    d_step = g + 6 * d + (6 * d / every if loss.penalised else 0)
+    return setup.config.schedule.d_steps * d_step + 3 * g + (3 if loss.wants_reals else 2) * d
+
+
+def _without_values(setup: RunSetup) -> tuple[Generator, Discriminator]:
+    with torch.device("meta"):
+        return models.build(setup.config.model, setup.shape, seed=0)
 
 
 def _count(call: Callable[[], object]) -> int:
-    """Floating-point operations of a call."""
+    """Number of floating-point operations of a call."""
     with FlopCounterMode(display=False) as counter:
         call()
     return int(counter.get_total_flops())

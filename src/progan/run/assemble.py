@@ -1,0 +1,158 @@
+"""Parts of a run: configuration, images, numerics, state and all that trains with them."""
+
+import dataclasses
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from progan.config import PrepareConfig, RunConfig
+from progan.data.cache import open_data
+from progan.data.dataset import Dataset
+from progan.errors import ConfigError, DatasetError, MemoryShortError
+from progan.metrics.evaluation import LEAST
+from progan.models import ImageShape
+from progan.options import from_dict, override, to_dict
+from progan.presets import preset as named_preset
+from progan.progress import Log, log_line, progress_bar
+from progan.run_folder import RunFolder
+from progan.schedule import Stage
+from progan.training import numerics
+from progan.training.accelerate.traced import Executors
+from progan.training.feed import Feed
+from progan.training.loop import Job
+from progan.training.numerics import Numerics
+from progan.training.parallel import rendezvous
+from progan.training.parallel.processes import Processes
+from progan.training.preflight import autotune, fit
+from progan.training.setup import RunSetup
+from progan.training.state import StateFolder, TrainingState, share
+
+AUTO = "auto"
+"""Batch size of the preset, or less where memory is short."""
+
+
+def configure(
+    preset: str | None, data: str | Path | None, folder: RunFolder | None, options: dict[str, Any]
+) -> RunConfig:
+    """Configuration of a preset, or of the run in the folder, with data and options put in."""
+    changes = options if data is None else {**options, "data": str(data)}
+    begun = folder.read()[0] if folder is not None and folder.exists else None
+    config = begun if preset is None and begun is not None else named_preset(preset or "quickstart")
+    if options.get("batch_size") != AUTO:
+        return override(config, changes)
+    config = override(config, {name: value for name, value in changes.items() if name != "batch_size"})
+    found = begun or config  # what `auto` found when the run was begun holds
+    return replace(config, schedule=replace(config.schedule, batch_size=found.schedule.batch_size))
+
+
+def share_config(config: RunConfig, processes: Processes) -> RunConfig:
+    """Configuration of the first process, the only one that needs to see the run folder."""
+    return from_dict(json.loads(processes.broadcast(json.dumps(to_dict(config)).encode())))
+
+
+def open_dataset_in_turn(config: RunConfig, log: Log, processes: Processes) -> Dataset:
+    """Images of the run, prepared by the first process, and by one on each machine that does not share its disk."""
+    if not processes.first:
+        processes.wait()
+    dataset = open_dataset(config, log)
+    if processes.first:
+        processes.wait()
+    processes.wait()
+    if processes.broadcast(dataset.fingerprint.encode()) != dataset.fingerprint.encode():
+        raise DatasetError(f"process {processes.rank + 1}: {dataset.path} has other images than that of the first one")
+    return dataset
+
+
+def open_dataset(config: RunConfig, log: Log) -> Dataset:
+    """Images of the run, prepared into the cache if they are not prepared yet."""
+    if not config.dataset.data:
+        raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
+    resolution = config.schedule.resolution
+    with progress_bar("preparing", hidden=not rendezvous.is_first()) as progress:
+        dataset = open_data(config.dataset.data, PrepareConfig(resolution=resolution), log, progress)
+    if resolution not in dataset.resolutions:
+        most = dataset.resolutions[-1]
+        raise DatasetError(
+            f"{dataset.path} has images up to {most}x{most}. Use --resolution {most}, or prepare it with "
+            f"--resolution {resolution}"
+        )
+    if config.dataset.labels and dataset.label_kind is None:
+        raise DatasetError(f"--labels: {dataset.path} has no labels. Leave it out, or prepare the images with labels")
+    if config.runtime.metrics_kimg is not None and dataset.count < 2 * LEAST:
+        raise DatasetError(f"--metrics-kimg: {dataset.path} has too few images to measure with, {dataset.count}")
+    return dataset
+
+
+def open_held_out(config: RunConfig, dataset: Dataset) -> Dataset | None:
+    """Images of --held-out. Raises DatasetError if D could not be shown them, or is trained on them."""
+    if config.health.held_out is None:
+        return None
+    held_out = Dataset.open(config.health.held_out)
+    if held_out.fingerprint == dataset.fingerprint:
+        raise DatasetError(
+            f"--held-out {held_out.path} has the same images as --data. Split them with progan data split"
+        )
+    if held_out.channels != dataset.channels or config.schedule.resolution not in held_out.resolutions:
+        raise DatasetError(
+            f"--held-out {held_out.path} does not have the channels and resolutions of --data. Make both with "
+            "progan data split"
+        )
+    return held_out
+
+
+def image_shape(config: RunConfig, dataset: Dataset) -> ImageShape:
+    """Shape of the images and labels that the networks are built for."""
+    labels = len(dataset.label_names) if config.dataset.labels else 0
+    return ImageShape(config.schedule.resolution, dataset.channels, labels)
+
+
+def set_up(config: RunConfig, dataset: Dataset, folder: RunFolder | None, log: Log, processes: Processes) -> RunSetup:
+    """Setup of a run with the numerics of its newest state, or with those that `auto` finds best, nothing compiled yet.
+
+    Only the first process reads the run folder, and tells the others. Raises DeviceError for what this machine lacks,
+    RunError if a newer progan wrote the state.
+    """
+    now = numerics.choose(config.runtime, processes)
+    setup = RunSetup(config, image_shape(config, dataset), now, processes, log, dataset.label_kind or "class")
+    recorded = StateFolder(folder.state).numerics() if processes.first and folder is not None else None
+    if recorded is not None:
+        now = replace(now, precision=recorded.precision, compiled=recorded.compiled)
+        if changed := recorded.differences(now):
+            log(f"note: not the machine or versions the run began on ({', '.join(changed)}): the bits may differ")
+    elif processes.first:
+        now = autotune.decide_precision(setup)
+    return replace(setup, numerics=now.shared(processes))
+
+
+def fit_into_memory(setup: RunSetup, dataset: Dataset, folder: RunFolder | None, auto: bool) -> RunSetup:
+    """Setup with batches that fit into the memory. Raises MemoryShortError if they do not."""
+    start, processes = 0, setup.processes
+    if processes.first and folder is not None and folder.exists:
+        start, auto = max(StateFolder(folder.state).positions(), default=0), False
+    start, auto = json.loads(processes.broadcast(json.dumps([start, auto]).encode()))
+    return replace(setup, config=fit.ensure(setup, dataset.level_bytes, auto, start))
+
+
+def assemble(setup: RunSetup, dataset: Dataset, folder: RunFolder) -> tuple[Job, bool]:
+    """Networks, optimisers and feed, as new or as the newest state has them; True if there was a state."""
+    processes, states = setup.processes, StateFolder(folder.state)
+    resumed = processes.first and not states.empty
+    decided = autotune.decide_compiled(setup) if processes.first and states.empty else setup.numerics
+    setup = replace(setup, numerics=decided.shared(processes))
+    state = TrainingState.new(setup)
+    if resumed:
+        for problem in states.restore(state):
+            log_line(f"warning: {problem}; going on from the one before")
+        setup.log(f"going on with {folder.path} at {state.cur_nimg / 1000:g} kimg")
+    processes.use(setup.device)
+    share(state, processes)
+    return Job(setup, Feed(setup, dataset), state, states, executors=Executors(setup, state)), resumed
+
+
+def out_of_memory(setup: RunSetup, numerics: Numerics, stage: Stage, folder: RunFolder) -> MemoryShortError:
+    """Error of a run whose memory ran out in training."""
+    saved = max(StateFolder(folder.state).positions(), default=0) / 1000
+    what = fit.after_all(dataclasses.replace(setup, numerics=numerics), stage)
+    goes_on = f"where more is free, progan train --out {folder.path} goes on"
+    return MemoryShortError(f"{what}. All up to {saved:g} kimg is saved: {goes_on}")

@@ -1,0 +1,123 @@
+"""Observers of every run: files, health, console, and the metrics of `progan evaluate` while it is training."""
+
+import torch
+from torch import Tensor
+
+import progan
+from progan.data.dataset import Dataset
+from progan.files import Claim, PendingWrites, write_whole
+from progan.images import at_once, to_pixels
+from progan.metrics.evaluation import Yardstick
+from progan.models import Generator
+from progan.progress import log_line, silent
+from progan.run.assemble import open_held_out
+from progan.run_folder import RunFolder
+from progan.schedule import Stage
+from progan.snapshot import SnapshotInfo
+from progan.training.loop import Job
+from progan.training.observers.base import Observer, Silent, Tick
+from progan.training.observers.console import Console
+from progan.training.observers.health import SIGNS, Health, Sample, d_won
+from progan.training.observers.retrying import KeepFolder, RetryingObserver
+from progan.training.observers.run_files import SampleGrids, Snapshots, StatsFile, columns, picture
+from progan.training.observers.tensorboard import TensorBoard
+from progan.training.preflight.estimate import seconds_per_image
+from progan.training.state import TrainingState
+
+SMALLEST = 16
+"""Smallest resolution that is measured: the coarsest scale of the metrics."""
+
+
+def observers(job: Job, dataset: Dataset, folder: RunFolder, claim: Claim | None, quiet: bool) -> list[Observer]:
+    """Standard observers of a run, without the console where `quiet`."""
+    setup, config, shape = job.setup, job.setup.config, job.setup.shape
+    runtime, pending = config.runtime, job.pending
+    rows = _label_rows(dataset) if config.dataset.labels else None
+    kind, names = (dataset.label_kind, tuple(dataset.label_names)) if config.dataset.labels else (None, ())
+    info = SnapshotInfo(config, shape, shape.resolution, 1.0, 0, dataset.name, kind, names, progan=progan.__version__)
+    try:
+        _write_reals(folder, dataset, shape.resolution)
+    except OSError as error:
+        raise folder.unwritable(error) from None
+
+    # Observers that measure come before those that write what was measured.
+    held_out = open_held_out(config, dataset)
+    unseen = None if held_out is None else Sample(held_out, use_labels=False)
+    signs = SIGNS if config.health.rescue else (*SIGNS, d_won(setup.loss))  # a rescue says so itself
+    watching: list[Observer] = [
+        RetryingObserver("config.json", KeepFolder(folder, claim, log_line), pending, folder),
+        Health(Sample(dataset, config.dataset.labels), unseen, signs, folder.stats),
+    ]
+    if runtime.metrics_kimg is not None:
+        num = min(runtime.metrics_num, dataset.count // 2)
+        yardstick = Yardstick(dataset, num=num, device=setup.numerics.device)
+        watching.append(PeriodicMetrics(yardstick, runtime.metrics_kimg))
+    writing: dict[str, Observer] = {
+        "samples": SampleGrids(folder.samples, job.state.G.z_dim, kind, rows, runtime.grid_kimg),
+        "snapshots": Snapshots(folder.snapshots, info, rows, runtime.snapshot_kimg),
+        "stats.jsonl": StatsFile(folder.stats),
+        "tensorboard": TensorBoard(folder.path / "tensorboard"),
+    }
+    watching += [RetryingObserver(name, each, pending, folder) for name, each in writing.items()]
+    if not quiet:  # a closed terminal does not end a run
+        console = Console(setup.schedule, seconds_per_image(setup))
+        watching.append(RetryingObserver("progress", console, PendingWrites(silent), folder))
+    return watching
+
+
+def _label_rows(dataset: Dataset) -> Tensor | None:
+    """Labels float32 [n, L] of up to 1,024 images, for sample grids and the mean activation."""
+    rows = dataset.labels(dataset.order(0, min(1024, dataset.count), seed=0))
+    return None if rows is None else torch.from_numpy(rows)
+
+
+def _write_reals(folder: RunFolder, dataset: Dataset, resolution: int) -> None:
+    """Write `samples/reals.png`: what fakes should look like."""
+    folder.samples.mkdir(parents=True, exist_ok=True)
+    across = columns(resolution)
+    indices = dataset.order(0, min(across**2, dataset.count), seed=0)
+    pixels = torch.from_numpy(dataset.pixels(resolution, indices))
+    write_whole(folder.samples / "reals.png", picture(pixels, across))
+
+
+class PeriodicMetrics(Silent):
+    """Observer that adds metrics of G and of its average to the first tick after every `metrics_kimg`.
+
+    `metrics/G_ema/swd`, `metrics/G/swd` and `metrics/floor/swd` … at the resolution of the stage. In a fade the reals
+    are not faded: they show what is still to come.
+    """
+
+    def __init__(self, yardstick: Yardstick, metrics_kimg: float) -> None:
+        self._yardstick, self._nimg = yardstick, 1000 * metrics_kimg
+        self._last = 0
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        self._last = state.cur_nimg
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        due = tick.cur_nimg // self._nimg > self._last // self._nimg  # the same in a run that was stopped in between
+        self._last = tick.cur_nimg
+        if due and tick.stage.resolution >= SMALLEST:
+            for name, network in (("G_ema", state.G_ema), ("G", state.G)):
+                tick.metrics.update(self._measure(name, network, tick.stage, state))
+
+    def _measure(self, name: str, network: Generator, stage: Stage, state: TrainingState) -> dict[str, float]:
+        device, dtype = torch.device(state.numerics.device), state.numerics.dtype
+
+        def generate(z: Tensor, labels: Tensor | None) -> Tensor:
+            parts = []
+            size = at_once(stage.resolution, 16)
+            for i in range(0, len(z), size):
+                rows = None if labels is None else labels[i : i + size].to(device)
+                images = network(z[i : i + size].to(device, dtype), rows, stage.resolution, stage.alpha)
+                parts.append(to_pixels(images))
+            return torch.cat(parts)
+
+        was_training = network.training
+        network.eval()  # so that statistics of batches, where a network has any, stay those of the training
+        with torch.no_grad():
+            values = self._yardstick.measure(generate, stage.resolution, network.z_dim, network.label_size > 0)
+        network.train(was_training)
+        numbers = {f"metrics/{name}/{key}": value.value for key, value in values.items()}
+        floors = {f"metrics/floor/{key}": value.floor.value for key, value in values.items() if value.floor}
+        return {**numbers, **floors}
