@@ -41,31 +41,23 @@ def traced_once() -> Iterator[None]:
     """
     from progan.training.accelerate import traced
 
-    original, made = traced.TracedStep, dict[tuple[Any, ...], Any]()
+    original, made = traced.Traced, dict[str, Any]()
 
-    def step(
-        G: Any, D: Any, loss: Any, shape: Any, stage: Any, size: int, dtype: Any, kernels: bool, finish: Any
-    ) -> Any:
-        networks = [(type(part), plain(part)) for network in (G, D) for part in network.modules()]
-        sizes = [p.shape for network in (G, D) for p in network.parameters()]
-        key = (*map(str, (networks, sizes, type(loss), vars(loss), shape)), stage.key, size, dtype)
-        if kernels or torch.cuda.is_available():
-            return original(G, D, loss, shape, stage, size, dtype, kernels, finish)
+    def step(setup: Any, state: Any, stage: Any, size: int, kernels: bool, finish: Any) -> Any:
+        config, dtype = setup.config, state.numerics.dtype
+        lazy = config.optimizer.penalty_every
+        key = str((config.model, config.loss, lazy, setup.label_kind, setup.shape, stage.key, size, dtype))
+        if kernels or setup.device.type != "cpu":
+            return original(setup, state, stage, size, kernels, finish)
         if key not in made:
-            made[key] = original(G, D, loss, shape, stage, size, dtype, kernels, finish)
+            made[key] = original(setup, state, stage, size, kernels, finish)
         step = copy.copy(made[key])
-        step._G, step._D, step._g, step._d = G, D, list(G.parameters()), list(D.parameters())
-        for name, parameters in (("_g_gradients", step._g), ("_d_gradients", step._d)):
-            gradients = copy.copy(getattr(step, name))
-            gradients._parameters = parameters
-            setattr(step, name, gradients)
+        step._G, step._D, step._gradients = state.G, state.D, {}
+        for name, gradients in made[key]._gradients.items():
+            step._gradients[name] = copy.copy(gradients)
+            step._gradients[name]._parameters = list((state.G if name == "g" else state.D).parameters())
         return step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(traced, "TracedStep", step)
+        patch.setattr(traced, "Traced", step)
         yield
-
-
-def plain(module: torch.nn.Module) -> dict[str, Any]:
-    """The settings of a layer."""
-    return {name: value for name, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
