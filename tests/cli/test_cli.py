@@ -18,6 +18,8 @@ from progan.options import GROUPS
 from progan.presets import PRESETS, about
 from progan.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY = (
     "--data avatars:32 --resolution 8 --stable-kimg 0.05 --fade-kimg 0.05 --batch-size 8 --fmap-max 8 --z-dim 8 "
     "--device cpu --precision fp32"

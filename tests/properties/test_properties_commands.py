@@ -146,6 +146,7 @@ def command_lines(draw: st.DrawFn, name: str) -> list[str]:
     return words
 
 
+@pytest.mark.slow
 @cases
 @given(data=st.data())
 def test_any_command_with_anything(call: Callable[[list[str]], int], data: st.DataObject) -> None:

@@ -18,6 +18,8 @@ from progan.report.html import contents, data_uri, page, section, table, text
 from progan.report.results import differences, holm, mean, p_value, t_quantile, welch
 from progan.sampling.interpolation import path, slerp
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 class TestStatistics:
     @pytest.mark.parametrize(("dof", "t"), [(1, 12.7062), (2, 4.30265), (4, 2.77645), (10, 2.22814), (1000, 1.96234)])

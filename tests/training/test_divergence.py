@@ -17,6 +17,8 @@ from progan.training.state import StateFolder
 from progan.training.step import Step
 from steps import new_state
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY = {
     "data": "avatars:64",
     "resolution": 8,

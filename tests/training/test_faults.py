@@ -31,6 +31,8 @@ from progan.training.observers.base import Silent, Tick
 from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):

@@ -14,6 +14,8 @@ from progan.training.observers.run_files import read_stats
 from progan.training.recovery import d_wins, relative_losses, rescue
 from progan.training.state import Adjustments
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 NONSATURATING, LSGAN = losses.build(NonsaturatingConfig()), losses.build(LsganConfig())
 WON = {"D/real": 0.01, "D/fake": 0.02, "G/fake": 5.0}
 EVEN = {"D/real": 0.5, "D/fake": 0.5, "G/fake": 1.5}

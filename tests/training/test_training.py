@@ -22,6 +22,8 @@ from progan.training.observers.base import Silent
 from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY = {
     "data": "avatars:64",
     "resolution": 16,
