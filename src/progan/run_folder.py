@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from progan.data.dataset import Dataset
 from progan.errors import ConfigError, RunError, SnapshotError
 from progan.files import Claim, HeldError, NoLocksError, remove_unfinished, write_whole
 from progan.options import from_dict, parse_json, to_dict
+from progan.progress import Log
 
 FORMAT, VERSION = "progan run", 2
 READ_VERSIONS = (1, 2)
@@ -90,12 +91,12 @@ class RunFolder:
         return self.config.exists()
 
     @contextmanager
-    def held(self, warn: Callable[[str], None]) -> Iterator[Claim | None]:
+    def held(self, log: Log) -> Iterator[Claim | None]:
         """Lock the folder inside, and clean up after processes that were killed. RunError if another process holds it.
 
         None, after a warning, where the file system has no locks.
         """
-        claim = self._claim(warn)
+        claim = self._claim(log)
         try:
             remove_unfinished(self.path)
             yield claim
@@ -103,11 +104,11 @@ class RunFolder:
             if claim is not None:
                 claim.release()
 
-    def _claim(self, warn: Callable[[str], None]) -> Claim | None:
+    def _claim(self, log: Log) -> Claim | None:
         try:
             return Claim(self.path)
         except NoLocksError:
-            warn(f"warning: {self.path} cannot be locked here: see to it that no other process trains there")
+            log(f"warning: {self.path} cannot be locked here: see to it that no other process trains there")
             return None
         except HeldError as error:
             raise RunError(f"{self.path} is in use: {error} trains there. Choose another --out, or stop it") from None

@@ -15,7 +15,7 @@ from progan import randomness
 from progan.files import AppendOnlyFile, FileQueue, write_whole
 from progan.images import at_once, grid, to_pixels, upscale
 from progan.schedule import Schedule, Stage
-from progan.snapshot import SnapshotInfo, of_generator
+from progan.snapshot import SnapshotInfo, generate, of_generator
 from progan.training.observers.base import Silent, Tick
 from progan.training.state import TrainingState
 
@@ -94,15 +94,9 @@ def sample(
     state: TrainingState, stage: Stage, z: Tensor, labels: Tensor | None, batch_size: int | None = None
 ) -> Tensor:
     """Pixels uint8 [n, C, R, R] of latents [n, z_dim], by the averaged generator as it is at this stage; on the CPU."""
-    device, dtype = torch.device(state.numerics.device), state.numerics.dtype
-    batch_size = batch_size or at_once(stage.resolution, 16)
-    parts = []
-    for i in range(0, len(z), batch_size):
-        some = slice(i, min(i + batch_size, len(z)))
-        rows = None if labels is None else labels[some].to(device)
-        images = state.G_ema(z[some].to(device, dtype), rows, stage.resolution, stage.alpha)
-        parts.append(to_pixels(images).cpu())
-    return torch.cat(parts)
+    z, size = z.to(state.numerics.dtype), batch_size or at_once(stage.resolution, 16)
+    batches = generate(state.G_ema, z, labels, stage.resolution, stage.alpha, size)
+    return torch.cat([to_pixels(images).cpu() for images in batches])
 
 
 class Snapshots(Silent):
