@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from progan.data.dataset import Dataset, Indices
 from progan.data.inspection import Inspection, label_members
-from progan.images import grid, upscale
+from progan.images import grid, pil_image, upscale
 from progan.report import html
 from progan.report.html import facts, figure, image, section, table, text
 
@@ -66,8 +65,7 @@ def write_sheets(dataset: Dataset, folder: Path) -> None:
     """Write every contact sheet as a PNG into the folder, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, pixels in sheets(dataset):
-        array = pixels.permute(1, 2, 0).numpy()
-        Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(folder / f"{name}.png")
+        pil_image(pixels).save(folder / f"{name}.png")
 
 
 def sheets(dataset: Dataset, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
