@@ -404,7 +404,7 @@ OPTIMIZER = [
     Mutation(
         "the scale of a loss is not kept in the state",
         "training/state.py",
-        {'progress.get("loss_scales", {}).get(part, FIRST_SCALE)': "FIRST_SCALE"},
+        {"progress.loss_scales.get(part, FIRST_SCALE)": "FIRST_SCALE"},
         ["training.py::test_16_bits_and_labels_resume_exactly_too"],
     ),
     Mutation(
@@ -548,7 +548,7 @@ OPTIMIZER = [
     Mutation(
         "reset comes again after going on",
         "training/state.py",
-        {"self.stage = None if progress": "self.stage = None if True or progress"},
+        {"progress.cur_nimg, progress.stage, progress.elapsed": "progress.cur_nimg, None, progress.elapsed"},
         [TRAINING + "a_run_cut_in_two_ends_in_the_same_bits"],
     ),
     Mutation(

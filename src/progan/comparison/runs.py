@@ -22,7 +22,7 @@ from progan.run.assemble import assemble, set_up
 from progan.run_folder import DataFacts, RunFolder
 from progan.schedule import Phase, Schedule, Stage
 from progan.training.loop import train
-from progan.training.observers.base import Silent
+from progan.training.observers.base import Observer
 from progan.training.parallel.processes import ALONE
 from progan.training.preflight.estimate import Operations
 
@@ -158,7 +158,7 @@ def try_run(path: str, seconds: float) -> None:
     print(json.dumps(found))
 
 
-class Stopwatch(Silent):
+class Stopwatch(Observer):
     """Counts images and seconds after the first blocks; says when enough are counted."""
 
     def __init__(self, seconds: float, device: torch.device) -> None:

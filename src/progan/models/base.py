@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from progan.scores import Scores
 
 
-class Noise(Protocol):
-    """Source of D's random numbers while it is trained: those of the step, so that they can be repeated."""
+class Draws(Protocol):
+    """Source of a training step's random numbers, so that they can be repeated; `randomness.Rng` is one."""
 
     def uniform(self, n: int, size: int | None = None) -> Tensor:
         """Uniform in [0, 1), float32 [n], or [n, size]."""
@@ -62,7 +62,7 @@ class Discriminator(nn.Module):
     watches = False
     """True if `watch` wants to be called after every D step."""
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
+    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
         """Images [N, C, R, R] -> scores; R is read from the images, and alpha fades its block in (figure 2).
 
         Dropout and the like happen only where `noise` is given.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from progan.config import group_divisor
 from progan.images import downscale, upscale
-from progan.models.base import Noise
+from progan.models.base import Draws
 from progan.models.convolution import convolve
 
 DIMENSIONS = 5
@@ -187,7 +187,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.weight.normal_(1.0, std)
 
 
-def dropout(x: Tensor, rate: float, noise: Noise | None) -> Tensor:
+def dropout(x: Tensor, rate: float, noise: Draws | None) -> Tensor:
     """Sets whole maps of [N, C, H, W] to 0, each with probability `rate`, and divides the others by 1 - rate.
 
     Neighbouring pixels of a map say much the same, so that single ones would hardly be missed (Tompson et al. 2015).
@@ -239,7 +239,7 @@ class AdaptiveNoise(nn.Module):
     def strength(self) -> Tensor:
         return self.coefficient * (self.d_hat - LIMIT).clamp(min=0).square()
 
-    def forward(self, x: Tensor, noise: Noise | None) -> Tensor:
+    def forward(self, x: Tensor, noise: Draws | None) -> Tensor:
         if noise is None:
             return x
         factor = 1 + self.strength * noise.normal(*x.shape[:2])

@@ -15,7 +15,7 @@ from progan.run_folder import RunFolder
 from progan.schedule import Stage
 from progan.snapshot import SnapshotInfo, generate
 from progan.training.loop import Job
-from progan.training.observers.base import Observer, Silent, Tick
+from progan.training.observers.base import Observer, Tick
 from progan.training.observers.console import Console
 from progan.training.observers.health import SIGNS, Health, Sample, d_won
 from progan.training.observers.retrying import KeepFolder, RetryingObserver
@@ -80,7 +80,7 @@ def _write_reals(folder: RunFolder, dataset: Dataset, resolution: int) -> None:
     write_whole(folder.samples / "reals.png", picture(pixels, across))
 
 
-class PeriodicMetrics(Silent):
+class PeriodicMetrics(Observer):
     """Observer that adds metrics of G and of its average to the first tick after every `metrics_kimg`.
 
     `metrics/G_ema/swd`, `metrics/G/swd` and `metrics/floor/swd` … at the resolution of the stage. In a fade the reals

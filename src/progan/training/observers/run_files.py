@@ -16,7 +16,7 @@ from progan.files import AppendOnlyFile, FileQueue, write_whole
 from progan.images import at_once, grid, to_pixels, upscale
 from progan.schedule import Schedule, Stage
 from progan.snapshot import SnapshotInfo, generate, of_generator
-from progan.training.observers.base import Silent, Tick
+from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState
 
 GRID_COLUMNS = {128: 6, 256: 4, 512: 3, 1024: 2}
@@ -42,7 +42,7 @@ def picture(pixels: Tensor, across: int) -> bytes:
     return file.getvalue()
 
 
-class SampleGrids(Silent):
+class SampleGrids(Observer):
     """Folder `samples/`: grids of the averaged generator's images from latents that never change.
 
     With classes a row for each of the first ten, with the same latents; with attributes labels as the data has them.
@@ -99,7 +99,7 @@ def sample(
     return torch.cat([to_pixels(images).cpu() for images in batches])
 
 
-class Snapshots(Silent):
+class Snapshots(Observer):
     """Folder `snapshots/`: the averaged generator after every resolution, every `snapshot_kimg`, and at the end.
 
     A continued run first makes up for one that is missing of the moment it goes on from.
@@ -185,7 +185,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-class StatsFile(Silent):
+class StatsFile(Observer):
     """`stats.jsonl`: a line a tick. A continued run first drops the lines after the state it goes on from."""
 
     def __init__(self, path: Path) -> None:
