@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # of a file that was named, or of the disk
         place = error.filename2 or error.filename
-        return _fail(f"{place}: {error.strerror}. Mend that, or choose another place" if place else str(error))
+        return _fail(f"{place}: {error.strerror}. Fix this, or choose another place" if place else str(error))
     finally:
         # What nobody reads, Python would try to write once more at its end, and exit with 120 when that fails too.
         for stream in (sys.stdout, sys.stderr):

@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             write_report(result)
         except OSError as error:
-            log_line(f"warning: no report: {error.strerror}. Once that is mended: progan report {result.path}")
+            log_line(f"warning: no report: {error.strerror}. Once this is fixed, run: progan report {result.path}")
         if not quiet and not arguments.json:
             print(closing(result), file=sys.stderr)
     facts = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}
