@@ -34,13 +34,13 @@ PRESETS: dict[str, Preset] = {
         base="quickstart",
     ),
     "authors-mnist32": Preset(
-        "MNIST at 32x32 in a small run that the authors' code made too, to lay the numbers side by side.",
+        "A small run on MNIST at 32x32 that was also made with the authors' code.",
         "--data '' --resolution 32 --stable-kimg 15 --fade-kimg 15 --total-kimg 200 --batch-size 32 "
         "--lr 0.0015 --schedule-every 4 --z-dim 64 --fmap-base 512 --fmap-max 64 --tick-kimg 5",
     ),
     # Faces and folders with more pixels.
     "celeba64": Preset(
-        "Faces at 64x64 with the paper's widths, unfused, minibatch statistics over the whole batch.",
+        "Faces at 64x64 with the paper's widths, unfused scaling, minibatch statistics over the whole batch.",
         "--data '' --stable-kimg 4:2000,8:1000 --fade-kimg 1000 "
         "--batch-size 4:512,8:256,16:128,32:64,64:30 --fused-scale false --mbstd-group 0",
     ),
@@ -59,24 +59,24 @@ PRESETS: dict[str, Preset] = {
     ),
     # The authors' later schedules, 600 + 600 thousand images a stage, by the number of GPUs.
     "authors1024-1gpu": Preset(
-        "1024x1024 with the authors' later schedule for so many GPUs.",
+        "1024x1024 with the authors' later schedule for 1 GPU.",
         "--data '' --mirror true --resolution 1024 --total-kimg 12000 "
         "--batch-size 4:128,32:64,64:32,128:16,256:8,512:4 --lr 4:0.001,1024:0.0015 --schedule-every 4",
     ),
     "authors1024-2gpu": Preset(
-        "1024x1024 with the authors' later schedule for so many GPUs.",
+        "1024x1024 with the authors' later schedule for 2 GPUs.",
         "--data '' --mirror true --resolution 1024 --total-kimg 12000 "
         "--batch-size 4:256,16:128,32:64,64:32,128:16,256:8 --lr 4:0.001,512:0.0015,1024:0.002 "
         "--schedule-every 4",
     ),
     "authors1024-4gpu": Preset(
-        "1024x1024 with the authors' later schedule for so many GPUs.",
+        "1024x1024 with the authors' later schedule for 4 GPUs.",
         "--data '' --mirror true --resolution 1024 --total-kimg 12000 "
         "--batch-size 4:512,8:256,16:128,32:64,64:32,128:16 --lr 4:0.001,256:0.0015,512:0.002,1024:0.003 "
         "--schedule-every 4",
     ),
     "authors1024-8gpu": Preset(
-        "1024x1024 with the authors' later schedule for so many GPUs.",
+        "1024x1024 with the authors' later schedule for 8 GPUs.",
         "--data '' --mirror true --resolution 1024 --total-kimg 12000 "
         "--batch-size 4:512,8:256,16:128,32:64,64:32 --lr 4:0.001,128:0.0015,256:0.002,512:0.003 "
         "--schedule-every 4",
@@ -106,7 +106,7 @@ PRESETS: dict[str, Preset] = {
     "ablation-h": Preset("Table 1 (h): full width, longer.", "--fmap-base 8192 --total-kimg 15000", base="ablation-g"),
     # Other GANs, for comparison.
     "dcgan32": Preset(
-        "DCGAN at 32x32: one layer less in each network.", "--resolution 32 --start-resolution 32", base="dcgan64"
+        "DCGAN at 32x32, with one layer less in each network.", "--resolution 32 --start-resolution 32", base="dcgan64"
     ),
     "dcgan64": Preset(
         "DCGAN at 64x64 as in PyTorch's tutorial: 8 epochs of cross-entropy.",
@@ -130,27 +130,27 @@ PRESETS: dict[str, Preset] = {
         "--ema-decay 0.99 --lr 0.0002 --tick-kimg 10",
     ),
     "celebahq32-lsgan": Preset(
-        "Growing to 32x32 by least squares, without any normalisation layer.",
+        "Growing to 32x32 with least squares, without normalisation layers.",
         "--pixel-norm none --normalize-latents false --mbstd-group 1 --loss lsgan",
         base="mnist32",
     ),
     "celebahq256-lsgan": Preset(
-        "Growing to 256x256 by least squares, without any normalisation layer.",
+        "Growing to 256x256 with least squares, without normalisation layers.",
         "--pixel-norm none --normalize-latents false --mbstd-group 1 --loss lsgan",
         base="celebahq256",
     ),
     "celebahq32-bce-batchnorm": Preset(
-        "Growing to 32x32 by cross-entropy, batch norm in G.",
+        "Growing to 32x32 with cross-entropy and batch norm in G.",
         "--pixel-norm none --normalize-latents false --mbstd-group 1 --loss nonsaturating --batch-norm 0.2",
         base="mnist32",
     ),
     "celebahq256-bce-batchnorm": Preset(
-        "Growing to 256x256 by cross-entropy, batch norm in G; reported to collapse at 32x32.",
+        "Growing to 256x256 with cross-entropy and batch norm in G; reported to collapse at 32x32.",
         "--pixel-norm none --normalize-latents false --mbstd-group 1 --loss nonsaturating --batch-norm 0.2",
         base="celebahq256",
     ),
     "progan1024-lsgan": Preset(
-        "The paper's 1024x1024 by least squares, with noise in D against running away (appendix B).",
+        "The paper's 1024x1024 with least squares, and noise in D against divergence (appendix B).",
         "--loss lsgan --d-noise 0.2",
         base="paper1024",
     ),
