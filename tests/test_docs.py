@@ -208,7 +208,7 @@ def test_the_options_that_can_change_are_listed() -> None:
 
 def test_what_does_not_exist_is_found() -> None:
     good = "training/step.py training/step training/step.critic data/ tests/test_*.py Schedule.at run() progan.train "
-    good += "config.CHANGEABLE progan.data.dataset.Dataset --lr config.json DIR/data step.py Dataset.batch(n) G(z) "
+    good += "config.CHANGEABLE progan.data.dataset.Dataset --lr config.json DIR/data step.py Dataset.order(n) G(z) "
     good += "no/folder/of/ours ScheduleConfig models/progan.Generator.synthesize images.fade"
     bad = "training/nothing.py training/step.nothing data/nothing Schedule.nothing progan.nothing config.NOTHING "
     bad += "nothing() nothing.py Schedule.at.nothing NoSuchClass --no-such-flag models/progan.Generator.nothing "

@@ -11,7 +11,7 @@ import pytest
 
 from progan import files
 from progan.config import OptimizerConfig, ProGANConfig
-from progan.files import UNFINISHED, AppendOnlyFile, Shelf, remove_unfinished, write_whole
+from progan.files import UNFINISHED, AppendOnlyFile, FileQueue, remove_unfinished, write_whole
 from progan.models import ImageShape
 from progan.training import state as states
 from progan.training.numerics import Numerics
@@ -86,16 +86,19 @@ def test_a_file_is_the_old_or_the_new_one_at_whatever_line_its_writer_dies(tmp_p
     assert path.read_bytes() == b"new content"
 
 
+@pytest.mark.slow
 def test_a_state_folder_is_good_at_whatever_line_its_writer_dies(tmp_path):
-    folder, deaths, newest = tmp_path / "state", 0, set()
+    before, folder, deaths, newest = tmp_path / "before", tmp_path / "state", 0, set()
+    for cur_nimg in (100, 200):
+        states.StateFolder(before).write(tiny_state(cur_nimg))
+    third, state = tiny_state(300), tiny_state(0)
     while True:
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(before, folder)
         kept = states.StateFolder(folder)
-        for cur_nimg in (100, 200):
-            kept.write(tiny_state(cur_nimg))
-        if not dies(killed_at_line(deaths, lambda k=kept: k.write(tiny_state(300)))):
+        if not dies(killed_at_line(deaths, lambda k=kept: k.write(third))):
             break
-        state = tiny_state(0)
+        state.cur_nimg = 0
         assert states.StateFolder(folder).restore(state) == []  # leftovers are not taken for states
         newest.add(state.cur_nimg)
         deaths += 1
@@ -167,7 +170,7 @@ def test_a_log_keeps_what_does_not_fit_and_never_half_a_line(tmp_path):
 
 
 def test_a_shelf_keeps_the_newest_files_that_do_not_fit(tmp_path, monkeypatch):
-    shelf, folder = Shelf(), tmp_path / "folder"
+    shelf, folder = FileQueue(), tmp_path / "folder"
     with monkeypatch.context() as patch:
         patch.setattr("progan.files.os.fsync", full)
         for i in range(10):

@@ -12,8 +12,18 @@ from progan.per_resolution import per_resolution
 from progan.presets import PRESETS, preset
 from progan.schedule import Schedule, in_images
 
+ALIKE = {  # nearly the networks and stages of another preset
+    "authors1024-2gpu", "authors1024-4gpu", "authors1024-8gpu", "progan1024-lsgan", "ablation-b", "ablation-e",
+    "ablation-h", "celebahq32-lsgan", "celebahq256-bce-batchnorm",
+}  # fmt: skip
 
-@pytest.mark.parametrize("name", PRESETS)
+
+@pytest.fixture(scope="module")
+def paper():
+    return run.dry_run("paper1024")[0]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE)) for name in PRESETS])
 def test_every_preset_builds_and_dry_runs(name):
     epochs = preset(name).schedule.stable_epochs
     plan, config, _ = run.dry_run(name, **({} if epochs is None else {"stable_kimg": 8}))
@@ -25,16 +35,14 @@ def test_every_preset_builds_and_dry_runs(name):
     assert all(stage.memory > 4 * 9 * min(plan.parameters) for stage in plan.stages)
 
 
-def test_the_paper_has_as_many_weights_as_its_table_2_says():
-    plan, *_ = run.dry_run("paper1024")
-    assert [round(count / 1e6, 1) for count in plan.parameters] == [23.1, 23.1]
+def test_the_paper_has_as_many_weights_as_its_table_2_says(paper):
+    assert [round(count / 1e6, 1) for count in paper.parameters] == [23.1, 23.1]
 
 
-def test_the_plan_of_the_paper_has_all_seventeen_stages_to_1024():
-    plan, *_ = run.dry_run("paper1024")
+def test_the_plan_of_the_paper_has_all_seventeen_stages_to_1024(paper):
     grown = [(2**level, phase) for level in range(3, 11) for phase in ("fade", "stable")]
-    assert [(stage.resolution, stage.phase) for stage in plan.stages] == [(4, "stable"), *grown]
-    assert all(stage.seconds > 0 and stage.memory > 4 * 7 * plan.parameters[0] for stage in plan.stages)
+    assert [(stage.resolution, stage.phase) for stage in paper.stages] == [(4, "stable"), *grown]
+    assert all(stage.seconds > 0 and stage.memory > 4 * 7 * paper.parameters[0] for stage in paper.stages)
 
 
 def test_celeba64_is_the_configuration_it_names():

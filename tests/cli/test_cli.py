@@ -18,6 +18,8 @@ from progan.options import GROUPS
 from progan.presets import PRESETS, about
 from progan.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY = (
     "--data avatars:32 --resolution 8 --stable-kimg 0.05 --fade-kimg 0.05 --batch-size 8 --fmap-max 8 --z-dim 8 "
     "--device cpu --precision fp32"
@@ -132,7 +134,7 @@ def test_a_mistyped_metric_names_the_nearest(run):
         ("stacked:nowhere", "nowhere does not exist"),
         ("avatars:none", "avatars:none is not understood"),
         ("empty", "empty holds no images"),
-        ("notes.md", "notes.md is no archive and no array"),
+        ("notes.md", "notes.md is neither an archive nor an array"),
         ("a.zip", "a.zip is a damaged archive"),
         ("dataset", "dataset has images up to 8x8"),
     ],

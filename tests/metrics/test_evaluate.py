@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import ConfigError, DatasetError
-from progan.metrics import METRICS, reading
+from progan.metrics import METRICS, classifier
 from progan.metrics.evaluation import Yardstick, evaluate
 from progan.models import ImageShape
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
 from progan.training.observers.run_files import read_stats
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 MODEL = ProGANConfig(z_dim=8, fmap_base=64, fmap_max=8)
 
 
@@ -111,7 +113,7 @@ class TestYardstick:
 class TestAll:
     def test_what_the_data_does_not_allow_is_left_out_and_said(self, faces, tmp_path, monkeypatch):
         monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
-        monkeypatch.setattr(reading, "SHOWN", 200)
+        monkeypatch.setattr(classifier, "SHOWN", 200)
         yardstick = Yardstick(faces, ["all"], num=80)
         snapshot = untrained()
         values = measure(yardstick, lambda z, labels: snapshot.generate(torch.randn(len(z), 8)))
@@ -284,7 +286,7 @@ class TestDuringTraining:
 
     def test_a_stopped_run_measures_at_the_same_moments(self, faces, measured, tmp_path):
         settings = {"metrics_kimg": 0.05, "metrics_num": 16, **TINY}
-        progan.train(out=tmp_path / "run", data=faces.path, **settings)
+        shutil.copytree(measured.path, tmp_path / "run")
         stats = tmp_path / "run" / "stats.jsonl"
         state = sorted((tmp_path / "run" / "state").glob("s*"))
         state[-1].unlink()  # as if killed after the last but one

@@ -234,14 +234,19 @@ CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 @pytest.mark.parametrize("how", CONVOLUTIONS, ids=lambda how: "-".join(map(str, how.values())))
 @pytest.mark.parametrize("size", [(4, 4), (5, 6)], ids=str)
 @pytest.mark.parametrize("matrices", [False, True])
+@pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_first_and_second_derivatives_of_convolve(
     how: dict[str, Any],
     layouts: tuple[torch.memory_format, torch.memory_format],
     size: tuple[int, int],
     matrices: bool,
+    fast: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also with every convolution as a product of matrices, and where a stride does not reach the last row."""
+    """Also with every convolution as a product of matrices, and where a stride does not reach the last row.
+
+    Fast: along one random direction, else along every axis.
+    """
     if matrices:
         monkeypatch.setattr(conv_matmul, "quicker", lambda *arguments: True)
         monkeypatch.setattr(conv_matmul, "weight_gradient_is_quicker", lambda *arguments: True)
@@ -255,8 +260,8 @@ def test_first_and_second_derivatives_of_convolve(
     expected = official(x, weight, bias, stride=how["stride"], padding=how["padding"])
     assert torch.allclose(convolve(x, weight, bias, **how), expected, atol=1e-12)
     inputs = (x, weight, bias)
-    assert torch.autograd.gradcheck(lambda *args: convolve(*args, **how), inputs)
-    assert torch.autograd.gradgradcheck(lambda *args: convolve(*args, **how), inputs)
+    assert torch.autograd.gradcheck(lambda *args: convolve(*args, **how), inputs, fast_mode=fast)
+    assert torch.autograd.gradgradcheck(lambda *args: convolve(*args, **how), inputs, fast_mode=fast)
 
 
 @pytest.mark.parametrize("how", CONVOLUTIONS, ids=lambda how: "-".join(map(str, how.values())))

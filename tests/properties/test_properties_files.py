@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import steps
 from hostile import JSON, TEXTS, cases, changed, damaged, fine_or_refused, pickled
 from progan import models, snapshot
 from progan.cli.data import facts, findings
@@ -119,7 +120,7 @@ def test_snapshots_with_other_tensors(saved: bytes, tmp_path: Path, data: st.Dat
 
 
 def new_state(seed: int) -> states.TrainingState:
-    return new_state(MODEL, OptimizerConfig(), SHAPE, seed, NUMERICS)
+    return steps.new_state(MODEL, OptimizerConfig(), SHAPE, seed, NUMERICS)
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,14 @@ def equal(a: progan.Run, b: progan.Run) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("options", [{}, {"labels": True, "d_steps": 2, "mirror": True}, {"loss": "lsgan"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"labels": True, "d_steps": 2, "mirror": True},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"loss": "lsgan"}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_of_graphs_ends_in_the_bits_of_one_without(
     options: dict[str, Any], tapes: list[Tape], tmp_path: Path
 ) -> None:

@@ -59,8 +59,15 @@ def gradients(alpha: float, step: traced.Traced | None, networks: state.Training
     return {**d_terms, **{f"G/{name}": term for name, term in g_terms.items()}}, found
 
 
-@pytest.mark.parametrize("matrices", [False, True])
-@pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=needs_compiler)])
+@pytest.mark.parametrize(
+    ("kernels", "matrices"),
+    [
+        (False, False),
+        (False, True),
+        pytest.param(True, False, marks=needs_compiler),
+        pytest.param(True, True, marks=[needs_compiler, pytest.mark.slow]),
+    ],
+)
 def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(kernels, matrices, monkeypatch):
     s = new_state(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
     stage = Stage(8, "fade", 0.3, 4, 0.0, 0.0)
@@ -106,6 +113,7 @@ def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, 
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize(("colours", "options"), [("grey", {"mirror": True}), ("rgb", {"labels": True, "d_steps": 2})])
 def test_what_was_built_is_never_built_again(colours, options, tmp_path, monkeypatch):
     """Images that lay in memory otherwise than those it was built with would be another program to the compiler."""

@@ -286,6 +286,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 
 @posix
+@pytest.mark.slow
 def test_a_run_of_four_with_one_killed_and_all_started_again_comes_to_its_end(tmp_path):
     run = Torchrun(4, tmp_path / "run", restarts=1)
     os.kill(run.once_it_trains()[2], signal.SIGKILL)
@@ -297,6 +298,7 @@ def test_a_run_of_four_with_one_killed_and_all_started_again_comes_to_its_end(tm
 
 
 @posix
+@pytest.mark.slow
 def test_a_dead_process_ends_the_others_with_one_line_and_nothing_half_written(tmp_path):
     run = Torchrun(2, tmp_path / "run", "--total-kimg", "500")
     os.kill(run.once_it_trains()[0], signal.SIGKILL)

@@ -14,6 +14,8 @@ from progan.presets import preset
 from progan.run_folder import RunFolder
 from progan.schedule import Schedule, in_images
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY: dict[str, Any] = {"width": 2, "z_dim": 4, "batch_size": 8, "resolution": 8, "start_resolution": 8}
 
 

@@ -6,7 +6,6 @@ something else.
 """
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -35,8 +34,7 @@ STORED = {
 }
 """Precision; whether the steps have kernels of their own, None if they are eager."""
 MODES = {**STORED, **{f"{precision} traced": (precision, False) for precision in ("fp32", "bf16", "fp16")}}
-ALWAYS = [mode for mode in MODES if mode != "fp32 compiled"]
-"""A build takes half a minute; PROGAN_HYPOTHESIS=thorough has all modes."""
+CASES = [pytest.param(mode, marks=[pytest.mark.slow] * (kernels is True)) for mode, (_, kernels) in MODES.items()]
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.04, "fp16": 0.04}
 """Of a term: length of the error over length of the 20 values.
 
@@ -65,11 +63,9 @@ def run(precision: str, kernels: bool | None) -> dict[str, list[float]]:
     return found
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CASES)
 def test_losses_are_those_that_were_stored(mode: str) -> None:
     precision, kernels = MODES[mode]
-    if mode not in ALWAYS and os.environ.get("PROGAN_HYPOTHESIS") != "thorough":
-        pytest.skip("only with PROGAN_HYPOTHESIS=thorough")
     if kernels and traced.missing(torch.device("cpu")):
         pytest.skip("no C++ compiler")
     stored = json.loads(PATH.read_text(encoding="utf-8"))[mode.removesuffix(" traced")]

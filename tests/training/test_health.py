@@ -32,6 +32,8 @@ from progan.training.optimizer import Adam
 from progan.training.preflight import memory
 from steps import new_state
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 TINY = {
     "data": "avatars:64", "resolution": 8, "start_resolution": 8, "stable_kimg": 0.4, "batch_size": 8,
     "tick_kimg": 0.08, "fmap_max": 4, "z_dim": 4, "device": "cpu", "precision": "fp32", "workers": 0, "quiet": True,

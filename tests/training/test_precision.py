@@ -18,6 +18,8 @@ from progan.training.preflight import autotune, fit
 from progan.training.setup import RunSetup
 from steps import CPU
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 GPU = torch.device("cuda", 0)
 SHAPE = ImageShape(64, 3)
 

@@ -36,21 +36,19 @@ def show(arguments: argparse.Namespace) -> int:
     from progan.data.dataset import Dataset
     from progan.data.inspection import inspect
     from progan.files import write_whole
-    from progan.report.dataset_page import page
-    from progan.report.dataset_sheets import sheets
 
     dataset = open_data(arguments.dataset, None, log_line)
     if arguments.verify:
         Dataset.open(dataset.path, verify=True)
     inspection = inspect(dataset)
     rows = facts(inspection)
-    if arguments.sheets:
-        folder = Path(arguments.sheets)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, image in sheets(dataset):
-            image.save(folder / f"{name}.png")
-    if arguments.html:
-        write_whole(Path(arguments.html), page(dataset, inspection, rows).encode())
+    if arguments.sheets or arguments.html:
+        from progan.report.dataset_page import page, write_sheets
+
+        if arguments.sheets:
+            write_sheets(dataset, Path(arguments.sheets))
+        if arguments.html:
+            write_whole(Path(arguments.html), page(dataset, inspection, rows).encode())
     text = "\n".join(f"{name:12}{text}" for name, text in [*rows, *findings(inspection)])
     return answer(arguments, dataclasses.asdict(inspection), text)
 

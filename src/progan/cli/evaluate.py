@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.data.cache import open_data
     from progan.devices import find_device
     from progan.files import write_whole
-    from progan.metrics.evaluation import Yardstick, measure_snapshot
+    from progan.metrics.evaluation import Yardstick
     from progan.progress import progress_bar
     from progan.run_folder import RunFolder
     from progan.sampling import load
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = arguments.metrics.split(",")
     yardstick = Yardstick(dataset, names, arguments.num, arguments.seed, snapshot.device, held_out, weights, log)
     with progress_bar("measuring", hidden=quiet) as progress:
-        values = measure_snapshot(snapshot, yardstick, progress)
+        values = yardstick.measure_snapshot(snapshot, progress)
     if arguments.neighbours:
         write_whole(Path(arguments.neighbours), neighbours_picture(snapshot, yardstick))
     facts = {
@@ -95,11 +95,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def neighbours_picture(snapshot: "Snapshot", yardstick: "Yardstick") -> bytes:
     """PNG of those of 512 fakes that are nearest to a training image, each in a row with its five nearest."""
-    from progan.metrics.evaluation import first_fakes
     from progan.metrics.neighbours import sheet
     from progan.sampling.pictures import png
 
-    fakes = first_fakes(snapshot, yardstick, 512)
+    fakes = yardstick.first_fakes(snapshot, 512)
     seeds = range(yardstick.first_seed, yardstick.first_seed + len(fakes))
     return png(sheet(fakes, yardstick.setting(snapshot.resolution)), snapshot, seeds)
 

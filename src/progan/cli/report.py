@@ -24,8 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
         progan report runs/digits
         progan report runs/digits --no-reals --out page.html
     """
-    from progan.data.dataset import Dataset
-    from progan.data.manifest import Manifest
+    from progan.data.dataset import Dataset, Manifest
     from progan.devices import find_device
     from progan.report.run_page import write_run_page
     from progan.run_folder import RunFolder

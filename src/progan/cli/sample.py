@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from progan.devices import find_device
     from progan.sampling import load, write_files, write_grid
-    from progan.sampling.pictures import generate
+    from progan.sampling.pictures import draw
 
     _check(arguments)
     source, resolution = Path(arguments.source), arguments.resolution
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     num = arguments.num or (8 if len(rows) > 1 else 64)
     chosen = parse_seeds(arguments.seeds) if arguments.seeds else list(range(arguments.seed, arguments.seed + num))
     seeds, labels = chosen * max(1, len(rows)), [label for label in rows for _ in chosen]
-    batches = generate(snapshot, seeds, labels, arguments.truncation, smaller)
+    batches = draw(snapshot, seeds, labels, arguments.truncation, smaller)
     # In a run the name is `generated`; beside a snapshot it begins with the snapshot's.
     name = "generated" if arguments.separate else "generated.png"
     beside = source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")

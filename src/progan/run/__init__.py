@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from progan.config import PrepareConfig, RunConfig
-from progan.data.dataset import Dataset
-from progan.data.manifest import Manifest
-from progan.data.prepare.request import request_key
+from progan.data.dataset import Dataset, Manifest
+from progan.data.prepare import request_key
 from progan.data.sources import open_source
 from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
