@@ -1314,6 +1314,12 @@ ALL_LOSSES = [
         [OBJECTIVES + "uniform_latents_are_the_normal_ones_through_their_distribution_function"],
     ),
     Mutation(
+        "strides without values taken for real ones",
+        "training/accelerate/traced.py",
+        {'graph = _trace(function, example, "real")': "raise"},
+        ["compiled.py::test_where_real_tensors_have_other_strides_the_step_is_traced_on_them"],
+    ),
+    Mutation(
         "images of another iteration",
         "training/loop.py",
         {"start + i * stage.batch_size, stage.batch_size)": "start, stage.batch_size)"},
