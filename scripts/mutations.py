@@ -39,6 +39,7 @@ OBJECTIVES = "losses.py::test_"
 FAULTS, PROCESSES = "faults.py::test_", "faults_processes.py::test_"
 FILES, FORMATS = "files.py::test_", "formats.py::test_"
 TOGETHER = "distributed.py::test_"
+CLI = "cli.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
 GROWING = [
@@ -1327,6 +1328,45 @@ ALL_LOSSES = [
     ),
 ]
 
+
+COMMANDS = [
+    Mutation(
+        "a dry run does not open its data",
+        "run/__init__.py",
+        {"open_source(source, Path(scratch), wanted)": "pass"},
+        [CLI + "a_dry_run_refuses_the_data_that_training_would_refuse"],
+    ),
+    Mutation(
+        "the help of a preset has the defaults of the classes",
+        "cli/train.py",
+        {"            value = getattr(part, option.name)\n": "            value = option.default\n"},
+        [CLI + "the_help_of_a_preset_has_its_values_and_description"],
+    ),
+    Mutation(
+        "options of one model do not say so",
+        "cli/train.py",
+        {"doc=mark + option.doc": "doc=option.doc"},
+        [CLI + "options_of_one_model_or_loss_say_whose_they_are"],
+    ),
+    Mutation(
+        "options of a command show no default",
+        "cli/base.py",
+        {'in (None, []) else " (default: %(default)s)"': 'in (None, []) else ""'},
+        [CLI + "every_command_shows_its_defaults_and_examples_that_are_right"],
+    ),
+    Mutation(
+        "an unknown flag is refused after what is missing",
+        "cli/base.py",
+        {'if name.startswith("--") and': 'if name.startswith("---") and'},
+        [CLI + "a_mistake_gets_one_line_and_exit_code_2"],
+    ),
+    Mutation(
+        "misspelt names get no suggestion",
+        "errors.py",
+        {'if close else ""': 'if not close else ""'},
+        [CLI + "a_mistyped_metric_names_the_nearest"],
+    ),
+]
 MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,
@@ -1343,6 +1383,7 @@ MUTATIONS = [
     *FAULT,
     *SEVERAL,
     *REPORTING,
+    *COMMANDS,
 ]
 
 

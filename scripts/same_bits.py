@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-UNLIKE = {"elapsed", "seconds", "data_wait", "data_wait_frac", "img_per_sec", "peak_memory", "key", "sha256"}
-"""Fields of JSON that no two runs have alike: times, memory, and digests of times and places."""
+UNLIKE = {"elapsed", "seconds", "data_wait", "data_wait_frac", "img_per_sec", "peak_memory", "key", "sha256", "notices"}
+"""Fields of JSON that may differ: times, memory, digests of times and places, and words for people."""
 UNREAD = r"/tensorboard/|/report\.html$"
 """Files with times all over."""
 
