@@ -17,12 +17,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 import progan
 from progan.avatars import ATTRIBUTES, attributes, draw
-from progan.metrics.classifier import LabelReader, groups, trained
+from progan.files import write_whole
+from progan.metrics import Setting
+from progan.metrics.classifier import Classifier, groups
 from progan.metrics.swd import SlicedWasserstein
 from progan.snapshot import load
 from progan.training.observers.run_files import read_stats
@@ -43,14 +46,25 @@ def targets_of(first: int, count: int) -> Tensor:
     return groups(torch.from_numpy(attributes(range(first, first + count))), SIZES)
 
 
-def classifier(resolution: int, cache: Path) -> tuple[LabelReader, dict[str, float]]:
+def classifier(resolution: int, cache: Path) -> tuple[Classifier, dict[str, float]]:
     """The network, trained or taken from the cache, and the share of held-out avatars it reads right."""
     torch.manual_seed(0)
     path = cache / f"avatar-reader-{resolution}.safetensors"
     pixels = pixels_of(0, 0 if path.exists() else TRAINED, resolution)
-    reader = trained(LabelReader(resolution, 3, SIZES), pixels, targets_of(0, len(pixels)), path)
+    reader = trained(Classifier(resolution, 3, SIZES), pixels, targets_of(0, len(pixels)), path)
     right = reader.read(pixels_of(FIRST_CHECK, CHECKED, resolution)) == targets_of(FIRST_CHECK, CHECKED)
     return reader, dict(zip(ATTRIBUTES, right.float().mean(0).tolist(), strict=True))
+
+
+def trained(reader: Classifier, pixels: Tensor, targets: Tensor, cache: Path) -> Classifier:
+    """The reader after `learn`, taken from the file `cache` if it is there."""
+    if cache.exists():
+        reader.load_state_dict(safetensors.torch.load_file(cache))
+    else:
+        reader.learn(pixels, targets)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(cache, safetensors.torch.save(reader.state_dict()))
+    return reader
 
 
 def frequencies(values: Tensor) -> dict[str, float]:
@@ -65,7 +79,7 @@ def frequencies(values: Tensor) -> dict[str, float]:
 
 def swd(reals: Tensor, others: Tensor) -> float:
     """Mean over the levels, times 1000."""
-    metric = SlicedWasserstein()
+    metric = SlicedWasserstein(Setting())
     metric.update(reals, real=True)
     metric.update(others, real=False)
     return metric.result()["swd"].value

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 import progan
-from progan.report.statistics import mean, welch
+from progan.report.results import mean, welch
 
 MODES = {
     "fp32": {"precision": "fp32", "compile": "off"},

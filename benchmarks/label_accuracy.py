@@ -8,27 +8,20 @@ reals, which is what the classifier itself gets right.
 """
 
 import argparse
-import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from avatar_quality import trained
 from torch import Tensor
 
 import progan
 from progan.data.dataset import Dataset
-from progan.metrics.classifier import LabelReader, groups, trained
-from progan.sampling.pictures import generate
+from progan.metrics.classifier import Classifier, group_sizes, groups
+from progan.sampling.pictures import draw
 
 HELD_OUT = 5000
-
-
-def sizes_of(names: tuple[str, ...], kind: str | None) -> list[int]:
-    """Of the groups of labels that exclude each other."""
-    if kind == "class":
-        return [len(names)]
-    return [len(list(block)) for _, block in itertools.groupby(names, key=lambda name: name.partition("=")[0])]
 
 
 def images(dataset: Dataset, resolution: int, indices: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -50,12 +43,12 @@ def main() -> None:
     options = parser.parse_args()
     snapshot, dataset = progan.load(options.run), Dataset.open(options.dataset)
     resolution, names = snapshot.resolution, tuple(snapshot.info.label_names)
-    sizes = sizes_of(names, snapshot.info.label_kind)
+    sizes = group_sizes(dataset, "label_accuracy")
     order = dataset.order(0, min(dataset.count, options.train + HELD_OUT), seed=1)
     pixels, rows = images(dataset, resolution, order)
     held = slice(len(order) - HELD_OUT, None)
     torch.manual_seed(0)
-    reader = LabelReader(resolution, dataset.channels, sizes)
+    reader = Classifier(resolution, dataset.channels, sizes)
     cache = options.cache / f"reader-{dataset.fingerprint[:8]}-{resolution}.safetensors"
     trained(reader, pixels[:-HELD_OUT], groups(rows[:-HELD_OUT], sizes), cache)
     right = reader.read(pixels[held]) == groups(rows[held], sizes)
@@ -65,7 +58,7 @@ def main() -> None:
     for number, name in enumerate(names):
         group = group_of[number]
         seeds = range(number * options.each, (number + 1) * options.each)
-        fakes = torch.cat(list(generate(snapshot, seeds, [name] * options.each, batch_size=250)))
+        fakes = torch.cat(list(draw(snapshot, seeds, [name] * options.each, batch_size=250)))
         read = reader.read(fakes)[:, group] == number - int(first[group])
         of_reals = right[rows[held][:, number] == 1]
         shares[name] = (float(read.float().mean()), float(of_reals[:, group].float().mean()))

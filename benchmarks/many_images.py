@@ -24,11 +24,11 @@ def memory():
     return int(lines["RssAnon"].split()[0]) / 1024  # not the file's pages, which the system keeps while it has room
 before, start = memory(), time.perf_counter()
 data = Dataset.open(sys.argv[1])
-data.batch(16, 0, 16, 0)
+data.pixels(16, data.order(0, 16, 0))
 first = time.perf_counter() - start
 middle, start = memory(), time.perf_counter()
 for i in range(1, 2001):
-    data.batch(16, 16 * i, 16, 0)
+    data.pixels(16, data.order(16 * i, 16, 0))
 batch = (time.perf_counter() - start) / 2000
 first_mb, run_mb = middle - before, memory() - middle
 print(json.dumps({"first_batch_seconds": first, "batch_ms": 1000 * batch, "start_mb": first_mb, "run_mb": run_mb}))
@@ -37,7 +37,7 @@ print(json.dumps({"first_batch_seconds": first, "batch_ms": 1000 * batch, "start
 
 def make(folder: Path, count: int) -> None:
     """A prepared dataset of `count` images."""
-    from progan.data.manifest import FileRecord, Manifest, array_name
+    from progan.data.dataset import FileRecord, Manifest, array_name
 
     arrays = {}
     for resolution in (4, 8, RESOLUTION):

@@ -35,6 +35,7 @@ NETWORKS, LAYERS = "reference_networks.py::test_", "reference_layers.py::test_"
 LOSSES, STEPS = "reference_losses.py::test_", "reference_training.py::test_"
 METRICS, MEASURED, EVALUATE = "metrics_known_answers.py::Test", "metrics_reference.py::test_", "evaluate.py::Test"
 IMPORT = "import_official.py::"
+OBJECTIVES = "losses.py::test_"
 FAULTS, PROCESSES = "faults.py::test_", "faults_processes.py::test_"
 FILES, FORMATS = "files.py::test_", "formats.py::test_"
 TOGETHER = "distributed.py::test_"
@@ -72,7 +73,9 @@ GROWING = [
     Mutation(
         "alpha forgotten in D's step",
         "training/step.py",
-        {"judge, heard = critic(D, stage.alpha,": "judge, heard = critic(D, 1.0,"},
+        {
+            "judge = critic(D, batch.alpha,": "judge = critic(D, 1.0,",
+        },
         [TRAINING + "reals_fade_as_fakes_do"],
     ),
     Mutation(
@@ -116,19 +119,19 @@ AVERAGE = [
     ),
     Mutation(
         "average taken after G's step",
-        "training/iteration.py",
+        "training/loop.py",
         {
-            "        average(state.G_ema, state.G, config.optimizer.ema_decay)\n": "",
-            '    meter.add("G", terms)\n': (
-                '    meter.add("G", terms)\n    average(state.G_ema, state.G, config.optimizer.ema_decay)\n'
-            ),
+            '        with record_function("average"):\n            step.average()\n': "",
+            '    meter.add("G", terms)\n': '    meter.add("G", terms)\n    step.average()\n',
         },
         [TRAINING + "g_ema_is_taken_before_the_g_step"],
     ),
     Mutation(
         "grids show G",
         "training/observers/run_files.py",
-        {"images = state.G_ema(": "images = state.G.forward("},
+        {
+            "generate(state.G_ema, z": "generate(state.G, z",
+        },
         [TRAINING + "snapshots_and_grids_show_the_averaged_generator"],
     ),
     Mutation(
@@ -142,26 +145,34 @@ AVERAGE = [
 LOSS = [
     Mutation(
         "create_graph dropped",
-        "losses/wgan_gp.py",
-        {"create_graph=True": "create_graph=False"},
+        "losses/base.py",
+        {
+            "create_graph=True": "create_graph=False",
+        },
         [ANSWERS + "the_penalty_trains_d"],
     ),
     Mutation(
         "penalty that is reported but trains nothing",
-        "losses/wgan_gp.py",
-        {"return gradients.square()": "gradients = gradients.detach().requires_grad_()\n    return gradients.square()"},
+        "losses/base.py",
+        {
+            "return gradients.square()": "gradients = gradients.detach().requires_grad_()\n    return gradients.square()",
+        },
         [ANSWERS + "the_penalty_trains_d"],
     ),
     Mutation(
         "gradient norm of the batch, not of each image",
-        "losses/wgan_gp.py",
-        {".square().sum((1, 2, 3)).sqrt()": ".square().sum().sqrt().expand(len(images))"},
+        "losses/base.py",
+        {
+            ".square().sum((1, 2, 3)).sqrt()": ".square().sum().sqrt().expand(len(images))",
+        },
         [LOSSES + "intermediates_at_the_final_resolution"],
     ),
     Mutation(
         "penalty measured at the stage's resolution",
         "training/step.py",
-        {"slope = stage.resolution / G.resolution": "slope = 1.0"},
+        {
+            "batch.resolution / G.resolution, draws)": "1.0, draws)",
+        },
         [STEPS + "training_iteration"],
     ),
     Mutation(
@@ -186,11 +197,7 @@ LOSS = [
         "reals and fakes in one pass of D",
         "losses/base.py",
         {
-            "from torch import Tensor\n": "import torch\nfrom torch import Tensor\n",
-            "real, fake = critic(reals), critic(fakes)": (
-                "real, fake = (Scores(*half) for half in zip(*("
-                "(None, None) if x is None else x.chunk(2) for x in critic(torch.cat([reals, fakes])))))"
-            ),
+            "real, fake = critic(reals), critic(fakes)": "real, fake = (Scores(*half) for half in zip(*((None, None) if x is None else x.chunk(2) for x in critic(torch.cat([reals, fakes])))))",
         },
         [LOSSES + "loss_and_gradients_of_d_as_in_training"],
     ),
@@ -202,8 +209,10 @@ LOSS = [
     ),
     Mutation(
         "R1 without its half",
-        "losses/nonsaturating.py",
-        {"weight / 2 *": "weight *"},
+        "losses/base.py",
+        {
+            "return weight / 2 *": "return weight *",
+        },
         [ANSWERS + "nonsaturating_of_a_linear_critic"],
     ),
 ]
@@ -268,8 +277,10 @@ LAYER = [
     ),
     Mutation(
         "minibatch groups that do not divide the batch",
-        "models/layers.py",
-        {"if n % size == 0": "if True"},
+        "config.py",
+        {
+            "if n % size == 0": "if True",
+        },
         [ANSWERS + "group_sizes_divide_the_batch"],
     ),
     Mutation(
@@ -368,7 +379,7 @@ OPTIMIZER = [
         "training/optimizer.py",
         {
             'self.state[parameter]["step"] = self._far': 'self.state[parameter]["step"] = self._t - finite.float()',
-            "lr * corrections[1].sqrt() / corrections[0]": "lr",
+            "lr * self._lr_factor * corrections[1].sqrt() / corrections[0]": "lr",
         },
         [STEPS + "adam"],
     ),
@@ -393,13 +404,15 @@ OPTIMIZER = [
     Mutation(
         "the scale of a loss is not kept in the state",
         "training/state.py",
-        {'progress.get("loss_scales", {}).get(part, FIRST_SCALE)': "FIRST_SCALE"},
+        {"progress.loss_scales.get(part, FIRST_SCALE)": "FIRST_SCALE"},
         ["training.py::test_16_bits_and_labels_resume_exactly_too"],
     ),
     Mutation(
         "the loss is not scaled",
         "training/step.py",
-        {"total(terms, optimizer.scale)": "total(terms)"},
+        {
+            "torch.autograd.backward(total(terms, scale)": "torch.autograd.backward(total(terms)",
+        },
         ["numerics.py::test_gradients_of_the_fast_modes_are_near_those_in_float64"],
     ),
     Mutation(
@@ -424,16 +437,16 @@ OPTIMIZER = [
         "memory asked for in another precision than the run's",
         "run/__init__.py",
         {
-            "dataset, folder, numerics, auto, say, processes)\n    return": (
-                "dataset, folder, dataclasses.replace(numerics, precision='bf16'), auto, say, processes)\n    return"
-            )
+            "    return fit_into_memory(setup, dataset": "    from progan.training.numerics import Numerics as N\n    setup = dataclasses.replace(setup, numerics=dataclasses.replace(setup.numerics, precision='bf16'))\n    return fit_into_memory(setup, dataset",
         },
         ["precision.py::test_memory_is_asked_for_in_the_precision_of_the_run"],
     ),
     Mutation(
-        "D's step built for fakes that lie otherwise in memory",
+        "a traced step takes reals as they lie in memory",
         "training/accelerate/traced.py",
-        {"(fakes,) = draw(*examples[0])": "fakes = draw(*examples[0])[0].contiguous()"},
+        {
+            "else _contiguous(batch.reals)": "else batch.reals",
+        },
         ["compiled.py::test_what_was_built_is_never_built_again"],
     ),
     Mutation(
@@ -451,13 +464,17 @@ OPTIMIZER = [
     Mutation(
         "no memory for a graph, and training goes on as if there were",
         "training/accelerate/cuda_graphs.py",
-        {"        if ran_out(error):\n            raise\n": ""},
+        {
+            "        if is_out_of_memory(error):\n            raise\n": "",
+        },
         ["captured.py::test_that_memory_ran_out_is_said"],
     ),
     Mutation(
         "a stage's step is kept while the next one's is made",
         "training/accelerate/traced.py",
-        {"            self._built = None  # before": "            # before"},
+        {
+            "            self._executor = None\n            for network": "            for network",
+        },
         ["captured.py::test_a_step_is_gone_when_the_next_is_made"],
     ),
     Mutation(
@@ -468,14 +485,18 @@ OPTIMIZER = [
     ),
     Mutation(
         "a look at all images at once",
-        "training/observers/probe.py",
-        {"for part in torch.split(pixels, size)": "for part in [pixels]"},
+        "training/observers/health.py",
+        {
+            "for part in torch.split(pixels, size)": "for part in [pixels]",
+        },
         ["health.py::test_a_look_at_many_images_holds_no_more_of_them_than_a_step"],
     ),
     Mutation(
         "autograd in a thread of its own",
-        "training/numerics.py",
-        {"    torch.autograd.set_multithreading_enabled(False)\n": ""},
+        "devices.py",
+        {
+            "    torch.autograd.set_multithreading_enabled(False)\n": "",
+        },
         ["precision.py::test_whatever_looks_for_a_device_gets_exact_convolutions_that_give_the_same_bits_again"],
     ),
     Mutation(
@@ -500,14 +521,16 @@ OPTIMIZER = [
         "a trial before what cannot go on is refused",
         "run/__init__.py",
         {
-            "            resume.begin(folder, config, DataFacts.of(dataset), allow_change)\n    shape": "            pass\n    shape"
+            "            resume.begin(folder, config, DataFacts.of(dataset), allow_change)\n    setup": "            pass\n    setup",
         },
         ["precision.py::test_what_cannot_go_on_is_refused_before_any_trial"],
     ),
     Mutation(
         "whoever only draws pictures computes in TF32",
-        "training/numerics.py",
-        {"    _set_switches(tf32=False)\n    return device": "    return device"},
+        "devices.py",
+        {
+            "    set_switches(tf32=False)\n    return device": "    return device",
+        },
         ["precision.py::test_whatever_looks_for_a_device_gets_exact_convolutions_that_give_the_same_bits_again"],
     ),
     Mutation(
@@ -525,21 +548,23 @@ OPTIMIZER = [
     Mutation(
         "reset comes again after going on",
         "training/state.py",
-        {"self.stage = None if progress": "self.stage = None if True or progress"},
+        {"progress.cur_nimg, progress.stage, progress.elapsed": "progress.cur_nimg, None, progress.elapsed"},
         [TRAINING + "a_run_cut_in_two_ends_in_the_same_bits"],
     ),
     Mutation(
         "G learns at D's rate",
         "training/step.py",
-        {"optimizer, stage.g_lr": "optimizer, stage.d_lr"},
+        {
+            "self.state.g_optimizer, self.stage.g_lr)": "self.state.g_optimizer, self.stage.d_lr)",
+        },
         [TRAINING + "steps_go_downhill_at_their_own_learning_rates"],
     ),
     Mutation(
         "D's step trains G",
         "training/step.py",
         {
-            "with torch.no_grad():\n        fakes": "with torch.enable_grad():\n        fakes",
-            ", inputs=optimizer.parameters)": ")",
+            "with torch.no_grad():\n        z": "with torch.enable_grad():\n        z",
+            ", inputs=list(network.parameters()))": ")",
         },
         [TRAINING + "a_d_step_changes_d_and_leaves_g_alone"],
     ),
@@ -677,7 +702,7 @@ MEASURING = [
     ),
     Mutation(
         "interval of a part for that of the whole",
-        "metrics/intervals.py",
+        "metrics/base.py",
         {"float(parts.double().std()) / math.sqrt(len(parts))": "float(parts.double().std())"},
         [METRICS + "Pieces::test_interval_of_eight_parts"],
     ),
@@ -720,25 +745,31 @@ MEASURING = [
     Mutation(
         "fakes with the labels of other images",
         "metrics/evaluation.py",
-        {"self._dataset.labels(self._dataset.order(first,": "self._dataset.labels(self._dataset.order(first + 1,"},
+        {"self._dataset.labels(indices)": "self._dataset.labels(indices[::-1].copy())"},
         [EVALUATE + "Yardstick::test_labels_are_those_of_the_reals"],
     ),
     Mutation(
         "metrics of the average for those of G",
-        "run/periodic_metrics.py",
-        {'("G", state.G)': '("G", state.G_ema)'},
+        "run/observers.py",
+        {
+            '("G", state.G)': '("G", state.G_ema)',
+        },
         [EVALUATE + "DuringTraining::test_lines_and_tensorboard_have_numbers_of_both_and_the_floor"],
     ),
     Mutation(
         "metrics at every tick",
-        "run/periodic_metrics.py",
-        {"tick.cur_nimg // self._nimg > self._last // self._nimg": "True"},
+        "run/observers.py",
+        {
+            "tick.cur_nimg // self._nimg > self._last // self._nimg": "True",
+        },
         [EVALUATE + "DuringTraining::test_lines_and_tensorboard_have_numbers_of_both_and_the_floor"],
     ),
     Mutation(
         "metrics that change what they measure",
-        "run/periodic_metrics.py",
-        {"parts.append(to_pixels(images))": "parts.append(to_pixels(images)); network.dense.bias.data.add_(1e-7)"},
+        "run/observers.py",
+        {
+            "return torch.cat([to_pixels(images) for images in batches])": "network.dense.bias.data.add_(1e-7)\n            return torch.cat([to_pixels(images) for images in batches])",
+        },
         [EVALUATE + "DuringTraining::test_the_training_is_the_same_to_the_last_bit"],
     ),
 ]
@@ -767,6 +798,12 @@ IMPORTING = [
         "importers/official.py",
         {"return final >> math.floor(level), 1 - level % 1": "return final, 1.0"},
         [IMPORT + "TestImages::test_of_both_layouts_with_labels_and_while_growing"],
+    ),
+    Mutation(
+        "ReLU taken for leaky ReLU",
+        "importers/official.py",
+        {'"leaky-relu" if _choice(network, "use_leakyrelu") else "relu"': '"leaky-relu"'},
+        [IMPORT + "TestImages::test_with_relu"],
     ),
     Mutation(
         "another default width",
@@ -830,19 +867,19 @@ COMPARING = [
     ),
     Mutation(
         "precision and recall swap their balls",
-        "metrics/precision_recall.py",
+        "metrics/manifold.py",
         {"(squares <= of_fakes).any(1)": "(squares <= of_reals[rows, None]).any(1)"},
         [FEATURES + "PrecisionRecall::test_counted_by_hand"],
     ),
     Mutation(
         "density counts a ball once for all fakes",
-        "metrics/density_coverage.py",
+        "metrics/manifold.py",
         {"balls += hits.sum(0)": "balls += hits.any(0)"},
         [FEATURES + "DensityCoverage::test_counted_by_hand"],
     ),
     Mutation(
         "jackknife without its factor",
-        "metrics/intervals.py",
+        "metrics/base.py",
         {"(parts - 1) / parts * float": "1 / parts * float"},
         [FEATURES + "Intervals::test_jackknife_of_a_mean_is_the_interval_of_the_mean"],
     ),
@@ -878,13 +915,13 @@ COMPARING = [
     ),
     Mutation(
         "divergence the other way round",
-        "metrics/histograms.py",
-        {"np.log(shares[present] / expected[present])": "np.log(expected[present] / shares[present])"},
+        "metrics/base.py",
+        {"np.log(found[present] / expected[present])": "np.log(expected[present] / found[present])"},
         [COUNTED + "Histograms::test_known_divergences"],
     ),
     Mutation(
         "two colours of stacked digits counted as one",
-        "metrics/stacked_mnist.py",
+        "metrics/labels.py",
         {"[100, 10, 1]": "[100, 100, 1]"},
         [COUNTED + "Stacked::test_modes_and_divergence"],
     ),
@@ -908,19 +945,19 @@ COMPARING = [
     ),
     Mutation(
         "biased kernel distance",
-        "metrics/kid.py",
+        "metrics/fid.py",
         {"(kernel(x, x).sum() - kernel(x, x).trace()) / (len(x) * (len(x) - 1))": "kernel(x, x).mean()"},
         [INCEPTION + "Kernel::test_unbiased"],
     ),
     Mutation(
         "half-pixel centres when resizing for Inception",
-        "metrics/inception.py",
+        "metrics/features.py",
         {"dtype=torch.float32) * (size / SIZE)": "dtype=torch.float32) * (size / SIZE) + 0.3"},
         [INCEPTION + "Network::test_resized_as_tensorflow_1_did"],
     ),
     Mutation(
         "normalisation folded without its mean",
-        "metrics/inception.py",
+        "metrics/features.py",
         {"(shift - mean * scale)": "shift"},
         [INCEPTION + "Network::test_normalisation_is_folded_into_the_convolution"],
     ),
@@ -986,8 +1023,10 @@ FAULT = [
     ),
     Mutation(
         "a folder that vanished is not locked again",
-        "training/observers/home.py",
-        {"not self._claim.holds": "False"},
+        "training/observers/retrying.py",
+        {
+            "not self._claim.holds": "False",
+        },
         [FAULTS + "a_folder_that_vanishes_and_is_taken_by_another_process_ends_the_run"],
     ),
     Mutation(
@@ -1060,7 +1099,9 @@ SEVERAL = [
     Mutation(
         "G's gradients not averaged",
         "training/step.py",
-        {"descend(optimizer, stage.g_lr, processes)": "descend(optimizer, stage.g_lr)"},
+        {
+            '        self._update("G", self.state.g_optimizer, self.stage.g_lr)': '        self.state.count("G", descend(self.state.g_optimizer, self.stage.g_lr))',
+        },
         [
             TOGETHER + "several_processes_compute_what_one_would[2]",
             TOGETHER + "all_processes_have_the_same_bits[2]",
@@ -1081,7 +1122,9 @@ SEVERAL = [
     Mutation(
         "every process writes states",
         "training/loop.py",
-        {"if processes.first:\n                keeper.write": "if True:\n                keeper.write"},
+        {
+            "if processes.first:\n                writer.write": "if True:\n                writer.write",
+        },
         [TOGETHER + "only_the_first_process_writes_states"],
     ),
     Mutation(
@@ -1105,7 +1148,9 @@ SEVERAL = [
     Mutation(
         "a split group is not noted",
         "training/parallel/sharding.py",
-        {"_groups(config, batch) % size": "batch % size"},
+        {
+            "config.model.groups(batch) % size": "batch % size",
+        },
         [TOGETHER + "a_split_group_is_noted"],
     ),
 ]
@@ -1115,38 +1160,38 @@ REPORT, COMPARE = "report.py::Test", "compare.py::"
 REPORTING = [
     Mutation(
         "normal intervals for few seeds",
-        "report/statistics.py",
+        "report/results.py",
         {"half = t_quantile(len(values) - 1) *": "half = 1.96 *"},
         [REPORT + "Statistics::test_mean_of_three"],
     ),
     Mutation(
         "Student's instead of Welch's degrees of freedom",
-        "report/statistics.py",
+        "report/results.py",
         {"    half = t_quantile(dof) * error\n": "    dof = len(a) + len(b) - 2\n    half = t_quantile(dof) * error\n"},
         [REPORT + "Statistics::test_welch_of_a_worked_example"],
     ),
     Mutation(
         "p-values not corrected",
-        "report/statistics.py",
+        "report/results.py",
         {"p[i] * (len(p) - rank)": "p[i]"},
         [REPORT + "Statistics::test_holm"],
     ),
     Mutation(
         "lower is better",
-        "report/statistics.py",
-        {"abs(fmean(groups[name]) - floor)": "fmean(groups[name])"},
+        "report/results.py",
+        {"abs(fmean(values) - floor) for name, values": "fmean(values) for name, values"},
         [REPORT + "Statistics::test_the_better_one_is_nearer_to_the_floor"],
     ),
     Mutation(
         "a young generator has collapsed",
-        "report/collapse.py",
-        {"varied, begin = False, None": "varied, begin = True, None"},
+        "report/history.py",
+        {"varied = False": "varied = True"},
         [REPORT + "Collapse::test_what_is_no_collapse"],
     ),
     Mutation(
         "collapses never end",
-        "report/collapse.py",
-        {"excess < 0.25:\n            events": "excess < 0:\n            events"},
+        "report/history.py",
+        {"excess > 0.5, excess < 0.25": "excess > 0.5, excess < 0"},
         [REPORT + "Collapse::test_variety_lost_and_found"],
     ),
     Mutation(
@@ -1169,8 +1214,10 @@ REPORTING = [
     ),
     Mutation(
         "stages of a budget all alike",
-        "comparison/budget.py",
-        {"return _times(config, seconds / own)": "return _times(config, seconds / sum(cost.values()) / 1000)"},
+        "comparison/plan.py",
+        {
+            "return _times(config, seconds / _sum(config, cost))": "return _times(config, seconds / sum(cost.values()) / 1000)"
+        },
         [COMPARE + "TestBudget::test_seconds"],
     ),
     Mutation(
@@ -1182,24 +1229,100 @@ REPORTING = [
     Mutation(
         "no class is left out",
         "comparison/controls.py",
-        {"rest = order[rows[:, most] == 0]": "rest = order"},
+        {"rest, name = order[rows[:, most] == 0]": "rest, name = order"},
         [COMPARE + "TestControls::test_they_rank_as_they_must"],
     ),
     Mutation(
         "distances to held-out images only",
         "comparison/measuring.py",
-        {"to_train = nearest(pixels, self._train, k=1)": "to_train = nearest(pixels, self._held_out, k=1)"},
+        {"nearest_images(pixels, self._train, k=1)": "nearest_images(pixels, self._held_out, k=1)"},
         [COMPARE + "TestControls::test_copies_of_training_images_are_found_out"],
     ),
     Mutation(
-        "rounded distances",
-        "metrics/nearest_images.py",
-        {"distance, order = exact.topk": "exact = distance\n    distance, order = exact.topk"},
+        "distances of pixels summed, not averaged",
+        "metrics/nearest.py",
+        {".square().mean(2).sqrt()": ".square().sum(2).sqrt()"},
         [REPORT + "Neighbours::test_copies_are_found"],
     ),
 ]
 
+ALL_LOSSES = [
+    Mutation(
+        "hinge without a margin",
+        "losses/hinge.py",
+        {"torch.relu(1 + fake)": "torch.relu(fake)"},
+        [OBJECTIVES + "terms_of_a_linear_critic"],
+    ),
+    Mutation(
+        "the saturating loss does not saturate",
+        "losses/minimax.py",
+        {"return -F.softplus(fake).mean()": "return F.softplus(-fake).mean()"},
+        [OBJECTIVES + "terms_of_a_linear_critic"],
+    ),
+    Mutation(
+        "a relativistic D that prefers fakes",
+        "losses/relativistic.py",
+        {"F.softplus(fake - real)": "F.softplus(real - fake)"},
+        [OBJECTIVES + "terms_of_a_linear_critic"],
+    ),
+    Mutation(
+        "R2 on reals",
+        "losses/relativistic.py",
+        {"self.config.r2_weight, fakes": "self.config.r2_weight, reals"},
+        [OBJECTIVES + "r2_is_a_penalty_on_fakes"],
+    ),
+    Mutation(
+        "weights clipped as they are stored",
+        "losses/wgan.py",
+        {'getattr(module, "scale", 1.0) if name == "weight" else 1.0': "1.0"},
+        [OBJECTIVES + "clipping_bounds_weights_as_layers_use_them"],
+    ),
+    Mutation(
+        "weights not clipped",
+        "training/step.py",
+        {"        self.setup.loss.constrain(state.D)\n": ""},
+        [OBJECTIVES + "weights_are_clipped_after_every_d_step"],
+    ),
+    Mutation(
+        "a lazy penalty with its usual weight",
+        "training/step.py",
+        {"torch.full((), float(every), device": "torch.full((), 1.0, device"},
+        [OBJECTIVES + "the_penalty_is_a_step_of_its_own_after_every_kth_with_k_times_its_weight"],
+    ),
+    Mutation(
+        "a lazy penalty at every D step",
+        "training/step.py",
+        {" or cur_nimg // self.stage.batch_size % every != every - 1": ""},
+        [OBJECTIVES + "the_penalty_is_a_step_of_its_own_after_every_kth_with_k_times_its_weight"],
+    ),
+    Mutation(
+        "Adam's constants not adapted to a lazy penalty",
+        "training/optimizer.py",
+        {"config.beta2**self._lr_factor": "config.beta2"},
+        [OBJECTIVES + "adams_constants_are_those_of_appendix_b"],
+    ),
+    Mutation(
+        "a relativistic G without the reals",
+        "training/step.py",
+        {"reals if self.setup.loss.config.wants_reals else None": "None"},
+        [OBJECTIVES + "a_run_grows_traced_with_labels_and_continues_exactly[relativistic]"],
+    ),
+    Mutation(
+        "uniform latents that are normal",
+        "models/base.py",
+        {'if self.latents == "normal":': "if True:"},
+        [OBJECTIVES + "uniform_latents_are_the_normal_ones_through_their_distribution_function"],
+    ),
+    Mutation(
+        "images of another iteration",
+        "training/loop.py",
+        {"start + i * stage.batch_size, stage.batch_size)": "start, stage.batch_size)"},
+        ["training.py::test_16_bits_and_labels_resume_exactly_too[bf16]"],
+    ),
+]
+
 MUTATIONS = [
+    *ALL_LOSSES,
     *GROWING,
     *AVERAGE,
     *LOSS,

@@ -12,7 +12,7 @@ import torch
 
 import progan
 from progan.training import loop
-from progan.training.observers.base import Silent
+from progan.training.observers.base import Observer
 
 TINY = {
     "data": "avatars:64",
@@ -38,7 +38,7 @@ def assert_equal_weights(a: Path, b: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-class At(Silent):
+class At(Observer):
     """Calls something once, before the files of the first tick at or after so many images are written."""
 
     def __init__(self, calls: dict[int, Callable[[], object]]) -> None:
@@ -49,7 +49,7 @@ class At(Silent):
             self._calls.pop(nimg)()
 
 
-class StopAt(Silent):
+class StopAt(Observer):
     """Stops a run at the first evaluation of the schedule at or after so many images."""
 
     def __init__(self, nimg: int) -> None:
@@ -62,7 +62,7 @@ class StopAt(Silent):
         return self._reached >= self._nimg
 
 
-def train_with(patch, out: Path, observer: Silent, stop: StopAt | None = None, **options) -> progan.Run:
+def train_with(patch, out: Path, observer: Observer, stop: StopAt | None = None, **options) -> progan.Run:
     """A tiny run that an observer watches before all others."""
     original = loop.train
     first = [observer] if stop is None else [observer, stop]

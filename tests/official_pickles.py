@@ -191,7 +191,7 @@ def hostile(marker: Path) -> dict[str, bytes]:
         "wscale as number": with_options(use_wscale=1),
         "fmap_decay": with_options(fmap_decay=0.5),
         "16 bits": with_options(dtype="float16"),
-        "ReLU": with_options(use_leakyrelu=False),
+        "leaky ReLU as number": with_options(use_leakyrelu=0),
         "variable missing": with_variables(ToRGB_lod0__bias=None),
         "variable too many": with_variables(**{"32x32__Conv1__bias": np.zeros(3, np.float32)}),
         "wrong shape": with_variables(**{"4x4__Conv__weight": weight[:, :, :, 1:]}),

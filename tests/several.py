@@ -30,7 +30,7 @@ from progan.training import state as states
 from progan.training.feed import Feed
 from progan.training.loop import Job
 from progan.training.numerics import Numerics
-from progan.training.observers.base import Silent
+from progan.training.observers.base import Observer
 from progan.training.parallel.processes import ALONE, Processes, Several
 from progan.training.setup import RunSetup
 
@@ -66,7 +66,7 @@ class Double(Numerics):
     dtype = torch.float64
 
 
-class Watcher(Silent):
+class Watcher(Observer):
     """Keeps every gradient of every iteration, and the losses of every tick."""
 
     def __init__(self) -> None:

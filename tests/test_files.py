@@ -11,7 +11,7 @@ import pytest
 
 from progan import files
 from progan.config import OptimizerConfig, ProGANConfig
-from progan.files import UNFINISHED, AppendOnlyFile, Shelf, remove_unfinished, write_whole
+from progan.files import UNFINISHED, AppendOnlyFile, FileQueue, remove_unfinished, write_whole
 from progan.models import ImageShape
 from progan.training import state as states
 from progan.training.numerics import Numerics
@@ -170,7 +170,7 @@ def test_a_log_keeps_what_does_not_fit_and_never_half_a_line(tmp_path):
 
 
 def test_a_shelf_keeps_the_newest_files_that_do_not_fit(tmp_path, monkeypatch):
-    shelf, folder = Shelf(), tmp_path / "folder"
+    shelf, folder = FileQueue(), tmp_path / "folder"
     with monkeypatch.context() as patch:
         patch.setattr("progan.files.os.fsync", full)
         for i in range(10):

@@ -1,6 +1,7 @@
 """Imports point down (ARCHITECTURE.md), and what only asks for help does not wait for torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,6 @@ ROWS = [
         "randomness",
         "scores",
         "tensorfile",
-        "typed",
     },
     {"schedule", "data", "models", "losses"},
     {"presets", "snapshot", "run_folder"},
@@ -57,6 +57,15 @@ def part(path: Path) -> str:
 
 def test_every_module_has_a_row() -> None:
     assert {part(path) for path in FILES} - {"__init__"} <= ROW.keys()
+
+
+def test_the_rows_of_the_architecture_are_these() -> None:
+    text = (PACKAGE.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (\d+) \| (.*) \|$", text, flags=re.MULTILINE)
+    written = [{word.rstrip("/") for word in re.findall(r"`(\w+/?)`", modules)} for _, modules in table]
+    present = {part(path) for path in FILES} - {"__init__", "__main__"}
+    assert written == [row & present for row in ROWS[:-1]]
+    assert [int(number) for number, _ in table] == list(range(len(written)))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -43,14 +43,15 @@ def _above_zero(config: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """What the run learns from."""
+    """The images that the run is trained on."""
 
     data: str = "avatars"
-    """A prepared dataset, or a folder, zip, idx, npy or npz file of images, or `avatars` for the embedded faces."""
+    """A prepared dataset, or a folder, zip, idx, npy or npz file of images, or `avatars` for the embedded faces.
+    Default: none, it must be given."""
     mirror: bool = False
-    """Show half of the real images flipped left to right."""
+    """Flip half of the real images left to right."""
     labels: bool = False
-    """Train with the data's labels (an auxiliary classifier in D, labels beside the latents in G)."""
+    """Train with the data's labels: an auxiliary classifier in D, labels as a second input of G."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,23 @@ class ScheduleConfig:
     start_resolution: int = 4
     """Resolution of the first stage; equal to the final one for a GAN that does not grow."""
     stable_kimg: PerResolution = field(default=per_resolution(600))
-    """Thousands of real images at each resolution once it is faded in (appendix A.1)."""
+    """Thousands of real images (kimg) at each resolution after its fade (appendix A.1)."""
     stable_epochs: PerResolution | None = None
-    """The same in epochs; becomes `stable_kimg` when the number of images is known. Default: none, `stable_kimg`
-    holds."""
+    """The same in epochs (passes over the data). Default: --stable-kimg is used."""
     fade_kimg: PerResolution = field(default=per_resolution(600))
-    """Thousands of real images of the fade into each resolution; `8` is the fade from 4 to 8 (appendix A.1)."""
+    """Thousands of real images of the fade into each resolution: `8:300` is the fade from 4 to 8 (appendix A.1)."""
     total_kimg: float | None = None
-    """Thousands of real images of the whole run; default: the sum of all stages."""
+    """Thousands of real images of the run. Default: the sum of all stages."""
     batch_size: PerResolution = field(default=per_resolution(16))
-    """Real images of one D step; a fade already uses the value of the resolution it leads to. `auto`: as the preset has
-    it, or less where memory is short."""
+    """Real images of one D step. `auto`: those of the preset, or less where memory is short."""
     lr: PerResolution = field(default=per_resolution(0.001))
     """Adam's learning rate (appendix A.1)."""
     d_lr: PerResolution | None = None
-    """D's own learning rate; default: the same as G's."""
+    """D's own learning rate. Default: that of --lr."""
     d_steps: int = 1
-    """D steps per G step (n_critic)."""
+    """D steps for each G step (n_critic)."""
     schedule_every: int = 1
-    """Iterations between two evaluations of the schedule; the authors' code uses 4."""
+    """Iterations between two evaluations of the schedule; 4 in the authors' code."""
 
     def __post_init__(self) -> None:
         for name in ("resolution", "start_resolution"):
@@ -99,19 +98,19 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam in TensorFlow's form, and the average of G's weights (appendix A.1)."""
+    """Adam in TensorFlow's form, and the averaged generator (appendix A.1)."""
 
     beta1: float = 0.0
-    """Decay of the first moment."""
+    """Adam's decay of the first moment."""
     beta2: float = 0.99
-    """Decay of the second moment."""
+    """Adam's decay of the second moment."""
     adam_eps: float = 1e-8
-    """Added to the root of the uncorrected second moment."""
+    """Adam's epsilon, added to the root of the uncorrected second moment."""
     ema_decay: float = 0.999
-    """Decay of the averaged generator, per D step."""
+    """Decay of the averaged generator (EMA), applied once per D step."""
     penalty_every: int = 1
-    """Compute D's penalty in a step of its own after every so many D steps, with so many times its weight, and adapt
-    D's learning rate, beta1 and beta2 (Karras et al. 2020, appendix B); 1: in every D step, as in the paper."""
+    """D steps for each step of D's penalty, which then has its weight times this number; D's learning rate, beta1 and
+    beta2 are adapted (lazy regularisation; Karras et al. 2020, appendix B). 1 = the penalty is in every D step."""
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2", "ema_decay"):
@@ -131,8 +130,8 @@ class _ModelConfig:
     least_resolution: ClassVar[int] = 8
     grows: ClassVar[bool] = True
     latents: Literal["normal", "uniform"] = "normal"
-    """Distribution of latents: N(0, 1), or uniform in -1…1 (the same normal numbers through their distribution
-    function, so that a seed has one latent in both)."""
+    """Distribution of latents: N(0, 1), or uniform in -1…1 (the same normal numbers, mapped by their distribution
+    function)."""
 
     @property
     def traceable(self) -> bool:
@@ -165,29 +164,29 @@ class ProGANConfig(_ModelConfig):
     fmap_base: int = 8192
     """Feature maps of the layer at resolution 2^r: min(fmap_base / 2^(r-1), fmap_max)."""
     fmap_max: int = 512
-    """Most feature maps of any layer."""
+    """Largest number of feature maps of a layer."""
     use_wscale: bool = True
     """Equalised learning rate: N(0, 1) weights, scaled by He's constant at run time (section 4.1)."""
     pixel_norm: Literal["g", "both", "none"] = "g"
-    """Networks whose convolutions are followed by pixelwise feature normalisation (section 4.2)."""
+    """Networks with pixelwise feature normalisation after each convolution (section 4.2)."""
     normalize_latents: bool = True
-    """Put latents on the hypersphere before G's first layer."""
+    """Normalise latents to the hypersphere before G's first layer."""
     mbstd_group: int = 4
-    """Samples per group of D's minibatch standard deviation (section 3); 0 = the whole batch, 1 = none."""
+    """Images in a group of D's minibatch standard deviation (section 3); 0 = the whole batch, 1 = none."""
     fused_scale: bool = True
-    """Up- and down-scale inside a strided 4x4 convolution; in D this is a different function, not only a faster one."""
+    """Up- and downscale inside a strided 4x4 convolution; in D this is a different function, not only a faster one."""
     batch_norm: float = 0.0
     """Momentum of batch normalisation before G's activations; 0 = none, 0.1 is usual, 0.2 is what Keras calls 0.8."""
     layer_norm: bool = False
     """Layer normalisation before the activations of D's 3x3 and 4x4 convolutions."""
     g_activation: Literal["leaky-relu", "relu"] = "leaky-relu"
-    """What follows G's convolutions."""
+    """Activation function of G."""
     tanh: bool = False
-    """Images pass through tanh."""
+    """Pass G's images through tanh."""
     mbdisc_kernels: int = 0
     """Kernels of minibatch discrimination before D's last layer (Salimans et al. 2016); 0 = none."""
     d_noise: float = 0.0
-    """Coefficient of the noise in D that grows as its scores of reals near 1; the paper's is 0.2 (appendix B)."""
+    """Coefficient of the noise in D that grows as its scores of real images near 1; 0.2 in the paper (appendix B)."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "z_dim", "fmap_base", "fmap_max")
@@ -226,11 +225,11 @@ class DcganConfig(_ModelConfig):
     z_dim: int = 100
     """Length of the latent vector."""
     width: int = 64
-    """Feature maps of the layer next to the images; twice as many at every halving, up to fmap_max."""
+    """Feature maps of the layer next to the images; twice as many each time the resolution halves, up to fmap_max."""
     fmap_max: int = 512
-    """Most feature maps of any layer."""
+    """Largest number of feature maps of a layer."""
     dropout: float = 0.0
-    """Share of D's feature maps that are left out while it is trained, drawn for each image and layer."""
+    """Probability with which each feature map of D is dropped in training, drawn for each image and layer."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "z_dim", "width", "fmap_max")
@@ -253,7 +252,7 @@ class GrowingBatchNormConfig(_ModelConfig):
     fmap_base: int = 2048
     """Feature maps of the layer at resolution 2^r: min(fmap_base / 2^(r-1), fmap_max)."""
     fmap_max: int = 512
-    """Most feature maps of any layer."""
+    """Largest number of feature maps of a layer."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "z_dim", "fmap_base", "fmap_max")
@@ -294,9 +293,9 @@ class WganGpConfig(_LossConfig):
     gp_weight: float = 10.0
     """Weight of the gradient penalty, lambda."""
     gp_target: float = 1.0
-    """Gradient norm that costs nothing, gamma."""
+    """Target of the gradient norm, gamma."""
     drift_weight: float = 0.001
-    """Weight of the squared score of real images, epsilon_drift."""
+    """Weight of the drift term, the squared score of real images, epsilon_drift."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -393,26 +392,26 @@ class RuntimeConfig:
     """Where and how the run is computed and what it leaves behind."""
 
     seed: int = 0
-    """Of weights, data order, latents and every other draw."""
+    """Seed of all random numbers of the run."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps` …"""
+    """Where to train: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     precision: Precision = "auto"
-    """Of convolutions; weights, norms and losses stay in 32 bits. `auto`: what a short trial finds faster, fp32 or the
-    16 bits that the device has units for (bf16; fp16 on GPUs without). `tf32`: for GPUs, fp32 with rounded factors."""
+    """Precision of convolutions; all else is fp32. `auto`: fp32, or the 16 bits that the device has units for (bf16, or
+    fp16 on GPUs without) if a short trial finds them faster. `tf32`: fp32 with rounded factors, on GPUs."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile D's and G's steps (a C++ compiler is needed on a CPU). `auto`: where a resolution is long enough."""
+    """Compile D's and G's steps; on a CPU this needs a C++ compiler. `auto`: where a resolution is trained for long."""
     cuda_graphs: bool = True
-    """Give a CUDA GPU whole steps at once, which changes no bit, only speed; it takes a little more of its memory."""
+    """Launch whole steps as CUDA graphs: faster, bit-exact, and a little more GPU memory."""
     workers: int = 2
-    """Threads that read batches ahead; 0 = none."""
+    """Threads that read batches ahead; 0 = none are read ahead."""
     tick_kimg: PerResolution = field(default=per_resolution(_TICK_KIMG))
-    """Thousands of real images between two lines of statistics (and training states)."""
+    """Thousands of real images between two ticks, at which statistics and training states are written."""
     grid_kimg: float | None = None
-    """Thousands of real images between two sample grids; default: every tick."""
+    """Thousands of real images between two sample grids. Default: every tick."""
     snapshot_kimg: float | None = None
-    """Thousands of real images between two snapshots, besides those at the end of every resolution; default: none."""
+    """Thousands of real images between two snapshots, besides those at the end of each resolution. Default: none."""
     metrics_kimg: float | None = None
-    """Thousands of real images between two measurements of G and its average, from 16x16 on; default: none."""
+    """Thousands of real images between two measurements of G and its average, from 16x16 on. Default: none."""
     metrics_num: int = 2048
     """Images of each kind in a measurement, at most half of the data."""
 
@@ -431,19 +430,21 @@ class RuntimeConfig:
 
 @dataclass(frozen=True)
 class HealthConfig:
-    """What a run looks out for, and what it does when it goes wrong (docs/health.md)."""
+    """What a run does when its numbers go bad (docs/health.md)."""
 
     on_divergence: Literal["rewind", "stop"] = "rewind"
-    """When numbers go bad: go back to the last good state with half the learning rate, at most five times; or stop."""
+    """When the run diverges: rewind to the last good state with half the learning rate, at most five times; or stop."""
     rescue: bool = False
-    """When D wins (its cost falls to nothing, G's soars): halve the learning rate, raise D's dropout if it has any."""
+    """When D wins (its loss near 0, G's high): halve the learning rate, and raise D's dropout if it has any. Only for
+    losses that show when D wins, such as lsgan."""
     held_out: str | None = None
-    """A prepared dataset of images not trained on, as `progan data split` makes it: shows whether D learns by heart."""
+    """A prepared dataset of images not trained on (see `progan data split`), to show whether D memorises. Default:
+    none."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decides a run."""
+    """Everything that decides a run."""
 
     preset: str = ""
     dataset: DatasetConfig = DatasetConfig()
@@ -480,8 +481,8 @@ CHANGEABLE = (
     "metrics_kimg",
     "metrics_num",
 )
-"""Options that a run may be continued with other values of (`--allow-change`): how long it goes on, where it is
-computed and what it leaves behind. None of them changes what it learns; another device gives other bits."""
+"""Options that may change when a run is continued (`--allow-change`): its length, where it is computed and what it
+writes. None of them changes what is learned, but results on another device are not bit-exact."""
 
 
 @dataclass(frozen=True)
@@ -489,24 +490,25 @@ class PrepareConfig:
     """How raw images become a prepared dataset."""
 
     resolution: int | None = None
-    """Pixels of a side, a power of two. Default: the largest that most of the first images fill."""
+    """Width and height in pixels, a power of two. Default: the largest that most of the first images fill."""
     crop: Literal["center", "none", "celeba"] = "center"
-    """Cut the largest centred square; or pad with black to a square; or, of CelebA's aligned pictures, cut what the
-    authors cut: 128x128 around (89, 121)."""
+    """`center`: the largest centred square; `none`: no crop, pad with black to a square; `celeba`: what the authors cut
+    out of CelebA's aligned images, 128x128 around (89, 121)."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
     """One channel or three; `auto` decides by looking at the images."""
     max_images: int | None = None
-    """Take the first so many only."""
+    """Number of images to take, the first ones. Default: all."""
     seed: int = 0
-    """Of drawn data (`avatars`)."""
+    """Seed of drawn data (`avatars`)."""
     background: str = "white"
-    """Colour behind transparent pixels: a name or #rrggbb."""
+    """Colour behind transparent pixels, a name or #rrggbb."""
     strict: bool = False
     """Fail at the first image that cannot be used instead of skipping it."""
     labels: str = "auto"
-    """`auto` (folder names, or a csv or json file beside the images), `none`, or the path of a csv or json file."""
+    """Labels from folder names or a csv or json file beside the images (`auto`), none (`none`), or from the csv or json
+    file of this path."""
     workers: int = 0
-    """Processes that decode; 0 = one per core."""
+    """Number of processes that decode; 0 = one for each core."""
 
     def __post_init__(self) -> None:
         if self.resolution is not None and self.resolution not in RESOLUTIONS:
@@ -523,35 +525,36 @@ class CompareConfig:
     """Several GANs under one protocol (docs/comparing.md)."""
 
     models: str = "progan,dcgan,lsgan"
-    """Presets, or `progan`, `dcgan`, `lsgan` for those that fit the data; one named twice is compared with itself."""
+    """Presets, or `progan`, `dcgan`, `lsgan` for those that fit the data; one given twice is compared with itself."""
     budget_kimg: float | None = None
-    """Thousands of real images that every run is shown; schedules are stretched to it."""
+    """Thousands of real images in every run; schedules are stretched to this. Default: --budget-minutes is used."""
     budget_minutes: float | None = None
-    """Minutes of training of every run, without measuring; schedules are stretched by the speed of a short trial."""
+    """Minutes of training of every run, without measuring; schedules are stretched by the speed of a short trial.
+    Default: --budget-kimg is used."""
     seeds: int = 3
-    """Runs of every model."""
+    """Number of runs of every model."""
     seed: int = 0
-    """The first run's; then the following ones."""
+    """Seed of the first run; the others have the following ones."""
     resolution: int | None = None
-    """Pixels of a side. Default: the data's."""
+    """Width and height in pixels. Default: that of the data."""
     width: int | None = None
-    """Feature maps: of ProGAN's widest layers, of DCGAN's layer next to the images. Default: as in the presets."""
+    """Feature maps of ProGAN's widest layers and of DCGAN's layer next to the images. Default: as in the presets."""
     metrics: str = "swd,ms-ssim"
-    """What the finished generators are measured by."""
+    """Metrics of the finished generators, see `progan evaluate --help`."""
     num: int = 2048
     """Images of each kind in a measurement, fewer where the data is small."""
     measurements: int = 8
-    """Of every run while it is trained."""
+    """Number of measurements of every run during training."""
     controls: bool = False
-    """Also rank what is known: held-out images, images without one label, training images, untrained networks."""
+    """Rank controls as well: held-out images, images without one label, training images, untrained networks."""
     jobs: int = 1
-    """Runs at the same time; they share the threads evenly."""
+    """Number of runs at the same time; they share the threads evenly."""
     mirror: bool = False
-    """Show half of the real images flipped left to right."""
+    """Flip half of the real images left to right."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda` …"""
+    """Where to train: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     precision: Precision = "auto"
-    """Of all runs alike."""
+    """Precision of all runs, see `progan train --help`."""
 
     def __post_init__(self) -> None:
         if (self.budget_kimg is None) == (self.budget_minutes is None):

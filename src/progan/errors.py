@@ -1,16 +1,17 @@
-"""Errors that are the user's to mend: one line that says what to do, an exit code, no traceback."""
+"""Errors that users can fix: one line that says what to do, an exit code, no traceback."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
 class ProganError(Exception):
-    """Base of every error a user can cause and can mend."""
+    """Base of all errors that a user can cause and fix."""
 
     exit_code: ClassVar[int] = 2
 
 
 class ConfigError(ProganError):
-    """A setting that cannot be, or one the chosen model or loss does not have."""
+    """A setting with an impossible value, or one that the chosen model or loss does not have."""
 
 
 class DatasetError(ProganError):
@@ -18,7 +19,7 @@ class DatasetError(ProganError):
 
 
 class SnapshotError(ProganError):
-    """A file that is not a snapshot of ours, or one that lacks what was asked of it."""
+    """A file that is not a snapshot of progan, or a snapshot without what was asked for."""
 
 
 class RunError(ProganError):
@@ -26,7 +27,7 @@ class RunError(ProganError):
 
 
 class ProcessError(ProganError):
-    """Another of the processes that train together is gone."""
+    """One of the processes that train together has ended."""
 
 
 class DeviceError(ProganError):
@@ -34,12 +35,20 @@ class DeviceError(ProganError):
 
 
 class DivergenceError(RunError):
-    """A run whose numbers went bad for good."""
+    """A run that diverged and was stopped."""
 
     exit_code = 3
 
 
 class MemoryShortError(RunError):
-    """A run that does not fit into the memory there is."""
+    """A run that does not fit into the free memory."""
 
     exit_code = 4
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """End of an error about a misspelt name: `; did you mean mnist32?`, or nothing if no choice is like the word."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 UNFINISHED = ".progan-tmp"
-"""Ends the name of a file that is being written."""
+"""Suffix of a file that is being written."""
 MOST_WAITING = 8
-"""Files that a shelf keeps in memory while the disk is full."""
+"""Number of files that a queue keeps in memory while the disk is full."""
 
 
 def write_whole(path: Path, *content: bytes | memoryview) -> None:
@@ -45,21 +45,21 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink()
 
 
-class Shelf:
-    """Files to be written whole. What cannot be written now is kept and tried again, the newest eight of them."""
+class FileQueue:
+    """Queue of files to be written whole. Those that cannot be written now are tried again, the newest eight."""
 
     def __init__(self) -> None:
         self._waiting: dict[Path, tuple[bytes | memoryview, ...]] = {}
 
     def put(self, path: Path, *content: bytes | memoryview) -> None:
-        """Write it and all that waits; after an OSError it waits."""
+        """Write a file and all that wait; after an OSError it waits, too."""
         self._waiting[path] = content
         for oldest in list(self._waiting)[:-MOST_WAITING]:
             del self._waiting[oldest]
         self.flush()
 
     def flush(self) -> None:
-        """Write all that waits."""
+        """Write all files that wait."""
         for path, content in list(self._waiting.items()):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, *content)
@@ -67,7 +67,7 @@ class Shelf:
 
 
 class AppendOnlyFile:
-    """A file that only grows. What cannot be written now is kept, and written before what comes next."""
+    """File that only grows. Content that cannot be written now is kept, and written before the next."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -103,18 +103,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 class PendingWrites:
-    """Which of a run's outputs wait for better times."""
+    """Outputs of a run that could not be written yet, each with the reason."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self.log = log
         self.unwritten: dict[str, str] = {}
-        """What cannot be written and why."""
+        """Names of outputs that cannot be written, and why."""
 
     @contextmanager
     def attempt(self, name: str, settles: bool = True) -> Iterator[None]:
-        """Write it inside. An OSError is swallowed, and told once for each cause.
+        """Context in which an output is written. An OSError is logged once for each cause, not raised.
 
-        `settles`: without an error, nothing of it waits any longer.
+        With `settles`, leaving without an error means that nothing of the output is pending.
         """
         try:
             yield
@@ -136,15 +136,15 @@ class PendingWrites:
 
 LOCK_NAME = ".lock"
 _LOCKED_BYTE = 1 << 30
-"""Of the file, on Windows, which does not let others read the byte that is locked."""
+"""Position of the locked byte on Windows, which does not let others read it."""
 
 
 class HeldError(Exception):
-    """Another process holds the folder; the text says which."""
+    """Raised where another process holds the folder; the text says which."""
 
 
 class NoLocksError(OSError):
-    """The file system knows no locks."""
+    """Raised where the file system has no locks."""
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class Claim:
-    """A folder, made if need be, that this process holds. Raises HeldError unless it is to wait, and OSError."""
+    """Folder, made if need be, that this process holds. Raises HeldError unless it is to wait, and OSError."""
 
     def __init__(self, folder: Path, wait: bool = False) -> None:
         self._path = folder / LOCK_NAME
@@ -168,7 +168,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether the file that is locked still lies in the folder."""
+        """True if the locked file is still in the folder."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
         except FileNotFoundError:
@@ -181,7 +181,7 @@ class Claim:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the folder."""
         with contextlib.suppress(OSError):  # Windows keeps open files
             if self.holds:
                 self._path.unlink()
@@ -210,7 +210,7 @@ class Claim:
 
 
 def _lock(descriptor: int, wait: bool) -> None:
-    """Raises BlockingIOError if another holds it, NoLocksError if there are none here."""
+    """Lock a file. Raises BlockingIOError if another process holds it, NoLocksError if there are no locks here."""
     if sys.platform == "win32":
         import msvcrt
 

@@ -5,6 +5,7 @@ Pixels are uint8 in 0…255; images are float in -1…1. Only this module conver
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 
@@ -61,3 +62,9 @@ def grid(pixels: Tensor, columns: int, gap: int = 0) -> Tensor:
     return sheet.reshape(c, rows * (r + gap), columns * (r + gap))[
         :, : rows * (r + gap) - gap, : columns * (r + gap) - gap
     ]
+
+
+def pil_image(sheet: Tensor) -> Image.Image:
+    """Pixels uint8 [C, H, W], grey or RGB, as a PIL image."""
+    array = sheet.permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)

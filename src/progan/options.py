@@ -1,30 +1,31 @@
-"""What can be done with the options of `config.py`: document, parse, override, save, read back and compare them."""
+"""What can be done with the options of `config.py`: document, parse, override, save, read back and compare them.
+
+Two ways lead from a value to the type of a field: `coerce` takes what people write, also as text; `parse_json` takes
+what files say, which is not to be trusted, and converts nothing.
+"""
 
 import ast
 import dataclasses
-import difflib
 import functools
 import inspect
 import math
 import reprlib
+import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from progan.config import LOSS_CONFIGS, MODEL_CONFIGS, RunConfig, flag
-from progan.errors import ConfigError
+from progan.errors import ConfigError, did_you_mean
 from progan.per_resolution import PerResolution
 
+Record = TypeVar("Record")
 GROUPS = ("dataset", "schedule", "optimizer", "model", "loss", "runtime", "health")
 KINDS: dict[str, dict[str, Any]] = {"model": {**MODEL_CONFIGS}, "loss": {**LOSS_CONFIGS}}
-"""The groups of which a run chooses one kind."""
-
-
-def _with(config: RunConfig, parts: Mapping[str, Any]) -> RunConfig:
-    return dataclasses.replace(config, **parts)
+"""Groups of which a run chooses one kind -> name of the kind -> its config class."""
 
 
 @dataclass(frozen=True)
@@ -59,58 +60,42 @@ def _field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
+def owners(group: str, name: str) -> list[str]:
+    """Models (group "model") or losses (group "loss") that have an option of this name."""
+    return [kind for kind, cls in KINDS.get(group, {}).items() if any(option.name == name for option in options(cls))]
+
+
 def coerce(name: str, value: Any, kind: Any) -> Any:
     """`value`, given as text, JSON or Python, as the field's type. Raises ConfigError with the flag's name."""
     members = [member for member in typing.get_args(kind) if member is not type(None)]
     if isinstance(kind, types.UnionType):
         return None if value is None or value == "none" else coerce(name, value, members[0])
-    if typing.get_origin(kind) is Literal:
-        if value not in members:
-            raise ConfigError(
-                f"--{flag(name)} must be one of {', '.join(map(str, members))}; got {reprlib.repr(value)}"
-            )
-        return value
     try:
-        return _READERS[kind](value)
+        if typing.get_origin(kind) is Literal:
+            wanted = f"one of {', '.join(map(str, members))}"
+            return members[members.index(value)]
+        wanted = {str: "text of one line", bool: "true or false", int: "a whole number"}.get(kind, "a number")
+        return PerResolution.of(value) if kind is PerResolution else _plain(value, kind)
     except (TypeError, ValueError, KeyError, OverflowError):
-        raise ConfigError(f"--{flag(name)} must be {_ARTICLES[kind]}; got {reprlib.repr(value)}") from None
+        raise ConfigError(f"--{flag(name)} must be {wanted}; got {reprlib.repr(value)}") from None
     except ConfigError as error:
         raise ConfigError(f"--{flag(name)}: {error}") from None
 
 
-def _text(value: Any) -> str:
-    """Of one line: no control characters, which no name and no path has that is meant well."""
-    if not isinstance(value, str) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
-        raise ValueError
-    return value
-
-
-def _truth(value: Any) -> bool:
-    return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
-
-
-def _whole(value: Any) -> int:
-    result = int(value)
-    if isinstance(value, bool | bytes) or (not isinstance(value, str) and result != value):
+def _plain(value: Any, kind: Any) -> Any:
+    """A str, bool, int or finite float. Raises ValueError, TypeError, KeyError or OverflowError."""
+    if kind is str:
+        # No name and no path that is meant well has control characters.
+        if not isinstance(value, str) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+            raise ValueError
+        return value
+    if kind is bool:
+        return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+    result = kind(value)
+    cut = kind is int and not isinstance(value, str) and result != value
+    if isinstance(value, bool | bytes) or cut or (kind is float and not math.isfinite(result)):
         raise ValueError
     return result
-
-
-def _finite(value: Any) -> float:
-    result = float(value)
-    if isinstance(value, bool | bytes) or not math.isfinite(result):
-        raise ValueError
-    return result
-
-
-_READERS: dict[Any, Callable[[Any], Any]] = {
-    str: _text,
-    bool: _truth,
-    int: _whole,
-    float: _finite,
-    PerResolution: PerResolution.of,
-}
-_ARTICLES: dict[Any, str] = {str: "text of one line", bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def leaves(config: RunConfig) -> Iterator[tuple[str, Option, Any]]:
@@ -151,11 +136,12 @@ def _override(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
             raise ConfigError(_unknown(name, known, {group: parts[group].kind for group in KINDS}))
         group, option = known[name]
         updates[group][name] = coerce(name, value, option.type)
-    return _with(config, {group: dataclasses.replace(part, **updates[group]) for group, part in parts.items()})
+    changed: dict[str, Any] = {group: dataclasses.replace(part, **updates[group]) for group, part in parts.items()}
+    return dataclasses.replace(config, **changed)
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """As JSON holds it: one object per group, `model` and `loss` with their `kind`."""
+    """The configuration as JSON has it: one object per group, `model` and `loss` with their `kind`."""
     result: dict[str, Any] = {"preset": config.preset, **{group: {} for group in GROUPS}}
     result["model"]["kind"], result["loss"]["kind"] = config.model.kind, config.loss.kind
     for group, option, value in leaves(config):
@@ -176,24 +162,56 @@ def from_dict(data: Mapping[str, Any]) -> RunConfig:
 
 def difference(old: RunConfig, new: RunConfig) -> list[str]:
     """Lines `name: old -> new` for every option that differs; empty if the two are the same."""
-    before, after = (dict(_named(config)) for config in (old, new))
-    names = dict.fromkeys([*before, *after])
+    before, after = (
+        {"model": config.model.kind, "loss": config.loss.kind}
+        | {option.name: value for _, option, value in leaves(config)}
+        for config in (old, new)
+    )
     return [
         f"{flag(name)}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
-        for name in names
+        for name in before | after
         if before.get(name) != after.get(name)
     ]
 
 
-def _named(config: RunConfig) -> Iterator[tuple[str, Any]]:
-    yield from (("model", config.model.kind), ("loss", config.loss.kind))
-    yield from ((option.name, value) for _, option, value in leaves(config))
-
-
 def _unknown(name: str, known: Mapping[str, Any], chosen: Mapping[str, str]) -> str:
-    for group, kinds in KINDS.items():
-        owners = [kind for kind, cls in kinds.items() if any(option.name == name for option in options(cls))]
-        if owners:
-            return f"--{flag(name)} belongs to {group} {' and '.join(owners)}; this run has {chosen[group]}"
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"there is no option --{flag(name)}" + (f"; did you mean --{flag(close[0])}?" if close else "")
+    for group in KINDS:
+        if having := owners(group, name):
+            return f"--{flag(name)} belongs to {group} {' and '.join(having)}; this run has {chosen[group]}"
+    return f"there is no option --{flag(name)}{did_you_mean(f'--{flag(name)}', [f'--{flag(each)}' for each in known])}"
+
+
+def parse_json(cls: type[Record], data: Any) -> Record:
+    """An instance of the dataclass from a JSON object that has its fields and no others.
+
+    Knows str, int, float, bool, None, Literal, unions, tuple[X, ...], Mapping[str, X], Any and dataclasses. Raises
+    ValueError for what does not fit.
+    """
+    try:
+        inspect.signature(cls).bind(**data)
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__}: {error}") from None
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _from_json(name, value, hints[name]) for name, value in data.items()})
+
+
+def _from_json(name: str, value: Any, kind: Any) -> Any:
+    origin, members = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any or (origin is Literal and isinstance(value, str | int) and value in members):
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in members:
+            return None
+        return _from_json(name, value, next(member for member in members if member is not type(None)))
+    if origin is tuple and isinstance(value, list | tuple) and (members[-1] is ... or len(value) == len(members)):
+        wanted = [members[0]] * len(value) if members[-1] is ... else members
+        return tuple(_from_json(name, each, member) for each, member in zip(value, wanted, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {key: _from_json(name, each, members[1]) for key, each in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return value if isinstance(value, kind) else parse_json(kind, value)
+    if kind is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:  # NaN is not
+        return float(value)
+    if origin is None and type(value) is kind:
+        return value
+    raise ValueError(f"{name} is {str(value)[:40]!r}")

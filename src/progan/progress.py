@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 Log = Callable[[str], None]
 """Callback that shows people a line."""
-Say = Log
 
 
 @contextmanager
@@ -35,6 +34,3 @@ def log_line(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # the terminal is gone, or the stream is closed
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
-
-
-warn = log_line

@@ -1,20 +1,20 @@
-"""The folder a run leaves behind: where everything in it lies."""
+"""Run folder: paths of everything that a run leaves behind."""
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import progan
-from progan import typed
 from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.errors import ConfigError, RunError, SnapshotError
 from progan.files import Claim, HeldError, NoLocksError, remove_unfinished, write_whole
-from progan.options import from_dict, to_dict
+from progan.options import from_dict, parse_json, to_dict
+from progan.progress import Log
 
 FORMAT, VERSION = "progan run", 2
 READ_VERSIONS = (1, 2)
@@ -23,7 +23,7 @@ READ_VERSIONS = (1, 2)
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a run remembers of its data."""
+    """Facts about a run's data that its folder remembers."""
 
     path: str
     name: str
@@ -38,13 +38,13 @@ class DataFacts:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DataFacts":
-        """Of an opened dataset."""
+        """Facts about an opened dataset."""
         labels = dataset.label_kind, tuple(dataset.label_names)
         shape = dataset.fingerprint, dataset.count, dataset.channels
         return cls(str(dataset.path), dataset.name, *shape, *labels, dataset.resolutions, dataset.hashes)
 
     def difference(self, now: "DataFacts") -> list[str]:
-        """What other data has otherwise, `name: old -> new`; empty if it is the same wherever it lies."""
+        """Lines `name: old -> new` on what other data differs in; none if it is the same, wherever it lies."""
         if self.fingerprint == now.fingerprint:
             return []
         pairs = {
@@ -87,16 +87,16 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """True if a run was begun here."""
         return self.config.exists()
 
     @contextmanager
-    def held(self, warn: Callable[[str], None]) -> Iterator[Claim | None]:
-        """Let no other process train here meanwhile, and clean up after those that were killed. RunError if one does.
+    def held(self, log: Log) -> Iterator[Claim | None]:
+        """Lock the folder inside, and clean up after processes that were killed. RunError if another process holds it.
 
-        None, after a warning, where the file system knows no locks.
+        None, after a warning, where the file system has no locks.
         """
-        claim = self._claim(warn)
+        claim = self._claim(log)
         try:
             remove_unfinished(self.path)
             yield claim
@@ -104,11 +104,11 @@ class RunFolder:
             if claim is not None:
                 claim.release()
 
-    def _claim(self, warn: Callable[[str], None]) -> Claim | None:
+    def _claim(self, log: Log) -> Claim | None:
         try:
             return Claim(self.path)
         except NoLocksError:
-            warn(f"warning: {self.path} cannot be locked here: see to it that no other process trains there")
+            log(f"warning: {self.path} cannot be locked here: see to it that no other process trains there")
             return None
         except HeldError as error:
             raise RunError(f"{self.path} is in use: {error} trains there. Choose another --out, or stop it") from None
@@ -126,22 +126,22 @@ class RunFolder:
             raise self.unwritable(error) from None
 
     def unwritable(self, error: OSError) -> RunError:
-        """One line for what the file system refused."""
+        """Error for what the file system refused."""
         return RunError(f"{self.path} cannot be written: {error.strerror}. Mend that, or choose another --out")
 
     def read(self) -> tuple[RunConfig, DataFacts]:
-        """The configuration and data of a run. Raises RunError if there is none."""
+        """Configuration and data of a run. Raises RunError if there is none."""
         content = self._content()
         try:
             data = dict(content["dataset"])
             for name in ("label_names", "resolutions"):
                 data[name] = tuple(data.get(name, ()))
-            return from_dict(content["config"]), typed.parse(DataFacts, data)
+            return from_dict(content["config"]), parse_json(DataFacts, data)
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise RunError(f"{self.config} cannot be read: {error}") from None
 
     def changes(self) -> list[dict[str, Any]]:
-        """The history of its settings: `cur_nimg` and `changes`, lines `name: old -> new`. Raises RunError."""
+        """History of its settings: `cur_nimg` and `changes`, lines `name: old -> new`. Raises RunError."""
         return list(self._content().get("changes", []))
 
     def _content(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class RunFolder:
             raise RunError(f"{self.config} cannot be read: {error}") from None
 
     def snapshot(self, resolution: int | None = None) -> Path:
-        """The newest snapshot, or the newest of a resolution. Raises SnapshotError if there is none."""
+        """Path of the newest snapshot, or of the newest of a resolution. Raises SnapshotError if there is none."""
         found = {}
         for path in sorted(self.snapshots.glob("generator-*.safetensors")):  # names sort by progress
             if match := re.fullmatch(r"generator-\d+-(\d+)x\d+\.safetensors", path.name):
@@ -191,7 +191,7 @@ def numbered(parent: Path, name: str) -> Path:
 
 
 def _only(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
-    """What each has and the other has not; their orders, if they differ in nothing else."""
+    """Names that each has and the other has not; their orders if they differ in nothing else."""
     if set(a) == set(b):
         return ", ".join(a), ", ".join(b)
     return ", ".join(sorted(set(a) - set(b))) or "none", ", ".join(sorted(set(b) - set(a))) or "none"

@@ -1,4 +1,4 @@
-"""What a discriminator says of images."""
+"""Scores: output of a discriminator."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Scores(NamedTuple):
-    """Of N images: the critic's value and, where the networks know labels, the auxiliary classifier's logits."""
+    """Scores of N images: the critic's value and, for networks with labels, the auxiliary classifier's logits."""
 
     value: Tensor
     """Float [N], any range."""

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progan import models, randomness, typed
+from progan import models, randomness
 from progan.config import RunConfig
-from progan.data.manifest import LabelKind
+from progan.data.dataset import LabelKind
 from progan.errors import ProganError, SnapshotError
 from progan.files import write_whole
 from progan.images import at_once, downscale
 from progan.models import Generator, ImageShape
-from progan.options import from_dict, to_dict
+from progan.options import from_dict, parse_json, to_dict
 from progan.per_resolution import RESOLUTIONS
 from progan.tensorfile import DamagedError, from_bytes, to_bytes
 
@@ -117,7 +117,6 @@ class Snapshot:
         listed = ", ".join(known) or "none: it was trained without labels"
         raise SnapshotError(f"there is no label {text!r} in this snapshot; it knows {listed}")
 
-    @torch.no_grad()
     def generate(
         self,
         z: Tensor,
@@ -139,13 +138,9 @@ class Snapshot:
             raise SnapshotError(
                 f"this snapshot makes {self.resolution}x{self.resolution}, not {resolution}x{resolution}"
             )
-        batch_size = batch_size or at_once(self.resolution)
-        parts = []
-        for i in range(0, len(z), batch_size):
-            x = self.G.embed(z[i : i + batch_size], None if labels is None else labels[i : i + batch_size])
-            x = self.mean + truncation * (x - self.mean) if truncation != 1 else x
-            images = self.G.synthesize(x, self.resolution, self.info.alpha)
-            parts.append(downscale(images, self.resolution // resolution))
+        pull = None if truncation == 1 else (self.mean, truncation)
+        batches = generate(self.G, z, labels, self.resolution, self.info.alpha, batch_size, pull)
+        parts = [downscale(images, self.resolution // resolution) for images in batches]
         return torch.cat(parts) if parts else z.new_zeros(0, self.info.shape.channels, resolution, resolution)
 
     def save(self, path: Path) -> None:
@@ -161,6 +156,33 @@ class Snapshot:
         if self.label_rows is not None:
             tensors[ROWS] = self.label_rows
         return to_bytes(tensors, metadata)
+
+
+@torch.no_grad()
+def generate(
+    G: Generator,
+    z: Tensor,
+    labels: Tensor | None = None,
+    resolution: int | None = None,
+    alpha: float = 1.0,
+    batch_size: int | None = None,
+    truncation: tuple[Tensor, float] | None = None,
+) -> Iterator[Tensor]:
+    """Images float [n, C, R, R] about -1…1, not clipped, of latents [N, z_dim] and labels [N, L], a batch at a time.
+
+    Latents and labels may lie anywhere; G computes in the dtype of the latents on its own device, where the images are.
+    `batch_size` default: few of large images. `truncation`: the mean of the first activation [C, 4, 4], and what its
+    differences from that mean are multiplied by. The caller puts G into evaluation mode.
+    """
+    device, resolution = next(G.parameters()).device, resolution or G.resolution
+    batch_size = batch_size or at_once(resolution)
+    for i in range(0, len(z), batch_size):
+        some = slice(i, i + batch_size)
+        x = G.embed(z[some].to(device), None if labels is None else labels[some].to(device))
+        if truncation is not None:
+            mean, factor = truncation
+            x = mean + factor * (x - mean)
+        yield G.synthesize(x, resolution, alpha)
 
 
 def of_generator(G: Generator, info: SnapshotInfo, label_rows: Tensor | None = None) -> Snapshot:
@@ -209,7 +231,7 @@ def load(path: str | Path) -> Snapshot:
 
 
 def _info(data: Mapping[str, Any]) -> SnapshotInfo:
-    info = typed.parse(SnapshotInfo, {**data, "config": from_dict(data["config"])})
+    info = parse_json(SnapshotInfo, {**data, "config": from_dict(data["config"])})
     shape, labels = info.shape, len(info.label_names)
     if shape.resolution not in RESOLUTIONS or info.resolution not in RESOLUTIONS or info.resolution > shape.resolution:
         raise ValueError(f"it makes {info.resolution}x{info.resolution} of {shape.resolution}x{shape.resolution}")

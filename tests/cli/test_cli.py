@@ -7,9 +7,16 @@ import sys
 import pytest
 from PIL import Image
 
-from progan.cli import main
+import progan
+from progan.cli import COMMANDS, main, parser
 from progan.cli.sample import parse_seeds
+from progan.cli.train import run_options
+from progan.config import PrepareConfig, RunConfig
+from progan.data.prepare import prepare
 from progan.errors import ConfigError
+from progan.options import GROUPS
+from progan.presets import PRESETS, about
+from progan.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -70,8 +77,22 @@ def test_sample_separate_files_and_seeds(run, tmp_path):
     ("arguments", "message"),
     [
         ([], "required"),
-        (["tarin"], "invalid choice"),
-        (["train", "--batch-szie", "3"], "--batch-szie. `progan train --help`"),
+        (["--versoin"], "no option --versoin; did you mean --version? See `progan --help`"),
+        (["tarin"], "no command 'tarin'; did you mean train? See `progan --help`"),
+        (["data", "splti"], "no command 'splti'; did you mean split? See `progan data --help`"),
+        (["fly"], "no command 'fly'; there are train, prepare, "),
+        (["train", "--batch-szie", "3"], "--batch-szie; did you mean --batch-size? See `progan train --help`"),
+        (["train", "--no-mirorr"], "--no-mirorr; did you mean --no-mirror?"),
+        (["train", "--xyzzy=3"], "there is no option --xyzzy. See `progan train --help`"),
+        (["evaluate", "--metrcs", "swd"], "--metrcs; did you mean --metrics?"),
+        (
+            ["sample", "nowhere", "--gp-weight", "3"],
+            "--gp-weight is an option of `progan train`, not of `progan sample`",
+        ),
+        (["prepare", "a", "b", "--to", "stylegan"], "no --to 'stylegan'; did you mean stylegan-zip?"),
+        (["train", "mnist23"], "no preset 'mnist23'; did you mean mnist32?"),
+        (["train", "mnist23", "--help"], "no preset 'mnist23'; did you mean mnist32?"),
+        (["train", "a", "b"], "unrecognized arguments: b"),
         (["train", "--lr", "fast"], "--lr"),
         (["train", "--resolution", "48", "--dry-run"], "--resolution must be a power of two"),
         (["train", "--loss", "hinges", "--dry-run"], "--loss must be one of"),
@@ -101,7 +122,136 @@ def test_seeds():
             parse_seeds(text)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["sample", "--help"], ["--version"]])
+def test_a_mistyped_metric_names_the_nearest(run):
+    with pytest.raises(ConfigError, match=r"there is no metric 'ms-sim'; did you mean ms-ssim\?"):
+        progan.evaluate(progan.load(run), progan.Dataset.open(RunFolder(run).read()[1].path), ["ms-sim"])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("nowhere", "nowhere does not exist"),
+        ("stacked:nowhere", "nowhere does not exist"),
+        ("avatars:none", "avatars:none is not understood"),
+        ("empty", "empty holds no images"),
+        ("notes.md", "notes.md is no archive and no array"),
+        ("a.zip", "a.zip is a damaged archive"),
+        ("dataset", "dataset has images up to 8x8"),
+    ],
+)
+def test_a_dry_run_refuses_the_data_that_training_would_refuse(data, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.md").write_text("no images")
+    (tmp_path / "a.zip").write_bytes(b"PK\3\4 no zip")
+    prepare("avatars:16", tmp_path / "dataset", PrepareConfig(resolution=8, workers=1))
+    said = []
+    for more in (["--dry-run"], ["--out", "run", "--device", "cpu"]):
+        assert main(["train", "--data", data, *more]) == 2
+        said.append(capsys.readouterr().err.splitlines()[-1])
+    assert said[0] == said[1]
+    assert message in said[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_prepares_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    assert main(["train", *TINY, "--dry-run"]) == 0
+    assert "8x8 stable" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+# The help
+
+
+def shown(arguments, capsys, monkeypatch, width="100"):
+    """What is printed for --help, at this width of the terminal."""
+    monkeypatch.setenv("COLUMNS", width)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+OPTIONS = {option.name: option for group in GROUPS for option in run_options(RunConfig(), group)}
+
+
+def test_the_short_help_of_train_is_one_screen(capsys, monkeypatch):
+    text = shown(["train", "--help"], capsys, monkeypatch)
+    assert len(text.splitlines()) <= 50
+    assert max(map(len, text.splitlines())) <= 100
+    for flag in "--data --out --resolution --total-kimg --batch-size --lr --loss --model --labels --mirror".split():
+        assert f"  {flag}" in text
+    for flag in "--device --precision --seed --quiet --dry-run --help-all".split():
+        assert f"  {flag}" in text
+    assert "--fmap-base" not in text
+    assert text.count("\n  progan train") == 4
+
+
+def test_the_whole_help_of_train_has_all_options_in_groups(capsys, monkeypatch):
+    text = shown(["train", "--help-all"], capsys, monkeypatch)
+    places = [text.index(f"\n{title}:") for title in "dataset model loss schedule optimiser running health".split()]
+    assert places == sorted(places)
+    assert [name for name in OPTIONS if f"\n  --{name.replace('_', '-')}" not in text] == []
+    assert all(f"\n  {name} " in text for name in PRESETS)
+
+
+def test_options_of_one_model_or_loss_say_whose_they_are(capsys, monkeypatch):
+    text = " ".join(shown(["train", "--help-all"], capsys, monkeypatch).split())
+    assert "--pixel-norm {g,both,none} [progan] " in text
+    assert "--width N [dcgan] " in text
+    assert "--fmap-base N [progan, growing-batchnorm] " in text
+    assert "--gp-weight X [wgan-gp] " in text
+    assert "--r1-weight X [nonsaturating, minimax, hinge, relativistic] " in text
+    assert "(default: nonsaturating: 0, minimax: 0, hinge: 0, relativistic: 1)" in text
+    for flag in ("--z-dim N", "--label-weight X", "--lr X|R:X,…"):
+        assert f"{flag} [" not in text, "all of them have it"
+
+
+@pytest.mark.parametrize(("name", "help_"), [("mnist32", "--help"), ("lsgan32", "--help-all")])
+def test_the_help_of_a_preset_has_its_values_and_description(name, help_, capsys, monkeypatch):
+    text = " ".join(shown(["train", name, help_], capsys, monkeypatch).split())
+    assert f"Train with preset {name}: {about(name)}" in text
+    for wanted in {
+        "mnist32": ["(default: 0.002)", "(default: none, it must be given)"],
+        "lsgan32": [
+            "--z-dim N Length of the latent vector (default: 200)",
+            "(default: lsgan)",
+            "[progan] Activation function of G (default: leaky-relu)",
+            "[wgan-gp] Weight of the gradient penalty, lambda (default: 10)",
+            "drawn for each image and layer (default: 0.25)",
+            "--stable-epochs X|R:X,… The same in epochs (passes over the data) (default: 8)",
+        ],
+    }[name]:
+        assert wanted in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_its_defaults_and_examples_that_are_right(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    leaf = parser()
+    for word in command.split():
+        leaf = leaf.commands()[word]
+    text = leaf.format_help() if command != "train" else shown(["train", "--help-all"], capsys, monkeypatch)
+    assert max(map(len, text.splitlines())) <= 100
+    for action in leaf._actions:
+        if action.option_strings and action.nargs != 0 and not action.required:
+            start = text.index(f"\n  {action.option_strings[0]}")
+            own = text[start : text.index("(default:", start)]
+            assert own.count("\n  -") == 1, f"{action.option_strings[0]} shows no default"
+    assert "(default: )" not in text
+    examples = [line.split() for line in text.split("\nexamples:\n")[1].splitlines() if line.startswith("  progan ")]
+    assert examples
+    for example in examples:
+        assert example[1 : len(command.split()) + 1] == command.split()
+        parser().parse_args(example[1:])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["train", "--help"], ["train", "mnist32", "--help-all"], ["sample", "--help"], ["--version"]],
+)
 def test_help_is_there_without_torch(arguments):
     lines = ["import sys", "from progan.cli import main", "sys.argv = ['progan']"]
     lines += [f"try: main({arguments})", "finally: print('torch' in sys.modules)"]

@@ -14,10 +14,9 @@ from html_tags import Tags, check_complete
 from progan.cli import main
 from progan.comparison import Outcome, compare, protocol
 from progan.comparison import plan as plans
-from progan.comparison.budget import for_kimg, for_seconds, stretch, watched
-from progan.comparison.contestants import contestants, fit
 from progan.comparison.controls import controls
 from progan.comparison.measuring import MEMORISATION, Measurer
+from progan.comparison.plan import contestants, fit, for_kimg, for_seconds, stretch, watched
 from progan.comparison.runs import Member, train_all
 from progan.config import CompareConfig, PrepareConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
@@ -25,7 +24,7 @@ from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import ConfigError, RunError
 from progan.presets import preset
-from progan.report.comparison_page import Near, Pictures, comparison_page
+from progan.report.comparison_page import Pictures, comparison_page
 from progan.report.results import Comparison, Contestant, Trained
 from progan.run_folder import RunFolder
 from progan.schedule import Schedule
@@ -139,12 +138,12 @@ class TestContestants:
     def test_all_compute_in_the_precision_that_was_chosen_once(self, shapes, monkeypatch):
         chosen = iter(["bf16", "fp32"])
 
-        def decide(config, shape, now, tell):
-            assert config.runtime.compile == "off", "not every model can be compiled"
-            return dataclasses.replace(now, precision=next(chosen))
+        def decide(setup):
+            assert setup.config.runtime.compile == "off", "not every model can be compiled"
+            return dataclasses.replace(setup.numerics, precision=next(chosen))
 
         monkeypatch.setattr(plans.autotune, "decide_precision", decide)
-        monkeypatch.setattr(plans, "_trial", lambda model, *rest: ({(16, "stable"): 1.0}, {(16, "stable"): 1.0}))
+        monkeypatch.setattr(plans, "try_stages", lambda model, *rest: ({(16, "stable"): 1.0}, {(16, "stable"): 1.0}))
         config = CompareConfig(models="dcgan,lsgan", budget_kimg=1)
         planned = plans.make(contestants(config, shapes, 16), config, shapes, 8, 1, lambda text: None)
         assert {(each.config.runtime.precision, each.config.runtime.compile) for each in planned.values()} == {
@@ -348,7 +347,7 @@ def test_page_escapes_names_and_hides_the_key():
     ]
     comparison = Comparison(evil, [(evil, evil)], ["swd"], {"swd": 5.0}, models, [evil])
     pixels = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
-    near = Near(pixels[:2], pixels[None, :3].expand(2, -1, -1, -1, -1))
+    near = pixels[None, :4].expand(2, -1, -1, -1, -1)
     pictures = Pictures({evil: pixels, "b": 255 - pixels}, pixels, {evil: [([0.1, 0.2], [1, 2])]}, {evil: near})
     document = comparison_page(comparison, pictures)
     assert "<script>alert" not in document

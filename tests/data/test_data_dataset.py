@@ -101,14 +101,6 @@ def test_labels_are_one_hot(dataset: Dataset) -> None:
     assert labels.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
-def test_batch_is_order_pixels_and_labels(dataset: Dataset) -> None:
-    pixels, labels = dataset.batch(4, 20, 9, seed=1)
-    order = dataset.order(20, 9, seed=1)
-    assert (pixels == dataset.pixels(4, order)).all()
-    assert labels is not None
-    assert labels.argmax(1).tolist() == (order % 3).tolist()
-
-
 def test_other_resolutions_are_refused(dataset: Dataset) -> None:
     with pytest.raises(DatasetError, match=r"no images of 16x16.*--resolution 16"):
         dataset.pixels(16, np.array([0]))

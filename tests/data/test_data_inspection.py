@@ -13,13 +13,11 @@ from PIL import Image, ImageDraw, ImageEnhance
 from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.duplicates import find_duplicates, perceptual_hashes
-from progan.data.inspection import inspect
+from progan.data.inspection import find_duplicates, inspect, perceptual_hashes
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import DatasetError
-from progan.report.dataset_page import page
-from progan.report.dataset_sheets import sheet, sheets
+from progan.report.dataset_page import page, sheet, sheets
 
 RANDOM = np.random.default_rng(1)
 
@@ -166,7 +164,7 @@ def test_noise_has_no_duplicates(tmp_path: Path) -> None:
 
 def test_a_sheet_shows_the_images_row_by_row(dataset: Dataset) -> None:
     pixels = dataset.pixels(16, np.arange(5)).transpose(0, 2, 3, 1)
-    picture = np.asarray(sheet(dataset, 16, np.arange(5), 3))
+    picture = sheet(dataset, 16, np.arange(5), 3).permute(1, 2, 0).numpy()
     assert picture.shape == (2 * 32 + 2, 3 * 32 + 4, 3)  # 16 is shown at 32, gaps of 2
     for number in range(5):
         row, column = divmod(number, 3)
@@ -193,7 +191,7 @@ def test_the_page_is_complete_and_harmless(dataset: Dataset) -> None:
     assert not {"script", "link", "iframe"} & {tag for tag, _ in tags}
     images = [attributes["src"] or "" for tag, attributes in tags if tag == "img"]
     assert len(images) == 5 + 2 + 1 + 2  # resolutions, labels, suspects, groups of duplicates
-    assert all(source.startswith("data:image/png;base64,") for source in images)
+    assert all(source.startswith("data:image/webp;base64,") for source in images)
 
 
 # --- split
@@ -273,7 +271,7 @@ def test_prepare_and_split_on_the_command_line(
         (["prepare", "nowhere", "out"], "nowhere does not exist"),
         (["prepare", "avatars:3", "out", "--resolution", "48"], "power of two from 4 to 1024"),
         (["prepare", "avatars:3", "out", "--crop", "faces"], "--crop must be one of center, none"),
-        (["prepare", "avatars:3", "out", "--background", "nocolour"], "is no colour"),
+        (["prepare", "avatars:3", "out", "--background", "nocolour"], "is not a colour"),
         (["prepare", "avatars:3", "out", "--grey", "--rgb"], "not allowed with"),
         (["prepare", "avatars:3"], "required: OUT"),
         (["data", "show", "nowhere"], "nowhere does not exist"),

@@ -19,10 +19,9 @@ from progan import avatars
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
-from progan.data.sources.archives import list_archive
 from progan.data.sources.base import Unreadable
-from progan.data.sources.folder import entry_bytes
-from progan.data.sources.tables import SUFFIXES, parse_table, table_labels
+from progan.data.sources.folder import entry_bytes, open_archive
+from progan.data.sources.labels import SUFFIXES, table_labels
 from progan.errors import DatasetError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -118,8 +117,8 @@ def test_arrays(tmp_path: Path, kind: str) -> None:
         (np.zeros((6, 16), np.uint8), r"shape \[6, 16\]"),
         (np.zeros((6, 16, 16, 7), np.uint8), r"shape \[6, 16, 16, 7\]"),
         (np.full((6, 16, 16), 1000, np.int32), "values from 1000 to 1000"),
-        (np.full((6, 16, 16), np.nan), "no pixels"),
-        (np.zeros((6, 16, 16), np.complex64), "no pixels"),
+        (np.full((6, 16, 16), np.nan), "not pixels"),
+        (np.zeros((6, 16, 16), np.complex64), "not pixels"),
     ],
 )
 def test_arrays_that_are_no_images(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -307,9 +306,7 @@ def test_whatever_a_table_holds_there_is_no_traceback(content: object) -> None:
     for suffix in SUFFIXES:
         text = content if isinstance(content, str) else json.dumps(content)
         with contextlib.suppress(DatasetError):
-            table_labels(
-                parse_table(f"table{suffix}", text.encode("utf-8", "surrogatepass")), "table", ["a.png", "b.png"]
-            )
+            table_labels(f"table{suffix}", text.encode("utf-8", "surrogatepass"), ["a.png", "b.png"])
 
 
 def test_an_image_that_the_table_lacks_is_skipped_and_said(tmp_path: Path) -> None:
@@ -340,7 +337,7 @@ def test_words_are_no_attributes(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("file,colour,size\na.png,red,3\nb.png,blue,4\n")
     with pytest.raises(DatasetError, match="call a column of words `label`"):
         prepared(folder, tmp_path / "out", labels=str(tmp_path / "table.csv"))
-    with pytest.raises(DatasetError, match="is no file"):
+    with pytest.raises(DatasetError, match="is not a file"):
         prepared(folder, tmp_path / "out", labels="nowhere.csv")
 
 
@@ -397,8 +394,9 @@ def test_sizes_that_a_zip_declares_are_limits(tmp_path: Path) -> None:
     at = content.index(b"PK\x01\x02")
     content[at + 24 : at + 28] = struct.pack("<I", 10)  # uncompressed size in the central directory
     (tmp_path / "liar.zip").write_bytes(content)
-    entries = list_archive(tmp_path / "liar.zip", tmp_path / "scratch") or []
-    (liar,) = [entry for entry in entries if entry.name == "liar.png"]
+    source = open_archive(str(tmp_path / "liar.zip"), tmp_path / "scratch", PrepareConfig())
+    assert source is not None
+    (liar,) = [entry for entry in source.entries if entry.name == "liar.png"]
     tracemalloc.start()
     with pytest.raises(Unreadable):
         entry_bytes(liar)

@@ -14,7 +14,7 @@ from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare, stylegan_zip
-from progan.data.prepare.ledger import read_ledger
+from progan.data.prepare.output import read_ledger
 from progan.data.prepare.stylegan_zip import prepare_stylegan_zip
 from progan.errors import DatasetError
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
-from progan.data.prepare.ledger import read_ledger
+from progan.data.prepare.output import read_ledger
 from progan.data.sources import open_source
-from progan.data.sources.crc32c import crc32c, masked_crc32c
+from progan.data.sources.tfrecords import crc32c, masked_crc32c
 from progan.errors import DatasetError
 
 FIXTURE = Path(__file__).parents[1] / "reference" / "tfrecord_fixture16"
@@ -145,9 +145,9 @@ def test_damaged_pixels_are_skipped_and_named(records: Path, tmp_path: Path) -> 
 TOP = (FIXTURE / "fixture16-r04.tfrecords").read_bytes()
 FRAME = len(TOP) // 12
 BAD = {
-    "empty": (b"", "no TFRecord file"),
-    "text": (b"no records here, only words", "no TFRecord file"),
-    "wrong length": (b"\x28" + TOP[1:], "no TFRecord file"),
+    "empty": (b"", "not a TFRecord file"),
+    "text": (b"no records here, only words", "not a TFRecord file"),
+    "wrong length": (b"\x28" + TOP[1:], "not a TFRecord file"),
     "cut in the first": (TOP[:100], "cut off in its first"),
     "cut in the last": (TOP[:-1], "follow its 11 whole records"),
     "a damaged frame": (TOP[: 3 * FRAME] + b"\0" + TOP[3 * FRAME + 1 :], "record 3 is damaged"),

@@ -1,6 +1,7 @@
 """The authors' networks become snapshots that make the same images; nothing else becomes anything."""
 
 import json
+import math
 import os
 import pickle
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import progan
 from official_pickles import SMALL, changed, dump, hostile, networks, state, with_options
@@ -18,7 +20,7 @@ from progan.errors import SnapshotError
 from progan.importers import import_official, pickled
 from progan.importers.official import configuration
 from progan.importers.pickled import PickledNetwork, read_networks
-from reference_networks import CONFIGS, IMAGES, load
+from reference_networks import CONFIGS, IMAGES, SHAPES, double, load, variables
 
 GIVEN = load("network_pickle")
 
@@ -35,7 +37,50 @@ def upscaled(images: torch.Tensor, size: int) -> np.ndarray:
     return images.repeat_interleave(factor, 2).repeat_interleave(factor, 3).numpy()
 
 
+def written_out(name: str, slope: float) -> torch.Tensor:
+    """Images of the authors' G_paper (their networks.py), unfused, in float64; slope 0 is `use_leakyrelu=False`."""
+    arrays = load(f"generator_{name}")
+    weights = variables(arrays, fused=False)
+
+    def layer(x: torch.Tensor, name: str, gain: float = math.sqrt(2)) -> torch.Tensor:
+        weight = double(weights[f"{name}/weight"])
+        weight = weight * gain / math.sqrt(math.prod(weight.shape[:-1]))
+        if weight.ndim == 2:
+            x = (x @ weight).view(len(x), -1, 4, 4)
+        else:
+            x = F.conv2d(x, weight.permute(3, 2, 0, 1), padding=weight.shape[0] // 2)
+        return x + double(weights[f"{name}/bias"]).view(1, -1, 1, 1)
+
+    def norm(x: torch.Tensor) -> torch.Tensor:
+        return x / (x.square().mean(1, keepdim=True) + 1e-8).sqrt()
+
+    def activation(x: torch.Tensor) -> torch.Tensor:
+        return norm(torch.maximum(slope * x, x))
+
+    x = double(arrays["latents"])
+    x = norm(torch.cat([x, double(arrays["labels"])], 1) if arrays["labels"].size else x)
+    x = activation(layer(x, "4x4/Dense", math.sqrt(2) / 4))
+    x = activation(layer(x, "4x4/Conv"))
+    while x.shape[2] < SHAPES[name]["resolution"]:
+        size = 2 * x.shape[2]
+        x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        x = activation(layer(x, f"{size}x{size}/Conv0"))
+        x = activation(layer(x, f"{size}x{size}/Conv1"))
+    return layer(x, "ToRGB_lod0", gain=1)
+
+
 class TestImages:
+    @pytest.mark.parametrize("name", ["a_r32", "b_r16_lab"])
+    def test_with_relu(self, name, tmp_path):
+        """As the authors' network written out, which makes their images where its ReLU is leaky."""
+        arrays = load(f"generator_{name}")
+        assert np.abs(written_out(name, 0.2).numpy() - arrays["unfused/images_out/lod0.0"]).max() < IMAGES
+        made = imported(dump(networks(state(name, fused=False, use_leakyrelu=False))), tmp_path)
+        labels = torch.from_numpy(arrays["labels"]) if arrays["labels"].size else None
+        images, expected = made.generate(torch.from_numpy(arrays["latents"]), labels), written_out(name, 0)
+        assert float((images - expected).abs().max()) < IMAGES
+        assert float((images - written_out(name, 0.2)).abs().max()) > 0.01, "it makes a difference"
+
     def test_of_the_authors_file(self, tmp_path):
         made = imported(SMALL.read_bytes(), tmp_path)
         images = made.generate(torch.from_numpy(GIVEN["latents"])).numpy()
@@ -207,7 +252,7 @@ def test_theano_files_are_told_what_to_do(tmp_path):
     [
         (["nowhere.pkl", "out.safetensors"], "nowhere.pkl cannot be read: No such file"),
         ([".", "out.safetensors"], "cannot be read"),
-        ([str(SMALL), "out.pkl"], "called ….safetensors"),
+        ([str(SMALL), "out.pkl"], "must end in .safetensors"),
         ([str(SMALL), "/dev/null/out.safetensors"], "cannot be written"),
     ],
 )

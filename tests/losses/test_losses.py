@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,18 @@ def test_r1_is_half_its_weight_times_the_squared_slope(config: LossConfig) -> No
     assert float(penalty) == pytest.approx(10 / 2 * 3**2)
 
 
+def test_r2_is_a_penalty_on_fakes() -> None:
+    """Of a critic x² its slope is 2x: 0.2, 1, 0 and -1 at the reals, 0, -1, 0.1 and 1 at the fakes."""
+
+    def squares(images: Tensor) -> Scores:
+        return Scores(images[:, 0, 0, 0].square())
+
+    loss = losses.build(RelativisticConfig(r1_weight=2, r2_weight=2))
+    terms = loss.d_terms(squares, REALS, FAKES, None, Uniform())
+    assert float(terms["r1"]) == pytest.approx(mean([4 * x**2 for x in (0.2, 1, 0, -1)]))
+    assert float(terms["r2"]) == pytest.approx(mean([4 * x**2 for x in (0, -1, 0.1, 1)]))
+
+
 def test_a_relativistic_loss_only_knows_differences() -> None:
     loss = losses.build(RelativisticConfig(r1_weight=0, r2_weight=0))
 
@@ -151,6 +163,16 @@ def test_clipping_bounds_weights_as_layers_use_them() -> None:
             used = (module.weight * module.scale).abs().max()
             assert float(used) == pytest.approx(0.05, rel=1e-5)
             assert float(module.bias.abs().max()) <= 0.05 + 1e-7
+
+
+def test_weights_are_clipped_after_every_d_step() -> None:
+    G, D = models.build(ProGANConfig(z_dim=4, fmap_max=8), ImageShape(8, 1), seed=0)
+    loss, adam = losses.build(WganConfig(clip_weight=0.02)), Adam(D.parameters(), OptimizerConfig())
+    step = make_step(G, D, adam, loss, Stage(8, "stable", 1.0, 4, 0.001, 0.001), torch.float32)
+    for i in range(2):
+        step.d(torch.rand(4, 1, 8, 8), None, Rng(0, i, "D"))
+        used = [float((m.weight * m.scale).abs().max()) for m in D.modules() if isinstance(m, Scaled)]
+        assert max(used) <= 0.02 * (1 + 1e-6)
 
 
 # Derivatives
@@ -225,8 +247,7 @@ TINY = {
 
 
 def options_of(config: LossConfig) -> dict[str, Any]:
-    values = {field: getattr(config, field) for field in config.__dataclass_fields__}
-    return {"loss": config.kind, **values}
+    return {"loss": config.kind, **asdict(config)}
 
 
 @pytest.mark.parametrize("name", NEW)

@@ -1,6 +1,7 @@
 """Evaluation: the same images for every generator, a floor beside every number, and no trace in the training."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -17,7 +18,7 @@ from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import ConfigError, DatasetError
-from progan.metrics import METRICS, reading
+from progan.metrics import METRICS, classifier
 from progan.metrics.evaluation import Yardstick, evaluate
 from progan.models import ImageShape
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
@@ -103,14 +104,16 @@ class TestYardstick:
         )
         assert list(values) == ["ms_ssim"]
         assert values["ms_ssim"].value == pytest.approx(1)
-        with pytest.raises(ConfigError, match=r"no metric 'fud'; there are swd, ms-ssim, .*, or `all`"):
-            Yardstick(faces, ["fud"])
+        with pytest.raises(ConfigError, match=r"no metric 'xyzzy'; there are swd, ms-ssim, .*, or `all`"):
+            Yardstick(faces, ["xyzzy"])
+        with pytest.raises(ConfigError, match=r"no metric 'swdd'; did you mean swd\?"):
+            Yardstick(faces, ["swdd"])
 
 
 class TestAll:
     def test_what_the_data_does_not_allow_is_left_out_and_said(self, faces, tmp_path, monkeypatch):
         monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
-        monkeypatch.setattr(reading, "SHOWN", 200)
+        monkeypatch.setattr(classifier, "SHOWN", 200)
         yardstick = Yardstick(faces, ["all"], num=80)
         snapshot = untrained()
         values = measure(yardstick, lambda z, labels: snapshot.generate(torch.randn(len(z), 8)))
@@ -163,9 +166,9 @@ class TestCommand:
         assert main([*command, "--num", "120", "--seed", "2"]) == 0
         out = capsys.readouterr().out
         assert "120 images of 32x32 (latents of seeds 240 … 359) against as many of avatars (seed 2)" in out
-        assert "floor: 100 of avatars against 100 others, fewer than above" in out
+        assert "real-vs-real baseline: 100 images of avatars against 100 others, fewer than above" in out
         assert [line.split()[0] for line in out.splitlines()[4:]] == ["swd-32", "swd-16", "swd", "ms-ssim"]
-        assert "floor" in out.splitlines()[3]
+        assert "baseline" in out.splitlines()[3]
 
     def test_json_is_what_the_api_says(self, faces, tmp_path, capsys):
         snapshot = untrained()
@@ -195,10 +198,9 @@ class TestCommand:
     def test_help_names_every_metric_and_its_direction(self, capsys):
         with pytest.raises(SystemExit):
             main(["evaluate", "--help"])
-        out = capsys.readouterr().out
-        for name in METRICS:
-            line = next(line for line in out.splitlines() if line.startswith(name.replace("_", "-") + " "))
-            assert "better" in line or "best" in line
+        listed = re.split(r"\n  (?=\w)", capsys.readouterr().out.split("\nmetrics:")[1])[1:]
+        assert [entry.split()[0] for entry in listed] == [name.replace("_", "-") for name in METRICS]
+        assert all("better" in entry or "best" in entry for entry in listed)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -1,7 +1,8 @@
 """Every metric: it moves where it should and stays where it should, and does not depend on batches."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,8 @@ from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.images import to_images, to_pixels
-from progan.metrics import METRICS, Setting, Value, better, fid, inception_score, kid, make, reading
-from progan.metrics.features import RandomConvolutions
+from progan.metrics import METRICS, Setting, Value, better, classifier, make
+from progan.metrics.features import FEATURES, Features, RandomConvolutions
 
 NUM = 256
 BACKGROUNDS = [name.startswith("background=") for name in avatars.LABEL_NAMES]
@@ -58,7 +59,7 @@ class Scene(NamedTuple):
 def scenes(tmp_path_factory) -> Iterator[dict[str, Scene]]:
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "SHOWN", 4000)
+        patch.setattr(classifier, "SHOWN", 4000)
         patch.setenv("PROGAN_CACHE", str(folder))
         yield {"faces": faces(folder), "stacked": stacked(folder)}
 
@@ -111,16 +112,19 @@ def corners() -> Tensor:
     return torch.stack([colours[row].mean(0) for row in rows.T])
 
 
-STAND_INS = {
-    "fid": lambda: fid.FrechetDistance(energies),
-    "kid": lambda: kid.KernelDistance(energies),
-    "inception_score": lambda: inception_score.InceptionScore(background),
+STAND_INS: dict[str, Callable[[Tensor], Tensor]] = {
+    "fid": energies,
+    "kid": energies,
+    "inception_score": lambda pixels: F.pad(background(pixels), (FEATURES, 0)),
 }
 
 
 def measure(name: str, setting: Setting, reals: Tensor, fakes: Tensor, sizes: tuple[int, int] = (64, 64)):
     """As the yardstick does it, in batches of so many reals and fakes."""
-    metric = STAND_INS[name]() if name in STAND_INS else make(name, setting)
+    if name in STAND_INS:
+        setting = replace(setting)
+        setting.networks["inception"] = Features(STAND_INS[name])
+    metric = make(name, setting)
     for images, real, size in ((fakes, False, sizes[1]), (reals, True, sizes[0])):
         for batch in images.split(size):
             metric.update(batch if METRICS[name].unclipped else to_pixels(batch), real)

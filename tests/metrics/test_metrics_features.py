@@ -6,10 +6,9 @@ from torch import Tensor
 
 from progan.errors import ConfigError
 from progan.metrics import Setting, make, nearest
-from progan.metrics.density_coverage import counts
+from progan.metrics.base import fraction_of, jackknife
 from progan.metrics.features import Features, RandomConvolutions
-from progan.metrics.intervals import jackknife, share_of
-from progan.metrics.precision_recall import inside
+from progan.metrics.manifold import PrecisionRecall, counts, inside
 
 
 def column(*values: float) -> Tensor:
@@ -32,15 +31,16 @@ class TestNeighbours:
     def test_blocks_are_the_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
         a, b = torch.randn(23, 5), torch.randn(17, 5)
         whole, radii = nearest.distances(a, b), nearest.radii(a, 3)
-        monkeypatch.setattr(nearest, "_BLOCK", 4)
+        monkeypatch.setattr(nearest, "_ROWS", 4)
         torch.testing.assert_close(torch.cat([squares for _, squares in nearest.blocks(a, b)]), whole)
         torch.testing.assert_close(nearest.radii(a, 3), radii)
 
     def test_units_are_those_of_the_reals(self) -> None:
-        collected = nearest.Collected()
-        collected.add(torch.tensor([[0.0, 100.0], [2.0, 300.0]]), real=True)
-        collected.add(torch.tensor([[1.0, 200.0], [3.0, 100.0]]), real=False)
-        reals, fakes = collected.standardized()
+        metric = PrecisionRecall(Setting())
+        metric.look = lambda features: features
+        metric.update(torch.tensor([[0.0, 100.0], [2.0, 300.0]]), real=True)
+        metric.update(torch.tensor([[1.0, 200.0], [3.0, 100.0]]), real=False)
+        reals, fakes = metric.points(2, 2)
         half = 0.5**0.5
         torch.testing.assert_close(reals[:, 1], torch.tensor([-half, half]))
         torch.testing.assert_close(fakes[:, 1], torch.tensor([0, -half]))
@@ -73,7 +73,7 @@ class TestDensityCoverage:
 
     def test_one_distribution_has_density_1_and_coverage_1_minus_a_32nd(self) -> None:
         """Naeem et al. 2020, lemmas 1 and 2 (5 neighbours, as many fakes as reals)."""
-        balls, covered = counts(torch.randn(3000, 8), torch.randn(3000, 8))
+        balls, covered = counts(torch.randn(3000, 8), torch.randn(3000, 8), k=5)
         assert float(balls.mean()) / 5 == pytest.approx(1, abs=0.03)
         assert float(covered.double().mean()) == pytest.approx(1 - 2**-5, abs=0.012)
 
@@ -113,9 +113,9 @@ class TestFeatures:
 class TestIntervals:
     def test_wilson(self) -> None:
         """Newcombe 1998, table I: 81 of 263, and 0 of 20."""
-        value = share_of(torch.arange(263) < 81)
+        value = fraction_of(torch.arange(263) < 81)
         assert (value.low, value.high) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
-        none = share_of(torch.zeros(20, dtype=torch.bool))
+        none = fraction_of(torch.zeros(20, dtype=torch.bool))
         assert (none.value, none.low, none.high) == (0, 0, pytest.approx(0.1611, abs=1e-4))
 
     def test_jackknife_of_a_mean_is_the_interval_of_the_mean(self) -> None:

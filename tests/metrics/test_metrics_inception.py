@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from progan.errors import ConfigError
-from progan.metrics import Setting, fid, inception, inception_score, kid, make
+from progan.metrics import Setting, features, fid, make
 from progan.metrics.features import Features
 
 DOUBLE = torch.float64
@@ -116,13 +116,13 @@ class TestNetwork:
     def test_features_and_logits(self, weights: dict[str, Tensor]) -> None:
         """Grey is RGB thrice; the ported logits have no bias, torchvision's have; an image is its own."""
         pixels = torch.randint(256, (2, 1, 32, 32), dtype=torch.uint8)
-        ported = inception.Inception(weights)
+        ported = features.Inception(weights)
         found = ported(pixels)
         assert found.shape == (2, 2048 + 1008)
         torch.testing.assert_close(found[1:], ported(pixels[1:].expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(found[:, 2048:], found[:, :2048] @ weights["fc.weight"].T, rtol=1e-3, atol=1e-3)
         own = {**weights, "fc.weight": weights["fc.weight"][:1000], "fc.bias": weights["fc.bias"][:1000]}
-        other = inception.Inception(own)(pixels[:1])
+        other = features.Inception(own)(pixels[:1])
         expected = other[:, :2048] @ own["fc.weight"].T + own["fc.bias"]
         torch.testing.assert_close(other[:, 2048:], expected, rtol=1e-3, atol=1e-3)
         assert not torch.allclose(other[:, :2048], found[:1, :2048], rtol=0.01), "they pool differently"
@@ -132,25 +132,23 @@ class TestNetwork:
         x = torch.randn(1, 3, 9, 9)
         bn = [weights[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
         expected = F.batch_norm(F.conv2d(x, weights[f"{name}.conv.weight"], stride=2), *bn, eps=1e-3).relu()
-        torch.testing.assert_close(
-            inception.Inception(weights)._conv(x, name, stride=2), expected, rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(features.Inception(weights)._conv(x, name, stride=2), expected, rtol=1e-4, atol=1e-5)
 
     def test_resized_as_tensorflow_1_did(self) -> None:
         """Output i looks at i · size / 299: the first pixels lie upon each other, the last is repeated."""
         ramp = torch.arange(13.0).expand(1, 1, 13, 13)
-        found = inception.resize(ramp)
+        found = features.resize(ramp)
         assert found.shape == (1, 1, 299, 299)
         expected = (torch.arange(299) * 13 / 299).clamp_max(12)
         torch.testing.assert_close(found[0, 0, 7], expected, rtol=1e-5, atol=1e-4)
-        torch.testing.assert_close(found.mT, inception.resize(ramp.mT))
+        torch.testing.assert_close(found.mT, features.resize(ramp.mT))
 
     def test_files(self, weights: dict[str, Tensor], tmp_path: Path) -> None:
         torch.save(weights, tmp_path / "a.pth")
         safetensors.torch.save_file(weights, tmp_path / "a.safetensors")
         pixels = torch.randint(256, (1, 3, 8, 8), dtype=torch.uint8)
         settings = [Setting(inception_weights=tmp_path / name) for name in ("a.pth", "a.safetensors")]
-        one, two = (setting.inception("fid")(pixels) for setting in settings)
+        one, two = (features.inception_features(setting, "fid")(pixels) for setting in settings)
         assert torch.equal(one, two)
         assert "an unknown file, 1008 classes, sha256 " in settings[0].notes[0]
         assert "not verified against published values" in settings[0].notes[0]
@@ -229,11 +227,11 @@ class TestKernel:
     def test_by_hand(self) -> None:
         """One dimension, a = 0 and 1, b = 2 and 3: 1 + 343 - 2 · (1 + 27 + 1 + 64) / 4."""
         a, b = torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]])
-        assert kid.discrepancy(a, b) == pytest.approx(1 + 343 - 2 * (1 + 1 + 27 + 64) / 4)
+        assert fid.discrepancy(a, b) == pytest.approx(1 + 343 - 2 * (1 + 1 + 27 + 64) / 4)
 
     def test_unbiased(self) -> None:
         """Of one distribution the mean of many small samples is 0; a biased estimate of 10 points would be far off."""
-        found = torch.tensor([kid.discrepancy(gaussian(10, 4, 2 * i), gaussian(10, 4, 2 * i + 1)) for i in range(2000)])
+        found = torch.tensor([fid.discrepancy(gaussian(10, 4, 2 * i), gaussian(10, 4, 2 * i + 1)) for i in range(2000)])
         error = float(found.std()) / math.sqrt(2000)
         assert abs(float(found.mean())) < 3 * error
         assert error < 0.02
@@ -252,14 +250,14 @@ class TestScore:
     def test_classes_seen_with_certainty(self) -> None:
         """Ten classes equally often score 10, one class 1, and no idea 1."""
         certain = 100 * torch.eye(10).repeat(7, 1)
-        assert inception_score.score(certain) == pytest.approx(10, rel=1e-6)
-        assert inception_score.score(certain[:1].expand(20, -1)) == pytest.approx(1)
-        assert inception_score.score(torch.zeros(20, 10)) == pytest.approx(1)
+        assert fid.score(certain) == pytest.approx(10, rel=1e-6)
+        assert fid.score(certain[:1].expand(20, -1)) == pytest.approx(1)
+        assert fid.score(torch.zeros(20, 10)) == pytest.approx(1)
 
     def test_unequal_classes(self) -> None:
         """Certain of two classes at 3 : 1: the exponential of the entropy."""
         logits = 200 * torch.eye(2)[[0, 0, 0, 1] * 5]
-        assert inception_score.score(logits) == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
+        assert fid.score(logits) == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
 
     def test_ten_splits(self) -> None:
         logits = torch.zeros(40, 5)
@@ -272,7 +270,7 @@ class TestScore:
 def measured(name: str, reals: Tensor, fakes: Tensor):
     """A metric of features that are given in the place of images."""
     setting = Setting()
-    setting._inception.append(Features(lambda features: features))
+    setting.networks["inception"] = Features(lambda points: points)
     metric = make(name, setting)
     for points, real in ((fakes, False), (reals, True)):
         for part in points.split(500 if real else 37):
@@ -283,12 +281,8 @@ def measured(name: str, reals: Tensor, fakes: Tensor):
 def test_each_looks_at_its_own_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five features, then logits: what is in the other part changes nothing."""
     points = torch.randn(80, 8)
-    for module, name, mine in (
-        (fid, "fid", slice(5)),
-        (kid, "kid", slice(5)),
-        (inception_score, "inception_score", slice(5, 8)),
-    ):
-        monkeypatch.setattr(module, "FEATURES", 5)
+    monkeypatch.setattr(fid, "FEATURES", 5)
+    for name, mine in (("fid", slice(5)), ("kid", slice(5)), ("inception_score", slice(5, 8))):
         other = torch.randn(80, 8)
         other[:, mine] = points[:, mine]
         one, two = (measured(name, some[:40], some[40:])[name].value for some in (points, other))

@@ -11,7 +11,7 @@ from torch import Tensor
 from progan import avatars
 from progan.errors import ConfigError
 from progan.metrics import Setting, Value, make, ms_ssim, swd
-from progan.metrics.intervals import mean_of, spread_of
+from progan.metrics.base import mean_of, spread_of
 from progan.metrics.ms_ssim import MultiScaleSsim
 from progan.metrics.swd import SlicedWasserstein
 
@@ -27,14 +27,14 @@ def blurred(images: Tensor) -> Tensor:
 
 
 def distance(reals: Tensor, fakes: Tensor, seed: int = 0) -> dict[str, Value]:
-    metric = SlicedWasserstein(seed)
+    metric = SlicedWasserstein(Setting(seed, reals.shape[2]))
     metric.update(reals, real=True)
     metric.update(fakes, real=False)
     return metric.result()
 
 
 def similarity(images: Tensor) -> Value:
-    metric = MultiScaleSsim()
+    metric = MultiScaleSsim(Setting(resolution=images.shape[2]))
     metric.update(images, real=False)
     return metric.result()["ms_ssim"]
 
@@ -79,12 +79,12 @@ class TestSlicedWasserstein:
     @pytest.mark.parametrize("channels", [1, 3])
     def test_the_result_does_not_depend_on_batches(self, faces: Tensor, channels: int) -> None:
         images = faces[:, :channels]
-        one = SlicedWasserstein(3)
+        one = SlicedWasserstein(Setting(3))
         for batch in images[:100].split(7):
             one.update(batch, real=True)
         for batch in images[100:200].split(31):
             one.update(batch, real=False)
-        two = SlicedWasserstein(3)
+        two = SlicedWasserstein(Setting(3))
         two.update(images[100:200], real=False)
         two.update(images[:0], real=False)
         two.update(images[:100], real=True)
@@ -175,7 +175,7 @@ class TestMultiScaleSsim:
     @pytest.mark.parametrize("size", [16, 32])
     def test_the_result_does_not_depend_on_batches(self, faces: Tensor, size: int) -> None:
         images = faces[:101, :1, :size, :size]
-        metric = MultiScaleSsim()
+        metric = MultiScaleSsim(Setting())
         for batch in images.split(7):
             metric.update(batch, real=False)
             metric.update(batch, real=True)  # which says nothing about the fakes

@@ -13,8 +13,9 @@ from progan.data.cache import clear_cache, list_cache
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.errors import ConfigError, DatasetError
-from progan.metrics import Setting, histograms, make, modes, neighbours, reading
-from progan.metrics.classes import compare
+from progan.metrics import Setting, base, classifier, make, modes, nearest, neighbours
+from progan.metrics.features import Scale, random_features
+from progan.metrics.labels import compare
 
 RANDOM = np.random.default_rng(0)
 
@@ -39,7 +40,7 @@ def source(tmp_path_factory, numbers) -> Path:
 def cache(tmp_path_factory):
     """A cache of its own, and classifiers that learn quickly."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "SHOWN", 12_000)
+        patch.setattr(classifier, "SHOWN", 12_000)
         patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
@@ -58,16 +59,16 @@ def stacked(source) -> Dataset:
 
 class TestHistograms:
     def test_known_divergences(self) -> None:
-        assert histograms.kl(np.array([3, 1]), np.array([0.5, 0.5])) == pytest.approx(
+        assert base.kl(np.array([3, 1]), np.array([0.5, 0.5])) == pytest.approx(
             0.75 * math.log(1.5) + 0.25 * math.log(0.5)
         )
-        assert histograms.kl(np.array([0, 9]), np.array([0.5, 0.5])) == pytest.approx(math.log(2))
-        assert histograms.divergence(np.array([5, 0]), np.array([0, 2])) == pytest.approx(math.log(2))
-        assert histograms.divergence(np.array([5, 10]), np.array([1, 2])) == pytest.approx(0)
+        assert base.kl(np.array([0, 9]), np.array([0.5, 0.5])) == pytest.approx(math.log(2))
+        assert modes.divergence(np.array([5, 0]), np.array([0, 2])) == pytest.approx(math.log(2))
+        assert modes.divergence(np.array([5, 10]), np.array([1, 2])) == pytest.approx(0)
 
     def test_spread_is_that_of_a_binomial(self) -> None:
         counts = np.array([250, 750])
-        found = histograms.spread(lambda draw: draw[0] / draw.sum(), [counts], 1)
+        found = base.spread(lambda draw: draw[0] / draw.sum(), [counts], 1)
         assert found == pytest.approx(math.sqrt(0.25 * 0.75 / 1000), rel=0.15)
 
 
@@ -108,7 +109,7 @@ class TestModes:
         assert one.result() == two.result()
 
     def test_too_few(self) -> None:
-        with pytest.raises(ConfigError, match="at least 80 images"):
+        with pytest.raises(ConfigError, match="at least 80 real images"):
             make("modes", Setting()).result()
 
 
@@ -130,16 +131,16 @@ class TestClasses:
         assert whole["classes_found"].value == 10
 
     def test_larger_images_are_brought_down(self, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reading, "LARGEST", 8)
+        monkeypatch.setattr(classifier, "LARGEST", 8)
         found = self.read(dataset, digits(np.full(100, 7)))
         assert found["class_kl"].value == pytest.approx(math.log(10), abs=0.02)
 
     def test_the_classifier_is_trained_once(self, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read(dataset, digits(np.arange(50) % 5))
         told: list[str] = []
-        monkeypatch.setattr(reading.LabelReader, "learn", lambda *_, **__: pytest.fail("trained again"))
+        monkeypatch.setattr(classifier.Classifier, "learn", lambda *_, **__: pytest.fail("trained again"))
         random = torch.get_rng_state()
-        self.read(dataset, digits(np.arange(50) % 5), Setting(resolution=16, dataset=dataset, tell=told.append))
+        self.read(dataset, digits(np.arange(50) % 5), Setting(resolution=16, dataset=dataset, log=told.append))
         assert not told
         assert torch.equal(random, torch.get_rng_state())
         kept = [entry for entry in list_cache() if entry.path.parent.name == "classifiers"]
@@ -215,11 +216,11 @@ class TestStacked:
         """600 of 1,000 digits are drawn to be put aside, some twice; the 5,400 others have them too."""
         monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
         learned: list[torch.Tensor] = []
-        monkeypatch.setattr(reading.LabelReader, "learn", lambda _, images, *__, **___: learned.append(images))
+        monkeypatch.setattr(classifier.Classifier, "learn", lambda _, images, *__, **___: learned.append(images))
         make("stacked_mnist", Setting(resolution=16, dataset=stacked)).update(
             torch.zeros(2, 3, 16, 16, dtype=torch.uint8), real=False
         )
-        aside = stacked.pixels(16, stacked.order(0, 200, seed=reading._VERSION)).reshape(-1, 16, 16)
+        aside = stacked.pixels(16, stacked.order(0, 200, seed=classifier._VERSION)).reshape(-1, 16, 16)
         known = {image.tobytes() for image in aside}
         left = {image.tobytes() for image in learned[0].numpy()[:, 0]}
         assert 400 < len(known) < 500
@@ -238,7 +239,7 @@ class TestStacked:
 
         assert "gets less than 99% right" not in notes()
         monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
-        monkeypatch.setattr(reading.LabelReader, "learn", lambda *_, **__: None)
+        monkeypatch.setattr(classifier.Classifier, "learn", lambda *_, **__: None)
         assert "stacked-mnist: not comparable with other numbers, that classifier gets less than 99% right" in notes()
 
     def test_without_ten_classes(self, tmp_path: Path) -> None:
@@ -278,16 +279,17 @@ class TestNeighbours:
     def test_search_finds_the_image_itself_and_the_next(
         self, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(neighbours, "_BLOCK", 64)
-        features = Setting(resolution=16).features
+        monkeypatch.setattr(nearest, "_IMAGES", 64)
+        features = random_features(Setting(resolution=16))
         wanted = np.array([999, 3, 500])
-        points = neighbours.look(dataset, 16, wanted, features)
-        scale = neighbours.Scale(points)
-        squares, found = neighbours.search(scale(points), dataset, 16, features, scale, 3)
+        points = nearest.points_of(dataset, 16, features, wanted)
+        scale = Scale(points)
+        squares, found = nearest.search(scale(points), dataset, 16, lambda pixels: scale(features(pixels)), 3)
         assert found[:, 0].tolist() == wanted.tolist()
         assert (squares[:, 0] == 0).all()
         assert (squares[:, 1] <= squares[:, 2]).all()
-        everything = neighbours.distances(scale(points), scale(neighbours.look(dataset, 16, np.arange(1000), features)))
+        others = nearest.points_of(dataset, 16, features, np.arange(1000))
+        everything = nearest.distances(scale(points), scale(others))
         assert torch.equal(found, everything.topk(3, largest=False).indices)
 
     def test_the_picture_shows_copies_first(self, dataset: Dataset) -> None:
@@ -295,9 +297,9 @@ class TestNeighbours:
         fakes[7] = torch.from_numpy(dataset.pixels(16, np.array([42])))[0]
         picture = neighbours.sheet(fakes, Setting(resolution=16, dataset=dataset), rows=4, nearest=2)
         assert picture.shape == (1, 4 * 18 - 2, 3 * 18 - 2)
-        fake, nearest = picture[0, :16, :16], picture[0, :16, 18:34]
+        fake, found = picture[0, :16, :16], picture[0, :16, 18:34]
         assert torch.equal(fake, fakes[7, 0])
-        assert torch.equal(nearest, fake)
+        assert torch.equal(found, fake)
 
     def test_what_is_needed(self, dataset: Dataset) -> None:
         with pytest.raises(ConfigError, match="--held-out"):

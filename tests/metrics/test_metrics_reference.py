@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from progan.metrics import ms_ssim, swd
+from progan.metrics import Setting, ms_ssim, swd
 from progan.metrics.ms_ssim import MultiScaleSsim
 from progan.metrics.swd import SlicedWasserstein
 from reference_networks import load
@@ -43,7 +43,7 @@ class OfficialDraws(swd.Draws):
 
 
 def official_swd(reals: Tensor, fakes: Tensor, seed: int) -> np.ndarray:
-    metric = SlicedWasserstein(draws=OfficialDraws(seed))
+    metric = SlicedWasserstein(Setting(), OfficialDraws(seed))
     for images, real in ((reals, True), (fakes, False)):
         for batch in images.split(64):
             metric.update(batch, real)
@@ -104,7 +104,7 @@ def test_distance_along_given_directions() -> None:
 @pytest.mark.parametrize(("name", "images"), [("A", A), ("B", B), ("A_blend60", BLEND)])
 def test_similarity(name: str, images: Tensor) -> None:
     """The authors' code filters in 32 bits, ours in 64: their pairs differ by up to 3e-6, the means by 2e-7."""
-    metric = MultiScaleSsim()
+    metric = MultiScaleSsim(Setting())
     for batch in images.split(37):
         metric.update(batch, real=False)
     value = metric.result()["ms_ssim"].value

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from progan import models
 from progan.config import DcganConfig
 from progan.models import Discriminator, Generator, ImageShape
-from progan.models.normalization import BatchNorm2d, dropout
+from progan.models.layers import BatchNorm2d, dropout
 from progan.presets import preset
 from progan.randomness import Rng
 from progan.training.step import average

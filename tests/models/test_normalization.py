@@ -10,9 +10,7 @@ from torch import Tensor
 from progan import losses, models
 from progan.config import LsganConfig, OptimizerConfig, ProGANConfig
 from progan.models import ImageShape
-from progan.models.adaptive_noise import AdaptiveNoise
-from progan.models.minibatch_discrimination import DIMENSIONS, MinibatchDiscrimination
-from progan.models.normalization import Activation, BatchNorm2d, LayerNorm
+from progan.models.layers import DIMENSIONS, Activation, AdaptiveNoise, BatchNorm2d, LayerNorm, MinibatchDiscrimination
 from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.training.optimizer import Adam

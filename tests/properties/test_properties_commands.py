@@ -20,9 +20,9 @@ import progan.run
 from hostile import TEXTS, cases
 from progan import models, snapshot
 from progan.config import PrepareConfig, ProGANConfig, RunConfig, ScheduleConfig
-from progan.data import sources
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
+from progan.data.sources import drawn
 from progan.errors import RunError
 from progan.models import ImageShape
 from progan.snapshot import SnapshotInfo, of_generator
@@ -81,7 +81,7 @@ def call(
 
     monkeypatch.setattr(progan.run, "train_job", no_training)
     monkeypatch.setattr(snapshot, "_MEAN_LATENTS", 10)
-    monkeypatch.setattr(sources, "AVATARS_COUNT", 6)
+    monkeypatch.setattr(drawn, "AVATARS_COUNT", 6)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     numbers = itertools.count()
 

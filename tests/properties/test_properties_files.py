@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import steps
 from hostile import JSON, TEXTS, cases, changed, damaged, fine_or_refused, pickled
 from progan import models, snapshot
 from progan.cli.data import facts, findings
@@ -25,6 +26,7 @@ from progan.data.split import split
 from progan.images import to_pixels
 from progan.importers import import_official
 from progan.models import ImageShape
+from progan.options import parse_json
 from progan.run_folder import DataFacts, RunFolder
 from progan.sampling.pictures import png
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
@@ -32,7 +34,6 @@ from progan.tensorfile import from_bytes, to_bytes
 from progan.training import state as states
 from progan.training.numerics import Numerics
 from progan.training.observers.run_files import read_stats
-from progan.typed import parse
 
 MODEL = ProGANConfig(z_dim=4, fmap_base=16, fmap_max=4)
 SHAPE = ImageShape(8, 1, 2)
@@ -119,7 +120,7 @@ def test_snapshots_with_other_tensors(saved: bytes, tmp_path: Path, data: st.Dat
 
 
 def new_state(seed: int) -> states.TrainingState:
-    return new_state(MODEL, OptimizerConfig(), SHAPE, seed, NUMERICS)
+    return steps.new_state(MODEL, OptimizerConfig(), SHAPE, seed, NUMERICS)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_training_states(older_and_newer: tuple[Path, Path], tmp_path: Path, dat
         restored, _ = from_bytes(state.serialize())
         assert type(state.cur_nimg) is int
         assert state.cur_nimg >= 0
-        assert parse(Numerics, json.loads(restored["progress"])["numerics"]) == NUMERICS
+        assert parse_json(Numerics, json.loads(restored["progress"])["numerics"]) == NUMERICS
     (tmp_path / "state-000000008.safetensors").write_bytes(b"")
     fine_or_refused(lambda: folder.restore(new_state(2)))
 

@@ -11,13 +11,11 @@ from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
-from progan.metrics.nearest_images import nearest
+from progan.metrics.nearest import nearest_images
 from progan.report.charts import Chart, Line, spectrum
-from progan.report.collapse import Collapse, collapses
-from progan.report.history import curve, growth, with_training_time
-from progan.report.html import contents, page, section, table, text
-from progan.report.pictures import data_uri
-from progan.report.statistics import differences, holm, mean, p_value, t_quantile, welch
+from progan.report.history import Collapse, collapses, curve, growth, with_training_time
+from progan.report.html import contents, data_uri, page, section, table, text
+from progan.report.results import differences, holm, mean, p_value, t_quantile, welch
 from progan.sampling.interpolation import path, slerp
 
 pytestmark = pytest.mark.usefixtures("traced_once")
@@ -184,11 +182,11 @@ def run(faces, tmp_path_factory):
 class TestNeighbours:
     def test_copies_are_found(self, faces):
         pixels = torch.from_numpy(faces.pixels(16, np.array([7, 53])))
-        found = nearest(pixels, faces, k=3)
-        assert found.index[:, 0].tolist() == [7, 53]
-        assert found.distance[:, 0].tolist() == [0, 0]
-        other = torch.from_numpy(faces.pixels(16, found.index[0, 1:2].numpy())).float()
-        assert float(found.distance[0, 1]) == pytest.approx(float((other - pixels[:1].float()).square().mean().sqrt()))
+        distance, number = nearest_images(pixels, faces, k=3)
+        assert number[:, 0].tolist() == [7, 53]
+        assert distance[:, 0].tolist() == [0, 0]
+        other = torch.from_numpy(faces.pixels(16, number[0, 1:2].numpy())).float()
+        assert float(distance[0, 1]) == pytest.approx(float((other - pixels[:1].float()).square().mean().sqrt()))
 
 
 class TestRunPage:
@@ -217,7 +215,7 @@ class TestRunPage:
         assert check_complete(document).images == with_reals - 2
 
     def test_data_that_is_gone(self, run, tmp_path, capsys, monkeypatch):
-        from progan.data.manifest import Manifest
+        from progan.data.dataset import Manifest
 
         monkeypatch.setattr(Manifest, "is_in", staticmethod(lambda folder: False))
         assert main(["report", str(run), "--out", str(tmp_path / "page.html"), "--json"]) == 0

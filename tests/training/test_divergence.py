@@ -11,7 +11,7 @@ from progan import cli
 from progan.config import ProGANConfig
 from progan.errors import DivergenceError
 from progan.training import loop, recovery, state
-from progan.training.observers.base import Silent
+from progan.training.observers.base import Observer
 from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 from progan.training.step import Step
@@ -94,7 +94,7 @@ def test_a_diverged_run_goes_back_to_the_last_good_state_with_half_the_learning_
     assert all(torch.isfinite(value).all() for value in weights(whole.path).values())
 
 
-class StopAt(Silent):
+class StopAt(Observer):
     """Stops a run when it has seen so many images, counting those it went back over."""
 
     def __init__(self, iterations: int) -> None:

@@ -68,7 +68,7 @@ def test_a_plan_in_epochs_needs_the_number_of_images(data: str) -> None:
     plan, _, _ = run.dry_run("dcgan64", data, **TINY)
     assert plan.images == 8 * 24
     with pytest.raises(ConfigError, match="give --stable-kimg"):
-        run.dry_run("dcgan64", "no/such/folder")
+        run.dry_run("dcgan64", "avatars:32")
 
 
 def test_a_model_that_does_not_grow_says_so() -> None:

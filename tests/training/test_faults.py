@@ -27,7 +27,7 @@ from progan.per_resolution import PerResolution, per_resolution
 from progan.run import resume
 from progan.run_folder import DataFacts, RunFolder
 from progan.training import state
-from progan.training.observers.base import Silent, Tick
+from progan.training.observers.base import Observer, Tick
 from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 
@@ -259,7 +259,7 @@ def flip_a_bit(path: Path, at: float) -> None:
 def test_a_damaged_newest_state_costs_the_way_from_the_one_before(harm, whole, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     monkeypatch.setattr(state, "WRITING_SHARE", 1e9)  # a state every tick
-    train_with(monkeypatch, out, Silent(), StopAt(300))
+    train_with(monkeypatch, out, Observer(), StopAt(300))
     before, newest = sorted((out / "state").iterdir())
     if "flipped" in harm:
         flip_a_bit(newest, 0.01 if "header" in harm else 0.7)
@@ -277,7 +277,7 @@ def test_a_damaged_newest_state_costs_the_way_from_the_one_before(harm, whole, t
     assert len(list((out / "state").iterdir())) == 2
 
 
-class Began(Silent):
+class Began(Observer):
     """Notes where a run begins."""
 
     def __init__(self, places: list[int]) -> None:
@@ -290,10 +290,10 @@ class Began(Silent):
 def test_a_damaged_state_is_not_kept_in_the_place_of_a_good_one(tmp_path, monkeypatch):
     out = tmp_path / "run"
     monkeypatch.setattr(state, "WRITING_SHARE", 1e9)
-    train_with(monkeypatch, out, Silent(), StopAt(300))
+    train_with(monkeypatch, out, Observer(), StopAt(300))
     before, newest = sorted((out / "state").iterdir())
     flip_a_bit(newest, 0.7)
-    train_with(monkeypatch, out, Silent(), StopAt(int(before.stem[-9:]) + 8))
+    train_with(monkeypatch, out, Observer(), StopAt(int(before.stem[-9:]) + 8))
     good = [path.name for path in (out / "state").iterdir()]
     assert before.name in good
     assert newest.name not in good
@@ -443,7 +443,7 @@ def test_when_states_are_written_changes_no_number(whole, tmp_path, monkeypatch)
     assert often > seldom + 5
 
 
-class SlowObserver(Silent):
+class SlowObserver(Observer):
     """Takes 1,000 seconds at each tick, by a clock that it can set."""
 
     def __init__(self) -> None:

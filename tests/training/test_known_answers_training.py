@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from progan import losses
 from progan.config import OptimizerConfig, ProGANConfig, RunConfig, RuntimeConfig, ScheduleConfig, WganGpConfig
-from progan.data.dataset import Dataset
-from progan.data.manifest import Manifest
+from progan.data.dataset import Dataset, Manifest
 from progan.images import to_pixels
 from progan.models import ImageShape
 from progan.options import override
@@ -27,7 +26,7 @@ from progan.snapshot import load as load_snapshot
 from progan.training.feed import Reals, Request
 from progan.training.loop import Job, train
 from progan.training.numerics import Numerics
-from progan.training.observers.base import Silent
+from progan.training.observers.base import Observer
 from progan.training.observers.run_files import Snapshots, sample
 from progan.training.optimizer import Adam
 from progan.training.setup import RunSetup
@@ -80,7 +79,7 @@ class Squares:
         return torch.eye(self._labels)[indices % self._labels] if self._labels else None
 
 
-class Watch(Silent):
+class Watch(Observer):
     """What the networks were given, by iteration, and what they were afterwards."""
 
     def __init__(self, state: TrainingState) -> None:

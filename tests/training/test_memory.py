@@ -19,7 +19,7 @@ from progan.options import override
 from progan.run.assemble import configure
 from progan.training import loop, state
 from progan.training.numerics import Numerics
-from progan.training.observers.base import Silent
+from progan.training.observers.base import Observer
 from progan.training.observers.run_files import read_stats
 from progan.training.preflight import fit, memory
 from progan.training.setup import RunSetup
@@ -322,7 +322,7 @@ def test_out_of_memory_within_an_iteration_leaves_the_state_from_before(whole, t
 # Day three
 
 
-class Growth(Silent):
+class Growth(Observer):
     """Objects alive, and bytes that Python allocated, at every tick."""
 
     def __init__(self):

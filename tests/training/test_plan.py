@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from progan import losses, models
-from progan.comparison.trial import Operations
 from progan.config import (
     DcganConfig,
     GrowingBatchNormConfig,
@@ -21,7 +20,7 @@ from progan.models import ImageShape
 from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.training.optimizer import Adam
-from progan.training.preflight.estimate import operations
+from progan.training.preflight.estimate import Operations, operations
 from steps import train_d, train_g
 
 SHAPE, BATCH = ImageShape(32, 3), 4

@@ -9,7 +9,7 @@ import progan
 from progan import losses
 from progan.config import ConfigError, LsganConfig, NonsaturatingConfig, WganGpConfig
 from progan.training import loop
-from progan.training.observers.base import Silent
+from progan.training.observers.base import Observer
 from progan.training.observers.run_files import read_stats
 from progan.training.recovery import d_wins, relative_losses, rescue
 from progan.training.state import Adjustments
@@ -73,7 +73,7 @@ def test_a_run_in_which_d_wins_is_rescued_in_the_same_bits_when_stopped_in_betwe
     assert first["notices"] == "rescue: D won for 3 ticks, learning rates now x 0.5"
     stop_at, original = first["cur_nimg"] - 96, loop.train  # after one tick and a half that D won
 
-    class Stop(Silent):
+    class Stop(Observer):
         def on_progress(self, cur_nimg, stage):
             self.reached = cur_nimg
 

@@ -18,7 +18,7 @@ from progan.errors import ProganError, RunError
 from progan.per_resolution import per_resolution
 from progan.schedule import Schedule
 from progan.training import loop, step
-from progan.training.observers.base import Silent
+from progan.training.observers.base import Observer
 from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 
@@ -100,7 +100,7 @@ def test_tensorboard_has_the_same_numbers(whole):
     }
 
 
-class StopAt(Silent):
+class StopAt(Observer):
     """Stops a run at the first evaluation of the schedule at or after so many images."""
 
     def __init__(self, nimg: int) -> None:

@@ -1,32 +1,12 @@
 """Hair styles: what hangs behind the head and what lies on it, with or without a hat on top."""
 
 from collections.abc import Callable
+from functools import partial
 from math import cos, radians, sin
 
-from progan.avatars import palette
-from progan.avatars.canvas import Layer
+from progan.avatars.canvas import Layer, Shape, above, below, blend, box, circle, curve, ellipse, line, triangle
 from progan.avatars.head import skull
-from progan.avatars.palette import WHITE, dim, mix, rgb, shade
-from progan.avatars.shapes import (
-    Number,
-    Shape,
-    above,
-    below,
-    blend,
-    box,
-    circle,
-    common,
-    curve,
-    ellipse,
-    line,
-    mirrored,
-    moved,
-    ring,
-    triangle,
-    union,
-    without,
-)
-from progan.avatars.traits import Faces
+from progan.avatars.traits import WHITE, Faces, Number, dim, mix, rgb, shade
 
 HairRecipe = Callable[[bool, Faces], list[Layer]]
 """(do they wear a hat, faces) -> layers."""
@@ -35,7 +15,7 @@ HAT_LINE = -0.27
 """Under a hat there is no hair above this height (but for what the hat covers)."""
 
 NAPE = 0.02
-"""Where the sides of short hair end."""
+"""Height at which the sides of short hair end."""
 
 SHINE = curve(-0.15, -0.435, 0.20, -0.07, 0.035, slope=-0.25)
 """Light on smooth hair."""
@@ -51,19 +31,14 @@ def _cap(faces: Faces, grow: float = 0.045) -> Shape:
 
 
 def _over(
-    hatted: bool,
-    faces: Faces,
-    shape: Shape,
-    strands: Shape | None = None,
-    shine: Shape = SHINE,
-    gloss: float = 0.30,
+    hatted: bool, faces: Faces, shape: Shape, strands: Shape | None = None, shine: Shape = SHINE, gloss: float = 0.30
 ) -> list[Layer]:
     """Hair of this shape over the face: its shadow on the skin, the hair, darker strands, light on the crown."""
-    hair = palette.hair(faces)
+    hair = faces.colour("hair")
     if hatted:
-        shape = common(shape, below(HAT_LINE - 0.12))
-    shadow = moved(shape, 0.01, 0.045)
-    layers = [Layer(shadow, shade(palette.skin(faces), 1.2), 0.5, 0.05, clip=skull(faces)), Layer(shape, hair)]
+        shape &= below(HAT_LINE - 0.12)
+    shadow = shape.moved(0.01, 0.045)
+    layers = [Layer(shadow, shade(faces.colour("skin"), 1.2), 0.5, 0.05, clip=skull(faces)), Layer(shape, hair)]
     if strands:
         layers.append(Layer(strands, dim(hair), opacity=0.6, clip=shape))
     if not hatted:
@@ -71,16 +46,10 @@ def _over(
     return layers
 
 
-def _behind(hatted: bool, faces: Faces, shape: Shape) -> list[Layer]:
-    """Hair of this shape behind the head, in its shadow."""
-    if hatted:
-        shape = common(shape, below(HAT_LINE))
-    return [Layer(shape, dim(palette.hair(faces), 0.9))]
-
-
-def _nothing(hatted: bool, faces: Faces) -> list[Layer]:
-    """No hair."""
-    return []
+def _behind(outline: Callable[[Faces], Shape], hatted: bool, faces: Faces) -> list[Layer]:
+    """Hair of this outline behind the head, in its shadow."""
+    shape = outline(faces) & below(HAT_LINE) if hatted else outline(faces)
+    return [Layer(shape, dim(faces.colour("hair"), 0.9))]
 
 
 def bald(hatted: bool, faces: Faces) -> list[Layer]:
@@ -92,25 +61,20 @@ def bald(hatted: bool, faces: Faces) -> list[Layer]:
 def short(hatted: bool, faces: Faces) -> list[Layer]:
     """A side parting, brushed across, and sideburns."""
     part = faces["parting"]
-    forehead = union(
-        ellipse(0.10 * part, 0.24, faces["head_width"] - 0.055, 0.54),
-        ellipse(-0.12 * part, 0.02, 0.30, 0.36),
-    )
+    forehead = ellipse(0.10 * part, 0.24, faces["head_width"] - 0.055, 0.54) | ellipse(-0.12 * part, 0.02, 0.30, 0.36)
     quiff = ellipse(0.10 * part, -0.50, 0.36, 0.15 + faces["volume"])
-    strands = union(
-        curve(0.06 * part, -0.42, 0.30, -0.10, 0.010, slope=0.18 * part),
-        curve(0.14 * part, -0.34, 0.24, -0.10, 0.008, slope=0.22 * part),
-    )
-    return _over(hatted, faces, without(union(common(_cap(faces), above(NAPE)), quiff), forehead), strands)
+    upper = curve(0.06 * part, -0.42, 0.30, -0.10, 0.010, slope=0.18 * part)
+    lower = curve(0.14 * part, -0.34, 0.24, -0.10, 0.008, slope=0.22 * part)
+    return _over(hatted, faces, ((_cap(faces) & above(NAPE)) | quiff) - forehead, upper | lower)
 
 
 def spiky(hatted: bool, faces: Faces) -> list[Layer]:
     """Spikes all around the head, and a jagged fringe."""
     spikes = [_spike(angle, 0.81 - 0.0000125 * angle**2) for angle in range(-108, 109, 24)]
     fringe = [triangle(x - 0.15, -0.42, x, tip, x + 0.11, -0.42) for x, tip in FRINGE]
-    crown = without(common(_cap(faces, 0.03), above(NAPE)), ellipse(0.0, 0.16, faces["head_width"] - 0.05, 0.53))
-    strands = union(*(line(x, -0.31, 0.75 * x, -0.45, 0.010) for x in (-0.215, -0.06, 0.10, 0.225)))
-    return _over(hatted, faces, union(crown, *spikes, *fringe), strands)
+    crown = (_cap(faces, 0.03) & above(NAPE)) - ellipse(0.0, 0.16, faces["head_width"] - 0.05, 0.53)
+    strands = Shape.union(*(line(x, -0.31, 0.75 * x, -0.45, 0.010) for x in (-0.215, -0.06, 0.10, 0.225)))
+    return _over(hatted, faces, Shape.union(crown, *spikes, *fringe), strands)
 
 
 def _spike(angle: float, reach: float) -> Shape:
@@ -123,80 +87,66 @@ def _spike(angle: float, reach: float) -> Shape:
 def _curls(hatted: bool, angles: range, reach: float, radius: Number) -> Shape:
     """Curls around the head; under a hat only those at its sides."""
     places = [(1.04 * reach * sin(radians(a)), -0.13 - reach * cos(radians(a))) for a in angles]
-    return union(*(circle(x, y, radius) for x, y in places if not hatted or y > HAT_LINE))
+    return Shape.union(*(circle(x, y, radius) for x, y in places if not hatted or y > HAT_LINE))
 
 
 def curly_back(hatted: bool, faces: Faces) -> list[Layer]:
     """A cloud of curls behind the head."""
-    hair, angles = palette.hair(faces), range(-126, 127, 28)
+    hair, angles = faces.colour("hair"), range(-126, 127, 28)
     cloud = _curls(hatted, angles, 0.53, 0.165 + faces["volume"])
-    light = moved(_curls(hatted, angles, 0.53, 0.09), -0.02, -0.02)
+    light = _curls(hatted, angles, 0.53, 0.09).moved(-0.02, -0.02)
     return [Layer(cloud, dim(hair, 0.75)), Layer(light, dim(hair, 0.3), soft=0.10)]
 
 
 def curly(hatted: bool, faces: Faces) -> list[Layer]:
     """Two rows of curls on the head, each with its light."""
     upper, lower = range(-75, 76, 30), range(-90, 91, 30)
-    top = common(_cap(faces), above(-0.40))
-    shape = union(top, _curls(hatted, upper, 0.43, 0.12), _curls(hatted, lower, 0.36, 0.105))
-    shine = union(_curls(hatted, upper, 0.50, 0.03), _curls(hatted, lower, 0.37, 0.03))
-    return _over(hatted, faces, shape, shine=moved(shine, -0.03, -0.03), gloss=0.18)
+    top = _cap(faces) & above(-0.40)
+    shape = top | _curls(hatted, upper, 0.43, 0.12) | _curls(hatted, lower, 0.36, 0.105)
+    shine = _curls(hatted, upper, 0.50, 0.03) | _curls(hatted, lower, 0.37, 0.03)
+    return _over(hatted, faces, shape, shine=shine.moved(-0.03, -0.03), gloss=0.18)
 
 
 def _bob_outline(faces: Faces) -> Shape:
     width = faces["head_width"] + faces["volume"] + 0.10
     bottom = 0.42 + faces["hair_length"]
-    return union(
-        ellipse(0.0, -0.10, width, 0.56 + faces["volume"]),
-        box(0.0, (bottom - 0.10) / 2, width, (bottom + 0.10) / 2, 0.12),
+    return ellipse(0.0, -0.10, width, 0.56 + faces["volume"]) | box(
+        0.0, (bottom - 0.10) / 2, width, (bottom + 0.10) / 2, 0.12
     )
-
-
-def bob_back(hatted: bool, faces: Faces) -> list[Layer]:
-    """A chin-length bob, behind."""
-    return _behind(hatted, faces, _bob_outline(faces))
 
 
 def bob(hatted: bool, faces: Faces) -> list[Layer]:
     """A straight fringe and a panel down each cheek."""
     window = box(0.0, 0.36, faces["head_width"] - 0.075, 0.60, 0.10)
     fringe = [line(0.8 * x, -0.42, x, -0.20, 0.009) for x in (-0.26, -0.09, 0.10, 0.27)]
-    sides = mirrored(line(0.48, -0.15, 0.50, 0.33, 0.009))
-    return _over(hatted, faces, without(_bob_outline(faces), window), union(sides, *fringe))
+    sides = line(0.48, -0.15, 0.50, 0.33, 0.009).mirrored()
+    return _over(hatted, faces, _bob_outline(faces) - window, Shape.union(sides, *fringe))
 
 
 def _long_outline(faces: Faces) -> Shape:
     width = faces["head_width"] + faces["volume"] + 0.07
     bottom = 0.90 + faces["hair_length"]
-    return blend(
-        ellipse(0.0, -0.10, width, 0.55 + faces["volume"]),
-        box(0.0, bottom / 2, width + 0.06, bottom / 2, 0.16),
-        0.1,
-    )
-
-
-def long_back(hatted: bool, faces: Faces) -> list[Layer]:
-    """Hair down the back."""
-    return _behind(hatted, faces, _long_outline(faces))
+    crown = ellipse(0.0, -0.10, width, 0.55 + faces["volume"])
+    return blend(crown, box(0.0, bottom / 2, width + 0.06, bottom / 2, 0.16), 0.1)
 
 
 def long(hatted: bool, faces: Faces) -> list[Layer]:
     """A parting like a curtain, and a lock over each shoulder."""
     part = 0.07 * faces["parting"]
-    arch = common(circle(part - 0.32, 0.36, 0.75), circle(part + 0.32, 0.36, 0.75))
-    opening = union(arch, box(0.0, 0.75, faces["head_width"] - 0.06, 0.6, 0.3))
-    sides = mirrored(line(0.50, 0.0, 0.53, 0.78, 0.009))
-    crown = moved(mirrored(curve(0.24, -0.36, 0.20, -0.04, 0.009, slope=0.9)), part, 0.0)
-    return _over(hatted, faces, without(_long_outline(faces), opening), union(sides, crown))
+    arch = circle(part - 0.32, 0.36, 0.75) & circle(part + 0.32, 0.36, 0.75)
+    opening = arch | box(0.0, 0.75, faces["head_width"] - 0.06, 0.6, 0.3)
+    sides = line(0.50, 0.0, 0.53, 0.78, 0.009).mirrored()
+    crown = curve(0.24, -0.36, 0.20, -0.04, 0.009, slope=0.9).mirrored().moved(part, 0.0)
+    return _over(hatted, faces, _long_outline(faces) - opening, sides | crown)
 
 
 def buns_back(hatted: bool, faces: Faces) -> list[Layer]:
     """A bun on either side; a hat pushes them down."""
     x, y = (0.55, -0.19) if hatted else (0.43, -0.60)
-    hair, size = palette.hair(faces), faces["volume"] + 0.19
-    bun = mirrored(circle(x, y, size))
-    light = moved(mirrored(circle(x, y, size - 0.06)), -0.03, -0.03)
-    coil = moved(mirrored(ring(circle(x, y, size * 0.5), 0.010)), -0.02, -0.01)
+    hair, size = faces.colour("hair"), faces["volume"] + 0.19
+    bun = circle(x, y, size).mirrored()
+    light = circle(x, y, size - 0.06).mirrored().moved(-0.03, -0.03)
+    coil = circle(x, y, size * 0.5).ring(0.010).mirrored().moved(-0.02, -0.01)
     return [
         Layer(bun, dim(hair, 0.8)),
         Layer(light, hair, soft=0.08),
@@ -207,33 +157,18 @@ def buns_back(hatted: bool, faces: Faces) -> list[Layer]:
 def buns(hatted: bool, faces: Faces) -> list[Layer]:
     """Hair combed back from a high hairline, parted in the middle."""
     part = 0.10 * faces["parting"]
-    arch = common(circle(part - 0.22, 0.25, 0.64), circle(part + 0.22, 0.25, 0.64))
-    forehead = union(arch, ellipse(0.0, 0.22, faces["head_width"] - 0.035, 0.42))
-    strands = union(
-        line(part, -0.66, part, -0.33, 0.011),
-        moved(mirrored(line(0.17, -0.36, 0.28, -0.52, 0.009)), part, 0.0),
-    )
-    return _over(hatted, faces, without(common(_cap(faces, 0.03), above(NAPE)), forehead), strands)
+    arch = circle(part - 0.22, 0.25, 0.64) & circle(part + 0.22, 0.25, 0.64)
+    forehead = arch | ellipse(0.0, 0.22, faces["head_width"] - 0.035, 0.42)
+    strands = line(part, -0.66, part, -0.33, 0.011) | line(0.17, -0.36, 0.28, -0.52, 0.009).mirrored().moved(part, 0.0)
+    return _over(hatted, faces, (_cap(faces, 0.03) & above(NAPE)) - forehead, strands)
 
 
 BACK: dict[str, HairRecipe] = {
-    "bald": _nothing,
-    "short": _nothing,
-    "spiky": _nothing,
     "curly": curly_back,
-    "bob": bob_back,
-    "long": long_back,
+    "bob": partial(_behind, _bob_outline),
+    "long": partial(_behind, _long_outline),
     "buns": buns_back,
 }
 """Hair style -> what is behind the head."""
-
-FRONT: dict[str, HairRecipe] = {
-    "bald": bald,
-    "short": short,
-    "spiky": spiky,
-    "curly": curly,
-    "bob": bob,
-    "long": long,
-    "buns": buns,
-}
+FRONT: dict[str, HairRecipe] = {style.__name__: style for style in (bald, short, spiky, curly, bob, long, buns)}
 """Hair style -> what lies on the head."""

@@ -1,7 +1,7 @@
-"""What an avatar is: its attributes and measures, drawn by a counter-based generator from (seed, index)."""
+"""Traits of an avatar: its attributes, measures and colours, drawn by a counter-based generator from (seed, index)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
@@ -9,21 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
-"""Always float32; said less precisely because numpy's stubs think float + float32 were float64."""
-
+"""Always float32; the type is wider because numpy's stubs think float + float32 were float64."""
+Number = float | Array
 Choices = NDArray[np.intp]
+Indices = Sequence[int] | NDArray[np.integer[Any]]
 
 ATTRIBUTES: dict[str, dict[str, float]] = {
     "skin": {"porcelain": 0.20, "light": 0.25, "tan": 0.20, "brown": 0.20, "dark": 0.15},
-    "hair_style": {
-        "bald": 0.10,
-        "short": 0.18,
-        "spiky": 0.12,
-        "curly": 0.15,
-        "bob": 0.15,
-        "long": 0.18,
-        "buns": 0.12,
-    },
+    "hair_style": {"bald": 0.1, "short": 0.18, "spiky": 0.12, "curly": 0.15, "bob": 0.15, "long": 0.18, "buns": 0.12},
     "hair_colour": {"black": 0.25, "brown": 0.25, "blonde": 0.18, "ginger": 0.12, "silver": 0.10, "pink": 0.10},
     "eyes": {"brown": 0.35, "blue": 0.25, "green": 0.22, "amber": 0.18},
     "mouth": {"smile": 0.35, "laugh": 0.20, "neutral": 0.18, "sad": 0.13, "surprised": 0.14},
@@ -75,17 +68,26 @@ MEASURES: dict[str, tuple[float, float]] = {
 }
 """Continuous measure -> lowest and highest value, uniform between. The picture spans -1 ... 1, y pointing down."""
 
-LABEL_NAMES: tuple[str, ...] = tuple(
-    f"{attribute}={value}" for attribute in ATTRIBUTES for value in ATTRIBUTES[attribute]
-)
-"""A name for each label column: "skin=porcelain", ... in the order of ATTRIBUTES."""
+# One designer's table, and a little jitter so that no two avatars share a tone.
+PALETTE: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
+    "skin": ("skin", "skin", 5, ("#ffe2cf", "#f4c39b", "#d89c69", "#a76a41", "#7d4b2e")),
+    "hair": ("hair_colour", "hair", 7, ("#231f29", "#56311a", "#f3ca62", "#d65f27", "#cfd4de", "#ea6da4")),
+    "iris": ("eyes", "eye", 9, ("#5a3214", "#2f86e0", "#3f9c3d", "#e39a1b")),
+    "page": ("background", "page", 7, ("#8fcdf4", "#9fe2bd", "#ffae96", "#c2b2f3", "#ffe292", "#56648f")),
+    "cloth": ("clothes", "cloth", 7, ("#e2504a", "#34458f", "#2f9e73", "#f0aa35", "#f6f4ef")),
+    "accent": ("clothes", "cloth", 4, ("#ffe9dc", "#f3c85a", "#eaf7dc", "#7a4a26", "#e2675f")),  # stripes, collars ...
+    "frame": ("frame", "cloth", 0, ("#25242c", "#7a4526", "#a3283c")),
+}
+"""Part -> the attribute that decides, the measures that jitter, by how many levels of 255, a colour for each value."""
+WHITE, INK, MAROON, GOLD = "#ffffff", "#2a2530", "#6b1f2b", "#f2bb3c"
 
-_TABLES: dict[str, tuple[str, ...]] = {name: tuple(table) for name, table in (ATTRIBUTES | DETAILS).items()}
+LABEL_NAMES = tuple(f"{attribute}={value}" for attribute, table in ATTRIBUTES.items() for value in table)
+"""A name for each label column: "skin=porcelain", ... in the order of ATTRIBUTES."""
 
 
 @dataclass(frozen=True)
 class Faces:
-    """The traits of n avatars: everything `render` needs."""
+    """The traits of n avatars: everything that drawing needs."""
 
     choices: Mapping[str, Choices]
     """Attribute or detail -> position of its value in the table, intp [n]."""
@@ -102,47 +104,37 @@ class Faces:
         """The faces at `rows` intp [m], in that order."""
         return Faces({k: v[rows] for k, v in self.choices.items()}, {k: v[rows] for k, v in self.measures.items()})
 
-    def rows(self, name: str, *values: str) -> NDArray[np.bool_]:
-        """Which faces have one of `values` of attribute or detail `name`: bool [n]."""
-        return np.array([value in values for value in _TABLES[name]])[self.choices[name]]
+    def have(self, name: str, values: tuple[str, ...]) -> NDArray[np.bool_]:
+        """True for each face that has one of `values` of attribute or detail `name`: bool [n]."""
+        return np.array([value in values for value in (ATTRIBUTES | DETAILS)[name]])[self.choices[name]]
 
-    def having(self, **values: str) -> "Faces":
-        """The same faces with some attributes or details set: `faces.having(hat="cap")`."""
-        fixed = {k: np.full(len(self), _TABLES[k].index(v), np.intp) for k, v in values.items()}
-        return replace(self, choices={**self.choices, **fixed})
+    def colour(self, part: str) -> Array:
+        """Colour of a part of PALETTE, float32 [n, 3], 0 ... 255."""
+        attribute, jitter, reach, table = PALETTE[part]
+        base = np.concatenate([rgb(code) for code in table])[self.choices[attribute]]
+        noise = np.concatenate([self[f"{jitter}_{channel}"][:, :, 0] for channel in "rgb"], axis=1)
+        return np.asarray(np.clip(base + noise * np.float32(reach), 0, 255), np.float32)
 
 
-def sample(indices: Sequence[int] | NDArray[np.integer[Any]], seed: int) -> Faces:
+def sample(indices: Indices, seed: int) -> Faces:
     """The traits of avatars `indices` [n] of `seed`."""
-    keys = _keys(indices, seed)
+    counter = np.asarray(indices, dtype=np.int64).reshape(-1).astype(np.uint64)
+    keys = _mix(_mix(np.full(1, seed % 2**64, np.uint64)) + counter)  # 64 bits for each avatar
+
+    def uniform(stream: str) -> NDArray[np.float64]:
+        """In [0, 1), float64 [n], one stream per *name*: a new trait leaves the others as they were."""
+        bits = _mix(keys ^ np.uint64(crc32(stream.encode()) << 16)) >> np.uint64(11)
+        return np.asarray(bits * 2.0**-53, np.float64)
+
     choices = {
-        name: np.searchsorted(np.cumsum(list(table.values()))[:-1], _uniform(keys, name), side="right")
+        name: np.searchsorted(np.cumsum(list(table.values()))[:-1], uniform(name), side="right")
         for name, table in (ATTRIBUTES | DETAILS).items()
     }
     measures = {
-        name: (low + (high - low) * _uniform(keys, name)).astype(np.float32)[:, None, None]
+        name: (low + (high - low) * uniform(name)).astype(np.float32)[:, None, None]
         for name, (low, high) in MEASURES.items()
     }
     return Faces(choices, measures)
-
-
-def one_hot(faces: Faces) -> Array:
-    """Labels float32 [n, L] in {0, 1}, columns LABEL_NAMES."""
-    return np.concatenate(
-        [np.eye(len(ATTRIBUTES[name]), dtype=np.float32)[faces.choices[name]] for name in ATTRIBUTES], axis=1
-    )
-
-
-def _keys(indices: Sequence[int] | NDArray[np.integer[Any]], seed: int) -> NDArray[np.uint64]:
-    """One 64-bit key per avatar, uint64 [n]."""
-    counter = np.asarray(indices, dtype=np.int64).reshape(-1).astype(np.uint64)
-    return _mix(_mix(np.full(1, seed % 2**64, np.uint64)) + counter)
-
-
-def _uniform(keys: NDArray[np.uint64], stream: str) -> NDArray[np.float64]:
-    """Uniform numbers in [0, 1), float64 [n], one stream per *name*: a new trait leaves the others as they were."""
-    bits = _mix(keys ^ np.uint64(crc32(stream.encode()) << 16)) >> np.uint64(11)
-    return np.asarray(bits * 2.0**-53, np.float64)
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -151,3 +143,24 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
     return np.asarray(state ^ (state >> np.uint64(31)), np.uint64)
+
+
+def rgb(code: str) -> Array:
+    """The colour "#rrggbb" as float32 [1, 3], 0 ... 255."""
+    return np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)]], np.float32)
+
+
+def mix(one: Array, two: Array | str, share: float | Array) -> Array:
+    """Colour between `one` (share 0) and `two` (share 1), float32 [n, 3]."""
+    other = rgb(two) if isinstance(two, str) else two
+    return np.asarray(one + (other - one) * share, np.float32)
+
+
+def shade(colour: Array, amount: float = 1.0) -> Array:
+    """`colour` in the shadow: darker and warmer, float32 [n, 3]."""
+    return mix(colour, colour * rgb("#c79a9f") / np.float32(255), amount)
+
+
+def dim(colour: Array, amount: float = 1.0) -> Array:
+    """`colour` in the shadow, less warm: for hair and clothes, float32 [n, 3]."""
+    return mix(colour, colour * rgb("#b5a3a5") / np.float32(255), amount)

@@ -1,66 +1,89 @@
-"""The command line: `progan COMMAND`. Each command is a module with `register`; torch is imported when one runs."""
+"""The command line: `progan COMMAND`. A command is a file of this folder and a line of COMMANDS.
+
+Files are imported at once, torch only when a command runs.
+"""
 
 import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import progan
 from progan.cli import cache, compare, data, doctor, evaluate, importing, prepare, report, sample, train
-from progan.cli.flags import Parser, UsageError
+from progan.cli.base import Parser, Run, UsageError
 from progan.errors import ProganError
-from progan.progress import warn
+from progan.progress import log_line
+
+__all__ = ["COMMANDS", "UsageError", "main", "parser"]
+
+COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
+    "train": (train.add_arguments, train.run),
+    "prepare": (prepare.add_arguments, prepare.run),
+    "data show": (data.add_show_arguments, data.show),
+    "data split": (data.add_split_arguments, data.split),
+    "cache list": (lambda parser: None, cache.show),
+    "cache clear": (lambda parser: None, cache.clear),
+    "sample": (sample.add_arguments, sample.run),
+    "evaluate": (evaluate.add_arguments, evaluate.run),
+    "compare": (compare.add_arguments, compare.run),
+    "report": (report.add_arguments, report.run),
+    "import": (importing.add_arguments, importing.run),
+    "doctor": (lambda parser: None, doctor.run),
+}
+"""Command -> what adds its arguments, what carries it out (and has its help as docstring)."""
+GROUPS = {"data": "look at a dataset, or split it", "cache": "list or delete datasets that were prepared for --data"}
+"""First word of commands of two words -> its help."""
 
 
 def parser() -> Parser:
-    """Of all commands."""
-    top = Parser("progan", "Train Progressive GANs on your own images, and use them.")
+    """Parser of the whole command line; the namespace it gives has the command's function as `run`."""
+    top = Parser(prog="progan", description="Train Progressive GANs on your own images, and use them.")
     top.add_argument("--version", action="version", version=f"progan {progan.__version__}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (train, prepare, data, cache, sample, evaluate, compare, report, importing, doctor):
-        command.register(commands)
+    homes = {"": top.add_subparsers(title="commands", metavar="COMMAND", required=True)}
+    owners: dict[str, list[str]] = {}
+    for command, (add_arguments, run) in COMMANDS.items():
+        group, _, name = command.rpartition(" ")
+        if group not in homes:
+            inner = homes[""].add_parser(group, help=GROUPS[group])
+            homes[group] = inner.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        leaf = homes[group].add_parser(name, run=run, help=(run.__doc__ or ".").splitlines()[0][:-1])
+        add_arguments(leaf)
+        leaf.owners = owners
+        for flag in leaf._option_string_actions:
+            owners.setdefault(flag, []).append(leaf.prog)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Gives 0, 2 for a mistake of the user's, 3 for a run that diverged, 4 for one that does
-    not fit into the memory, 130 after Ctrl-C.
+    """Run a command. Returns its exit code: 0, 2 for a mistake of the user's, 3 for a run that diverged, 4 for one
+    that does not fit into the memory, 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be Unicode
     try:
-        return _run(arguments)
-    finally:
-        _drop_what_nobody_reads()
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    try:
         options = parser().parse_args(arguments)
-        return int(options.run(options) or 0)
-    except (ProganError, UsageError) as error:
-        return _fail(str(error), getattr(error, "exit_code", 2))
+        return int(options.run(options))
+    except ProganError as error:
+        return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("stopped", 130)
     except BrokenPipeError:  # `progan … | head`
         return 0
     except OSError as error:  # of a file that was named, or of the disk
         place = error.filename2 or error.filename
-        return _fail(f"{place}: {error.strerror}. Mend that, or choose another place" if place else str(error))
-
-
-def _drop_what_nobody_reads() -> None:
-    """Python would try to write it once more at its end, and exit with 120 when that fails too."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return _fail(f"{place}: {error.strerror}. Fix this, or choose another place" if place else str(error))
+    finally:
+        # What nobody reads, Python would try to write once more at its end, and exit with 120 when that fails too.
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(message: str, code: int = 2) -> int:
-    warn(f"progan: {' '.join(message.splitlines())}")
+    log_line(f"progan: {' '.join(message.splitlines())}")
     return code

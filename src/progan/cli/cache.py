@@ -1,32 +1,45 @@
-"""`progan cache`: datasets that were prepared on the way, for `--data`."""
+"""`progan cache list` and `progan cache clear`: datasets that were prepared for --data, and classifiers of metrics."""
 
 import argparse
-import json
-from typing import Any
+from typing import TYPE_CHECKING
+
+from progan.cli.base import answer
+
+if TYPE_CHECKING:
+    from progan.data.cache import CacheEntry
 
 
-def register(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the commands."""
-    group = commands.add_parser("cache", help="list or delete datasets that were prepared for --data")
-    kinds = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, about in (("list", "what the cache holds"), ("clear", "delete all of it")):
-        parser = kinds.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.set_defaults(run=run, clear=name == "clear")
+def show(arguments: argparse.Namespace) -> int:
+    """List what the cache holds.
+
+    These are datasets that were prepared for --data, and classifiers that metrics have trained. The cache is in
+    $PROGAN_CACHE if that is set, else in the user's cache folder.
+
+        progan cache list
+    """
+    from progan.data.cache import list_cache
+
+    return _answer(arguments, list_cache(), "in")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Handle the commands."""
-    from progan.data.cache import cache_folder, clear_cache, list_cache
+def clear(arguments: argparse.Namespace) -> int:
+    """Delete everything that `progan cache list` lists.
 
-    entries = clear_cache() if arguments.clear else list_cache()
-    size = sum(entry.bytes for entry in entries)
-    if arguments.json:
-        shown = [{**vars(entry), "path": str(entry.path)} for entry in entries]
-        print(json.dumps({"folder": str(cache_folder().parent), "entries": shown, "bytes": size}))
-        return 0
-    for entry in entries:
-        print(f"{entry.bytes / 2**20:9.1f} MB  {entry.path}{'' if entry.complete else '  (unfinished)'}")
-    done = "deleted from" if arguments.clear else "in"
-    print(f"{size / 2**20:9.1f} MB {done} {cache_folder().parent}")
-    return 0
+    It is made again when it is needed.
+
+        progan cache clear
+    """
+    from progan.data.cache import clear_cache
+
+    return _answer(arguments, clear_cache(), "deleted from")
+
+
+def _answer(arguments: argparse.Namespace, entries: "list[CacheEntry]", where: str) -> int:
+    from progan.data.cache import cache_folder
+
+    folder, size = cache_folder().parent, sum(entry.bytes for entry in entries)
+    rows = [(entry.bytes, f" {entry.path}{'' if entry.complete else '  (unfinished)'}") for entry in entries]
+    rows.append((size, f"{where} {folder}"))
+    shown = [{**vars(entry), "path": str(entry.path)} for entry in entries]
+    facts = {"folder": str(folder), "entries": shown, "bytes": size}
+    return answer(arguments, facts, "\n".join(f"{bytes_ / 2**20:9.1f} MB {text}" for bytes_, text in rows))

@@ -1,137 +1,121 @@
-"""`progan data show` and `progan data split`: look at a prepared dataset, or part it in two."""
+"""`progan data show` and `progan data split`: look at a dataset, or hold images out for metrics."""
 
 import argparse
+import contextlib
 import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from progan import typed
+from progan.cli.base import Parser, answer
+from progan.options import parse_json
+from progan.progress import log_line
 
 if TYPE_CHECKING:
     from progan.data.inspection import Inspection
-    from progan.data.prepare import PrepareReport
 
-_LINES = 10  # of labels, duplicates and suspects in a terminal
-
-
-def register(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the commands."""
-    group = commands.add_parser("data", help="look at a dataset, or part it in two")
-    kinds = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    show = kinds.add_parser(
-        "show",
-        help="what is in a dataset, and what looks wrong",
-        description="Counts, sizes, class balance, duplicates and images that deserve a second look.",
-    )
-    show.add_argument("dataset", metavar="DATASET", help="a prepared dataset, or what `progan prepare` takes")
-    show.add_argument("--sheets", metavar="DIR", help="write contact sheets there: one per resolution and label")
-    show.add_argument("--html", metavar="FILE", help="write a page with everything, complete in one file")
-    show.add_argument("--verify", action="store_true", help="compare every byte with its hash first")
-    show.add_argument("--json", action="store_true", help="print one JSON object")
-    show.set_defaults(run=run_show)
-    split = kinds.add_parser(
-        "split",
-        help="hold images out for metrics",
-        description="Part a prepared dataset: images chosen by the seed go to HELDOUT, the others to TRAIN.",
-    )
-    split.add_argument("dataset", metavar="DATASET", help="a prepared dataset")
-    split.add_argument("train", metavar="TRAIN", help="folder for the dataset to train on")
-    split.add_argument("heldout", metavar="HELDOUT", help="folder for the dataset to measure with")
-    size = split.add_mutually_exclusive_group(required=True)
-    size.add_argument("--count", type=int, metavar="N", help="images to hold out")
-    size.add_argument("--fraction", type=float, metavar="X", help="part of the images to hold out, e.g. 0.1")
-    split.add_argument("--seed", type=int, default=0, metavar="S", help="decides which images [0]")
-    split.add_argument("--json", action="store_true", help="print one JSON object")
-    split.set_defaults(run=run_split)
+_LINES = {"balance": 60, "duplicate": 10, "suspicious": 10}
+"""Lines of each finding in a terminal."""
 
 
-def run_show(arguments: argparse.Namespace) -> int:
-    """Handle `progan data show`."""
-    import sys
+def add_show_arguments(parser: Parser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="a prepared dataset, or what `progan prepare` takes")
+    parser.add_argument("--sheets", metavar="DIR", help="write contact sheets there, one per resolution and label")
+    parser.add_argument("--html", metavar="FILE", help="write a page with everything, complete in one file")
+    parser.add_argument("--verify", action="store_true", help="first compare every byte with its hash")
 
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show what is in a dataset, and what looks wrong.
+
+    This is counts, sizes, class balance, duplicates, and images that deserve a second look.
+
+        progan data show datasets/mine
+        progan data show my-photos/ --html mine.html
+    """
     from progan.data.cache import open_data
     from progan.data.dataset import Dataset
     from progan.data.inspection import inspect
     from progan.files import write_whole
-    from progan.report.dataset_page import page
-    from progan.report.dataset_sheets import sheets
 
-    dataset = open_data(arguments.dataset, tell=lambda message: print(message, file=sys.stderr))
+    dataset = open_data(arguments.dataset, None, log_line)
     if arguments.verify:
         Dataset.open(dataset.path, verify=True)
     inspection = inspect(dataset)
     rows = facts(inspection)
-    if arguments.sheets:
-        folder = Path(arguments.sheets)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, image in sheets(dataset):
-            image.save(folder / f"{name}.png")
-    if arguments.html:
-        write_whole(Path(arguments.html), page(dataset, inspection, rows).encode())
-    if arguments.json:
-        print(json.dumps(dataclasses.asdict(inspection)))
-    else:
-        print("\n".join(f"{name:12}{text}" for name, text in [*rows, *findings(inspection)]))
-    return 0
+    if arguments.sheets or arguments.html:
+        from progan.report.dataset_page import page, write_sheets
+
+        if arguments.sheets:
+            write_sheets(dataset, Path(arguments.sheets))
+        if arguments.html:
+            write_whole(Path(arguments.html), page(dataset, inspection, rows).encode())
+    text = "\n".join(f"{name:12}{text}" for name, text in [*rows, *findings(inspection)])
+    return answer(arguments, dataclasses.asdict(inspection), text)
 
 
-def run_split(arguments: argparse.Namespace) -> int:
-    """Handle `progan data split`."""
-    from progan.data.split import split
+def add_split_arguments(parser: Parser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="a prepared dataset")
+    parser.add_argument("train", metavar="TRAIN", help="folder of the new dataset to train on")
+    parser.add_argument("heldout", metavar="HELDOUT", help="folder of the new dataset to measure with")
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--count", type=int, metavar="N", help="images to hold out (default: --fraction is used)")
+    text = "part of all images to hold out, for example 0.1 (default: --count is used)"
+    size.add_argument("--fraction", type=float, metavar="X", help=text)
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="decides which images are held out")
 
-    report = split(
-        arguments.dataset, arguments.train, arguments.heldout, arguments.count, arguments.fraction, arguments.seed
+
+def split(arguments: argparse.Namespace) -> int:
+    """Hold images of a prepared dataset out for metrics.
+
+    Images chosen by the seed go to HELDOUT, the others to TRAIN.
+
+        progan data split datasets/mine datasets/train datasets/held-out --fraction 0.1
+    """
+    from progan.data import split
+
+    a = arguments
+    report = split.split(a.dataset, a.train, a.heldout, a.count, a.fraction, a.seed)
+    text = (
+        f"{report.train_count:,} images to train on in {report.train}\n"
+        f"{report.heldout_count:,} images held out in {report.heldout}"
     )
-    if arguments.json:
-        print(json.dumps(dataclasses.asdict(report)))
-    else:
-        print(f"{report.train_count:,} images to train on in {report.train}")
-        print(f"{report.heldout_count:,} images held out in {report.heldout}")
-    return 0
+    return answer(arguments, dataclasses.asdict(report), text)
 
 
 def facts(inspection: "Inspection") -> list[tuple[str, str]]:
-    """What the dataset is, as rows for people."""
-    made = _report(inspection.preparation.get("report"))
-    sizes = ", ".join(f"{name} {width}x{height}" for name, (width, height) in inspection.original_sizes.items())
+    """Name and text of the rows that say what the dataset is."""
+    from progan.data.prepare import PrepareReport
+
+    upscaled = skipped = "not recorded"
+    with contextlib.suppress(ValueError):  # a dataset need not say how it was prepared
+        made = parse_json(PrepareReport, inspection.preparation.get("report"))
+        upscaled, skipped = f"{made.upscaled:,}", f"{sum(made.skipped.values()):,} of {made.read:,} files"
+    sizes = [f"{name} {width}x{height}" for name, (width, height) in inspection.original_sizes.items()]
+    levels, size = " ".join(map(str, inspection.resolutions)), sum(inspection.bytes.values()) / 1e6
     return [
         ("dataset", f"{inspection.name} ({inspection.fingerprint[:8]}) in {inspection.path}"),
         ("images", f"{inspection.count:,}, {'grey' if inspection.channels == 1 else 'RGB'}"),
-        (
-            "resolutions",
-            " ".join(map(str, inspection.resolutions)) + f", {sum(inspection.bytes.values()) / 1e6:,.1f} MB",
-        ),
-        ("originals", sizes or "not recorded"),
-        ("upscaled", f"{made.upscaled:,}" if made else "not recorded"),
-        ("skipped", f"{sum(made.skipped.values()):,} of {made.read:,} files" if made else "not recorded"),
+        ("resolutions", f"{levels}, {size:,.1f} MB"),
+        ("originals", ", ".join(sizes) or "not recorded"),
+        ("upscaled", upscaled),
+        ("skipped", skipped),
         ("labels", f"{len(inspection.label_counts)}, {inspection.label_kind}" if inspection.label_kind else "none"),
         ("duplicates", f"{len(inspection.duplicates):,} groups, {sum(map(len, inspection.duplicates)):,} images"),
         ("suspicious", f"{len(inspection.suspects):,}"),
     ]
 
 
-def _report(content: Any) -> "PrepareReport | None":
-    """What the preparation said, where it did."""
-    from progan.data.prepare import PrepareReport
-
-    try:
-        return typed.parse(PrepareReport, content)
-    except ValueError:
-        return None
-
-
 def findings(inspection: "Inspection") -> list[tuple[str, str]]:
-    """Class balance and the first of what deserves a second look, as rows for people."""
-    balance = [f"{count:8,} {count / inspection.count:6.1%}  {name}" for name, count in inspection.label_counts.items()]
-    duplicates = [" = ".join(files) for files in inspection.duplicate_files]
-    suspects = [f"{suspect.file}: {suspect.reason}" for suspect in inspection.suspects]
+    """Name and text of the rows on class balance, duplicates and suspicious images, so many as a terminal shows."""
+    labels = inspection.label_counts.items()
+    found = {
+        "balance": [f"{count:8,} {count / inspection.count:6.1%}  {name}" for name, count in labels],
+        "duplicate": [" = ".join(files) for files in inspection.duplicate_files],
+        "suspicious": [f"{suspect.file}: {suspect.reason}" for suspect in inspection.suspects],
+    }
     rows: list[tuple[str, str]] = []
-    for title, lines, most in (
-        ("balance", balance, 60),
-        ("duplicate", duplicates, _LINES),
-        ("suspicious", suspects, _LINES),
-    ):
+    for title, lines in found.items():
+        most = _LINES[title]
         rows += [(title, line) for line in lines[:most]]
         if len(lines) > most:
             rows.append((title, f"… {len(lines) - most:,} more: --json or --html"))

@@ -1,24 +1,21 @@
-"""`progan doctor`: what this machine has, and what would be chosen."""
+"""`progan doctor`: what this machine has, and what `auto` would choose."""
 
 import argparse
-import json
 from typing import Any
 
-
-def register(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "doctor", help="show versions, devices and what would be chosen", description="Show what this machine has."
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run)
+from progan.cli.base import answer
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Handle the command."""
+    """Show versions, devices and what `auto` would choose.
+
+    That is, which device and precision `progan train` would take on this machine.
+
+        progan doctor
+        progan doctor --json
+    """
     facts = examine()
-    print(json.dumps(facts) if arguments.json else "\n".join(f"{name:22} {value}" for name, value in facts.items()))
-    return 0
+    return answer(arguments, facts, "\n".join(f"{name:22} {value}" for name, value in facts.items()))
 
 
 def examine() -> dict[str, Any]:

@@ -1,82 +1,81 @@
-"""`progan sample`: pictures from a generator."""
+"""`progan sample`: images from a generator."""
 
 import argparse
-import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from progan.cli.base import DEVICE, Parser, answer
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
 from progan.per_resolution import RESOLUTIONS
 
-if TYPE_CHECKING:
-    from progan.snapshot import Snapshot
-
 MOST_IMAGES = 1_000_000
-"""Of one command."""
+"""Largest number of images of one command."""
 
 
-def register(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "sample",
-        help="make pictures with a trained generator",
-        description="Make pictures. Seed 7 is the same picture in every batch and on every machine.",
+def add_arguments(parser: Parser) -> None:
+    add = parser.add_argument
+    add("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+    text = "number of images, for each label if there are several (default: 64, or 8 for each label)"
+    add("--num", type=int, metavar="N", help=text)
+    add("--seed", type=int, default=0, metavar="S", help="seed of the first image; the others have S+1, S+2, …")
+    add("--seeds", metavar="LIST", help="seeds of the images, for example 3,7,20-29 (default: --num seeds from --seed)")
+    text = (
+        "class, or attributes such as hat=cap,glasses=none; repeat the option for several labels, a row each (default: "
+        "all classes; attributes as in the data)"
     )
-    parser.add_argument("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
-    parser.add_argument("--num", type=int, metavar="N", help="how many, of labelled models for each label [64, or 8]")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first one's seed; then S+1 … [0]")
-    parser.add_argument("--seeds", metavar="LIST", help="these instead: 3,7,20-29")
-    parser.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="class, or attributes such as hat=cap,glasses=none; several give a row each [all classes; as in the data]",
-    )
-    parser.add_argument("--resolution", type=int, metavar="R", help="of a run: that resolution's own snapshot")
-    parser.add_argument("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: less variety [1]")
-    parser.add_argument("--columns", type=int, metavar="N", help="of the grid [about square]")
-    parser.add_argument("--separate", action="store_true", help="a file for every seed instead of a grid")
-    parser.add_argument("--out", metavar="PATH", help="grid.png, or the folder of --separate [beside the source]")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda … [auto]")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run)
+    add("--label", action="append", default=[], metavar="NAME", help=text)
+    text = "of a run: use the snapshot of that resolution; of a snapshot: average the images down to it"
+    add("--resolution", type=int, metavar="R", help=f"{text} (default: the highest)")
+    add("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: less variety, more typical images")
+    add("--columns", type=int, metavar="N", help="columns of the grid (default: about as many as rows)")
+    add("--separate", action="store_true", help="write a file for every seed instead of a grid")
+    add("--out", metavar="PATH", help="the grid, or the folder of --separate (default: generated.png or generated/)")
+    add("--device", default="auto", metavar="DEVICE", help=DEVICE)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Handle the command."""
-    import math
+    """Make images with a trained generator.
 
+    A seed gives the same image in every batch and on every machine.
+
+        progan sample runs/digits --num 64
+        progan sample runs/digits --seeds 3,7,20-29 --separate --truncation 0.7
+        progan sample runs/faces --label hat=cap,glasses=none --label hat=none
+    """
     import torch
 
     from progan.devices import find_device
     from progan.sampling import load, write_files, write_grid
-    from progan.sampling.pictures import generate
+    from progan.sampling.pictures import draw
 
     _check(arguments)
-    is_run = Path(arguments.source).is_dir()
-    snapshot = load(arguments.source, arguments.resolution if is_run else None).to(find_device(arguments.device))
-    rows = arguments.label or default_labels(snapshot)
-    each = arguments.num or (8 if len(rows) > 1 else 64)
-    chosen = parse_seeds(arguments.seeds) if arguments.seeds else list(range(arguments.seed, arguments.seed + each))
+    source, resolution = Path(arguments.source), arguments.resolution
+    # A run has a snapshot of each resolution; the images of a single snapshot are averaged down.
+    own, smaller = (resolution, None) if source.is_dir() else (None, resolution or None)
+    snapshot = load(source, own).to(find_device(arguments.device))
+    info, rows = snapshot.info, arguments.label
+    if not rows:
+        rows = [""] if info.label_kind == "attributes" else list(info.label_names)
+    num = arguments.num or (8 if len(rows) > 1 else 64)
+    chosen = parse_seeds(arguments.seeds) if arguments.seeds else list(range(arguments.seed, arguments.seed + num))
     seeds, labels = chosen * max(1, len(rows)), [label for label in rows for _ in chosen]
-    smaller = arguments.resolution if arguments.resolution and not is_run else None
-    batches = generate(snapshot, seeds, labels, arguments.truncation, smaller)
-    out = Path(arguments.out) if arguments.out else default_out(Path(arguments.source), arguments.separate)
+    batches = draw(snapshot, seeds, labels, arguments.truncation, smaller)
+    # In a run the name is `generated`; beside a snapshot it begins with the snapshot's.
+    name = "generated" if arguments.separate else "generated.png"
+    beside = source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")
+    out = Path(arguments.out) if arguments.out else beside
     if arguments.separate:
         write_files(out, snapshot, seeds, labels, batches)
     else:
-        wanted = arguments.columns or (len(chosen) if len(rows) > 1 else math.ceil(math.sqrt(len(seeds))))
-        columns = min(wanted, len(seeds))
+        columns = arguments.columns or (len(chosen) if len(rows) > 1 else math.ceil(math.sqrt(len(seeds))))
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_grid(out, snapshot, seeds, torch.cat(list(batches)), columns)
-    size = smaller or snapshot.resolution
-    report = {"out": str(out), "images": len(seeds), "resolution": size, "snapshot": snapshot.digest}
-    own = snapshot.resolution
-    note = f", box-averaged from {own}x{own}" if size < own else ""
-    print(json.dumps(report) if arguments.json else f"{len(seeds)} images of {size}x{size}{note}: {out}")
-    return 0
+        write_grid(out, snapshot, seeds, torch.cat(list(batches)), min(columns, len(seeds)))
+    full = snapshot.resolution
+    size = smaller or full
+    facts = {"out": str(out), "images": len(seeds), "resolution": size, "snapshot": snapshot.digest}
+    note = f", box-averaged from {full}x{full}" if size < full else ""
+    return answer(arguments, facts, f"{len(seeds)} images of {size}x{size}{note}: {out}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -91,19 +90,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--truncation must be a number about 0 to 1; got {arguments.truncation}")
     if arguments.resolution is not None and arguments.resolution not in RESOLUTIONS:
         raise ConfigError(f"--resolution must be a power of two from 4 to 1024; got {arguments.resolution}")
-
-
-def default_labels(snapshot: "Snapshot") -> list[str]:
-    """A row for every class; attributes as the data has them; nothing for a model without labels."""
-    if snapshot.info.label_kind == "attributes":
-        return [""]
-    return list(snapshot.info.label_names)
-
-
-def default_out(source: Path, separate: bool) -> Path:
-    """In a run `generated.png`, or the folder `generated`; beside a file the same with its name before."""
-    name = "generated" if separate else "generated.png"
-    return source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")
 
 
 def parse_seeds(text: str) -> list[int]:

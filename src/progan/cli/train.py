@@ -1,26 +1,16 @@
-"""`progan train`: begin a run, or go on with one."""
+"""`progan train`: begin a run, or continue one."""
 
 import argparse
-import json
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from progan.cli.flags import add_flags
-from progan.config import (
-    CHANGEABLE,
-    LOSS_CONFIGS,
-    MODEL_CONFIGS,
-    DatasetConfig,
-    HealthConfig,
-    OptimizerConfig,
-    RuntimeConfig,
-    ScheduleConfig,
-    flag,
-)
-from progan.options import Option, options
-from progan.presets import PRESETS, about
-from progan.progress import warn
+from progan.cli.base import Parser, add_flags, answer
+from progan.config import CHANGEABLE, RunConfig, flag
+from progan.options import KINDS, Option, options, owners
+from progan.presets import PRESETS, about, preset
+from progan.progress import log_line
 
 if TYPE_CHECKING:
     from progan.run import Run
@@ -28,67 +18,117 @@ if TYPE_CHECKING:
 
 QUALITY_NUM = 2048
 """Images that the number at the end of a run is measured with."""
-_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "profile", "run")
+_COMMON = (
+    "data", "labels", "mirror", "resolution", "total_kimg", "batch_size", "lr", "model", "loss", "device", "precision",
+    "seed",
+)  # fmt: skip
+"""Options of a run in the short help, in this order; --help-all has all."""
 _GROUPS = {
-    "data": DatasetConfig,
-    "schedule": ScheduleConfig,
-    "optimiser": OptimizerConfig,
-    "running": RuntimeConfig,
-    "health": HealthConfig,
+    "dataset": "dataset",
+    "model": "model",
+    "loss": "loss",
+    "schedule": "schedule",
+    "optimizer": "optimiser",
+    "runtime": "running",
+    "health": "health",
 }
+"""Group of a run's configuration -> its title in the help, in this order."""
+_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "profile", "run")
+"""Arguments that are no options of the run."""
 
 
-def register(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command."""
-    presets = "\n".join(f"  {name:26} {about(name)}" for name in PRESETS)
-    parser = commands.add_parser(
-        "train",
-        help="train a generator on images",
-        description="Train a generator. Without arguments: the quickstart, on embedded data.\n\npresets:\n" + presets,
-        epilog="The same command with the same --out goes on where the run stopped; so does `progan train --out RUN`.\n"
-        "Exit code: 0 at the end of the run, 130, 143 or 129 if Ctrl-C, SIGTERM or SIGHUP stopped it, 2 for an error,\n"
-        "3 if it diverged for good, 4 if it does not fit into the memory.\n"
-        "X|R:X,… is a number, or one for each resolution from which it holds: --batch-size 4:512,8:256,64:32",
-    )
-    parser.add_argument("preset", nargs="?", help="a named configuration; the flags below change it [quickstart]")
-    parser.add_argument("--out", metavar="DIR", help="run folder [a new one in runs/]")
-    parser.add_argument(
-        "--allow-change",
-        action="store_true",
-        help=f"go on with other values of {', '.join(f'--{flag(name)}' for name in CHANGEABLE)}",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    parser.add_argument("--profile", action="store_true", help="record where the time of some iterations goes")
-    parser.add_argument("--quiet", action="store_true", help="no progress on the screen")
-    for title, cls in _GROUPS.items():
-        add_flags(parser, title, options(cls), defaults=False)
-    for title, kinds in (("model", MODEL_CONFIGS), ("loss", LOSS_CONFIGS)):
-        merged = {option.name: option for cls in kinds.values() for option in options(cls)}
-        choice = Option(title, str, None, f"one of {', '.join(kinds)}")
-        add_flags(parser, title, [choice, *merged.values()], defaults=False)
-    parser.set_defaults(run=run)
+def add_arguments(parser: Parser, config: RunConfig | None = None, everything: bool = True) -> None:
+    """All that can be given, or what people use most; with the values of `config`, else of the quickstart."""
+    parser.add_argument("-h", "--help", action=_Help, help="show the options used most")
+    parser.add_argument("--help-all", action=_Help, help="show all options and presets")
+    text = f"a named configuration: {', '.join(list(PRESETS)[:7])}, … (all: --help-all)"
+    parser.add_argument("preset", metavar="PRESET", nargs="?", help=f"{text} (default: quickstart)")
+    parser.add_argument("--out", metavar="DIR", help="run folder (default: a new one in runs/)")
+    parser.add_argument("--dry-run", action="store_true", help="print stages, memory and time; do not train")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    changeable = ", ".join(f"--{flag(name)}" for name in CHANGEABLE)
+    text = f"continue a run with other values of {changeable if everything else 'some options (see --help-all)'}"
+    parser.add_argument("--allow-change", action="store_true", help=text)
+    if everything:
+        parser.add_argument("--profile", action="store_true", help="record where the time of some iterations goes")
+    shown = {title: run_options(config or preset("quickstart"), group) for group, title in _GROUPS.items()}
+    if everything:
+        for title, group_options in shown.items():
+            add_flags(parser.add_argument_group(title), group_options)
+    else:
+        by_name = {option.name: option for group_options in shown.values() for option in group_options}
+        add_flags(parser, [by_name[name] for name in _COMMON])
+
+
+def run_options(config: RunConfig, group: str) -> list[Option]:
+    """Options of a group, with the configuration's values as defaults; those of other models or losses as well, with
+    their own defaults and with the names of what has them before the documentation.
+    """
+    part, kinds = getattr(config, group), KINDS.get(group, {})
+    found: dict[str, Option] = {}
+    if kinds:
+        text = f"{'Networks' if group == 'model' else 'Loss'}: {', '.join(kinds)}."
+        found[group] = Option(group, str, part.kind, text)
+    for option in (option for cls in [*kinds.values(), type(part)] for option in options(cls)):
+        having = owners(group, option.name)
+        mark = "" if len(having) == len(kinds) else f"[{', '.join(having)}] "
+        if hasattr(part, option.name):
+            value = getattr(part, option.name)
+        else:
+            values = {kind: getattr(kinds[kind], option.name) for kind in having}
+            same = len(set(values.values())) == 1
+            value = option.default if same else ", ".join(f"{kind}: {each:g}" for kind, each in values.items())
+        found[option.name] = replace(option, default=value, doc=mark + option.doc)
+    return list(found.values())
+
+
+class _Help(argparse.Action):
+    """Prints the help, with the values of the preset that stands before it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        config, everything = preset(namespace.preset or "quickstart"), option_string == "--help-all"
+        shown = Parser(run, prog=parser.prog, usage="progan train [PRESET] [OPTIONS]")
+        add_arguments(shown, config, everything)
+        if namespace.preset:
+            shown.description = f"Train with preset {config.preset}: {about(config.preset)}"
+        elif everything:
+            listed = "\n".join(f"  {name:26}{about(name)}" for name in PRESETS)
+            shown.description = f"{shown.description}\n\npresets:\n{listed}"
+        shown.print_help()
+        parser.exit()
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Handle the command."""
+    """Train a generator on images.
+
+    Without arguments: preset quickstart, which takes minutes on a CPU.
+
+        progan train
+        progan train folder128 --data my-photos/ --out runs/photos
+        progan train mnist32 --data train-images-idx3-ubyte.gz --labels --total-kimg 110
+        progan train paper1024 --data celebahq/ --dry-run
+
+    The same command with the same --out continues a stopped run, and so does `progan train --out DIR`. X|R:X,… is one
+    number, or numbers that hold from a resolution upwards: 4:512,8:256,64:32. `progan train PRESET --help` shows the
+    values of a preset. Exit codes: 0 done; 130, 143, 129 stopped by Ctrl-C, SIGTERM, SIGHUP; 2 error; 3 diverged; 4
+    out of memory.
+    """
     from progan import run
     from progan.training.numerics import thread_count
     from progan.training.parallel.rendezvous import is_first, launched
 
     changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
-    data = changes.pop("data", None)
-    if arguments.dry_run and not is_first():
-        return 0
+    data, quiet = changes.pop("data", None), arguments.quiet
     if arguments.dry_run:
+        if not is_first():
+            return 0
         plan, config, numerics = run.dry_run(arguments.preset, data, **changes)
-        if arguments.json:
-            print(json.dumps({**asdict(plan), "seconds": plan.seconds, "images": plan.images}))
-        else:
-            print(f"{config.preset} on {numerics.device}, {plan.precision}, {thread_count(numerics.threads)}")
-            print(plan_table(plan))
-        return 0
-    quiet = arguments.quiet
+        title = f"{config.preset} on {numerics.device}, {plan.precision}, {thread_count(numerics.threads)}"
+        facts = {**asdict(plan), "seconds": plan.seconds, "images": plan.images}
+        return answer(arguments, facts, f"{title}\n{plan_table(plan)}")
     result = run.train(
         arguments.preset, data, arguments.out, quiet, arguments.allow_change, arguments.profile, **changes
     )
@@ -98,22 +138,20 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             write_report(result)
         except OSError as error:
-            warn(f"warning: no report: {error.strerror}. Once that is mended: progan report {result.path}")
-    if arguments.json:
-        described = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}
-        print(json.dumps({**described, "seconds": result.seconds, "grid": str(result.grid())}))
-    elif result.finished and not quiet:
-        print(closing(result), file=sys.stderr)
-    if result.finished or launched():  # torchrun would start again a process that does not return 0
-        return 0
-    return 128 + (result.signal or 0)
+            log_line(f"warning: no report: {error.strerror}. Once this is fixed, run: progan report {result.path}")
+        if not quiet and not arguments.json:
+            print(closing(result), file=sys.stderr)
+    facts = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}
+    answer(arguments, {**facts, "seconds": result.seconds, "grid": str(result.grid())}, None)
+    # torchrun would start again a process that does not return 0.
+    return 0 if result.finished or launched() else 128 + (result.signal or 0)
 
 
 def plan_table(plan: "Plan") -> str:
-    """The plan as lines for people."""
+    """The plan as lines of text."""
     from progan.training.observers.console import duration
 
-    lines = [f"G has {plan.parameters[0]:,} weights, D {plan.parameters[1]:,}", ""]
+    lines = [f"G has {plan.parameters[0]:,} parameters, D {plan.parameters[1]:,}", ""]
     lines.append(f"{'stage':>16} {'kimg':>8} {'batch':>6} {'iterations':>11} {'lr':>8} {'memory':>9} {'time':>12}")
     for stage in plan.stages:
         name = f"{stage.resolution}x{stage.resolution} {stage.phase}"
@@ -132,21 +170,20 @@ def closing(result: "Run") -> str:
 
     _, data = result.folder.read()
     page = result.path / "report.html"
-    return "\n".join(
-        [
-            f"trained {result.cur_nimg / 1000:g} kimg in {duration(result.seconds)}",
-            f"  samples    {result.grid()}",
-            f"  generator  {result.folder.snapshot()}",
-            f"  quality    {quality(result) or f'progan evaluate {result.path} --data {data.path}'}",
-            f"  page       {page if page.exists() else f'progan report {result.path}'}",
-            f"  charts     tensorboard --logdir {result.path}",
-            f"next: progan sample {result.path} --num 64, or your own images: progan train --data FOLDER",
-        ]
-    )
+    lines = [
+        f"trained {result.cur_nimg / 1000:g} kimg in {duration(result.seconds)}",
+        f"  samples    {result.grid()}",
+        f"  generator  {result.folder.snapshot()}",
+        f"  quality    {quality(result) or f'progan evaluate {result.path} --data {data.path}'}",
+        f"  page       {page if page.exists() else f'progan report {result.path}'}",
+        f"  charts     tensorboard --logdir {result.path}",
+        f"next: progan sample {result.path} --num 64, or your own images: progan train --data FOLDER",
+    ]
+    return "\n".join(lines)
 
 
 def write_report(result: "Run") -> None:
-    """The run's page, where it takes only seconds: small images, or a GPU to draw the samples."""
+    """Write the run's page where it takes only seconds: for small images, or with a GPU to draw the samples."""
     from progan.data.dataset import Dataset
     from progan.devices import find_device
     from progan.report.run_page import write_run_page
@@ -158,7 +195,7 @@ def write_report(result: "Run") -> None:
 
 
 def quality(result: "Run") -> str | None:
-    """A first number where it takes only seconds: small images, enough of them."""
+    """A first number where it takes only seconds: for small images, and enough of them."""
     from progan.data.dataset import Dataset
     from progan.metrics.evaluation import evaluate
 
@@ -167,5 +204,5 @@ def quality(result: "Run") -> str | None:
     if not 16 <= snapshot.resolution <= 64 or data.count < 2 * QUALITY_NUM:
         return None
     swd = evaluate(snapshot, Dataset.open(data.path), ("swd",), QUALITY_NUM)["swd"]
-    floor = swd.floor.value if swd.floor else float("nan")
-    return f"sliced Wasserstein distance {swd.value:.1f}; other real images would get {floor:.1f}"
+    baseline = swd.floor.value if swd.floor else float("nan")
+    return f"sliced Wasserstein distance {swd.value:.1f} (real images against other real images: {baseline:.1f})"

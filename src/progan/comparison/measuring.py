@@ -1,4 +1,4 @@
-"""What the finished generators are worth, measured alike, remembered in JSON beside the runs."""
+"""What the finished generators are worth, measured alike, remembered in JSON beside the runs; and pictures of them."""
 
 import dataclasses
 import json
@@ -16,17 +16,25 @@ from progan.data.dataset import Dataset
 from progan.files import write_whole
 from progan.images import to_pixels
 from progan.metrics import Value
-from progan.metrics.evaluation import Generate, Yardstick
-from progan.metrics.intervals import mean_of
-from progan.metrics.nearest_images import nearest
+from progan.metrics.base import mean_of
+from progan.metrics.evaluation import Yardstick
+from progan.metrics.nearest import beside, nearest_images
 from progan.models import Generator, ImageShape
 from progan.randomness import latents
+from progan.report.charts import spectrum
+from progan.report.comparison_page import REALS, Pictures, Spectrum
 from progan.report.results import MEMORISATION
+from progan.sampling.pictures import samples
+from progan.snapshot import generate, load
 from progan.training.numerics import choose
 from progan.training.setup import RunSetup
 from progan.training.state import StateFolder, TrainingState
 
 _QUERIES = 256
+"""Images whose distance to training images is measured."""
+_SPECTRUM, _SHOWN = 512, 64
+_QUERIES_SHOWN, _NEIGHBOURS_SHOWN = 6, 4
+
 Values = dict[str, Value]
 
 
@@ -38,10 +46,11 @@ class Measurer:
     ) -> None:
         self._train, self._held_out, self._resolution = train, held_out, resolution
         self.num, self.train_count = num, train.count
+        self._queries = min(_QUERIES, num)
         self._yardstick = Yardstick(held_out, metrics, num)
         self._key = {"metrics": list(metrics), "num": num, "data": held_out.fingerprint, "resolution": resolution}
         self._cache = cache
-        self._ratio: float | None = None
+        self._baseline: Value | None = None
 
     def all(self, members: Sequence[Member], controls: Sequence[Control], seeds: int, jobs: int) -> None:
         """Measure everything once, `jobs` at a time; `member` and `control` then only remember."""
@@ -49,55 +58,56 @@ class Measurer:
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(self.member, members[1:]))
         for control in controls:
-            for k in range(seeds):
-                self.control(control, k)
+            for seed in range(seeds):
+                self.control(control, seed)
 
     def member(self, member: Member) -> dict[str, Values]:
-        """Of the run's averaged generator and of the one that was trained."""
+        """The numbers of the run's averaged generator and of the one that was trained."""
         return self._remembered(member.name, lambda: self._networks(member))
 
-    def control(self, control: Control, k: int) -> dict[str, Values]:
-        """Of its images with the k-th seed."""
-        name = f"control-{control.name.replace(' ', '-')}-seed{k}"
+    def control(self, control: Control, seed: int) -> dict[str, Values]:
+        """The numbers of its images with this seed."""
 
         def measure() -> dict[str, Values]:
-            values = self._yardstick.measure(control.images(k).generate(), self._resolution, 1, False)
-            return {"G_ema": {**values, **self._memorisation(control.images(k).take(self._queries))}}
+            taken = 0  # a control goes on where the last batch ended, whatever the latents
 
-        return self._remembered(name, measure)
+            def draw(z: Tensor, labels: Tensor | None) -> Tensor:
+                nonlocal taken
+                taken += len(z)
+                return control.images(seed, taken - len(z), len(z))
 
-    @property
-    def _queries(self) -> int:
-        return min(_QUERIES, self.num)
+            values = self._yardstick.measure(draw, self._resolution, 1, False)
+            return {"G_ema": values | self._memorisation(control.images(seed, 0, self._queries))}
+
+        return self._remembered(f"control-{control.name.replace(' ', '-')}-seed{seed}", measure)
 
     def _networks(self, member: Member) -> dict[str, Values]:
         found = {}
         for name, network in networks(member, self._train).items():
-            device = next(network.parameters()).device
-            generate = _generate(network, self._resolution, device)
-            values = self._yardstick.measure(generate, self._resolution, network.z_dim, False)
+
+            def draw(z: Tensor, labels: Tensor | None, G: Generator = network) -> Tensor:
+                return torch.cat(list(generate(G, z, None, self._resolution)))
+
+            values = self._yardstick.measure(draw, self._resolution, network.z_dim, False)
             z = torch.from_numpy(latents(range(self._queries), network.z_dim))
-            found[name] = {**values, **self._memorisation(to_pixels(generate(z, None)))}
+            found[name] = values | self._memorisation(to_pixels(draw(z, None)))
         return found
 
     def _memorisation(self, pixels: Tensor) -> Values:
         """Distance to the nearest training image over that to the nearest of as many held-out ones; 0 for copies.
 
-        The floor is that of other held-out images. It is not 1: there are more training images to be near to.
+        The baseline is that of other held-out images. It is not 1: there are more training images to be near to.
         """
-        if self._ratio is None:
-            numbers = self._held_out.order(self.num, self._queries, 0)
-            self._ratio = self._nearness(torch.from_numpy(self._held_out.pixels(self._resolution, numbers))).value
-        return {
-            MEMORISATION: dataclasses.replace(
-                self._nearness(pixels), floor=Value(self._ratio, self._ratio, self._ratio)
-            )
-        }
+        if self._baseline is None:
+            others = self._held_out.order(self.num, self._queries, 0)
+            baseline = self._nearness(torch.from_numpy(self._held_out.pixels(self._resolution, others))).value
+            self._baseline = Value(baseline, baseline, baseline)
+        return {MEMORISATION: dataclasses.replace(self._nearness(pixels), floor=self._baseline)}
 
     def _nearness(self, pixels: Tensor) -> Value:
+        to_train = nearest_images(pixels, self._train, k=1)[0][:, 0]
         reference = self._held_out.order(0, self.num, 0)
-        to_train = nearest(pixels, self._train, k=1).distance[:, 0]
-        to_held_out = nearest(pixels, self._held_out, k=1, among=reference).distance[:, 0]
+        to_held_out = nearest_images(pixels, self._held_out, k=1, among=reference)[0][:, 0]
         return mean_of(to_train / to_held_out.clamp_min(1e-6))
 
     def _remembered(self, name: str, measure: Callable[[], dict[str, Values]]) -> dict[str, Values]:
@@ -110,10 +120,8 @@ class Measurer:
             pass  # not measured yet, or otherwise
         found = measure()
         path.parent.mkdir(parents=True, exist_ok=True)
-        plain = {
-            network: {key: dataclasses.asdict(v) for key, v in values.items()} for network, values in found.items()
-        }
-        write_whole(path, json.dumps({"key": self._key, "values": plain}, indent=1).encode())
+        content = {"key": self._key, "values": found}
+        write_whole(path, json.dumps(content, indent=1, default=dataclasses.asdict).encode())
         return found
 
 
@@ -126,7 +134,7 @@ def values_of(data: Mapping[str, Any]) -> Values:
 
 
 def networks(member: Member, dataset: Dataset) -> dict[str, Generator]:
-    """`G_ema` and `G` at the end of a run, for use."""
+    """`G_ema` and `G` at the end of a run, in evaluation mode."""
     config = member.config
     shape = ImageShape(config.schedule.resolution, dataset.channels)
     exact = choose(dataclasses.replace(config.runtime, precision="fp32"))
@@ -135,9 +143,24 @@ def networks(member: Member, dataset: Dataset) -> dict[str, Generator]:
     return {"G_ema": state.G_ema.eval(), "G": state.G.eval()}
 
 
-def _generate(network: Generator, resolution: int, device: torch.device) -> Generate:
-    @torch.no_grad()
-    def generate(z: Tensor, labels: Tensor | None) -> Tensor:
-        return torch.cat([network(some.to(device), None, resolution) for some in torch.split(z, 32)])
-
-    return generate
+def gather(
+    members: list[Member], controls: list[Control], train: Dataset, held_out: Dataset, resolution: int, reals: bool
+) -> Pictures:
+    """Images of every model's first seed and spectra of all; real ones, and controls made of them, only if `reals`."""
+    grids: dict[str, Tensor] = {}
+    spectra: dict[str, list[Spectrum]] = {}
+    near: dict[str, Tensor] = {}
+    for member in members:
+        pixels = samples(load(member.folder.snapshot()), _SPECTRUM)
+        if member.model not in grids:
+            grids[member.model] = pixels[:_SHOWN]
+            if reals:
+                queries = pixels[:_QUERIES_SHOWN]
+                near[member.model] = beside(queries, train, nearest_images(queries, train, _NEIGHBOURS_SHOWN)[1])
+        spectra.setdefault(member.model, []).append(spectrum(pixels))
+    others = held_out.order(0, min(_SPECTRUM, held_out.count), seed=0)
+    real = torch.from_numpy(held_out.pixels(resolution, others))
+    spectra[REALS] = [spectrum(real)]
+    if reals:
+        grids.update({control.name: control.images(0, 0, _SHOWN) for control in controls})
+    return Pictures(grids, real[:_SHOWN] if reals else None, spectra, near)

@@ -1,33 +1,38 @@
-"""What a comparison is, fixed before its first run: `plan.json`, so that the same command goes on with it."""
+"""What a comparison is, fixed before its first run: models that fit the data, with schedules that fit the budget.
+
+It is kept in `plan.json`, so that the same command goes on with it.
+"""
 
 import dataclasses
 import json
-import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from progan.comparison.budget import Cost, for_kimg, for_seconds, watched
-from progan.comparison.runs import Member, call
-from progan.config import CompareConfig, RunConfig
+from progan.comparison.runs import Cost, Member, try_stages
+from progan.config import CompareConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
-from progan.errors import RunError
+from progan.errors import ConfigError, RunError
 from progan.files import write_whole
+from progan.metrics.evaluation import LEAST
 from progan.options import from_dict, override, to_dict
-from progan.progress import Say
+from progan.per_resolution import PerResolution
+from progan.presets import PRESETS, preset
+from progan.progress import Log
 from progan.run.assemble import image_shape
-from progan.run_folder import DataFacts, RunFolder
-from progan.schedule import Phase, Schedule
+from progan.run_folder import RunFolder
+from progan.schedule import Schedule, in_images
 from progan.training.numerics import choose
 from progan.training.preflight import autotune
 from progan.training.setup import RunSetup
 
 FORMAT, VERSION = "progan comparison", 1
 FILE = "plan.json"
+_LARGE = 128
+"""Resolution from which ProGAN has the widths of `folder128`."""
 _TRIAL_SHARE = 0.02
-"""Of the budget that the trial of a stage may take, up to `_LONG`."""
+"""Fraction of the budget that the trial of a stage may take, up to `_LONG`."""
 _LONG, _SHORT = 3.0, 0.2
 """Seconds of the trial of a stage: where it decides the length of the run, and where it only estimates the time."""
 
@@ -40,6 +45,134 @@ class Planned:
     training_flops: float
     estimate: float
     """Seconds of training, by the trial."""
+
+
+# From the names of models to configurations that fit the data
+
+
+def contestants(config: CompareConfig, dataset: Dataset, resolution: int) -> dict[str, RunConfig]:
+    """What is to be trained, by the name it has in the comparison; lengths are still the presets' own.
+
+    A model that is named twice is there twice, the second time as `progan-2`. Raises ConfigError for what cannot be.
+    """
+    found: dict[str, RunConfig] = {}
+    names = [name.strip() for name in config.models.split(",") if name.strip()]
+    if not names:
+        raise ConfigError("--models: name at least one, e.g. --models progan,dcgan")
+    for i, name in enumerate(names):
+        times = names[: i + 1].count(name)
+        found[name if times == 1 else f"{name}-{times}"] = fit(name, config, dataset, resolution)
+    return found
+
+
+def fit(name: str, config: CompareConfig, dataset: Dataset, resolution: int) -> RunConfig:
+    """One model, at the data's resolution, with the comparison's width and settings."""
+    chosen = preset(_preset_for(name, resolution, dataset.channels))
+    fixed = chosen.schedule.start_resolution == chosen.schedule.resolution
+    changes: dict[str, Any] = {
+        "data": str(dataset.path),
+        "mirror": config.mirror,
+        "labels": False,
+        "resolution": resolution,
+        "start_resolution": resolution if fixed else chosen.schedule.start_resolution,
+        "device": config.device,
+        "precision": config.precision,
+    }
+    if config.width is not None and hasattr(chosen.model, "width"):
+        changes["width"] = config.width
+    elif config.width is not None:  # the widest layers up to 16x16, half as wide at each doubling
+        changes |= {"fmap_max": config.width, "fmap_base": 8 * config.width}
+    fitted = override(chosen, changes)
+    return dataclasses.replace(fitted, schedule=in_images(fitted.schedule, dataset.count))
+
+
+def _preset_for(name: str, resolution: int, channels: int) -> str:
+    """The preset that a short name stands for; another name is a preset's own."""
+    if name == "progan":
+        if resolution >= _LARGE:
+            return "folder128"
+        return "mnist32" if channels == 1 else "quickstart"
+    rests = [other.removeprefix(name) for other in PRESETS if other.startswith(name)]
+    sizes = sorted(int(rest) for rest in rests if rest.isdecimal())
+    if name in PRESETS or not sizes:
+        return name  # of an unknown name `preset` tells the nearest one
+    return f"{name}{max((size for size in sizes if size <= resolution), default=sizes[0])}"
+
+
+# Schedules stretched or shrunk so that every run ends with its budget
+
+
+def for_kimg(config: RunConfig, kimg: float) -> RunConfig:
+    """The run with so many thousand images; every stage keeps its fraction of them."""
+    return _times(config, 1000 * kimg / Schedule(config.schedule).total_nimg)
+
+
+def for_seconds(config: RunConfig, seconds: float, cost: Cost) -> RunConfig:
+    """The run that trains so many seconds; every stage keeps its fraction of the images."""
+    return _times(config, seconds / _sum(config, cost))
+
+
+def _sum(config: RunConfig, cost: Cost) -> float:
+    """Cost of the whole run."""
+    return sum(images * cost[span.resolution, span.phase] for span, images in Schedule(config.schedule).extents())
+
+
+def _times(config: RunConfig, factor: float) -> RunConfig:
+    schedule = stretch(config.schedule, factor)
+    for span, images in Schedule(schedule).extents():
+        if images < schedule.batch_size.at(span.resolution):
+            raise ConfigError(
+                f"the budget leaves {config.preset} {images} images at {span.resolution}x{span.resolution}, less than "
+                "a batch. Give more"
+            )
+    return dataclasses.replace(config, schedule=schedule)
+
+
+def stretch(schedule: ScheduleConfig, factor: float) -> ScheduleConfig:
+    """All lengths times a factor."""
+
+    def times(value: PerResolution) -> PerResolution:
+        return PerResolution(tuple((key, number * factor) for key, number in value.values))
+
+    total = None if schedule.total_kimg is None else schedule.total_kimg * factor
+    stable, fade = times(schedule.stable_kimg), times(schedule.fade_kimg)
+    return dataclasses.replace(schedule, stable_kimg=stable, fade_kimg=fade, total_kimg=total)
+
+
+def watched(config: RunConfig, measurements: int, num: int) -> RunConfig:
+    """The run measured so often, with a sample grid each time; half as many images as at the end are enough there."""
+    every = 0.999 * Schedule(config.schedule).total_nimg / 1000 / measurements  # so that the last is at the end
+    changes = {"tick_kimg": every / 4, "grid_kimg": every, "metrics_kimg": every, "metrics_num": max(LEAST, num // 2)}
+    return override(config, changes)
+
+
+# The plan
+
+
+def make(
+    contestants: Mapping[str, RunConfig], config: CompareConfig, train: Dataset, num: int, threads: int, log: Log
+) -> dict[str, Planned]:
+    """Every model with its budget, by the speed of short trials, of which `jobs` run at once as the runs will."""
+    # All compute in the precision that `auto` chooses for the first, and none is compiled: not every model can be.
+    first = override(next(iter(contestants.values())), {"compile": "off"})
+    setup = RunSetup(first, image_shape(first, train), choose(first.runtime), log=log)
+    alike = {"compile": "off", "precision": autotune.decide_precision(setup).precision}
+    plans: dict[str, Planned] = {}
+    for name, model in contestants.items():
+        # A model that is compared with itself has one plan.
+        if twin := next((other for other in plans if contestants[other] == model), None):
+            plans[name] = plans[twin]
+            continue
+        log(f"trying how fast {name} is")
+        model = override(model, alike)
+        if config.budget_kimg is not None:
+            model = for_kimg(model, config.budget_kimg)
+        seconds = _SHORT if config.budget_minutes is None else min(_LONG, 60 * config.budget_minutes * _TRIAL_SHARE)
+        cost, flops = try_stages(model, train, config.jobs, threads, seconds)
+        if config.budget_minutes is not None:
+            model = for_seconds(model, 60 * config.budget_minutes, cost)
+        plans[name] = Planned(watched(model, config.measurements, num), _sum(model, flops), _sum(model, cost))
+    return plans
 
 
 def read(folder: Path, request: Mapping[str, Any]) -> dict[str, Planned] | None:
@@ -63,49 +196,10 @@ def read(folder: Path, request: Mapping[str, Any]) -> dict[str, Planned] | None:
 
 
 def write(folder: Path, request: Mapping[str, Any], plans: Mapping[str, Planned]) -> None:
-    """Write `plan.json`, whole."""
+    """Write `plan.json`, whole. `request`: all that decides the numbers."""
     models = {name: {**vars(plan), "config": to_dict(plan.config)} for name, plan in plans.items()}
     content = {"format": FORMAT, "version": VERSION, "request": request, "models": models}
     write_whole(folder / FILE, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def make(
-    contestants: Mapping[str, RunConfig],
-    config: CompareConfig,
-    train: Dataset,
-    num: int,
-    threads: int,
-    say: Say,
-) -> dict[str, Planned]:
-    """Every model with its budget, by the speed of short trials, of which `jobs` run at once as the runs will."""
-    plans: dict[str, Planned] = {}
-    contestants = _alike(contestants, train, say)
-    for name, model in contestants.items():
-        if twin := next((other for other in plans if contestants[other] == model), None):
-            plans[name] = plans[twin]
-            continue
-        say(f"trying how fast {name} is")
-        if config.budget_kimg is not None:
-            model = for_kimg(model, config.budget_kimg)
-        seconds = _SHORT if config.budget_minutes is None else min(_LONG, 60 * config.budget_minutes * _TRIAL_SHARE)
-        cost, flops = _trial(model, train, config.jobs, threads, seconds)
-        if config.budget_minutes is not None:
-            model = for_seconds(model, 60 * config.budget_minutes, cost)
-        stages = [(images, (span.resolution, span.phase)) for span, images in Schedule(model.schedule).extents()]
-        estimate = sum(images * cost[stage] for images, stage in stages)
-        model = watched(model, config.measurements, num)
-        plans[name] = Planned(model, sum(images * flops[stage] for images, stage in stages), estimate)
-    return plans
-
-
-def _alike(contestants: Mapping[str, RunConfig], train: Dataset, say: Say) -> dict[str, RunConfig]:
-    """All in the precision that `auto` chooses for the first, and none compiled: not every model can be."""
-    first = next(iter(contestants.values()))
-    first = override(first, {"compile": "off"})
-    setup = RunSetup(first, image_shape(first, train), choose(first.runtime), log=say)
-    numerics = autotune.decide_precision(setup)
-    same = {"compile": "off", "precision": numerics.precision}
-    return {name: override(model, same) for name, model in contestants.items()}
 
 
 def members(folder: Path, plans: Mapping[str, Planned], config: CompareConfig) -> list[Member]:
@@ -121,36 +215,3 @@ def members(folder: Path, plans: Mapping[str, Planned], config: CompareConfig) -
             run = override(plan.config, {"seed": seed})
             found.append(Member(name, seed, run, RunFolder(folder / "runs" / f"{name}-seed{seed}")))
     return found
-
-
-def _trial(
-    model: RunConfig, train: Dataset, jobs: int, threads: int, seconds: float
-) -> tuple[Cost, dict[tuple[int, Phase], float]]:
-    """Seconds and operations per image at every stage: the mean over `jobs` processes at the same time."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = RunFolder(Path(scratch))
-        folder.write(model, DataFacts.of(train))
-        command = ["-m", "progan.comparison.trial", scratch, str(seconds)]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        processes = [call(command, threads, **pipes) for _ in range(jobs)]
-        try:
-            answers = [_answer(process, model) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-    keys: list[tuple[int, Phase]] = [(stage["resolution"], stage["phase"]) for stage in answers[0]]
-    cost = {key: sum(answer[i]["seconds_per_image"] for answer in answers) / jobs for i, key in enumerate(keys)}
-    return cost, {key: answers[0][i]["flops_per_image"] for i, key in enumerate(keys)}
-
-
-def _answer(process: "subprocess.Popen[Any]", model: RunConfig) -> Sequence[Any]:
-    out, errors = process.communicate()
-    if process.returncode != 0:
-        raise RunError(f"{model.preset} cannot be trained: {errors.strip().splitlines()[-1]}")
-    answer: Sequence[Any] = json.loads(out.splitlines()[-1])
-    return answer
-
-
-def request_of(config: CompareConfig, data: Dataset) -> dict[str, Any]:
-    """All that decides the numbers; what only decides how they are shown or found is left out."""
-    return {**dataclasses.asdict(config), "data": data.fingerprint}

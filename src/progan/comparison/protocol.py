@@ -1,5 +1,6 @@
-"""The steps of a comparison: part the data, fit the schedules, train, measure, write."""
+"""The steps of a comparison: split the data, fit the schedules, train, measure, write."""
 
+import dataclasses
 import json
 import shutil
 from dataclasses import dataclass
@@ -9,22 +10,18 @@ from typing import Any
 import torch
 
 from progan.comparison import plan as plans
-from progan.comparison import summary
-from progan.comparison.contestants import contestants
 from progan.comparison.controls import controls
-from progan.comparison.measuring import Measurer
-from progan.comparison.output import to_csv, to_json
-from progan.comparison.pictures import gather
+from progan.comparison.measuring import Measurer, gather
 from progan.comparison.runs import train_all
+from progan.comparison.summary import summarize, to_csv, to_json
 from progan.config import CompareConfig, PrepareConfig
 from progan.data.cache import open_data
-from progan.data.dataset import Dataset
-from progan.data.manifest import Manifest
+from progan.data.dataset import Dataset, Manifest
 from progan.data.split import split
 from progan.errors import DatasetError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST
-from progan.progress import Say, warn
+from progan.progress import Log, log_line, silent
 from progan.report.comparison_page import comparison_page
 from progan.report.results import Comparison
 from progan.run.resume import begin
@@ -51,34 +48,33 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
 
     Goes on where an earlier call with the same options stopped. Raises a ProganError for what cannot be.
     """
-    say: Say = (lambda text: None) if quiet else warn
-    config = CompareConfig(**options)
-    folder = Path(out)
-    dataset = open_data(data, PrepareConfig(resolution=config.resolution), say)
+    log: Log = silent if quiet else log_line
+    config, folder = CompareConfig(**options), Path(out)
+    dataset = open_data(data, PrepareConfig(resolution=config.resolution), log)
     resolution = config.resolution or dataset.resolutions[-1]
-    request = plans.request_of(config, dataset)
+    # The plan is made once; its request is all that decides the numbers, not how they are shown or found.
+    request = {**dataclasses.asdict(config), "data": dataset.fingerprint}
     planned = plans.read(folder, request)
-    train, held_out, num = _parted(folder, dataset, config)
+    train, held_out, num = _split(folder, dataset, config)
     threads = max(1, torch.get_num_threads() // config.jobs)
     if planned is None:
-        planned = plans.make(contestants(config, train, resolution), config, train, num, threads, say)
+        planned = plans.make(plans.contestants(config, train, resolution), config, train, num, threads, log)
         plans.write(folder, request, planned)
     members = plans.members(folder, planned, config)
     with stop_on_signals() as stopped:
         for member in members:
             begin(member.folder, member.config, DataFacts.of(train), allow_change=False)
-        if not train_all(members, train.path, config.jobs, threads, say, stopped):
-            say("stopped, all saved. The same command goes on")
+        if not train_all(members, train.path, config.jobs, threads, log, stopped):
+            log("stopped, all saved. The same command goes on")
             return Outcome(folder, None)
     metrics = tuple(name.strip() for name in config.metrics.split(","))
     measurer = Measurer(train, held_out, metrics, num, resolution, folder / "measured")
-    some = (
-        list(controls(train, held_out, num, resolution, next(iter(planned.values())).config)) if config.controls else []
-    )
-    say(f"measuring {len(members)} runs" + (f" and {len(some)} controls" if some else ""))
-    measurer.all(members, some, config.seeds, config.jobs)
-    comparison = summary.summarize(config, dataset, planned, members, some, measurer, threads)
-    pictures = gather(members, some, train, held_out, resolution, reals)
+    first = next(iter(planned.values())).config
+    chosen = list(controls(train, held_out, num, resolution, first)) if config.controls else []
+    log(f"measuring {len(members)} runs" + (f" and {len(chosen)} controls" if chosen else ""))
+    measurer.all(members, chosen, config.seeds, config.jobs)
+    comparison = summarize(config, dataset, planned, members, chosen, measurer, threads)
+    pictures = gather(members, chosen, train, held_out, resolution, reals)
     write_whole(folder / "comparison.json", (json.dumps(to_json(comparison), indent=1) + "\n").encode())
     write_whole(folder / "comparison.csv", to_csv(comparison).encode())
     (folder / "grids").mkdir(exist_ok=True)
@@ -88,7 +84,7 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
     return Outcome(folder, comparison)
 
 
-def _parted(folder: Path, dataset: Dataset, config: CompareConfig) -> tuple[Dataset, Dataset, int]:
+def _split(folder: Path, dataset: Dataset, config: CompareConfig) -> tuple[Dataset, Dataset, int]:
     """What is trained on, what is measured with, and how many images of each kind a measurement takes.
 
     Held out are `num` images to measure against and `num` more for each seed of the control, at most half of the data.

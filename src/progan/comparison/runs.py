@@ -1,21 +1,41 @@
-"""The members of a comparison: ordinary run folders, trained in processes of their own, some at a time."""
+"""The runs of a comparison: ordinary run folders, tried and trained in processes of their own, some at a time."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from progan.config import RunConfig
+from progan.data.dataset import Dataset
 from progan.errors import RunError
-from progan.run_folder import RunFolder
-from progan.schedule import Schedule
+from progan.progress import Log, silent
+from progan.run.assemble import assemble, set_up
+from progan.run_folder import DataFacts, RunFolder
+from progan.schedule import Phase, Schedule, Stage
+from progan.training.loop import train
+from progan.training.observers.base import Observer
+from progan.training.parallel.processes import ALONE
+from progan.training.preflight.estimate import Operations
 
 _TRAIN = "import sys, progan; progan.train(out=sys.argv[1], data=sys.argv[2], quiet=True)"
+_TRY = "import sys; from progan.comparison.runs import try_run; try_run(sys.argv[1], float(sys.argv[2]))"
 _LOG = "process.log"
+_WARM = 2
+"""Blocks of a trial that are not counted: what is allocated or chosen once happens in them."""
+_LEAST = 3
+"""Blocks that are counted, at least."""
+
+Cost = Mapping[tuple[int, Phase], float]
+"""Something per real image (seconds of training, operations) at each stage."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +53,14 @@ class Member:
 
     @property
     def finished(self) -> bool:
-        """Whether its last state is that of the end."""
+        """True if its last state is that of the end."""
         names = [re.fullmatch(r"state-(\d+)\.safetensors", path.name) for path in self.folder.state.glob("state-*")]
         last = max((int(match[1]) for match in names if match), default=-1)
         return last >= Schedule(self.config.schedule).total_nimg
 
 
 def train_all(
-    members: Sequence[Member], data: Path, jobs: int, threads: int, say: Callable[[str], None], stop: Callable[[], bool]
+    members: Sequence[Member], data: Path, jobs: int, threads: int, log: Log, stop: Callable[[], bool]
 ) -> bool:
     """Train those that are not finished, `jobs` at a time; False if `stop` ended it, with all saved.
 
@@ -48,13 +68,15 @@ def train_all(
     """
     waiting = [member for member in members if not member.finished]
     number = {member.name: f"{i + 1} of {len(members)}" for i, member in enumerate(members)}
-    running: dict[str, tuple[Member, subprocess.Popen[bytes]]] = {}
+    running: dict[str, tuple[Member, subprocess.Popen[Any]]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs and not stop():
                 member = waiting.pop(0)
-                say(f"training {number[member.name]}: {member.name}")
-                running[member.name] = member, _start(member, data, threads)
+                log(f"training {number[member.name]}: {member.name}")
+                with (member.folder.path / _LOG).open("wb") as file:
+                    process = _call(_TRAIN, member.folder.path, data, threads=threads, stdout=file, stderr=file)
+                running[member.name] = member, process
             if stop():
                 return False
             for name, (member, process) in list(running.items()):
@@ -64,19 +86,11 @@ def train_all(
             time.sleep(0.05)
         return True
     finally:
-        _end([process for _, process in running.values()])
-
-
-def call(arguments: Sequence[str], threads: int, **settings: object) -> "subprocess.Popen[bytes]":
-    """A Python process that computes with so many threads. Ctrl-C does not reach it: we tell it to stop."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, *arguments]
-    return subprocess.Popen(command, env=environment, start_new_session=True, **settings)  # type: ignore[call-overload, no-any-return]
-
-
-def _start(member: Member, data: Path, threads: int) -> "subprocess.Popen[bytes]":
-    with (member.folder.path / _LOG).open("wb") as log:
-        return call(["-c", _TRAIN, str(member.folder.path), str(data)], threads, stdout=log, stderr=log)
+        # Ask all of them to save and stop, then wait for it.
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.wait()
 
 
 def _check(member: Member, code: int) -> None:
@@ -87,9 +101,89 @@ def _check(member: Member, code: int) -> None:
     raise RunError(f"{member.name} failed: {lines[-1] if lines else f'exit code {code}'} (more in {log})")
 
 
-def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Ask all of them to save and stop, and wait for it."""
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.wait()
+def _call(code: str, *arguments: object, threads: int, **settings: Any) -> "subprocess.Popen[Any]":
+    """A Python process that computes with so many threads. Ctrl-C does not reach it: this process stops it."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen(command, env=environment, start_new_session=True, **settings)
+
+
+def try_stages(model: RunConfig, data: Dataset, jobs: int, threads: int, seconds: float) -> tuple[Cost, Cost]:
+    """Seconds and operations per image at every stage: the mean over `jobs` processes at the same time.
+
+    A trial is some `seconds` of real training at every stage, thrown away. Raises RunError if the model cannot be
+    trained.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        RunFolder(Path(scratch)).write(model, DataFacts.of(data))
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes = [_call(_TRY, scratch, seconds, threads=threads, **pipes) for _ in range(jobs)]
+        answers = []
+        try:
+            for process in processes:
+                out, errors = process.communicate()
+                if process.returncode != 0:
+                    raise RunError(f"{model.preset} cannot be trained: {errors.strip().splitlines()[-1]}")
+                answers.append(json.loads(out.splitlines()[-1]))
+        finally:
+            for process in processes:
+                process.kill()
+    cost, flops = {}, {}
+    for stage in zip(*answers, strict=True):
+        key = stage[0]["resolution"], stage[0]["phase"]
+        cost[key] = sum(answer["seconds_per_image"] for answer in stage) / jobs
+        flops[key] = stage[0]["flops_per_image"]
+    return cost, flops
+
+
+def try_run(path: str, seconds: float) -> None:
+    """Print, as JSON, seconds and operations per image at every stage of the run in a folder, which is only read."""
+    config, data = RunFolder(Path(path)).read()
+    dataset = Dataset.open(config.dataset.data or data.path)
+    setup = set_up(config, dataset, None, silent, ALONE)
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for span, _ in setup.schedule.extents():
+            place = RunFolder(Path(scratch) / f"{span.resolution}-{span.phase}")
+            job, _ = assemble(setup, dataset, place)
+            # Inside the stage: alpha is neither 0 nor 1 in a fade.
+            first = job.state.cur_nimg = span.start + max(1, (span.end - span.start) // 4)
+            with Operations() as operations:
+                train(job, [], stopped=lambda: True)  # one block
+            flops = operations.count / (job.state.cur_nimg - first)
+            watch = Stopwatch(seconds, setup.device)
+            train(job, [watch], watch.enough)
+            stage = {"resolution": span.resolution, "phase": span.phase}
+            found.append({**stage, "seconds_per_image": watch.cost, "flops_per_image": flops})
+    print(json.dumps(found))
+
+
+class Stopwatch(Observer):
+    """Counts images and seconds after the first blocks; says when enough are counted."""
+
+    def __init__(self, seconds: float, device: torch.device) -> None:
+        self._wanted, self._device = seconds, device
+        self._blocks = self._images = 0
+        self._began = self._processor = 0.0
+        self.cost = 0.0
+        """Seconds per image."""
+
+    def on_progress(self, cur_nimg: int, stage: Stage) -> None:
+        self._blocks += 1
+        if self._blocks == _WARM:
+            self._began, self._processor, self._images = self._now(), time.process_time(), cur_nimg
+        elif self._blocks >= _WARM + _LEAST:
+            seconds = self._now() - self._began
+            # Of a single thread on a CPU the processor's time counts, so that other processes there do not.
+            if self._device.type == "cpu" and torch.get_num_threads() == 1:
+                seconds = min(seconds, time.process_time() - self._processor)
+            self.cost = seconds / (cur_nimg - self._images)
+
+    def enough(self) -> bool:
+        """True when training may stop; asked after every block."""
+        return self._blocks >= _WARM + _LEAST and time.perf_counter() - self._began >= self._wanted
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()

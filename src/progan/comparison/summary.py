@@ -1,10 +1,14 @@
-"""What a comparison found, from its runs and measurements."""
+"""What a comparison found, from its runs and measurements; and the same as JSON and CSV for other programs."""
 
+import csv
+import dataclasses
+import io
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import progan
 from progan import models
@@ -15,15 +19,15 @@ from progan.comparison.runs import Member
 from progan.config import CompareConfig, RunConfig
 from progan.data.dataset import Dataset
 from progan.models import ImageShape
-from progan.report.collapse import collapses
-from progan.report.history import with_training_time
-from progan.report.results import Comparison, Contestant, Trained
+from progan.report.history import collapses, with_training_time
+from progan.report.results import AVERAGE, Comparison, Contestant, Trained
 from progan.training.numerics import thread_count
 from progan.training.observers.run_files import read_stats
+from progan.training.preflight.estimate import count_operations
 from progan.training.state import StateFolder
 
 TOLERANCE = 0.05
-"""Of the mean training time, by which models of one budget may differ before the page says so."""
+"""Fraction of the mean training time by which models of one budget may differ before the page says so."""
 
 
 def summarize(
@@ -31,107 +35,125 @@ def summarize(
     dataset: Dataset,
     planned: Mapping[str, Planned],
     members: Sequence[Member],
-    some: Sequence[Control],
+    controls: Sequence[Control],
     measurer: Measurer,
     threads: int,
 ) -> Comparison:
     """Numbers of all that was trained, and of the controls."""
-    found = [_contestant(name, plan, members, measurer) for name, plan in planned.items()]
-    for control in some:
-        runs = [Trained(k, "", measurer.control(control, k)) for k in range(config.seeds)]
+    found = [
+        _contestant(name, plan, [member for member in members if member.model == name], measurer)
+        for name, plan in planned.items()
+    ]
+    for control in controls:
+        runs = [Trained(seed, "", measurer.control(control, seed)) for seed in range(config.seeds)]
         found.append(Contestant(control.name, control.about, True, runs, found[0].resolution))
-    first = found[0].runs[0].values["G_ema"]
+    first = found[0].runs[0].values[AVERAGE]
     floors = {name: value.floor.value for name, value in first.items() if value.floor}
+    # The machines, precisions and versions of torch that the runs were computed by.
+    numerics = {each for each in (StateFolder(member.folder.state).numerics() for member in members) if each}
+    notes = _unequal_times(found)
+    if len(numerics) > 1:
+        notes.append("Not all runs were computed on the same machine, in the same precision or by the same torch.")
+    if len(found[0].runs) < 2:
+        notes.append("One seed says nothing about differences between models: give --seeds 3 or more.")
+    if config.budget_kimg:
+        budget = f"{config.budget_kimg:g} thousand real images"
+    else:
+        budget = f"{config.budget_minutes:g} minutes of training, measuring not counted"
+    together = "one after the other" if config.jobs == 1 else f"{config.jobs} at a time"
+    resolution, num = found[0].resolution, measurer.num
+    facts = {
+        "data": f"{dataset.name}, {resolution}x{resolution}: {measurer.train_count:,} images to learn from, "
+        f"{dataset.count - measurer.train_count:,} held out",
+        "fingerprint of the data": dataset.fingerprint,
+        "models": "; ".join(f"{name}: preset {plan.config.preset}" for name, plan in planned.items()),
+        "width": "as in the presets" if config.width is None else str(config.width),
+        "budget of a run": budget,
+        "seeds": ", ".join(dict.fromkeys(str(member.seed) for member in members)),
+        "runs": f"{together}, {thread_count(threads)} each",
+        "computed on": " or ".join(f"{each}, torch {each.torch_version}" for each in numerics),
+        "measured with": f"{num:,} generated images against {num:,} held-out ones, latents the same for all",
+        "progan": progan.__version__,
+    }
     title = f"{', '.join(planned)} on {dataset.name}"
-    facts = _facts(config, dataset, planned, members, measurer, threads)
-    return Comparison(title, facts, list(first), floors, found, _notes(found, members))
+    return Comparison(title, list(facts.items()), list(first), floors, found, notes)
 
 
 def _contestant(name: str, plan: Planned, members: Sequence[Member], measurer: Measurer) -> Contestant:
     runs = []
-    for member in (member for member in members if member.model == name):
+    for member in members:
         stats = with_training_time(read_stats(member.folder.stats))
-        last = stats[-1]
-        runs.append(
-            Trained(
-                member.seed,
-                f"runs/{member.name}",
-                measurer.member(member),
-                last["cur_nimg"] / 1000,
-                last["trained"],
-                last["peak_memory"],
-                tuple(collapses(stats)),
-                stats,
-            )
-        )
-    _, data = members[0].folder.read()
-    shape = ImageShape(plan.config.schedule.resolution, data.channels)
+        kimg, seconds, memory = stats[-1]["cur_nimg"] / 1000, stats[-1]["trained"], stats[-1]["peak_memory"]
+        values, events = measurer.member(member), tuple(collapses(stats))
+        runs.append(Trained(member.seed, f"runs/{member.name}", values, kimg, seconds, memory, events, stats))
+    shape = ImageShape(plan.config.schedule.resolution, members[0].folder.read()[1].channels)
     parameters, flops = _size(plan.config, shape)
     about = f"preset {plan.config.preset}, {plan.config.model.kind}, {plan.config.loss.kind}"
     return Contestant(name, about, False, runs, shape.resolution, parameters, flops, plan.training_flops)
 
 
 def _size(config: RunConfig, shape: ImageShape) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Weights of G and of D, and the operations of a forward pass for one image of the final resolution."""
+    """Parameters of G and of D, and the operations of a forward pass for one image of the final resolution."""
     with torch.device("meta"):
         G, D = models.build(config.model, shape, seed=0)
+        z, images = torch.zeros(1, G.z_dim), torch.zeros(1, shape.channels, shape.resolution, shape.resolution)
     G.eval(), D.eval()
-    counts = []
-    for network, given in ((G, (1, G.z_dim)), (D, (1, shape.channels, shape.resolution, shape.resolution))):
-        with FlopCounterMode(display=False) as counter:
-            network(torch.zeros(given, device="meta"))
-        counts.append(counter.get_total_flops())
-    weights = [sum(p.numel() for p in network.parameters()) for network in (G, D)]
-    return (weights[0], weights[1]), (counts[0], counts[1])
+    g_parameters, d_parameters = (sum(p.numel() for p in network.parameters()) for network in (G, D))
+    return (g_parameters, d_parameters), (count_operations(lambda: G(z)), count_operations(lambda: D(images)))
 
 
-def _facts(
-    config: CompareConfig,
-    dataset: Dataset,
-    planned: Mapping[str, Planned],
-    members: Sequence[Member],
-    measurer: Measurer,
-    threads: int,
-) -> list[tuple[str, str]]:
-    """The protocol, for people."""
-    budget = (
-        f"{config.budget_kimg:g} thousand real images" if config.budget_kimg else f"{config.budget_minutes:g} minutes"
-    )
-    resolution = members[0].config.schedule.resolution
-    together = "one after the other" if config.jobs == 1 else f"{config.jobs} at a time"
-    numerics = {StateFolder(member.folder.state).numerics() for member in members}
-    computed = " or ".join(f"{n}, torch {n.torch_version}" for n in numerics if n is not None)
-    return [
-        (
-            "data",
-            f"{dataset.name}, {resolution}x{resolution}: {measurer.train_count:,} images to learn from, "
-            f"{dataset.count - measurer.train_count:,} held out",
-        ),
-        ("fingerprint of the data", dataset.fingerprint),
-        ("models", "; ".join(f"{name}: preset {plan.config.preset}" for name, plan in planned.items())),
-        ("width", "as in the presets" if config.width is None else str(config.width)),
-        ("budget of a run", budget + (" of training, measuring not counted" if config.budget_minutes else "")),
-        ("seeds", ", ".join(dict.fromkeys(str(member.seed) for member in members))),
-        ("runs", f"{together}, {thread_count(threads)} each"),
-        ("computed on", computed),
-        (
-            "measured with",
-            f"{measurer.num:,} generated images against {measurer.num:,} held-out ones, latents the same for all",
-        ),
-        ("progan", progan.__version__),
-    ]
-
-
-def _notes(found: Sequence[Contestant], members: Sequence[Member]) -> list[str]:
-    """What the reader must know."""
-    notes = []
+def _unequal_times(found: Sequence[Contestant]) -> list[str]:
+    """A line if the models did not train equally long."""
     seconds = {each.name: fmean(run.seconds for run in each.runs) for each in found if not each.control}
-    low, high = min(seconds, key=lambda name: seconds[name]), max(seconds, key=lambda name: seconds[name])
-    if seconds[high] - seconds[low] > TOLERANCE * fmean(seconds.values()):
-        notes.append(f"{high} trained {seconds[high]:.0f} seconds, {low} {seconds[low]:.0f}.")
-    numerics = {StateFolder(member.folder.state).numerics() for member in members}
-    if len(numerics) > 1:
-        notes.append("Not all runs were computed on the same machine, in the same precision or by the same torch.")
-    if len(found[0].runs) < 2:
-        notes.append("One seed says nothing about differences between models: give --seeds 3 or more.")
-    return notes
+    low, high = (extreme(seconds, key=lambda name: seconds[name]) for extreme in (min, max))
+    if seconds[high] - seconds[low] <= TOLERANCE * fmean(seconds.values()):
+        return []
+    return [f"{high} trained {seconds[high]:.0f} seconds, {low} {seconds[low]:.0f}."]
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """All numbers, curves aside: those lie in the runs' stats.jsonl."""
+    contestants = [_plain({**vars(each), "runs": [_run(run) for run in each.runs]}) for each in comparison.contestants]
+    differences = {
+        metric: [
+            _plain(dataclasses.asdict(each) | {"significant": each.significant})
+            for each in comparison.differences(metric)
+        ]
+        for metric in comparison.metrics
+    }
+    return {
+        "title": comparison.title,
+        "protocol": dict(comparison.facts),
+        "notes": list(comparison.notes),
+        "floors": dict(comparison.floors),
+        "contestants": contestants,
+        "differences": differences,
+        "ranking": {metric: comparison.ranking(metric) for metric in comparison.metrics},
+    }
+
+
+def _run(run: Trained) -> dict[str, Any]:
+    values = {network: {k: dataclasses.asdict(v) for k, v in found.items()} for network, found in run.values.items()}
+    events = [dataclasses.asdict(event) | {"recovered": event.recovered} for event in run.collapses]
+    plain = {key: value for key, value in vars(run).items() if key != "stats"}
+    return _plain({**plain, "values": values, "collapses": events})
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """The data with None for NaN, which is no JSON."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in data.items()}
+
+
+def to_csv(comparison: Comparison) -> str:
+    """A line for every model, seed, network and metric."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow("model control seed network metric value low high floor kimg seconds".split())
+    for contestant in comparison.contestants:
+        for run in contestant.runs:
+            for network, values in run.values.items():
+                for metric, value in values.items():
+                    floor = value.floor.value if value.floor else ""
+                    numbers = [value.value, value.low, value.high, floor, run.kimg, run.seconds]
+                    writer.writerow([contestant.name, contestant.control, run.seed, network, metric, *numbers])
+    return file.getvalue()

@@ -1,17 +1,15 @@
-"""What is kept for the next time: datasets prepared of sources given to `--data`, and classifiers of metrics."""
+"""The cache: datasets prepared from sources given to `--data`, and the classifiers that metrics have trained."""
 
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from progan.config import PrepareConfig
-from progan.data.dataset import Dataset
-from progan.data.manifest import Manifest
-from progan.data.prepare import Progress, prepare
-from progan.data.prepare.request import request_key
+from progan.data.dataset import Dataset, Manifest
+from progan.data.prepare import Progress, prepare, request_key
+from progan.progress import Log, silent
 
 
 @dataclass(frozen=True)
@@ -28,28 +26,29 @@ class CacheEntry:
 def open_data(
     source: str | os.PathLike[str],
     config: PrepareConfig | None = None,
-    tell: Callable[[str], None] = lambda message: None,
+    log: Log = silent,
     progress: Progress | None = None,
 ) -> Dataset:
-    """What `--data` names: a prepared dataset, or a source, which is prepared into the cache once.
+    """The dataset that `--data` names: a prepared one, or a source, which is prepared into the cache once.
 
-    `tell` is called with one line for people where the cache is used.
+    `log` gets one line where the cache is used. Raises DatasetError as `prepare` and `Dataset.open` do.
     """
-    config = config or PrepareConfig()
-    source = os.fspath(source)
+    config, source = config or PrepareConfig(), os.fspath(source)
     if Manifest.is_in(Path(source)):
         return Dataset.open(source)
-    folder = cache_folder() / f"{_name(source)}-{request_key(source, config)}"
-    if not Manifest.is_in(folder):
-        tell(f"preparing {source} into {folder}")
-        prepare(source, folder, config, progress)
+    word = Path(source).resolve().name.split(".")[0]
+    name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in word) or "images"
+    folder = cache_folder() / f"{name}-{request_key(source, config)}"
+    if Manifest.is_in(folder):
+        log(f"{source} was prepared before: {folder}")
     else:
-        tell(f"{source} was prepared before: {folder}")
+        log(f"preparing {source} into {folder}")
+        prepare(source, folder, config, progress)
     return Dataset.open(folder)
 
 
 def cache_folder(kind: str = "datasets") -> Path:
-    """$PROGAN_CACHE, or `progan` in the user's cache folder of the platform, and in it `datasets` or another kind."""
+    """Path of a kind of files in $PROGAN_CACHE, or in `progan` in the platform's cache folder of the user."""
     if chosen := os.environ.get("PROGAN_CACHE"):
         base = Path(chosen)
     elif sys.platform == "win32":
@@ -62,16 +61,18 @@ def cache_folder(kind: str = "datasets") -> Path:
 
 
 def list_cache() -> list[CacheEntry]:
-    """What the cache holds, by name: datasets, and the classifiers that metrics have trained."""
-    datasets, classifiers = cache_folder(), cache_folder("classifiers")
-    folders = [path for path in sorted(datasets.iterdir()) if path.is_dir()] if datasets.is_dir() else []
-    files = sorted(classifiers.glob("*.safetensors"))
-    trained = [CacheEntry(path, path.name, path.stat().st_size, complete=True) for path in files]
-    return [_entry(path) for path in folders] + trained
+    """All entries of the cache: datasets, then classifiers, each by name."""
+    entries = []
+    for folder in (path for path in sorted(cache_folder().glob("*")) if path.is_dir()):
+        complete = Manifest.is_in(folder)
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        entries.append(CacheEntry(folder, Manifest.read(folder).name if complete else folder.name, size, complete))
+    files = sorted(cache_folder("classifiers").glob("*.safetensors"))
+    return entries + [CacheEntry(file, file.name, file.stat().st_size, complete=True) for file in files]
 
 
 def clear_cache() -> list[CacheEntry]:
-    """Delete everything in the cache, and say what that was."""
+    """Delete everything in the cache and return the list of what that was."""
     entries = list_cache()
     for entry in entries:
         if entry.path.is_dir():
@@ -79,16 +80,3 @@ def clear_cache() -> list[CacheEntry]:
         else:
             entry.path.unlink()
     return entries
-
-
-def _entry(path: Path) -> CacheEntry:
-    complete = Manifest.is_in(path)
-    name = Manifest.read(path).name if complete else path.name
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return CacheEntry(path, name, size, complete)
-
-
-def _name(source: str) -> str:
-    """The beginning of a cache folder's name, for people."""
-    name = Path(source).resolve().name.split(".")[0]
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name) or "images"

@@ -1,4 +1,4 @@
-"""What is in a prepared dataset, and what in it deserves a second look."""
+"""Inspection of a prepared dataset: counts, and images that deserve a second look (duplicates, blank, badly sized)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +7,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from progan.data.dataset import Dataset
-from progan.data.duplicates import find_duplicates
-from progan.data.prepare.ledger import IMAGES, read_ledger
+from progan.data.dataset import Dataset, Indices
+from progan.data.prepare.output import IMAGES, read_ledger
 from progan.errors import DatasetError
 
-_BLOCK = 4096
-_BLANK = 1.0  # standard deviation of pixels
-_FAINT = 6.0
+_SIDE = 32  # pixels of a side at which images are looked at
+_BLANK, _FAINT = 1.0, 6.0  # standard deviation of pixels
 _LONG = 3.0  # sides
 _ENLARGED = 3.0
+
+_HASH_SIDE = 8
+_NEAR_BITS = 6  # of 64 that may differ; new compression flips a few
+_NEIGHBOURS = 4
+# How much two pictures may differ, as a fraction of their contrast, once brightness and contrast are made equal.
+_SAME = 0.12  # photographs and digits stay below when they are compressed anew with quality 75
+_SAME_IF_ALONE = 0.23  # found in published photographs; of MNIST's digits many are as near to others
+_SIMILAR = 0.6
+_LEVELS = 1.0  # root mean square that rounding does to any picture
+_OTHER_LIGHT = 48.0, 2.0  # of the means in levels, of the contrasts as a ratio: more is another picture
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `progan data show` tells."""
+    """Everything that `progan data show` reports."""
 
     path: str
     name: str
@@ -50,12 +58,12 @@ class Inspection:
     duplicates: list[list[int]]
     """Groups of images that look the same."""
     duplicate_files: list[list[str]]
-    """The same by name."""
+    """Names of their files."""
     suspects: list[Suspect]
 
 
 def inspect(dataset: Dataset) -> Inspection:
-    """Look at every image, at a low resolution."""
+    """Look at every image, at a low resolution. Raises DatasetError where the list of images is damaged."""
     rows = list(read_ledger(dataset.path / IMAGES))
     files = [row["file"] for row in rows] or [str(index) for index in range(dataset.count)]
     try:
@@ -64,8 +72,11 @@ def inspect(dataset: Dataset) -> Inspection:
             raise ValueError("not of these images")
     except (KeyError, ValueError, OverflowError) as error:
         raise DatasetError(f"{dataset.path / IMAGES} is damaged ({error}). Prepare the images again") from None
+    # Sizes of the originals by their area.
+    by_area = [(width, height) for width, height in sizes[np.argsort(sizes.prod(1), kind="stable")].tolist()]
+    places = {"smallest": 0, "median": len(by_area) // 2, "largest": -1} if by_area else {}
     duplicates = find_duplicates(dataset)
-    reasons = {**_odd_shapes(sizes, dataset.resolutions[-1]), **_empty(dataset)}
+    reasons = {**_odd_shapes(sizes, dataset.resolutions[-1]), **_blank(dataset)}
     return Inspection(
         path=str(dataset.path),
         name=dataset.name,
@@ -76,50 +87,123 @@ def inspect(dataset: Dataset) -> Inspection:
         bytes={resolution: dataset.level_bytes(resolution) for resolution in dataset.resolutions},
         label_kind=dataset.label_kind,
         label_counts={name: len(have) for name, have in label_members(dataset).items()},
-        original_sizes=_size_range(sizes),
-        preparation=dataset.preparation,
+        original_sizes={name: by_area[place] for name, place in places.items()},
+        preparation=dataset.manifest.preparation,
         duplicates=duplicates,
         duplicate_files=[[files[index] for index in group] for group in duplicates],
         suspects=[Suspect(index, files[index], reason) for index, reason in sorted(reasons.items())],
     )
 
 
-def label_members(dataset: Dataset) -> dict[str, npt.NDArray[np.int64]]:
+def label_members(dataset: Dataset) -> dict[str, Indices]:
     """Label -> indices of the images that have it (a value above 0.5)."""
-    found: list[list[npt.NDArray[np.int64]]] = [[] for _ in dataset.label_names]
-    for start in range(0, dataset.count, _BLOCK):
-        labels = dataset.labels(np.arange(start, min(start + _BLOCK, dataset.count)))
+    found: list[list[Indices]] = [[] for _ in dataset.label_names]
+    for indices in dataset.blocks() if dataset.label_kind else ():
+        labels = dataset.rows("labels", indices)
         for column, parts in enumerate(found):
-            assert labels is not None
-            parts.append(start + np.flatnonzero(labels[:, column] > 0.5))
+            parts.append(indices[labels[:, column] > 0.5])
     return {name: np.concatenate(parts) for name, parts in zip(dataset.label_names, found, strict=True)}
 
 
-def _size_range(sizes: npt.NDArray[np.int64]) -> dict[str, tuple[int, int]]:
-    if not len(sizes):
-        return {}
-    by_area = sizes[np.argsort(sizes.prod(1), kind="stable")].tolist()
-    chosen = {"smallest": by_area[0], "median": by_area[len(by_area) // 2], "largest": by_area[-1]}
-    return {name: (width, height) for name, (width, height) in chosen.items()}
-
-
 def _odd_shapes(sizes: npt.NDArray[np.int64], resolution: int) -> dict[int, str]:
-    """Index -> reason for long and for tiny originals."""
-    if not len(sizes):
-        return {}
-    short, long = sizes.min(1), sizes.max(1)
-    tiny = {i: f"enlarged {resolution / short[i]:.0f} times" for i in np.flatnonzero(short * _ENLARGED <= resolution)}
-    stretched = {i: f"extreme shape, {sizes[i, 0]}x{sizes[i, 1]}" for i in np.flatnonzero(long >= short * _LONG)}
-    return {int(index): reason for index, reason in {**tiny, **stretched}.items()}
-
-
-def _empty(dataset: Dataset) -> dict[int, str]:
-    """Index -> reason for pictures that show next to nothing."""
-    side = min(32, dataset.resolutions[-1])
+    """Index -> reason for long and for tiny originals, of width and height int64 [N, 2]."""
     reasons: dict[int, str] = {}
-    for start in range(0, dataset.count, _BLOCK):
-        pixels = dataset.pixels(side, np.arange(start, min(start + _BLOCK, dataset.count))).astype(np.float32)
-        contrast = pixels.std((2, 3)).max(1)  # of the liveliest channel
-        for offset in np.flatnonzero(contrast < _FAINT):
-            reasons[start + int(offset)] = "blank" if contrast[offset] < _BLANK else "nearly one colour"
+    for index, (width, height) in enumerate(sizes.tolist()):
+        short, long = min(width, height), max(width, height)
+        if long >= short * _LONG:
+            reasons[index] = f"extreme shape, {width}x{height}"
+        elif short * _ENLARGED <= resolution:
+            reasons[index] = f"enlarged {resolution / short:.0f} times"
     return reasons
+
+
+def _blank(dataset: Dataset) -> dict[int, str]:
+    """Index -> reason for pictures that show next to nothing."""
+    reasons: dict[int, str] = {}
+    for indices in dataset.blocks():
+        pixels = dataset.pixels(min(_SIDE, dataset.resolutions[-1]), indices).astype(np.float32)
+        contrast = pixels.std((2, 3)).max(1)  # of the liveliest channel
+        for index, value in zip(indices.tolist(), contrast, strict=True):
+            if value < _FAINT:
+                reasons[index] = "blank" if value < _BLANK else "nearly one colour"
+    return reasons
+
+
+# --- images that occur more than once, also where they were compressed or resized anew
+
+
+def find_duplicates(dataset: Dataset) -> list[list[int]]:
+    """Groups of indices, each of images that look the same.
+
+    The hash proposes pairs, their pixels decide: alike is the same; nearly alike is the same only where neither image
+    has others that are merely similar, as simple drawings have.
+    """
+    pairs = _near_pairs(perceptual_hashes(dataset))  # [n, 2]
+    differences = _differences(dataset, pairs)
+    # Images that have others which are similar but not the same: there, only a close likeness counts.
+    crowded = np.zeros(dataset.count, np.bool_)
+    crowded[pairs[(differences > _SAME_IF_ALONE) & (differences < _SIMILAR)]] = True
+    alone = ~crowded[pairs].any(1)
+    # Connected pairs are one group.
+    group_of: dict[int, list[int]] = {}
+    for one, two in pairs[differences <= np.where(alone, _SAME_IF_ALONE, _SAME)].tolist():
+        mine, other = group_of.setdefault(one, [one]), group_of.setdefault(two, [two])
+        if mine is not other:
+            mine.extend(other)
+            group_of.update(dict.fromkeys(other, mine))
+    return sorted({id(group): sorted(group) for group in group_of.values()}.values())
+
+
+def perceptual_hashes(dataset: Dataset) -> npt.NDArray[np.uint64]:
+    """64 bits per image, uint64 [N]: signs of its lowest frequencies against their median (pHash)."""
+    side = min(_SIDE, dataset.resolutions[-1])
+    frequency, position = np.arange(min(_HASH_SIDE, side))[:, None], np.arange(side)[None]
+    basis = np.cos(np.pi * frequency * (position + 0.5) / side).astype(np.float32)  # of the discrete cosine transform
+    hashes = np.zeros(dataset.count, np.uint64)
+    for indices in dataset.blocks():
+        grey = dataset.pixels(side, indices).mean(1, dtype=np.float32)  # [n, side, side]
+        frequencies = (basis @ grey @ basis.T).reshape(len(indices), -1)
+        frequencies[:, 0] = 0  # brightness is independent of the content
+        bits = frequencies > np.median(frequencies, axis=1, keepdims=True)
+        packed = np.zeros((len(indices), 8), np.uint8)  # at 4x4 there are only 16 frequencies
+        packed[:, : bits.shape[1] // 8] = np.packbits(bits, axis=1)
+        hashes[indices] = packed.view(np.uint64)[:, 0]
+    return hashes
+
+
+def _near_pairs(hashes: npt.NDArray[np.uint64]) -> Indices:
+    """Pairs int64 [n, 2] of positions whose hashes are nearly equal.
+
+    Sorted by the hash, near ones stand close together unless they differ in a high bit; so the hash is turned and
+    sorted again. Finds nearly all pairs in time that grows like sorting.
+    """
+    found = [np.empty((0, 2), np.int64)]
+    for turn in range(0, 64, 8):
+        turned = (hashes << np.uint64(turn)) | (hashes >> np.uint64((64 - turn) % 64))
+        order = np.argsort(turned, kind="stable")
+        for step in range(1, _NEIGHBOURS + 1):
+            pairs = np.stack([order[:-step], order[step:]], axis=1)
+            differing = hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]
+            bits = np.unpackbits(differing.view(np.uint8).reshape(-1, 8), axis=1).sum(1)
+            found.append(np.sort(pairs[bits <= _NEAR_BITS], axis=1))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _differences(dataset: Dataset, pairs: Indices) -> npt.NDArray[np.float32]:
+    """Difference of the images of each pair at 32x32, float32 [n]: 0 … 1, infinite in too different a light."""
+    side = min(_SIDE, dataset.resolutions[-1])
+    most_lighter, most_stronger = _OTHER_LIGHT
+    found = [np.empty(0, np.float32)]
+    for start in range(0, len(pairs), 4096):
+        block = pairs[start : start + 4096].T
+        one, two = (dataset.pixels(side, some).reshape(len(some), -1).astype(np.float32) for some in block)
+        # Correlation of the two without their means; what it leaves of the weaker contrast is the difference.
+        means, contrasts = (np.stack([f(vectors, 1) for vectors in (one, two)]) for f in (np.mean, np.std))
+        one, two = (vectors - mean[:, None] for vectors, mean in zip((one, two), means, strict=True))
+        low, high = contrasts.min(0), contrasts.max(0)
+        likeness = np.einsum("nd,nd->n", one, two) / np.maximum(one.shape[1] * low * high, 1e-6)
+        rest = low * np.sqrt(np.maximum(0, 1 - likeness * np.abs(likeness)))
+        differences = np.maximum(0, rest - _LEVELS) / np.maximum(low, _LEVELS)
+        other = (np.abs(means[0] - means[1]) > most_lighter) | (high > most_stronger * low + _LEVELS) | (likeness < 0)
+        found.append(np.where(other & (high > _LEVELS), np.inf, differences).astype(np.float32))
+    return np.concatenate(found)

@@ -1,4 +1,4 @@
-"""The authors' generator as a snapshot: their options and variables in our terms."""
+"""The authors' generator as a snapshot: their options and variables as those of `models/progan`."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 import progan
 from progan import models
 from progan.config import DatasetConfig, ProGANConfig, RunConfig, ScheduleConfig
-from progan.data.manifest import LabelKind
+from progan.data.dataset import LabelKind
 from progan.errors import SnapshotError
 from progan.importers.pickled import PickledNetwork, Refused, read_networks
 from progan.models import ImageShape
@@ -18,10 +18,10 @@ from progan.per_resolution import RESOLUTIONS
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
 
 LICENCE = "CC BY-NC 4.0"
-"""Of the networks the authors published."""
+"""Licence of the networks the authors published."""
 _LIMIT = 2**16  # of channels, latents and labels
-_FIXED = {"fmap_decay": 1.0, "pixelnorm_epsilon": 1e-8, "use_leakyrelu": True, "dtype": "float32"}
-"""Options of the authors' function that we do not have, with their defaults."""
+_FIXED = {"fmap_decay": 1.0, "pixelnorm_epsilon": 1e-8, "dtype": "float32"}
+"""Options of the authors' function that have no counterpart here, with their defaults."""
 
 
 def import_official(path: Path, licence: str = LICENCE) -> Snapshot:
@@ -63,7 +63,7 @@ def _snapshot(network: PickledNetwork, licence: str) -> Snapshot:
 
 
 def configuration(network: PickledNetwork, fused: bool) -> tuple[ProGANConfig, ImageShape]:
-    """The options in our terms, what was left at its default filled in."""
+    """The configuration that the options stand for, what was left at its default filled in. Raises Refused."""
     if network.function != "G_paper":
         raise Refused(f"its third network was built by {network.function[:40]!r}, not by G_paper")
     for name, default in _FIXED.items():
@@ -76,6 +76,7 @@ def configuration(network: PickledNetwork, fused: bool) -> tuple[ProGANConfig, I
         fmap_max=most,
         use_wscale=_choice(network, "use_wscale"),
         pixel_norm="g" if _choice(network, "use_pixelnorm") else "none",
+        g_activation="leaky-relu" if _choice(network, "use_leakyrelu") else "relu",
         normalize_latents=_choice(network, "normalize_latents"),
         fused_scale=fused,
     )

@@ -158,15 +158,8 @@ def _type(code: str, *_: Any) -> _Type:
     return _Type()
 
 
-def _scalar(kind: Any, content: bytes) -> _Array:
-    return _Array(_floats(content, kind, (), False))
-
-
-def _from_buffer(content: bytes, kind: Any, shape: Any, order: str) -> _Array:
-    return _Array(_floats(content, kind, shape, order == "F"))
-
-
 def _floats(content: Any, kind: Any, shape: Any, fortran: Any) -> npt.NDArray[np.float32]:
+    """An array of the bytes, if they are finite 32-bit floats that fill the shape."""
     sizes = shape if isinstance(shape, tuple) and len(shape) <= 4 else (-1,)
     if not isinstance(kind, _Type) or any(type(size) is not int or not 0 < size <= MAX_BYTES for size in sizes):
         raise Refused("it has an array of a strange shape or type")
@@ -187,8 +180,10 @@ _GLOBALS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _Function(_type),
     ("numpy", "ndarray"): _Function(_never),  # only ever handed to _reconstruct
     ("numpy.core.multiarray", "_reconstruct"): _Function(lambda *_: _Array()),
-    ("numpy.core.multiarray", "scalar"): _Function(_scalar),
-    ("numpy.core.numeric", "_frombuffer"): _Function(_from_buffer),  # protocol 5
+    ("numpy.core.multiarray", "scalar"): _Function(lambda kind, content: _Array(_floats(content, kind, (), False))),
+    ("numpy.core.numeric", "_frombuffer"): _Function(  # protocol 5
+        lambda content, kind, shape, order: _Array(_floats(content, kind, shape, order == "F"))
+    ),
 }
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from progan import randomness
-from progan.data.dataset import Dataset
-from progan.errors import ConfigError
+from progan.data.dataset import Dataset, Indices
+from progan.errors import ConfigError, did_you_mean
 from progan.images import to_images, to_pixels
 from progan.metrics import METRICS, Setting, Value, make
+from progan.progress import Log, silent
 from progan.snapshot import Snapshot
 
 NUM = 16_384
@@ -26,7 +27,7 @@ _BATCH = 64
 Generate = Callable[[Tensor, Tensor | None], Tensor]
 """Latents float32 [n, z_dim] and labels float32 [n, L] or None -> images float [n, C, R, R] or pixels uint8."""
 Progress = Callable[[int, int], None]
-"""Told how many fakes are measured, of how many."""
+"""Called with the number of fakes measured so far and the number of all."""
 
 
 def evaluate(
@@ -39,42 +40,21 @@ def evaluate(
     held_out: Dataset | None = None,
     inception_weights: Path | None = None,
 ) -> dict[str, Value]:
-    """What the metrics (names of METRICS, or `all`) say of a snapshot's images at its own resolution, with floors.
+    """Numbers of a snapshot's images at its own resolution, with their real-vs-real baselines.
 
-    `num` images of each kind, default: half of the dataset, at most 16,384. Raises a ProganError where the two cannot
-    be compared, or a metric lacks what it needs.
+    `metrics`: names of METRICS, or `all`. `num`: images of each kind, default half of the dataset, at most 16,384.
+    Raises a ProganError if the two cannot be compared, or if a metric lacks what it needs.
     """
     yardstick = Yardstick(dataset, metrics, num, seed, snapshot.device, held_out, inception_weights)
-    return measure_snapshot(snapshot, yardstick, progress)
-
-
-def measure_snapshot(snapshot: Snapshot, yardstick: "Yardstick", progress: Progress | None = None) -> dict[str, Value]:
-    """See `evaluate`."""
-    yardstick.check(snapshot)
-    z_dim, labelled = snapshot.z_dim, snapshot.G.label_size > 0
-    return yardstick.measure(_generate(snapshot), snapshot.resolution, z_dim, labelled, progress)
-
-
-def first_fakes(snapshot: Snapshot, yardstick: "Yardstick", num: int) -> Tensor:
-    """Pixels uint8 [n, C, R, R] of the first `num` images that `measure_snapshot` looks at."""
-    fakes = yardstick.fakes(_generate(snapshot), snapshot.z_dim, snapshot.G.label_size > 0, min(num, yardstick.num))
-    return torch.cat([to_pixels(some) for some in fakes])
-
-
-def _generate(snapshot: Snapshot) -> Generate:
-    def generate(z: Tensor, labels: Tensor | None) -> Tensor:
-        device = snapshot.device
-        return snapshot.generate(z.to(device), None if labels is None else labels.to(device))
-
-    return generate
+    return yardstick.measure_snapshot(snapshot, progress)
 
 
 class Yardstick:
     """Measures generators against the same images of a dataset, from the same latents.
 
-    Reals are the first `num` images in the order that the seed gives; the floor compares the first `floor_num` of them
-    with the `floor_num` that follow. Fakes have the latents of seeds `first_seed` and on, and the labels of the reals.
-    `notes` gathers what people must know beside the numbers; `tell` is told what takes time.
+    Reals are the first `num` images in the order that the seed gives; the baseline compares the first `floor_num` of
+    them with the `floor_num` that follow. Fakes have the latents of seeds `first_seed` and on, and the labels of the
+    reals. `notes` gathers what people must know beside the numbers; `log` is called before what takes long.
     """
 
     def __init__(
@@ -86,10 +66,11 @@ class Yardstick:
         device: torch.device | str = "cpu",
         held_out: Dataset | None = None,
         inception_weights: Path | None = None,
-        tell: Callable[[str], None] = lambda text: None,
+        log: Log = silent,
     ) -> None:
         self._all = [name.strip() for name in metrics] == [ALL]
         self._names = list(METRICS) if self._all else list(dict.fromkeys(map(_known, metrics)))
+        # The baseline takes as many images as the measurement where the data has twice as many, else fewer.
         self.num = min(NUM, dataset.count // 2) if num is None else num
         self.floor_num = min(self.num, dataset.count // 2)
         if self.floor_num < LEAST or self.num > dataset.count:
@@ -98,23 +79,15 @@ class Yardstick:
                 f"--num must be from {LEAST} to the size of the data, and that at least {2 * LEAST}"
             )
         self.seed, self.first_seed = seed, seed * self.num  # another seed shares no latent
-        self.notes: list[str] = []
         self._dataset = dataset
-        self._device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # MPS has no float64
-        self._setting = Setting(
-            seed=seed,
-            dataset=dataset,
-            held_out=held_out,
-            inception_weights=inception_weights,
-            device=str(self._device),
-            notes=self.notes,
-            tell=tell,
-        )
+        on = "cpu" if torch.device(device).type == "mps" else str(device)  # MPS has no float64
+        self._setting = Setting(seed, 0, dataset, held_out, inception_weights, device=on, log=log)
+        self.notes = self._setting.notes
         self._settings: dict[int, Setting] = {}
         self._floors: dict[int, dict[str, Value]] = {}
 
-    def check(self, snapshot: Snapshot) -> None:
-        """Raise ConfigError where the snapshot's images cannot be compared with the dataset's."""
+    def measure_snapshot(self, snapshot: Snapshot, progress: Progress | None = None) -> dict[str, Value]:
+        """The numbers of a snapshot. Raises ConfigError if its images cannot be compared with the dataset's."""
         dataset, shape = self._dataset, snapshot.info.shape
         if shape.channels != dataset.channels:
             made, there = ("grey" if channels == 1 else "RGB" for channels in (shape.channels, dataset.channels))
@@ -124,12 +97,21 @@ class Yardstick:
         names, numbers = snapshot.info.label_names, tuple(map(str, range(shape.label_size)))
         if shape.label_size and (len(dataset.label_names) != len(names) or names not in (numbers, dataset.label_names)):
             raise ConfigError(f"the snapshot was trained with labels {', '.join(names)}, which {dataset.name} lacks")
+        labelled = snapshot.G.label_size > 0
+        return self.measure(snapshot.generate, snapshot.resolution, snapshot.z_dim, labelled, progress)
+
+    def first_fakes(self, snapshot: Snapshot, num: int) -> Tensor:
+        """Pixels uint8 [n, C, R, R] of the first `num` images that `measure_snapshot` looks at."""
+        labelled = snapshot.G.label_size > 0
+        fakes = self.fakes(snapshot.generate, snapshot.z_dim, labelled, min(num, self.num))
+        return torch.cat([to_pixels(some) for some in fakes])
 
     def measure(
         self, generate: Generate, resolution: int, z_dim: int, labelled: bool, progress: Progress | None = None
     ) -> dict[str, Value]:
         """The numbers of a generator of this resolution, by name."""
         setting = self.setting(resolution)
+        # First the fakes against the reals, then, once for each resolution, other reals against the same reals.
         names = self._possible(setting) if self._all else self._names
         found = self._compare(setting, names, self.num, self.fakes(generate, z_dim, labelled, self.num, progress))
         if resolution not in self._floors:
@@ -148,6 +130,28 @@ class Yardstick:
             self._settings[resolution] = dataclasses.replace(self._setting, resolution=resolution)
         return self._settings[resolution]
 
+    def fakes(
+        self, generate: Generate, z_dim: int, labelled: bool, num: int, progress: Progress | None = None
+    ) -> Iterator[Tensor]:
+        """The first `num` images of a generator, a batch at a time."""
+        for first, indices in self._batches(0, num):
+            n = len(indices)
+            seeds = range(self.first_seed + first, self.first_seed + first + n)
+            rows = self._dataset.labels(indices) if labelled else None
+            labels = None if rows is None else torch.from_numpy(rows)
+            yield generate(torch.from_numpy(randomness.latents(seeds, z_dim)), labels).to(self._setting.device)
+            if progress:
+                progress(first + n, num)
+
+    def _reals(self, resolution: int, start: int, num: int) -> Iterator[Tensor]:
+        for _, indices in self._batches(start, num):
+            yield torch.from_numpy(self._dataset.pixels(resolution, indices)).to(self._setting.device)
+
+    def _batches(self, start: int, num: int) -> Iterator[tuple[int, Indices]]:
+        """Place of the first, and numbers in the dataset, of the `num` images from `start` on, a batch at a time."""
+        for first in range(start, start + num, _BATCH):
+            yield first, self._dataset.order(first, min(_BATCH, start + num - first), self.seed)
+
     def _possible(self, setting: Setting) -> list[str]:
         """The metrics that the data allows; a note for each reason says which others are left out."""
         names: list[str] = []
@@ -155,11 +159,10 @@ class Yardstick:
         for name in self._names:
             try:
                 make(name, setting)
+                names.append(name)
             except ConfigError as error:
                 spelled = name.replace("_", "-")
                 lacking.setdefault(str(error).removeprefix(f"{spelled} "), []).append(spelled)
-            else:
-                names.append(name)
         for reason, others in lacking.items():
             setting.note(f"left out: {', '.join(others)}: {reason}")
         return names
@@ -169,6 +172,7 @@ class Yardstick:
         metrics = [(make(name, setting), METRICS[name].unclipped) for name in names]
         for batches, real in ((self._reals(setting.resolution, 0, num), True), (fakes, False)):
             for batch in batches:
+                # Metrics see rounded and clipped pixels, but for those that look at what clipping cuts.
                 forms = {False: to_pixels(batch) if batch.is_floating_point() else batch}
                 if any(unclipped for _, unclipped in metrics):
                     forms[True] = batch if batch.is_floating_point() else to_images(batch)
@@ -176,31 +180,11 @@ class Yardstick:
                     metric.update(forms[unclipped], real)
         return {name: value for metric, _ in metrics for name, value in metric.result().items()}
 
-    def _reals(self, resolution: int, start: int, num: int) -> Iterator[Tensor]:
-        for first, n in _batches(start, num):
-            pixels = self._dataset.pixels(resolution, self._dataset.order(first, n, self.seed))
-            yield torch.from_numpy(pixels).to(self._device)
-
-    def fakes(
-        self, generate: Generate, z_dim: int, labelled: bool, num: int, progress: Progress | None = None
-    ) -> Iterator[Tensor]:
-        """The first `num` images of a generator, a batch at a time."""
-        for first, n in _batches(0, num):
-            seeds = range(self.first_seed + first, self.first_seed + first + n)
-            rows = self._dataset.labels(self._dataset.order(first, n, self.seed)) if labelled else None
-            labels = None if rows is None else torch.from_numpy(rows)
-            yield generate(torch.from_numpy(randomness.latents(seeds, z_dim)), labels).to(self._device)
-            if progress:
-                progress(first + n, num)
-
-
-def _batches(start: int, num: int) -> Iterator[tuple[int, int]]:
-    return ((first, min(_BATCH, start + num - first)) for first in range(start, start + num, _BATCH))
-
 
 def _known(name: str) -> str:
     """A metric's name, written with _ or with -."""
     if (spelled := name.strip().replace("-", "_")) not in METRICS:
-        listed = ", ".join(METRICS).replace("_", "-")
-        raise ConfigError(f"there is no metric {name!r}; there are {listed}, or `all`")
+        names = [each.replace("_", "-") for each in METRICS]
+        hint = did_you_mean(name.strip(), names) or f"; there are {', '.join(names)}, or `all`"
+        raise ConfigError(f"there is no metric {name!r}{hint}")
     return spelled

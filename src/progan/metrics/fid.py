@@ -1,17 +1,36 @@
-"""Fréchet inception distance (Heusel et al. 2017): between Gaussians fitted to features of reals and fakes."""
-
-from collections.abc import Callable
+"""Numbers of Inception-v3's features and classes: Fréchet and kernel distance, and the Inception score."""
 
 import torch
 from torch import Tensor
 
 from progan.errors import ConfigError
-from progan.metrics.base import Value
-from progan.metrics.inception import FEATURES
-from progan.metrics.intervals import jackknife, parts_of
-from progan.metrics.setting import Setting
+from progan.metrics.base import PARTS, Collecting, Setting, Value, jackknife, spread_of
+from progan.metrics.features import FEATURES, inception_features
 
-PARTS = 8
+SPLITS = 10
+"""Number of parts of the images that the published Inception scores are means of."""
+
+
+class FrechetDistance:
+    """`fid` (Heusel et al. 2017): distance of Gaussians fitted to features of reals and fakes, 0 if they are the same.
+
+    It falls with the number of images: compare equal numbers. The interval is a jackknife over eight parts of the
+    images; it does not know of that fall, which the real-vs-real baseline shows.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self._look = inception_features(setting, "fid")
+        self._moments = {True: Moments(), False: Moments()}
+
+    def update(self, pixels: Tensor, real: bool) -> None:
+        self._moments[real].add(self._look(pixels)[:, :FEATURES])
+
+    def result(self) -> dict[str, Value]:
+        reals, fakes = self._moments[True], self._moments[False]
+        if min(int(reals.count.sum()), int(fakes.count.sum())) < 2 * PARTS:
+            raise ConfigError(f"fid needs at least {2 * PARTS} images of each kind")
+        without = [frechet(*reals.gaussian(part), *fakes.gaussian(part)) for part in range(PARTS)]
+        return {"fid": jackknife(frechet(*reals.gaussian(), *fakes.gaussian()), torch.tensor(without))}
 
 
 class Moments:
@@ -19,53 +38,28 @@ class Moments:
 
     def __init__(self) -> None:
         self.count = torch.zeros(PARTS, dtype=torch.float64)
-        self._sums: tuple[Tensor, Tensor] | None = None
+        self._sums = self._products = torch.empty(0)
 
     def add(self, features: Tensor) -> None:
-        """Features float [n, F]."""
-        parts = parts_of(int(self.count.sum()), len(features), PARTS).to(features.device)
-        size = features.shape[1]
-        if self._sums is None:
-            empty = features.new_zeros(PARTS, size, size, dtype=torch.float64)
-            self._sums = (empty[:, 0].clone(), empty)
+        """Features float [n, F]; image i of all belongs to part i % 8."""
+        size, first = features.shape[1], int(self.count.sum())
+        if first == 0:
+            self._sums = features.new_zeros(PARTS, size, dtype=torch.float64)
+            self._products = features.new_zeros(PARTS, size, size, dtype=torch.float64)
         for part in range(PARTS):
-            some = features[parts == part].double()
+            some = features[(part - first) % PARTS :: PARTS].double()
             self.count[part] += len(some)
-            self._sums[0][part] += some.sum(0)
-            self._sums[1][part].addmm_(some.mT, some)
+            self._sums[part] += some.sum(0)
+            self._products[part].addmm_(some.mT, some)
 
     def gaussian(self, without: int | None = None) -> tuple[Tensor, Tensor]:
         """Mean [F] and unbiased covariance [F, F] of all, or of all but one part."""
-        assert self._sums is not None
         keep = [part for part in range(PARTS) if part != without]
         n = float(self.count[keep].sum())
-        mean = self._sums[0][keep].sum(0) / n
-        products = self._sums[1].sum(0) if without is None else self._sums[1].sum(0) - self._sums[1][without]
+        mean = self._sums[keep].sum(0) / n
+        # Sums of all parts less those of one: the jackknife needs no second pass over the images.
+        products = self._products.sum(0) if without is None else self._products.sum(0) - self._products[without]
         return mean, (products - n * torch.outer(mean, mean)) / (n - 1)
-
-
-class FrechetDistance:
-    """`fid`: 0 if means and covariances are the same. It falls with the number of images: compare equal numbers.
-
-    The interval is a jackknife over eight parts of the images; it does not know of that fall, which the floor shows.
-    `look`: pixels uint8 [N, C, R, R] -> features float [N, F].
-    """
-
-    def __init__(self, look: Callable[[Tensor], Tensor]) -> None:
-        self._look = look
-        self._moments = {True: Moments(), False: Moments()}
-
-    def update(self, pixels: Tensor, real: bool) -> None:
-        """See Metric."""
-        self._moments[real].add(self._look(pixels))
-
-    def result(self) -> dict[str, Value]:
-        """See Metric."""
-        if min(int(moments.count.sum()) for moments in self._moments.values()) < 2 * PARTS:
-            raise ConfigError(f"fid needs at least {2 * PARTS} images of each kind")
-        reals, fakes = self._moments[True], self._moments[False]
-        without = [frechet(*reals.gaussian(part), *fakes.gaussian(part)) for part in range(PARTS)]
-        return {"fid": jackknife(frechet(*reals.gaussian(), *fakes.gaussian()), torch.tensor(without))}
 
 
 def frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
@@ -80,7 +74,59 @@ def frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: 
     return float((mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * overlap)
 
 
-def make(setting: Setting) -> FrechetDistance:
-    """See METRICS."""
-    network = setting.inception("fid")
-    return FrechetDistance(lambda pixels: network(pixels)[:, :FEATURES])
+class KernelDistance(Collecting):
+    """`kid` (Bińkowski et al. 2018): squared maximum mean discrepancy of features with the kernel (x·y / F + 1)³.
+
+    The mean of the unbiased estimates of eight disjoint parts of the images, 0 in the mean for one distribution; their
+    spread gives the interval.
+    """
+
+    name = "kid"
+
+    def __init__(self, setting: Setting) -> None:
+        network = inception_features(setting, self.name)
+        super().__init__(setting, lambda pixels: network(pixels)[:, :FEATURES].clone())
+
+    def result(self) -> dict[str, Value]:
+        reals, fakes = (self.rows(real, 2 * PARTS) for real in (True, False))
+        parts = torch.tensor([discrepancy(reals[i::PARTS], fakes[i::PARTS]) for i in range(PARTS)])
+        return {"kid": spread_of(float(parts.mean()), parts)}
+
+
+def discrepancy(a: Tensor, b: Tensor) -> float:
+    """Unbiased squared MMD of features float [N, F] and [M, F] (Gretton et al. 2012, equation 3)."""
+    a, b = a.double(), b.double()
+    # The kernel of a point with itself is left out: with it the estimate would be biased.
+    within = [(kernel(x, x).sum() - kernel(x, x).trace()) / (len(x) * (len(x) - 1)) for x in (a, b)]
+    return float(within[0] + within[1] - 2 * kernel(a, b).mean())
+
+
+def kernel(a: Tensor, b: Tensor) -> Tensor:
+    """The cubic polynomial kernel of features [N, F] and [M, F]: [N, M]."""
+    return (a @ b.mT / a.shape[1] + 1) ** 3
+
+
+class InceptionScore(Collecting):
+    """`inception_score` (Salimans et al. 2016): exp of the mean divergence of class probabilities from their mean.
+
+    From 1 to the number of classes; the mean over ten splits of the fakes, as published, whose spread gives the
+    interval. Reals are not looked at, and it says little of images that are none of ImageNet's classes.
+    """
+
+    name, fakes_only = "inception-score", True
+
+    def __init__(self, setting: Setting) -> None:
+        network = inception_features(setting, self.name)
+        super().__init__(setting, lambda pixels: network(pixels)[:, FEATURES:].clone())
+
+    def result(self) -> dict[str, Value]:
+        splits = torch.tensor([score(part) for part in torch.tensor_split(self.rows(False, SPLITS), SPLITS)])
+        return {"inception_score": spread_of(float(splits.mean()), splits)}
+
+
+def score(logits: Tensor) -> float:
+    """The score of one split, logits float [N, classes]."""
+    log_p = logits.double().log_softmax(1)
+    p = log_p.exp()
+    divergence = (p * (log_p - p.mean(0).log())).nan_to_num(0).sum(1)  # a class that no image has gives 0 · ∞
+    return float(divergence.mean().exp())

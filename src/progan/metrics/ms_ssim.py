@@ -3,17 +3,17 @@
 Odena et al. 2017 proposed it to see a GAN that makes the same image again and again; Karras et al. 2018, section 6.1.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from progan.errors import ConfigError
-from progan.metrics.base import Value
-from progan.metrics.intervals import mean_of
-from progan.metrics.setting import Setting
+from progan.metrics.base import Setting, Value, mean_of
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the scales, finest first (Wang et al. 2003, section 3.2)."""
+"""Weights of the scales, finest first (Wang et al. 2003, section 3.2)."""
 WINDOW, SIGMA = 11, 1.5
 """Pixels of the Gaussian window and its deviation; both shrink with images below 11 pixels."""
 LOWEST = 16
@@ -25,20 +25,19 @@ _CHUNK_BYTES = 2**22  # of one of about a dozen arrays, which stay in a processo
 class MultiScaleSsim:
     """`ms_ssim`: the mean similarity of fakes 0 and 1, 2 and 3 … in the order they come; 1 if all are the same.
 
-    Low is varied, but the reals are not 0 either: the floor says what they have. The paper takes 10,000 pairs. The
-    interval is over pairs. Real images are not looked at.
+    Low is varied, but the reals are not 0 either: the real-vs-real baseline says what they have. The paper takes 10,000
+    pairs. The interval is over pairs. Real images are not looked at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, setting: Setting) -> None:
+        setting.need_resolution("ms-ssim", LOWEST)
         self._left: Tensor | None = None
         self._scores: list[Tensor] = []
 
     def update(self, pixels: Tensor, real: bool) -> None:
-        """See Metric."""
         if real:
             return
-        if pixels.shape[2] < LOWEST:
-            raise ConfigError(f"ms-ssim needs images of at least {LOWEST}x{LOWEST}; these have {pixels.shape[2]}")
+        # The first image of a batch belongs to the one left over from the batch before.
         if self._left is not None:
             pixels = torch.cat([self._left, pixels])
         pairs = len(pixels) // 2
@@ -48,10 +47,29 @@ class MultiScaleSsim:
             self._scores.append(ms_ssim(chunk[0::2], chunk[1::2]).cpu())
 
     def result(self) -> dict[str, Value]:
-        """See Metric."""
         if sum(map(len, self._scores)) < 2:
             raise ConfigError("ms-ssim needs at least two pairs of images")
         return {"ms_ssim": mean_of(torch.cat(self._scores))}
+
+
+class Excess:
+    """`ms_ssim_excess`: MS-SSIM of the fakes less that of the reals; 0 is right, above 0 too little variety.
+
+    The interval is over pairs of both kinds, which are independent: its half width is the root of the sum of squares.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        setting.need_resolution("ms-ssim-excess", LOWEST)
+        self._of = {True: MultiScaleSsim(setting), False: MultiScaleSsim(setting)}
+
+    def update(self, pixels: Tensor, real: bool) -> None:
+        self._of[real].update(pixels, real=False)
+
+    def result(self) -> dict[str, Value]:
+        fakes, reals = (self._of[real].result()["ms_ssim"] for real in (False, True))
+        value = fakes.value - reals.value
+        half = math.hypot(fakes.high - fakes.value, reals.high - reals.value)
+        return {"ms_ssim_excess": Value(value, value - half, value + half)}
 
 
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -88,18 +106,10 @@ def gaussian(size: int) -> Tensor:
 
 def _filter(x: Tensor, window: Tensor) -> Tensor:
     """[N, C, H, W] under the window in both directions, without borders: [N, C, H-size+1, W-size+1]."""
-    return _rows(_rows(x, window).mT, window).mT
-
-
-def _rows(x: Tensor, window: Tensor) -> Tensor:
-    width = x.shape[-1] - len(window) + 1
-    total = torch.zeros_like(x[..., :width])
-    for start, weight in enumerate(window.tolist()):
-        total.add_(x[..., start : start + width], alpha=weight)  # PyTorch's float64 convolution is 4 times slower
-    return total
-
-
-def make(setting: Setting) -> MultiScaleSsim:
-    """See METRICS."""
-    setting.need_resolution("ms-ssim", LOWEST)
-    return MultiScaleSsim()
+    for _ in range(2):  # rows, then columns
+        width = x.shape[-1] - len(window) + 1
+        total = torch.zeros_like(x[..., :width])
+        for start, weight in enumerate(window.tolist()):
+            total.add_(x[..., start : start + width], alpha=weight)  # PyTorch's float64 convolution is 4 times slower
+        x = total.mT
+    return x

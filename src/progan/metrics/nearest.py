@@ -1,13 +1,25 @@
-"""Distances between many points, a block at a time."""
+"""Nearest neighbours: among points, and of generated images among the images of a dataset."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_BLOCK = 2048
+from progan.data.dataset import Dataset, Indices
+from progan.images import downscale
+
+SIDE = 32
+"""Resolution at which images are compared pixel by pixel; smaller ones at their own."""
+MOST = 100_000
+"""Number of images of a dataset that are looked at for those nearest in pixels."""
+_ROWS = 2048  # points whose distances to all others are computed at a time
+_IMAGES = 1024  # images of a dataset that are read at a time
 _SAME = 1e-11
 """Squared distances below this part of the squared norms are rounding: the points are the same."""
+
+Look = Callable[[Tensor], Tensor]
+"""Pixels uint8 [n, C, R, R] -> points float [n, F]."""
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
@@ -19,10 +31,10 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """The distances of a to all b, some rows of a at a time."""
+    """The squared distances of a to all of b, some rows of a at a time."""
     b = b.double()
-    for start in range(0, len(a), _BLOCK):
-        rows = slice(start, min(start + _BLOCK, len(a)))
+    for start in range(0, len(a), _ROWS):
+        rows = slice(start, min(start + _ROWS, len(a)))
         yield rows, distances(a[rows], b)
 
 
@@ -35,36 +47,61 @@ def radii(points: Tensor, k: int) -> Tensor:
     return torch.cat(found)
 
 
-class Collected:
-    """Features of reals and fakes as they come, put into the reals' units: float32 [N, F] each."""
-
-    def __init__(self) -> None:
-        self._parts: dict[bool, list[Tensor]] = {True: [], False: []}
-
-    def add(self, features: Tensor, real: bool) -> None:
-        """Keep features float32 [n, F]."""
-        self._parts[real].append(features)
-
-    def count(self, real: bool) -> int:
-        """How many there are."""
-        return sum(map(len, self._parts[real]))
-
-    def standardized(self) -> tuple[Tensor, Tensor]:
-        """Reals and fakes, every feature less its mean over the reals and divided by its deviation there."""
-        reals, fakes = (torch.cat(self._parts[real]) for real in (True, False))
-        scale = Scale(reals)
-        return scale(reals), scale(fakes)
+def points_of(dataset: Dataset, resolution: int, look: Look, among: Indices) -> Tensor:
+    """The points of images of a dataset, float [N, F]."""
+    return torch.cat([points for _, points in _points(dataset, resolution, look, among)])
 
 
-class Scale:
-    """Brings features to mean 0 and deviation 1 over some, float [N, F]."""
+def search(
+    points: Tensor, dataset: Dataset, resolution: int, look: Look, k: int = 1, among: Indices | None = None
+) -> tuple[Tensor, Tensor]:
+    """The k images of a dataset nearest to each point float [N, F], nearest first.
 
-    def __init__(self, features: Tensor) -> None:
-        deviation = features.double().std(0)
-        # A feature that hardly varies among the reals must not outweigh all others.
-        self._deviation = deviation.clamp_min(max(0.1 * float(deviation.mean()), 1e-9))
-        self._mean = features.double().mean(0)
+    Squared distances float64 [N, k], and numbers in the dataset int64 [N, k]. `among`: numbers of the images to be
+    looked at, default all.
+    """
+    among = np.arange(dataset.count) if among is None else among
+    k = min(k, len(among))
+    best = points.new_full((len(points), k), torch.inf, dtype=torch.float64)
+    numbers = torch.zeros(len(points), k, dtype=torch.long, device=points.device)
+    # The best so far compete with every further block of images.
+    for block, others in _points(dataset, resolution, look, among):
+        joined = torch.cat([best, distances(points, others)], 1)
+        best, places = joined.topk(k, largest=False)
+        found = torch.from_numpy(block).to(points.device).expand(len(points), -1)
+        numbers = torch.cat([numbers, found], 1).gather(1, places)
+    return best, numbers
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """float [N, F] -> float32 [N, F]."""
-        return ((features - self._mean) / self._deviation).float()
+
+@torch.no_grad()
+def nearest_images(pixels: Tensor, dataset: Dataset, k: int = 3, among: Indices | None = None) -> tuple[Tensor, Tensor]:
+    """The k images of a dataset nearest to pixels uint8 [N, C, R, R], compared pixel by pixel at up to 32x32.
+
+    Root of the mean squared difference float32 [N, k] in 0…255, 0 for a copy, and numbers int64 [N, k]. `among`:
+    default the first 100,000.
+    """
+    side = min(SIDE, pixels.shape[2])
+
+    def look(some: Tensor) -> Tensor:
+        return downscale(some.cpu().float(), some.shape[2] // side).flatten(1)
+
+    queries = look(pixels)
+    _, numbers = search(
+        queries, dataset, side, look, k, np.arange(min(MOST, dataset.count)) if among is None else among
+    )
+    # Differences of the pixels themselves, without the rounding of |a|² + |b|² - 2ab.
+    found = torch.stack([look(torch.from_numpy(dataset.pixels(side, row.numpy()))) for row in numbers])
+    return (queries[:, None] - found).square().mean(2).sqrt(), numbers
+
+
+def beside(queries: Tensor, dataset: Dataset, numbers: Tensor) -> Tensor:
+    """Each of uint8 [N, C, R, R] followed by the images of the dataset with numbers [N, k]: [N, 1 + k, C, R, R]."""
+    rows = (torch.from_numpy(dataset.pixels(queries.shape[2], row.cpu().numpy())) for row in numbers)
+    return torch.stack([torch.cat([query[None].cpu(), row]) for query, row in zip(queries, rows, strict=True)])
+
+
+def _points(dataset: Dataset, resolution: int, look: Look, among: Indices) -> Iterator[tuple[Indices, Tensor]]:
+    """Numbers and points of images of a dataset, a block at a time."""
+    for start in range(0, len(among), _IMAGES):
+        block = among[start : start + _IMAGES]
+        yield block, look(torch.from_numpy(dataset.pixels(resolution, block)))

@@ -4,11 +4,8 @@ import torch
 from torch import Tensor
 
 from progan.errors import ConfigError
-from progan.metrics.base import Value
-from progan.metrics.intervals import jackknife, parts_of
-from progan.metrics.setting import Setting
+from progan.metrics.base import PARTS, Setting, Value, jackknife
 
-PARTS = 8
 _CHUNK_BYTES = 2**24
 _SILENCE = 1e-3
 """Power per pixel far below that of rounding (1/12): images of one colour have a number too."""
@@ -26,32 +23,35 @@ class Spectrum:
         self._count = {True: 0, False: 0}
 
     def update(self, pixels: Tensor, real: bool) -> None:
-        """See Metric."""
         for some in torch.split(pixels, max(1, _CHUNK_BYTES // (8 * pixels.shape[1:].numel()))):
             power = radial_power(some.double())
             if real not in self._sums:
                 self._sums[real] = power.new_zeros(PARTS, power.shape[1])
-            self._sums[real].index_add_(0, parts_of(self._count[real], len(some), PARTS), power)
+            # Image i of all belongs to part i % 8, whatever the batches.
+            parts = torch.arange(self._count[real], self._count[real] + len(some)) % PARTS
+            self._sums[real].index_add_(0, parts, power)
             self._count[real] += len(some)
 
     def result(self) -> dict[str, Value]:
-        """See Metric."""
         if min(self._count.values()) < PARTS:
             raise ConfigError(f"spectrum needs at least {PARTS} images of each kind")
-        fakes, reals = self._sums[False], self._sums[True]
-        without = [distance(reals.sum(0) - reals[i], fakes.sum(0) - fakes[i], *self._rest(i)) for i in range(PARTS)]
-        whole = distance(reals.sum(0), fakes.sum(0), self._count[True], self._count[False])
-        return {"spectrum": jackknife(whole, torch.tensor(without))}
+        without = torch.tensor([self._distance(part) for part in range(PARTS)])
+        return {"spectrum": jackknife(self._distance(None), without)}
 
-    def _rest(self, part: int) -> tuple[int, int]:
-        """Reals and fakes that are not of this part."""
-        reals, fakes = (self._count[real] - len(range(part, self._count[real], PARTS)) for real in (True, False))
-        return reals, fakes
+    def _distance(self, without: int | None) -> float:
+        """The distance of all images, or of all but one part."""
+        means = []
+        for real in (True, False):
+            total, count = self._sums[real].sum(0), self._count[real]
+            if without is not None:
+                total, count = total - self._sums[real][without], count - len(range(without, count, PARTS))
+            means.append(total / count)
+        return distance(*means)
 
 
-def distance(reals: Tensor, fakes: Tensor, real_count: int, fake_count: int) -> float:
-    """Of sums of powers float64 [R/2] over so many images."""
-    decibels = 10 * ((fakes / fake_count + _SILENCE) / (reals / real_count + _SILENCE)).log10()
+def distance(reals: Tensor, fakes: Tensor) -> float:
+    """Root mean square ratio in dB of mean powers float64 [R/2]."""
+    decibels = 10 * ((fakes + _SILENCE) / (reals + _SILENCE)).log10()
     return float(decibels.square().mean().sqrt())
 
 
@@ -65,13 +65,12 @@ def radial_power(pixels: Tensor) -> Tensor:
     size = pixels.shape[2]
     window = torch.hann_window(size, periodic=True, dtype=pixels.dtype, device=pixels.device)
     window = window[:, None] * window
+    # Power of each frequency, whatever the size of the picture and the window.
     centred = (pixels - pixels.mean((2, 3), keepdim=True)) * window
     power = (torch.fft.fft2(centred).abs().square().mean(1) / window.square().sum()).cpu()  # GPUs add in any order
+    # Mean over the frequencies of each radius.
     frequency = torch.fft.fftfreq(size, 1 / size, dtype=pixels.dtype)
     radius = torch.hypot(frequency[:, None], frequency).round().long().flatten()
     sums = power.new_zeros(len(power), int(radius.max()) + 1).index_add_(1, radius, power.flatten(1))
     mean: Tensor = sums / radius.bincount()
     return mean[:, 1 : size // 2 + 1]
-
-
-make = Spectrum

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from progan.errors import ConfigError
-from progan.metrics.base import Value
-from progan.metrics.intervals import spread_of
-from progan.metrics.setting import Setting
+from progan.metrics.base import PARTS, Setting, Value, spread_of
 from progan.randomness import latents, mix, philox
 
 LOWEST = 16
@@ -23,8 +21,6 @@ PATCHES = 128
 """Descriptors of an image at each level."""
 DIRECTIONS = 512
 """Random projections of a level (four times 128 in the authors' code, which averages them alike)."""
-PARTS = 8
-"""Disjoint parts whose spread gives the interval."""
 _SMALL = 64  # a level up to this resolution takes less memory than the descriptors in it
 _CHUNK_BYTES = 2**24  # of what is computed at a time: it stays in a processor's cache
 _BLOCK_BYTES = 2**28  # of projections, which are sorted at a time
@@ -56,21 +52,20 @@ class SlicedWasserstein:
     """`swd_64` … `swd_16` for every level and `swd`, their mean; all times 1000, as the paper quotes them.
 
     It compares as many fakes as reals (16,384 in the paper). The distance between two samples of one distribution is
-    not 0, so the number means little without its floor. The interval covers another choice of images, patches and
-    directions: it comes from the spread of eight disjoint parts, each measured along its own eighth of the directions.
-    An image takes at most 128·49·C floats per level whatever its resolution: 1.2 GB per level and set for 16,384 RGB
-    images. Grey images are compared by their one channel; repeated three times they would come out 0.4 % lower.
+    not 0, so the number means little without its real-vs-real baseline. The interval covers another choice of images,
+    patches and directions: it comes from the spread of eight disjoint parts, each measured along its own eighth of the
+    directions. An image takes at most 128·49·C floats per level whatever its resolution: 1.2 GB per level and set for
+    16,384 RGB images. Grey images are compared by their one channel; repeated three times they would come out 0.4 %
+    lower.
     """
 
-    def __init__(self, seed: int = 0, draws: Draws | None = None) -> None:
-        self._draws = draws or Draws(seed)
+    def __init__(self, setting: Setting, draws: Draws | None = None) -> None:
+        setting.need_resolution("swd", LOWEST)
+        self._draws = draws or Draws(setting.seed)
         self._count = {True: 0, False: 0}
         self._kept: dict[tuple[int, bool], list[Callable[[], Tensor]]] = defaultdict(list)
 
     def update(self, pixels: Tensor, real: bool) -> None:
-        """See Metric."""
-        if pixels.shape[2] < LOWEST:
-            raise ConfigError(f"swd needs images of at least {LOWEST}x{LOWEST}; these have {pixels.shape[2]}")
         for part in torch.split(pixels, max(1, _CHUNK_BYTES // (4 * pixels.shape[1:].numel()))):
             for level in laplacian_pyramid(part.float()):
                 size = level.shape[2]
@@ -79,7 +74,6 @@ class SlicedWasserstein:
             self._count[real] += len(part)
 
     def result(self) -> dict[str, Value]:
-        """See Metric."""
         if self._count[True] != self._count[False] or self._count[True] < PARTS:
             fakes, reals = self._count[False], self._count[True]
             raise ConfigError(f"swd compares as many fakes as reals, at least {PARTS}; got {fakes} and {reals}")
@@ -123,31 +117,27 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
     return [*levels, images]
 
 
-def halve(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, H/2, W/2]: blurred by (1 4 6 4 1)/16, every second pixel (Burt and Adelson 1983)."""
-    return _halve_columns(_halve_columns(x).mT).mT
-
-
-def double(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, C, 2H, 2W]: zeros put between the pixels, blurred by (1 4 6 4 1)/8."""
-    return _double_columns(_double_columns(x).mT).mT
-
-
 # Elementwise sums: exact for the first levels of whole numbers, and the same whatever the batch. The borders mirror
 # the finer image, so that the coarser one continues with x[1] on its left and repeats its last column on its right.
 
 
-def _halve_columns(x: Tensor) -> Tensor:
-    x = torch.cat([x[..., 2:3], x[..., 1:2], x, x[..., -2:-1]], -1)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return (even[..., :-2] + even[..., 2:] + 4 * (odd[..., :-1] + odd[..., 1:]) + 6 * even[..., 1:-1]) / 16
+def halve(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C, H/2, W/2]: blurred by (1 4 6 4 1)/16, every second pixel (Burt and Adelson 1983)."""
+    for _ in range(2):  # columns, then rows
+        x = torch.cat([x[..., 2:3], x[..., 1:2], x, x[..., -2:-1]], -1)
+        even, odd = x[..., 0::2], x[..., 1::2]
+        x = ((even[..., :-2] + even[..., 2:] + 4 * (odd[..., :-1] + odd[..., 1:]) + 6 * even[..., 1:-1]) / 16).mT
+    return x
 
 
-def _double_columns(x: Tensor) -> Tensor:
-    x = torch.cat([x[..., 1:2], x, x[..., -1:]], -1)
-    even = (x[..., :-2] + 6 * x[..., 1:-1] + x[..., 2:]) / 8
-    odd = (x[..., 1:-1] + x[..., 2:]) / 2
-    return torch.stack([even, odd], -1).flatten(-2)
+def double(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C, 2H, 2W]: zeros put between the pixels, blurred by (1 4 6 4 1)/8."""
+    for _ in range(2):
+        x = torch.cat([x[..., 1:2], x, x[..., -1:]], -1)
+        even = (x[..., :-2] + 6 * x[..., 1:-1] + x[..., 2:]) / 8
+        odd = (x[..., 1:-1] + x[..., 2:]) / 2
+        x = torch.stack([even, odd], -1).flatten(-2).mT
+    return x
 
 
 def patches(level: Tensor, corners: Tensor) -> Tensor:
@@ -204,9 +194,3 @@ def _sorted(rows: Tensor) -> Tensor:
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         list(threads.map(np.ndarray.sort, rows.numpy()))
     return rows
-
-
-def make(setting: Setting) -> SlicedWasserstein:
-    """See METRICS."""
-    setting.need_resolution("swd", LOWEST)
-    return SlicedWasserstein(setting.seed)

@@ -8,11 +8,11 @@ import torch
 
 from progan.config import DcganConfig, GrowingBatchNormConfig, ModelConfig, ProGANConfig
 from progan.models import dcgan, growing_batchnorm, progan
-from progan.models.base import Discriminator, Generator, Noise
+from progan.models.base import Discriminator, Draws, Generator
 from progan.randomness import mix
 from progan.scores import Scores
 
-__all__ = ["MODELS", "Discriminator", "Generator", "ImageShape", "Noise", "Scores", "build"]
+__all__ = ["MODELS", "Discriminator", "Draws", "Generator", "ImageShape", "Scores", "build"]
 
 MODELS: dict[type[ModelConfig], tuple[Callable[..., Generator], Callable[..., Discriminator]]] = {
     ProGANConfig: (progan.Generator, progan.Discriminator),
@@ -24,7 +24,7 @@ MODELS: dict[type[ModelConfig], tuple[Callable[..., Generator], Callable[..., Di
 
 @dataclass(frozen=True)
 class ImageShape:
-    """What the networks must know of the data."""
+    """Shape of the data that networks are built for."""
 
     resolution: int
     channels: int

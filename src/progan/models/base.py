@@ -1,4 +1,4 @@
-"""What every pair of networks offers, whatever it is made of."""
+"""Interface of every pair of networks."""
 
 import math
 from typing import Literal, Protocol
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from progan.scores import Scores
 
 
-class Noise(Protocol):
-    """Where a D takes its random numbers from while it is trained: those of the step, so that they can be repeated."""
+class Draws(Protocol):
+    """Source of a training step's random numbers, so that they can be repeated; `randomness.Rng` is one."""
 
     def uniform(self, n: int, size: int | None = None) -> Tensor:
         """Uniform in [0, 1), float32 [n], or [n, size]."""
@@ -39,7 +39,7 @@ class Generator(nn.Module):
         return self.synthesize(self.embed(z, labels), resolution, alpha)
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents and labels -> the first 4x4 activation [N, C, 4, 4]; truncation acts on it."""
+        """Latents and labels -> first activation [N, C, 4, 4], which truncation acts on."""
         raise NotImplementedError
 
     def distributed(self, z: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Generator(nn.Module):
         return torch.erf(z.to(torch.promote_types(z.dtype, torch.float32)) / math.sqrt(2)).to(z.dtype)
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
-        """The first activation -> images."""
+        """First activation -> images."""
         raise NotImplementedError
 
 
@@ -60,9 +60,9 @@ class Discriminator(nn.Module):
     """Images to scores."""
 
     watches = False
-    """Whether `watch` wants to know."""
+    """True if `watch` wants to be called after every D step."""
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
+    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
         """Images [N, C, R, R] -> scores; R is read from the images, and alpha fades its block in (figure 2).
 
         Dropout and the like happen only where `noise` is given.
@@ -70,4 +70,4 @@ class Discriminator(nn.Module):
         raise NotImplementedError
 
     def watch(self, d: Tensor) -> None:
-        """The mean score [] of the reals of a step, after it."""
+        """Update statistics by the mean score [] of a step's reals, after the step."""

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 How = tuple[int, int, bool]
-"""Stride, padding, whether it is transposed."""
+"""Stride, padding, and whether the convolution is transposed."""
 FEW = 16
-"""Positions h·w."""
+"""Most positions h·w of the small image for which products are faster."""
 
 
 def quicker(x: Tensor, weight: Tensor, how: How) -> bool:
-    """Whether `convolve` is."""
+    """True if `convolve` is faster than a convolution."""
     if not _is_bf16(x):
         return False
     (stride, _, transposed), (s, c, kernel, _) = how, weight.shape
@@ -29,7 +29,7 @@ def quicker(x: Tensor, weight: Tensor, how: How) -> bool:
 
 
 def weight_gradient_is_quicker(small: Tensor, weight: Tensor) -> bool:
-    """Whether `weight_gradient` is."""
+    """True if `weight_gradient` is faster than a convolution's."""
     n, _, h, w = small.shape
     return _is_bf16(small) and (h * w <= FEW or n * h * w <= 2 * min(weight.shape[:2]))
 
@@ -39,7 +39,7 @@ def _is_bf16(x: Tensor) -> bool:
 
 
 def output_size(x: Tensor, weight: Tensor, how: How) -> tuple[int, int]:
-    """Height and width of what `convolve` gives."""
+    """Height and width of the result of `convolve`."""
     (stride, padding, transposed), kernel = how, weight.shape[2]
     h, w = x.shape[2:]
     if transposed:
@@ -63,7 +63,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, how: How) -> Tensor
 
 
 def weight_gradient(small: Tensor, large: Tensor, kernel: int, how: How) -> Tensor:
-    """[S, L, K, K], where either image is the gradient of the output."""
+    """Gradient of the weight [S, L, K, K], where either image is the gradient of the output."""
     _, s, h, w = small.shape
     product = _rows(small).t() @ _patches(large, h, w, kernel, *how[:2])
     return product.view(s, kernel, kernel, -1).permute(0, 3, 1, 2)

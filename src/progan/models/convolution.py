@@ -58,7 +58,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _InputGradient(torch.autograd.Function):
-    """Of the output's gradient and the weight; `x` only gives its shape."""
+    """Gradient of the input, from that of the output and the weight; `x` only gives its shape."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, *how: Any) -> Any:
@@ -82,7 +82,7 @@ class _InputGradient(torch.autograd.Function):
 
 
 class _WeightGradient(torch.autograd.Function):
-    """Of the output's gradient and the input; `weight` only gives its shape."""
+    """Gradient of the weight, from that of the output and the input; `weight` only gives its shape."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, *how: Any) -> Any:

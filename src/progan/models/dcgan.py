@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from progan.config import DcganConfig
 from progan.models import base
-from progan.models.base import Noise
-from progan.models.layers import leaky_relu, wide
-from progan.models.normalization import BatchNorm2d, dropout
+from progan.models.base import Draws
+from progan.models.layers import BatchNorm2d, dropout, leaky_relu, wide
 from progan.models.strided import STD, FromLatents, StridedConv2d, ToScores
 from progan.scores import Scores
 
@@ -59,7 +58,7 @@ class Discriminator(base.Discriminator):
         self.norms = nn.ModuleList(BatchNorm2d(n, std=STD) for n in maps[1:])  # none on the images' own layer
         self.last = ToScores(maps[-1], label_size)
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
+    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
         """See base.Discriminator."""
         assert images.shape[2] == self.resolution, "a DCGAN has one resolution"
         x = dropout(leaky_relu(self.convs[0](images)), self.dropout, noise)

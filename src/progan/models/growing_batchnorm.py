@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from progan.config import GrowingBatchNormConfig
 from progan.images import downscale, upscale
 from progan.models import base
-from progan.models.base import Noise
-from progan.models.layers import leaky_relu, wide
-from progan.models.normalization import Activation, BatchNorm2d
+from progan.models.base import Draws
+from progan.models.layers import Activation, BatchNorm2d, leaky_relu, wide
 from progan.models.strided import STD, FromLatents, Pointwise, StridedConv2d, ToScores
 from progan.scores import Scores
 
@@ -77,7 +76,7 @@ class Discriminator(base.Discriminator):
             self.blocks[str(r)] = nn.Sequential(conv, Activation(BatchNorm2d(maps[below], std=STD)))
         self.last = ToScores(maps[4], label_size)
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
+    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
         """See base.Discriminator."""
         resolution = images.shape[2]
         x = self.blocks[str(resolution)](self._features(images, resolution))

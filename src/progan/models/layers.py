@@ -1,4 +1,4 @@
-"""Layers of Progressive GANs (Karras et al. 2018, sections 3 and 4).
+"""Layers: those of Progressive GANs (Karras et al. 2018, sections 3 and 4), normalisation, dropout and noise.
 
 Every layer computes in the dtype of its input, whatever that of its weights; norms and statistics in at least 32 bits.
 Convolutions with channels_last weights give channels_last activations.
@@ -14,21 +14,27 @@ from torch import Tensor, nn
 
 from progan.config import group_divisor
 from progan.images import downscale, upscale
+from progan.models.base import Draws
 from progan.models.convolution import convolve
+
+DIMENSIONS = 5
+"""Dimensions of each kernel's projection in minibatch discrimination, as in the code of Salimans et al."""
+LIMIT, DECAY = 0.5, 0.9
+"""Average score from which D's adaptive noise grows, and decay of that average (appendix B)."""
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype itself, or float32 for narrower ones."""
+    """The dtype itself, or float32 for a narrower one."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """Slope 0.2 below 0 (table 2)."""
+    """Leaky ReLU of slope 0.2 (table 2)."""
     return F.leaky_relu(x, 0.2)
 
 
 class Scaled(nn.Module):
-    """A weight with equalised learning rate: N(0, 1) entries, times gain/√fan_in at run time (section 4.1).
+    """Weight with equalised learning rate: N(0, 1) entries, times gain/√fan_in at run time (section 4.1).
 
     With `use_wscale=False` the constant is put into the initial weight instead (He et al. 2015).
     """
@@ -103,7 +109,7 @@ class ConvDownscale2d(EqualizedConv2d):
 
 
 def _sum_shifts(weight: Tensor) -> Tensor:
-    """A 3x3 kernel after a 2x2 box: [O, I, 3, 3] -> [O, I, 4, 4]."""
+    """Kernel of a 3x3 convolution after a 2x2 box: [O, I, 3, 3] -> [O, I, 4, 4]."""
     out: Tensor = _Box.apply(weight, True)
     return out
 
@@ -151,3 +157,94 @@ def minibatch_stddev(x: Tensor, group_size: int, eps: float = 1e-8) -> Tensor:
     deviation = (variance + eps).sqrt().mean((1, 2, 3))  # [N/G]
     channel = deviation.repeat(size).view(n, 1, 1, 1).expand(n, 1, h, w).to(x.dtype)
     return torch.cat([x, channel], 1)
+
+
+class MinibatchDiscrimination(Scaled):
+    """[N, A] -> [N, A + B]: appends, for every kernel b, how near the batch is: o_b(i) = Σ_j exp(-|M_ib - M_jb|₁).
+
+    M_ib is a learned projection of image i. The sum takes in j = i, as printed, which adds 1 to every entry.
+    """
+
+    def __init__(self, inputs: int, kernels: int, use_wscale: bool = True) -> None:
+        super().__init__((kernels * DIMENSIONS, inputs), inputs, gain=1, use_wscale=use_wscale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected = F.linear(x, self.scaled(x.dtype)).to(wide(x.dtype)).view(len(x), -1, DIMENSIONS)  # [N, B, 5]
+        distance = (projected[:, None] - projected[None]).abs().sum(3)  # [N, N, B]
+        return torch.cat([x, torch.exp(-distance).sum(1).to(x.dtype)], 1)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation (Ioffe and Szegedy 2015); `std` is that of the initial scales, round 1.
+
+    PyTorch's has statistics of 32 bits for inputs of 16, in both derivatives too. In evaluation mode it uses running
+    means, which move by `momentum` with every batch: 0.2 is what Keras calls 0.8.
+    """
+
+    def __init__(self, maps: int, momentum: float = 0.1, std: float = 0.0) -> None:
+        super().__init__(maps, momentum=momentum)
+        with torch.no_grad():
+            self.weight.normal_(1.0, std)
+
+
+def dropout(x: Tensor, rate: float, noise: Draws | None) -> Tensor:
+    """Sets whole maps of [N, C, H, W] to 0, each with probability `rate`, and divides the others by 1 - rate.
+
+    Neighbouring pixels of a map say much the same, so that single ones would hardly be missed (Tompson et al. 2015).
+    """
+    if noise is None or rate == 0:
+        return x
+    kept = noise.uniform(*x.shape[:2]) >= rate
+    return x * (kept.to(x.dtype) / (1 - rate)).view(*kept.shape, 1, 1)
+
+
+class LayerNorm(nn.GroupNorm):
+    """Layer normalisation of [N, C, ...]: each image over all of its maps, scale and shift by map (Ba et al. 2016)."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__(1, maps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(wide(x.dtype))).to(x.dtype)
+
+
+class Activation(nn.Module):
+    """Activation after a convolution: a normalisation, where there is one, then ReLU, leaky by 0.2 unless `relu`."""
+
+    def __init__(self, norm: nn.Module | None = None, relu: bool = False) -> None:
+        super().__init__()
+        self.norm, self.relu = norm, relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norm is not None:
+            x = self.norm(x)
+        return torch.relu(x) if self.relu else leaky_relu(x)
+
+
+class AdaptiveNoise(nn.Module):
+    """Multiplies each map of each image by 1 + strength·N(0, 1), strength = coefficient·max(0, d̂ - 0.5)².
+
+    d̂ is a moving average of D's output, d̂ = 0.1·d + 0.9·d̂; the paper's coefficient is 0.2. The paper calls training
+    unstable where d nears 1; with our targets (1 for reals) that is the mean score of reals, which is what we take.
+    """
+
+    d_hat: Tensor
+
+    def __init__(self, coefficient: float) -> None:
+        super().__init__()
+        self.coefficient = coefficient
+        self.register_buffer("d_hat", torch.zeros(()))
+
+    @property
+    def strength(self) -> Tensor:
+        return self.coefficient * (self.d_hat - LIMIT).clamp(min=0).square()
+
+    def forward(self, x: Tensor, noise: Draws | None) -> Tensor:
+        if noise is None:
+            return x
+        factor = 1 + self.strength * noise.normal(*x.shape[:2])
+        return x * factor.to(x.dtype).view(*factor.shape, 1, 1)
+
+    def watch(self, d: Tensor) -> None:
+        """Update d̂ by the mean score [] of a step's reals, unless it is not finite."""
+        self.d_hat.copy_(torch.where(d.isfinite(), (1 - DECAY) * d + DECAY * self.d_hat, self.d_hat))

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from progan.config import ProGANConfig
 from progan.images import downscale, upscale
 from progan.models import base
-from progan.models.adaptive_noise import AdaptiveNoise
-from progan.models.base import Noise
+from progan.models.base import Draws
 from progan.models.layers import (
+    Activation,
+    AdaptiveNoise,
+    BatchNorm2d,
     ConvDownscale2d,
     EqualizedConv2d,
     EqualizedLinear,
+    LayerNorm,
+    MinibatchDiscrimination,
     PixelNorm,
     UpscaleConv2d,
     leaky_relu,
@@ -25,8 +29,6 @@ from progan.models.layers import (
     pixel_norm,
     wide,
 )
-from progan.models.minibatch_discrimination import MinibatchDiscrimination
-from progan.models.normalization import Activation, BatchNorm2d, LayerNorm
 from progan.scores import Scores
 
 
@@ -149,7 +151,7 @@ class Discriminator(base.Discriminator):
         self.discrimination = MinibatchDiscrimination(hidden, kernels, wscale) if kernels else nn.Identity()
         self.dense1 = EqualizedLinear(hidden + kernels, 1 + label_size, gain=1, use_wscale=wscale)
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Noise | None = None) -> Scores:
+    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
         """See base.Discriminator."""
         resolution = images.shape[2]
         x = self._features(images, resolution)
@@ -172,14 +174,14 @@ class Discriminator(base.Discriminator):
         x: Tensor = self.norm(leaky_relu(self.from_rgb[str(resolution)](images)))
         return x
 
-    def _down(self, x: Tensor, resolution: int, noise: Noise | None = None) -> Tensor:
+    def _down(self, x: Tensor, resolution: int, noise: Draws | None = None) -> Tensor:
         conv, down = cast(nn.ModuleList, self.blocks[str(resolution)])
         first, second = cast(nn.ModuleList, self.activations[str(resolution)])
         x = self.norm(first(conv(self._noisy(x, noise))))
         out: Tensor = self.norm(down(self._noisy(x, noise), second))
         return out
 
-    def _noisy(self, x: Tensor, noise: Noise | None) -> Tensor:
+    def _noisy(self, x: Tensor, noise: Draws | None) -> Tensor:
         """The input of a 3x3 or 4x4 convolution (appendix B)."""
         return x if self.noise is None else self.noise(x, noise)
 

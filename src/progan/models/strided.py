@@ -8,7 +8,7 @@ from progan.models.layers import wide
 from progan.scores import Scores
 
 STD = 0.02
-"""Of initial weights (round 0) and of initial batch-norm scales (round 1)."""
+"""Standard deviation of initial weights (around 0) and of initial batch-norm scales (around 1)."""
 
 
 class StridedConv2d(nn.Module):

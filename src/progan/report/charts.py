@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
@@ -36,33 +36,63 @@ class Chart:
     lines: Sequence[Line]
     xlabel: str
     ylabel: str
-    marks: Sequence[tuple[float, str]] = field(default=())
+    marks: Sequence[tuple[float, str]] = ()
     """Upright lines with a word, e.g. where the networks grew."""
     log_y: bool = False
 
     def svg(self) -> str:
-        """The drawing as an <svg> element; nothing where no line has two points."""
+        """The drawing as an <svg> element, in the page's colours and as wide as there is room.
+
+        Empty if no line has two points.
+        """
         if not any(len(line.x) > 1 for line in self.lines):
             return ""
         import matplotlib
 
-        settings: Any = _settings(repr(self))
+        settings: Any = {
+            **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+            "svg.fonttype": "none",  # text stays text
+            "svg.hashsalt": hashlib.sha256(repr(self).encode()).hexdigest(),  # no two charts of a page share an id
+            "font.family": "sans-serif",
+            "font.sans-serif": ["system-ui", "DejaVu Sans"],
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "text.parse_math": False,  # names may hold dollars
+        }
         with matplotlib.rc_context(settings):
-            return _inline(self._draw())
+            document = self._draw()
+        # The element alone, without a size of its own.
+        element = document[document.index("<svg") :].replace(_INK, "currentColor")
+        element = re.sub(r"<metadata>.*?</metadata>", "", element, count=1, flags=re.DOTALL)
+        tag, rest = element.split(">", 1)
+        return re.sub(r' (width|height)="[^"]*"', "", tag) + ' role="img">' + rest
 
     def _draw(self) -> str:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter
 
         figure = Figure(figsize=(4.6, 2.7), layout="constrained")
         axes = figure.add_subplot()
         for line in self.lines:
-            axes.plot(line.x, line.y, label=line.name or None, **_look(line))
+            axes.plot(
+                line.x,
+                line.y,
+                label=line.name or None,
+                color=_COLOURS[line.colour % len(_COLOURS)],
+                linewidth=0.7 if line.thin else 1.6,
+                alpha=0.55 if line.thin else 1.0,
+                linestyle="--" if line.dashed else "-",
+                marker="." if len(line.x) <= 12 and not line.thin else None,
+            )
         axes.set_xlabel(self.xlabel)
         axes.set_ylabel(self.ylabel)
         if self.log_y and all(y > 0 for line in self.lines for y in line.y if not math.isnan(y)):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter(_few(axes))
+            # Numbers at the minor ticks too, where the axis spans less than a decade.
+            low, high = axes.get_ylim()
+            axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
         for x, word in self.marks:
             axes.axvline(x, color=_INK, linewidth=0.6, linestyle=":")
             axes.annotate(word, (x, 1), (2, -8), xycoords=("data", "axes fraction"), textcoords="offset points", size=8)
@@ -74,55 +104,8 @@ class Chart:
         return file.getvalue()
 
 
-def _few(axes: Any) -> str | Any:
-    """Numbers at the minor ticks of a logarithmic axis too, where it spans less than a decade."""
-    from matplotlib.ticker import NullFormatter
-
-    low, high = axes.get_ylim()
-    return "{x:g}" if high < 10 * low else NullFormatter()
-
-
-def colour(number: int) -> str:
-    """The n-th colour, #rrggbb."""
-    return _COLOURS[number % len(_COLOURS)]
-
-
 def spectrum(pixels: Tensor) -> tuple[list[float], list[float]]:
     """Pixels uint8 [N, C, R, R] -> frequencies in cycles per pixel and log10 of the mean power at each."""
     size = pixels.shape[2]
     power = radial_power(pixels.double()).mean(0).clamp_min(1e-3)
     return [radius / size for radius in range(1, size // 2 + 1)], power.log10().tolist()
-
-
-def _look(line: Line) -> dict[str, Any]:
-    style = "--" if line.dashed else "-"
-    return {
-        "color": colour(line.colour),
-        "linewidth": 0.7 if line.thin else 1.6,
-        "alpha": 0.55 if line.thin else 1.0,
-        "linestyle": style,
-        "marker": "." if len(line.x) <= 12 and not line.thin else None,
-    }
-
-
-def _settings(salt: str) -> dict[str, Any]:
-    ink = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK)
-    return {
-        **ink,
-        "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": hashlib.sha256(salt.encode()).hexdigest(),  # no two charts of a page share an id
-        "font.family": "sans-serif",
-        "font.sans-serif": ["system-ui", "DejaVu Sans"],
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "text.parse_math": False,  # names may hold dollars
-    }
-
-
-def _inline(document: str) -> str:
-    """The <svg> element alone, in the page's colours, as wide as there is room."""
-    element = document[document.index("<svg") :].replace(_INK, "currentColor")
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, count=1, flags=re.DOTALL)
-    tag, rest = element.split(">", 1)
-    return re.sub(r' (width|height)="[^"]*"', "", tag) + ' role="img">' + rest

@@ -1,54 +1,56 @@
-"""The tables of a comparison's page, and its findings in words."""
+"""The tables of a comparison's page, its findings in words, and a test for the eye."""
 
+import json
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from torch import Tensor
+
 from progan.metrics import Value
-from progan.report.html import paragraph, table, text
-from progan.report.results import AVERAGE, MEMORISATION, Comparison, Contestant
-from progan.report.statistics import Difference, mean
+from progan.report.html import data_uri, paragraph, table, text
+from progan.report.results import AVERAGE, MEMORISATION, Comparison, Contestant, Difference, mean
+
+_TILES = 12
+"""Images of every model in the test for the eye."""
 
 
 def findings(comparison: Comparison) -> str:
     """For each metric: who is better than whom, or that nothing can be said."""
     parts = []
-    for metric in _whole(comparison.metrics):
-        if metric == MEMORISATION:
+    for metric in comparison.metrics:
+        # Parts of a metric, such as `swd_32`, are left to the table.
+        if metric == MEMORISATION or metric.rpartition("_")[2].isdecimal():
             continue
-        found = comparison.differences(metric)
         order = " · ".join(comparison.ranking(metric))
-        words = "".join(f"<li>{text(sentence(each))}</li>" for each in found)
+        words = "".join(f"<li>{text(sentence(each))}</li>" for each in comparison.differences(metric))
         parts.append(f"<h3>{text(_name(metric))}</h3>{paragraph(f'Nearest to real images first: {order}.')}")
         parts.append(f"<ul>{words}</ul>" if words else "")
-    return "".join([*parts, _by_heart(comparison)])
-
-
-def _by_heart(comparison: Comparison) -> str:
-    """Who copies: its images are twice as near to training images as fresh real ones are."""
-    if MEMORISATION not in comparison.floors:
-        return ""
-    floor = comparison.floors[MEMORISATION]
-    copying = [each.name for each in comparison.models if fmean(each.numbers(MEMORISATION)) < floor / 2]
-    words = f"{', '.join(copying)}: twice as near to training images as fresh real ones, or nearer."
-    return f"<h3>{MEMORISATION}</h3>" + paragraph(words if copying else "No model repeats its training images.")
+    if MEMORISATION in comparison.floors:
+        # A model memorises if its images are twice as near to training images as fresh real ones are.
+        floor = comparison.floors[MEMORISATION]
+        copying = [each.name for each in comparison.models if fmean(each.numbers(MEMORISATION)) < floor / 2]
+        words = f"{', '.join(copying)}: twice as near to training images as fresh real ones, or nearer."
+        parts.append(f"<h3>{MEMORISATION}</h3>")
+        parts.append(paragraph(words if copying else "No model repeats its training images."))
+    return "".join(parts)
 
 
 def sentence(each: Difference) -> str:
     """`a is better than b: a less b is 3 (1 … 5), p = 0.01.`, or that there is no significant difference."""
-    interval = f"{_short(each.value)} ({_short(each.low)} … {_short(each.high)})"
-    p = f"p {'< 0.001' if each.p < 0.001 else f'= {each.p:.3f}'}"
+    numbers = f"{_short(each.value)} ({_short(each.low)} … {_short(each.high)})"
+    numbers += f", p {'' if each.p < 0.001 else '= '}{_p(each)}."
     if not each.significant:
-        return f"No significant difference between {each.a} and {each.b}: {interval}, {p}."
+        return f"No significant difference between {each.a} and {each.b}: {numbers}"
     if each.better is None:
-        return f"{each.a} and {each.b} differ by {interval}, {p}."
+        return f"{each.a} and {each.b} differ by {numbers}"
     worse = each.b if each.better == each.a else each.a
-    return f"{each.better} is better than {worse}: {each.a} less {each.b} is {interval}, {p}."
+    return f"{each.better} is better than {worse}: {each.a} less {each.b} is {numbers}"
 
 
 def quality(comparison: Comparison) -> str:
     """Mean over seeds with its interval; G_ema and G a row each."""
-    header = ["", "network", "seeds", *map(_name, comparison.metrics)]
     rows = []
     for each in comparison.contestants:
         for network in dict.fromkeys(network for run in each.runs for network in run.values):
@@ -61,7 +63,8 @@ def quality(comparison: Comparison) -> str:
         "Mean over the seeds and its 95 % interval (Student's t). Better is nearer to what other real images get, the "
         f"last row. {AVERAGE} is the average of the generator's weights, by which models are judged."
     )
-    return table([text(cell) for cell in header], rows) + paragraph(words, soft=True)
+    header = ["", "network", "seeds", *(text(_name(metric)) for metric in comparison.metrics)]
+    return table(header, rows) + paragraph(words, soft=True)
 
 
 def differences(comparison: Comparison) -> str:
@@ -70,39 +73,44 @@ def differences(comparison: Comparison) -> str:
     for metric in comparison.metrics:
         for each in comparison.differences(metric):
             verdict = f"<b>{text(each.better)}</b> is better" if each.better else "no significant difference"
-            names = f"{text(each.a)} − {text(each.b)}"
-            p = "< 0.001" if each.p < 0.001 else f"{each.p:.3f}"
             interval = _interval(Value(each.value, each.low, each.high))
-            rows.append([text(_name(metric)), names, interval, text(p), verdict])
-    if not rows:
-        return ""
+            rows.append([text(_name(metric)), f"{text(each.a)} − {text(each.b)}", interval, text(_p(each)), verdict])
     words = (
         "Difference of the means with its 95 % interval; p of Welch's t-test over the seeds, corrected for the "
         "number of pairs in the metric (Holm). With few seeds only large differences are found: that none is "
         "significant does not say that the models are equal."
     )
-    return table(["metric", "pair", "difference", "p", "at 5 %"], rows) + paragraph(words, soft=True)
+    header = ["metric", "pair", "difference", "p", "at 5 %"]
+    return table(header, rows) + paragraph(words, soft=True) if rows else ""
 
 
 def costs(comparison: Comparison) -> str:
-    """What each model takes: weights, operations, seconds, memory."""
+    """What each model takes: parameters, operations, seconds, memory."""
     rows = []
     for each in comparison.models:
-        weights, flops = each.parameters or (0, 0), each.image_flops or (0, 0)
-        seconds = [run.seconds for run in each.runs]
+        parameters, flops = each.parameters or (0, 0), each.image_flops or (0, 0)
         rows.append(
             [
                 _title(each),
-                f"{weights[0]:,} / {weights[1]:,}",
+                f"{parameters[0]:,} / {parameters[1]:,}",
                 f"{flops[0] / 1e6:,.1f} / {flops[1] / 1e6:,.1f}",
                 f"{(each.training_flops or math.nan) / 1e12:,.2f}",
                 _range([run.kimg for run in each.runs]),
-                _range(seconds),
+                _range([run.seconds for run in each.runs]),
                 _range([1000 * run.kimg / run.seconds for run in each.runs]),
                 _range([run.peak_memory / 2**20 for run in each.runs]),
             ]
         )
-    header = ["", "weights G / D", "MFLOP an image G / D", "TFLOP a run", "kimg", "seconds", "images a second", "MiB"]
+    header = [
+        "",
+        "parameters G / D",
+        "MFLOP an image G / D",
+        "TFLOP a run",
+        "kimg",
+        "seconds",
+        "images a second",
+        "MiB",
+    ]
     words = (
         "Operations of a forward pass for one image of the final resolution, and of all training (counted in a block "
         "of each stage). Seconds of training without measuring, images a second and the most memory of the process: "
@@ -122,16 +130,12 @@ def events(comparison: Comparison) -> str:
                 cells = [each.name, run.seed, event.kind, size, f"{event.begin / 1000:.4g} kimg", end]
                 rows.append([text(cell) for cell in cells])
     words = (
-        "Variety: MS-SSIM between its floor and 1, from below a quarter of the way to above the middle. Quality: SWD "
-        "above three times the best so far and twice its floor. Of the generator in training, within one resolution."
+        "Variety: MS-SSIM between its real-vs-real baseline and 1, from below a quarter of the way to above the middle."
+        " Quality: SWD above three times the best so far and twice its baseline. Of the generator in training, within "
+        "one resolution."
     )
     listed = table(["model", "seed", "of", "at", "seen at", "then"], rows) if rows else paragraph("None was seen.")
     return listed + paragraph(words, soft=True)
-
-
-def _whole(metrics: Sequence[str]) -> list[str]:
-    """Without the parts of a metric, such as `swd_32`."""
-    return [name for name in metrics if not name.rpartition("_")[2].isdecimal()]
 
 
 def _name(metric: str) -> str:
@@ -142,16 +146,79 @@ def _title(each: Contestant) -> str:
     return f"<b>{text(each.name)}</b><br><small>{text(each.about)}</small>"
 
 
+def _p(each: Difference) -> str:
+    return "< 0.001" if each.p < 0.001 else f"{each.p:.3f}"
+
+
 def _interval(value: Value) -> str:
-    if math.isnan(value.low):
-        return text(_short(value.value))
-    return f"{text(_short(value.value))}<br><small>{text(f'{_short(value.low)} … {_short(value.high)}')}</small>"
+    """A cell with the number, and its interval where it has one."""
+    ends = "" if math.isnan(value.low) else f"<br><small>{text(f'{_short(value.low)} … {_short(value.high)}')}</small>"
+    return text(_short(value.value)) + ends
 
 
 def _range(numbers: Sequence[float]) -> str:
-    middle = text(_short(sum(numbers) / len(numbers)))
-    return f"{middle}<br><small>{text(f'{_short(min(numbers))} … {_short(max(numbers))}')}</small>"
+    """A cell with mean and range of numbers."""
+    return _interval(Value(sum(numbers) / len(numbers), min(numbers), max(numbers)))
 
 
 def _short(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+
+
+def panel(images: Mapping[str, Tensor]) -> str:
+    """Up to 12 of the images uint8 [N, C, R, R] of each name, shuffled and nameless until the reader asks for the key.
+
+    A click on an image says "looks real". Votes stay in the page; nothing is sent anywhere.
+    """
+    if len(images) < 2:
+        return ""
+    names = list(images)
+    cards = [(number, image) for number, name in enumerate(names) for image in images[name][:_TILES]]
+    random.Random(0).shuffle(cards)
+    tiles = "".join(
+        f'<button class="tile" aria-pressed="false" aria-label="image {i + 1}"><img class="pixels" alt="" '
+        f'src="{data_uri(image)}"></button>'
+        for i, (_, image) in enumerate(cards)
+    )
+    key = json.dumps({"names": [text(name) for name in names], "key": [number for number, _ in cards]})
+    words = (
+        f"{len(cards)} images of {len(names)} origins, shuffled. Click on those that look real to you; only then ask "
+        "for the key. The votes stay in this page."
+    )
+    safe = key.replace("<", "\\u003c")
+    return (
+        f'{paragraph(words)}<div class="panel">{tiles}</div>'
+        f'<p><button class="reveal">Show the key and count</button></p>'
+        f'<div class="scroll key" hidden></div><script>(() => {{ const secret = {safe};{_SCRIPT}}})()</script>'
+    )
+
+
+STYLE = """
+.panel { display: grid; grid-template-columns: repeat(auto-fill, minmax(64px, 1fr)); gap: .5rem; max-width: 900px }
+.tile { padding: 3px; border: 2px solid transparent; background: none; line-height: 0 }
+.tile img { width: 100% } .tile[aria-pressed=true] { border-color: var(--accent) }
+.tile small { line-height: 1.2; display: block; margin-top: 2px; overflow-wrap: anywhere }
+"""
+
+_SCRIPT = """
+  const section = document.currentScript.parentElement;
+  const tiles = [...section.querySelectorAll('.tile')];
+  tiles.forEach(tile => tile.onclick = () =>
+    tile.setAttribute('aria-pressed', tile.getAttribute('aria-pressed') !== 'true'));
+  section.querySelector('.reveal').onclick = event => {
+    const votes = secret.names.map(() => [0, 0]);
+    tiles.forEach((tile, i) => {
+      const origin = secret.key[i];
+      votes[origin][0] += tile.getAttribute('aria-pressed') === 'true';
+      votes[origin][1] += 1;
+      tile.disabled = true;
+      tile.insertAdjacentHTML('beforeend', `<small>${secret.names[origin]}</small>`);
+    });
+    const rows = secret.names.map((name, i) =>
+      `<tr><td>${name}</td><td>${votes[i][0]} of ${votes[i][1]}</td></tr>`).join('');
+    const key = section.querySelector('.key');
+    key.innerHTML = `<table><thead><tr><th>origin</th><th>looked real</th></tr></thead><tbody>${rows}</tbody></table>`;
+    key.hidden = false;
+    event.target.disabled = true;
+  };
+"""

@@ -1,90 +1,91 @@
-"""A web page, complete in one file, that shows what is in a dataset."""
+"""A web page, complete in one file, that shows what is in a dataset; and its contact sheets as files."""
 
-import base64
-import html
-import io
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import torch
+from torch import Tensor
 
-from progan.data.dataset import Dataset
-from progan.data.inspection import Inspection
-from progan.report.dataset_sheets import sheet, sheets
+from progan.data.dataset import Dataset, Indices
+from progan.data.inspection import Inspection, label_members
+from progan.images import grid, pil_image, upscale
+from progan.report import html
+from progan.report.html import facts, figure, image, section, table, text
 
-_GROUPS_SHOWN = 50
-_SUSPECTS_SHOWN = 200
-_SIDE = 64
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1060px; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse } td { padding: .1rem 1rem .1rem 0; vertical-align: top }
-img { max-width: 100%; image-rendering: pixelated } figure { margin: 1rem 0 } figcaption { color: #666 }
-meter { width: 16rem } h2 { margin-top: 2.5rem }
-"""
-
-
-def page(dataset: Dataset, inspection: Inspection, facts: Iterable[tuple[str, str]]) -> str:
-    """HTML with the facts, the class balance, contact sheets, and pictures of what deserves a second look."""
-    title = html.escape(dataset.name)
-    parts = [f"<h1>{title}</h1>", _table(facts), _balance(inspection)]
-    pictures = dict(sheets(dataset))
-    parts += ["<h2>Resolutions</h2>", *_figures(pictures, "resolution-"), *_section("Labels", pictures, "label-")]
-    parts += [_suspects(dataset, inspection), _duplicates(dataset, inspection)]
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+_WIDTH, _GAP = 1024, 2  # pixels of a sheet, and between its images
+_LEAST_SIDE = 32  # smaller images are shown enlarged, pixel by pixel
+_SIDE = 64  # resolution of images that are shown for a label or for a second look
+_MOST_LABELS, _PER_LABEL = 200, 24
+_GROUPS_SHOWN, _SUSPECTS_SHOWN = 50, 200
 
 
-def _table(rows: Iterable[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>" for name, text in rows)
-    return f"<table>{cells}</table>"
+def page(dataset: Dataset, inspection: Inspection, rows: Iterable[tuple[str, str]]) -> str:
+    """HTML with the facts in `rows`, the class balance, contact sheets, and images that deserve a second look."""
+    figures = {name: figure(image(pixels, name), name.split("-", 1)[1]) for name, pixels in sheets(dataset)}
+    side = min(_SIDE, dataset.resolutions[-1])
+    groups = list(zip(inspection.duplicates, inspection.duplicate_files, strict=True))
+    duplicates = [
+        figure(image(sheet(dataset, side, np.array(group[:12]), 12), "duplicates"), ", ".join(files[:12]))
+        for group, files in groups[:_GROUPS_SHOWN]
+    ]
+    body = [
+        f"<h1>{text(dataset.name)}</h1>{facts(rows)}",
+        _balance(inspection),
+        section("Resolutions", *(figures[name] for name in figures if name.startswith("resolution-"))),
+        section("Labels", *(figures[name] for name in figures if name.startswith("label-"))),
+        _suspects(dataset, inspection, side),
+        section(f"Duplicates: {len(groups):,} groups", *duplicates),
+    ]
+    return html.page(dataset.name, body)
 
 
 def _balance(inspection: Inspection) -> str:
-    if not inspection.label_counts:
-        return ""
-    most = max(inspection.label_counts.values()) or 1
-    rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{count:,}</td><td>{count / inspection.count:.1%}</td>"
-        f'<td><meter max="{most}" value="{count}"></meter></td></tr>'
-        for name, count in inspection.label_counts.items()
-    )
-    return f"<h2>Balance</h2><table>{rows}</table>"
+    counts = inspection.label_counts
+    most = max([1, *counts.values()])
+    rows = [
+        (text(name), f"{n:,}", f"{n / inspection.count:.1%}", f'<meter max="{most}" value="{n}"></meter>')
+        for name, n in counts.items()
+    ]
+    return section("Balance", table((), rows)) if rows else ""
 
 
-def _section(title: str, pictures: dict[str, Image.Image], prefix: str) -> list[str]:
-    figures = _figures(pictures, prefix)
-    return [f"<h2>{title}</h2>", *figures] if figures else []
-
-
-def _figures(pictures: dict[str, Image.Image], prefix: str) -> list[str]:
-    return [_figure(image, name.removeprefix(prefix)) for name, image in pictures.items() if name.startswith(prefix)]
-
-
-def _suspects(dataset: Dataset, inspection: Inspection) -> str:
+def _suspects(dataset: Dataset, inspection: Inspection, side: int) -> str:
     shown = inspection.suspects[:_SUSPECTS_SHOWN]
     if not shown:
         return ""
+    pixels = sheet(dataset, side, np.array([suspect.index for suspect in shown]), 12)
+    sheet_of_all = figure(image(pixels, "suspicious images"), f"{len(shown)} of {len(inspection.suspects)}")
+    return section("Worth a second look", sheet_of_all, facts((suspect.file, suspect.reason) for suspect in shown))
+
+
+def write_sheets(dataset: Dataset, folder: Path) -> None:
+    """Write every contact sheet as a PNG into the folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pixels in sheets(dataset):
+        pil_image(pixels).save(folder / f"{name}.png")
+
+
+def sheets(dataset: Dataset, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Name and pixels uint8 [C, H, W] of a sheet per resolution, of the same images as far as they fit, and of one per
+    label (at most 200).
+    """
+    for resolution in dataset.resolutions:
+        columns = max(2, _WIDTH // (max(_LEAST_SIDE, resolution) + _GAP))
+        shown = dataset.order(0, min(dataset.count, columns * math.ceil(columns / 2)), seed)
+        yield f"resolution-{resolution:04d}", sheet(dataset, resolution, shown, columns)
     side = min(_SIDE, dataset.resolutions[-1])
-    image = sheet(dataset, side, np.array([suspect.index for suspect in shown]), 12)
-    caption = f"{len(shown)} of {len(inspection.suspects)}"
-    rows = [(suspect.file, suspect.reason) for suspect in shown]
-    return f"<h2>Worth a second look</h2>{_figure(image, caption)}{_table(rows)}"
+    random = np.random.default_rng(seed)
+    for number, (name, indices) in enumerate(label_members(dataset).items()):
+        if len(indices) and number < _MOST_LABELS:
+            shown = random.permutation(indices)[:_PER_LABEL]
+            file_name = re.sub(r"[^\w.-]+", "-", name)[:40]
+            yield f"label-{number:03d}-{file_name}", sheet(dataset, side, shown, _PER_LABEL // 2)
 
 
-def _duplicates(dataset: Dataset, inspection: Inspection) -> str:
-    groups = list(zip(inspection.duplicates, inspection.duplicate_files, strict=True))
-    side = min(_SIDE, dataset.resolutions[-1])
-    figures = [
-        _figure(sheet(dataset, side, np.array(group[:12]), 12), ", ".join(files[:12]))
-        for group, files in groups[:_GROUPS_SHOWN]
-    ]
-    title = f"<h2>Duplicates: {len(groups):,} groups</h2>"
-    return title + "".join(figures) if figures else ""
-
-
-def _figure(image: Image.Image, caption: str) -> str:
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    data = base64.b64encode(stream.getvalue()).decode()
-    text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+def sheet(dataset: Dataset, resolution: int, indices: Indices, columns: int) -> Tensor:
+    """The images row by row on white, small ones enlarged: uint8 [C, H, W]."""
+    pixels = torch.from_numpy(dataset.pixels(resolution, indices))
+    return grid(upscale(pixels, max(1, _LEAST_SIDE // resolution)), min(columns, len(indices)), _GAP)

@@ -1,9 +1,17 @@
-"""HTML in small pieces. Every text that comes from outside is escaped here, in `text`."""
+"""The building blocks of pages: text, tables, figures and pictures. What comes from outside is escaped by `text`."""
 
+import base64
 import html
+import math
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from typing import Literal
 
+from torch import Tensor
+
+from progan.images import grid, pil_image
+
+_LOSSLESS = 512 * 512  # pixels of a picture from which a little loss is worth its bytes
 _STYLE = """
 :root { color-scheme: light dark; --fg: #1c1c1e; --soft: #62626a; --line: #d8d8de; --bg: #fff; --card: #f5f5f7;
   --accent: #0b62c4 }
@@ -39,7 +47,7 @@ def text(value: object) -> str:
 
 
 def page(title: str, body: Iterable[str], style: str = "") -> str:
-    """A whole document."""
+    """A whole document; `style` is CSS beside the common one."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{text(title)}</title><style>{_STYLE}{style}</style>"
@@ -48,29 +56,29 @@ def page(title: str, body: Iterable[str], style: str = "") -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """A headline with what stands under it; nothing where there is nothing."""
+    """A headline with the parts under it; empty if there are none."""
     content = "\n".join(part for part in parts if part)
-    return f'\n<section id="{anchor(title)}"><h2>{text(title)}</h2>\n{content}</section>' if content else ""
-
-
-def anchor(title: str) -> str:
-    """The id of a section."""
-    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+    return f'\n<section id="{_anchor(title)}"><h2>{text(title)}</h2>\n{content}</section>' if content else ""
 
 
 def contents(sections: Sequence[str]) -> str:
-    """Links to the sections that are there."""
+    """Links to the sections that are not empty."""
     titles = [part.partition("<h2>")[2].partition("</h2>")[0] for part in sections if part]
-    return "<nav>" + "".join(f'<a href="#{anchor(html.unescape(t))}">{t}</a>' for t in titles) + "</nav>"
+    return "<nav>" + "".join(f'<a href="#{_anchor(html.unescape(t))}">{t}</a>' for t in titles) + "</nav>"
+
+
+def _anchor(title: str) -> str:
+    """Id of a section."""
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
 
 
 def paragraph(words: str, soft: bool = False) -> str:
-    """Plain words."""
+    """Plain words, grey if `soft`."""
     return f"<p{' class=soft' * soft}>{text(words)}</p>"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are HTML already: `text` or `number` made them. Scrolls sideways where it is too wide."""
+    """A table of cells that are HTML already (`text` made them); it scrolls sideways if it is too wide."""
     head = "".join(f"<th>{cell}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
     top = f"<thead><tr>{head}</tr></thead>" if header else ""
@@ -78,14 +86,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> str:
-    """Names and what they are."""
+    """A table of names and their values."""
     return table((), ((f"<b>{text(name)}</b>", text(value)) for name, value in rows))
 
 
 def figure(content: str, caption: str = "") -> str:
-    """A picture or chart, HTML, over words."""
+    """A picture or chart, HTML, over words; empty without content."""
     words = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
-    return f"<figure>{content}{words}</figure>"
+    return f"<figure>{content}{words}</figure>" if content else ""
 
 
 def gallery(figures: Iterable[str], size: Literal["small", "middle", "wide"] = "middle") -> str:
@@ -95,5 +103,29 @@ def gallery(figures: Iterable[str], size: Literal["small", "middle", "wide"] = "
 
 
 def folded(summary: str, content: str) -> str:
-    """Shown after a click."""
+    """Content that is shown after a click on the summary."""
     return f"<details><summary>{text(summary)}</summary>{content}</details>"
+
+
+def data_uri(sheet: Tensor) -> str:
+    """Pixels uint8 [C, H, W] as WebP inside a `data:` address: lossless, or of quality 90 where it is large."""
+    file = BytesIO()
+    pil_image(sheet).save(file, "webp", lossless=sheet[0].numel() <= _LOSSLESS, quality=90, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def image(sheet: Tensor, alt: str, width: int | None = None) -> str:
+    """An <img> of pixels uint8 [C, H, W], enlarged to `width` pixels without smoothing."""
+    size = f' style="width:{width}px"' if width else ""
+    return f'<img class="pixels" alt="{text(alt)}"{size} src="{data_uri(sheet)}">'
+
+
+def image_grid(pixels: Tensor, alt: str, columns: int | None = None, side: int | None = None) -> str:
+    """An <img> of pixels uint8 [N, C, R, R] in a grid, about square; `side`: pixels of the screen for an image."""
+    columns = columns or math.ceil(math.sqrt(len(pixels)))
+    return image(grid(pixels, columns, gap=1), alt, columns * (side or cell(pixels.shape[2])))
+
+
+def cell(resolution: int) -> int:
+    """Pixels of the screen for a side of an image: small ones are enlarged, so that all stages compare."""
+    return max(40, min(resolution, 128))

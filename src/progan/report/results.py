@@ -1,32 +1,41 @@
-"""What a comparison found, as its page, JSON and table are made from it."""
+"""What a comparison found, and what few seeds can say: means with intervals, differences with intervals and tests.
 
+Student's t for a mean, Welch's t (1947) for two means of unequal spread, Holm's correction (1979) for several tests.
+Permutation tests are no way out of few seeds: three against three have 20 arrangements, so p is never below 0.1.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import fmean, variance
+
+import numpy as np
 
 from progan.metrics import Value
-from progan.report.collapse import Collapse
-from progan.report.history import Stats
-from progan.report.statistics import Difference, differences
+from progan.report.history import Collapse, Stats
 
 AVERAGE = "G_ema"
-"""The averaged generator: the one that models are judged by."""
+"""The averaged generator, by which models are judged."""
 MEMORISATION = "memorisation"
 """Distance to the nearest training image over that to the nearest held-out one."""
+LEVEL = 0.05
+"""Level of significance, after Holm's correction."""
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A run with one seed; of a control, its images with one seed."""
+    """A run with one seed; for a control, its images with one seed."""
 
     seed: int
     folder: str
-    """Below the comparison's folder; empty for a control."""
+    """Run folder below that of the comparison; empty for a control."""
     values: Mapping[str, Mapping[str, Value]]
     """Network (`G_ema`, `G`) -> metric -> number."""
     kimg: float = 0.0
     seconds: float = 0.0
-    """Of training, without measuring."""
+    """Duration of training, without measuring."""
     peak_memory: int = 0
     """Bytes."""
     collapses: tuple[Collapse, ...] = ()
@@ -43,46 +52,128 @@ class Contestant:
     runs: Sequence[Trained]
     resolution: int
     parameters: tuple[int, int] | None = None
-    """Of G and D."""
+    """Number of parameters of G and of D."""
     image_flops: tuple[int, int] | None = None
-    """Of a forward pass of G and of D for one image of the final resolution."""
+    """Operations of a forward pass of G and of D for one image of the final resolution."""
     training_flops: float | None = None
-    """Of a whole run, counted in one block of each stage."""
+    """Operations of a whole run, counted in one block of each stage."""
 
     def numbers(self, metric: str, network: str = AVERAGE) -> list[float]:
-        """One for each seed."""
+        """The metric's number of each seed."""
         return [run.values[network][metric].value for run in self.runs if network in run.values]
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Mean of `a` minus mean of `b`, with its 95 % interval."""
+
+    a: str
+    b: str
+    value: float
+    low: float
+    high: float
+    p: float
+    """Two-sided p of Welch's test; corrected where `differences` made it."""
+    better: str | None
+    """The one whose mean is nearer to what real images get; None without a significant difference."""
+
+    @property
+    def significant(self) -> bool:
+        return self.p < LEVEL
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """All of it."""
+    """The numbers of all models and controls."""
 
     title: str
     facts: Sequence[tuple[str, str]]
-    """The protocol, for people."""
+    """The protocol, in words."""
     metrics: Sequence[str]
     floors: Mapping[str, float]
-    """What other real images get."""
+    """Real-vs-real baseline of each metric."""
     contestants: Sequence[Contestant]
     notes: Sequence[str] = ()
-    """What the reader must know, e.g. that times differ."""
+    """Warnings to the reader, e.g. that times differ."""
 
     @property
     def models(self) -> list[Contestant]:
         return [each for each in self.contestants if not each.control]
 
     def differences(self, metric: str) -> list[Difference]:
-        """Between all models; controls are not tested."""
+        """Differences between all models; controls are not tested."""
         return differences({each.name: each.numbers(metric) for each in self.models}, self.floors.get(metric))
 
     def ranking(self, metric: str) -> list[str]:
-        """Names, nearest to the floor first, controls included."""
-        floor = self.floors[metric]
-        return sorted(
-            (each.name for each in self.contestants),
-            key=lambda name: abs(fmean(self._of(name).numbers(metric)) - floor),
-        )
+        """Names of models and controls, nearest to the real-vs-real baseline first."""
+        distance = {each.name: abs(fmean(each.numbers(metric)) - self.floors[metric]) for each in self.contestants}
+        return sorted(distance, key=lambda name: distance[name])
 
-    def _of(self, name: str) -> Contestant:
-        return next(each for each in self.contestants if each.name == name)
+
+def mean(values: Sequence[float]) -> Value:
+    """The mean of at least two seeds with Student's 95 % interval over them; of one, without an interval."""
+    value = fmean(values)
+    if len(values) < 2:
+        return Value(value, math.nan, math.nan)
+    half = t_quantile(len(values) - 1) * math.sqrt(variance(values) / len(values))
+    return Value(value, value - half, value + half)
+
+
+def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float, float]:
+    """Difference of the means of two groups of at least two, its 95 % interval, and p: (value, low, high, p)."""
+    value = fmean(a) - fmean(b)
+    parts = [variance(group) / len(group) for group in (a, b)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return value, value, value, float(value == 0)
+    dof = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
+    half = t_quantile(dof) * error
+    return value, value - half, value + half, p_value(value / error, dof)
+
+
+def differences(groups: Mapping[str, Sequence[float]], floor: float | None) -> list[Difference]:
+    """Every pair of groups with at least two seeds each, their p corrected for the number of pairs.
+
+    Without a real-vs-real baseline (`floor`) none is better.
+    """
+    pairs = [(a, b) for a, b in combinations(groups, 2) if min(len(groups[a]), len(groups[b])) > 1]
+    raw = [Difference(a, b, *welch(groups[a], groups[b]), better=None) for a, b in pairs]
+    found = [replace(each, p=p) for each, p in zip(raw, holm([each.p for each in raw]), strict=True)]
+    if floor is None:
+        return found
+    distance = {name: abs(fmean(values) - floor) for name, values in groups.items()}
+    return [
+        replace(each, better=min(each.a, each.b, key=lambda name: distance[name])) if each.significant else each
+        for each in found
+    ]
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values corrected so that all of them together err as seldom as one (Holm 1979)."""
+    corrected, least = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        least = max(least, min(1.0, p[i] * (len(p) - rank)))
+        corrected[i] = least
+    return corrected
+
+
+def p_value(t: float, dof: float) -> float:
+    """Two-sided tail of Student's t: with t = √dof · tan θ its density is that of cos(θ)^(dof-1)."""
+    theta = math.atan(abs(t) / math.sqrt(dof))
+    return _cosine_power(theta, dof - 1) / _cosine_power(0, dof - 1)
+
+
+def t_quantile(dof: float, p: float = LEVEL) -> float:
+    """The t whose two-sided tail is p: 4.303 for 2 degrees of freedom and 5 %."""
+    low, high = 0.0, 1e6
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if p_value(middle, dof) > p else (low, middle)
+    return high
+
+
+def _cosine_power(start: float, power: float) -> float:
+    """The integral of cos(θ)^power from `start` to π/2, by Gauss-Legendre quadrature."""
+    width = math.pi / 2 - start
+    angles = start + width * (_NODES + 1) / 2
+    return float((np.cos(angles) ** power * _WEIGHTS).sum() * width / 2)

@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
+import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from progan.config import RunConfig
-from progan.data.dataset import Dataset
-from progan.data.manifest import Manifest
+from progan.config import PrepareConfig, RunConfig
+from progan.data.dataset import Dataset, Manifest
+from progan.data.prepare import request_key
+from progan.data.sources import open_source
 from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
@@ -21,6 +23,7 @@ from progan.run.assemble import (
     configure,
     fit_into_memory,
     image_shape,
+    open_dataset,
     open_dataset_in_turn,
     out_of_memory,
     set_up,
@@ -169,15 +172,21 @@ def _train(setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: b
 def dry_run(
     preset: str | None = None, data: str | Path | None = None, **options: Any
 ) -> tuple[Plan, RunConfig, Numerics]:
-    """Plan of a run, without training. Data that is not prepared yet counts as RGB.
+    """Plan of a run, without training. Data that is not prepared yet is opened but not decoded: it counts as RGB.
 
-    Raises ConfigError if the run's length is in epochs and the data is not prepared.
+    Raises DatasetError for data that `train` would refuse to open, ConfigError if the run's length is in epochs and the
+    data is not prepared.
     """
     config = configure(preset, data, None, options)
-    source = Path(config.dataset.data)
-    shape, held = ImageShape(config.schedule.resolution, channels=3), _nothing
-    if Manifest.is_in(source):
-        dataset = Dataset.open(source)
+    source, resolution = config.dataset.data, config.schedule.resolution
+    shape, held = ImageShape(resolution, channels=3), _nothing
+    if source and not Manifest.is_in(Path(source)):
+        wanted = PrepareConfig(resolution=resolution)
+        request_key(source, wanted)
+        with tempfile.TemporaryDirectory() as scratch:
+            open_source(source, Path(scratch), wanted)
+    elif source:
+        dataset = open_dataset(config, log_line)
         held = dataset.level_bytes
         shape = image_shape(config, dataset)
         config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))

@@ -13,9 +13,9 @@ from progan.progress import log_line, silent
 from progan.run.assemble import open_held_out
 from progan.run_folder import RunFolder
 from progan.schedule import Stage
-from progan.snapshot import SnapshotInfo
+from progan.snapshot import SnapshotInfo, generate
 from progan.training.loop import Job
-from progan.training.observers.base import Observer, Silent, Tick
+from progan.training.observers.base import Observer, Tick
 from progan.training.observers.console import Console
 from progan.training.observers.health import SIGNS, Health, Sample, d_won
 from progan.training.observers.retrying import KeepFolder, RetryingObserver
@@ -80,7 +80,7 @@ def _write_reals(folder: RunFolder, dataset: Dataset, resolution: int) -> None:
     write_whole(folder.samples / "reals.png", picture(pixels, across))
 
 
-class PeriodicMetrics(Silent):
+class PeriodicMetrics(Observer):
     """Observer that adds metrics of G and of its average to the first tick after every `metrics_kimg`.
 
     `metrics/G_ema/swd`, `metrics/G/swd` and `metrics/floor/swd` … at the resolution of the stage. In a fade the reals
@@ -102,21 +102,15 @@ class PeriodicMetrics(Silent):
                 tick.metrics.update(self._measure(name, network, tick.stage, state))
 
     def _measure(self, name: str, network: Generator, stage: Stage, state: TrainingState) -> dict[str, float]:
-        device, dtype = torch.device(state.numerics.device), state.numerics.dtype
-
-        def generate(z: Tensor, labels: Tensor | None) -> Tensor:
-            parts = []
-            size = at_once(stage.resolution, 16)
-            for i in range(0, len(z), size):
-                rows = None if labels is None else labels[i : i + size].to(device)
-                images = network(z[i : i + size].to(device, dtype), rows, stage.resolution, stage.alpha)
-                parts.append(to_pixels(images))
-            return torch.cat(parts)
+        def pixels(z: Tensor, labels: Tensor | None) -> Tensor:
+            z, size = z.to(state.numerics.dtype), at_once(stage.resolution, 16)
+            batches = generate(network, z, labels, stage.resolution, stage.alpha, size)
+            return torch.cat([to_pixels(images) for images in batches])
 
         was_training = network.training
         network.eval()  # so that statistics of batches, where a network has any, stay those of the training
         with torch.no_grad():
-            values = self._yardstick.measure(generate, stage.resolution, network.z_dim, network.label_size > 0)
+            values = self._yardstick.measure(pixels, stage.resolution, network.z_dim, network.label_size > 0)
         network.train(was_training)
         numbers = {f"metrics/{name}/{key}": value.value for key, value in values.items()}
         floors = {f"metrics/floor/{key}": value.floor.value for key, value in values.items() if value.floor}

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+import torch
+from PIL import PngImagePlugin
 from torch import Tensor
 
 from progan import snapshot
 from progan.errors import SnapshotError
 from progan.files import write_whole
-from progan.images import grid, to_pixels
+from progan.images import grid, pil_image, to_pixels
 from progan.run_folder import RunFolder
 from progan.snapshot import Snapshot
 
@@ -28,7 +29,7 @@ def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapsho
     return snapshot.load(RunFolder(path).snapshot(resolution) if path.is_dir() else path)
 
 
-def generate(
+def draw(
     source: Snapshot,
     seeds: Sequence[int],
     labels: Sequence[str] = (),
@@ -36,12 +37,24 @@ def generate(
     resolution: int | None = None,
     batch_size: int = 32,
 ) -> Iterator[Tensor]:
-    """Pixels uint8 [n, C, R, R] of the seeds, a batch at a time; of a labelled model, with a label for each of them."""
+    """Pixels uint8 [n, C, R, R] of the seeds, a batch at a time, on the CPU; `labels`: one for each, if it has any."""
     rows = source.labels(labels) if labels else None
     for i in range(0, len(seeds), batch_size):
         some = slice(i, i + batch_size)
         z, given = source.latents(seeds[some]), None if rows is None else rows[some]
         yield to_pixels(source.generate(z, given, truncation, resolution)).cpu()
+
+
+def samples(source: Snapshot, num: int) -> Tensor:
+    """Pixels uint8 [num, C, R, R] of seeds 0 … num - 1, on the CPU: samples that nobody chose."""
+    return torch.cat(list(draw(source, range(num), default_labels(source, num))))
+
+
+def default_labels(source: Snapshot, num: int) -> list[str]:
+    """Labels of `num` images: classes in turn, attributes as in the data; none if the snapshot has no labels."""
+    if source.info.label_kind == "attributes":
+        return [""] * num
+    return [str(i % source.G.label_size) for i in range(num)] if source.G.label_size else []
 
 
 def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], pixels: Tensor, columns: int) -> None:
@@ -71,7 +84,6 @@ def png(pixels: Tensor, source: Snapshot, seeds: Sequence[int]) -> bytes:
     text.add_text("Software", "progan")
     if source.info.licence:
         text.add_text("Copyright", source.info.licence)
-    array = pixels.permute(1, 2, 0).numpy()
     file = BytesIO()
-    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "png", pnginfo=text)
+    pil_image(pixels).save(file, "png", pnginfo=text)
     return file.getvalue()

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -31,13 +30,6 @@ class Tally:
         return {
             f"{kind.split()[0]}/{name}": value for kind, terms in self.means.items() for name, value in terms.items()
         }
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def of_json(cls, data: Mapping[str, Any]) -> "Tally":
-        return cls(**data)
 
 
 class Meter:

@@ -2,15 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from progan.config import FixedPrecision, RuntimeConfig
 from progan.devices import find_device, has_tf32, set_switches, sixteen_bits
 from progan.errors import DeviceError
+from progan.options import parse_json
 from progan.training.parallel.processes import ALONE, Processes
 
 DTYPES: dict[FixedPrecision, torch.dtype] = {
@@ -34,10 +33,6 @@ class Numerics:
     compiled: tuple[int, ...] = ()
     """Resolutions whose steps are compiled."""
 
-    @classmethod
-    def of_json(cls, data: Mapping[str, Any]) -> "Numerics":
-        return cls(**{**data, "compiled": tuple(data.get("compiled", ()))})
-
     @property
     def dtype(self) -> torch.dtype:
         return DTYPES[self.precision]
@@ -56,7 +51,7 @@ class Numerics:
     def shared(self, processes: Processes) -> "Numerics":
         """Numerics of the first process on the device of each."""
         chosen = json.loads(processes.broadcast(json.dumps(dataclasses.asdict(self)).encode()))
-        return dataclasses.replace(Numerics.of_json(chosen), device=self.device)
+        return dataclasses.replace(parse_json(Numerics, chosen), device=self.device)
 
     def __str__(self) -> str:
         return f"{self.device}, {self.precision}, {thread_count(self.threads)}"

@@ -18,7 +18,7 @@ authors' 64 costs the first fifty updates."""
 RISE, FALL = 0.0005, 1.0
 """By which that logarithm rises with an update, and falls where there was none (the authors' tfutil.Optimizer)."""
 LEAST_SCALE = -24.0
-"""Of that logarithm: a scale of 0 would make gradients that are no numbers look finite."""
+"""Least value of that logarithm: a scale of 0 would make infinite gradients look finite."""
 
 
 class Adam(torch.optim.Adam):

@@ -7,20 +7,20 @@ import copy
 import json
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from progan import models, typed
+from progan import models
 from progan.devices import is_out_of_memory
 from progan.errors import RunError
 from progan.files import PendingWrites, write_whole
 from progan.models import Discriminator, Generator
+from progan.options import parse_json
 from progan.schedule import Phase, Stage
 from progan.tensorfile import from_bytes, to_bytes
 from progan.training.meter import Meter, Tally
@@ -54,13 +54,6 @@ class Adjustments:
     """Consecutive ticks in which D won."""
     ticks: int = 0
     """Ticks since the run began, without those that were gone back over."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def of_json(cls, data: Mapping[str, Any]) -> "Adjustments":
-        return cls(**{**data, "rewinds": tuple(data.get("rewinds", ()))})
 
     def apply(self, stage: Stage) -> Stage:
         """Stage with the learning rates that hold now."""
@@ -178,8 +171,8 @@ class TrainingState:
                 if optimizer.log_scale is not None
             },
             "numerics": asdict(self.numerics),
-            "tally": self.tally.to_json(),
-            "adjustments": self.adjustments.to_json(),
+            "tally": asdict(self.tally),
+            "adjustments": asdict(self.adjustments),
         }
         metadata = {"format": FORMAT, "version": str(VERSION), "progress": json.dumps(progress)}
         return to_bytes(tensors, metadata)
@@ -187,25 +180,21 @@ class TrainingState:
     def restore(self, content: bytes) -> None:
         """Load a file's content. Raises ValueError if it is damaged or does not fit this configuration."""
         progress, tensors = parse(content)
-        typed.parse(_Progress, {name: progress[name] for name in typed.names(_Progress) if name in progress})
         try:
             for part, net in self._parts.items():
                 net.load_state_dict({name: tensors[f"{part}.{name}"] for name in net.state_dict()})
             for part, (net, optimizer) in self._optimizers.items():
                 optimizer.reset()
-                optimizer.updates = progress["updates"][part]
-                optimizer.log_scale = progress.get("loss_scales", {}).get(part, FIRST_SCALE)
+                optimizer.updates = progress.updates[part]
+                optimizer.log_scale = progress.loss_scales.get(part, FIRST_SCALE)
                 for name, parameter in net.named_parameters():
                     if f"{part}.adam.exp_avg.{name}" in tensors:
                         optimizer.state[parameter] = _moments(parameter, tensors, f"{part}.adam", name)
         except (KeyError, RuntimeError, OverflowError) as error:
             raise ValueError(f"it does not fit the networks: {error}") from None
         self.uncounted.clear()
-        self.cur_nimg, self.elapsed = progress["cur_nimg"], progress["elapsed"]
-        self.skipped = progress["skipped"]
-        self.tally = Tally.of_json(progress.get("tally", {}))
-        self.adjustments = Adjustments.of_json(progress.get("adjustments", {}))
-        self.stage = None if progress["stage"] is None else (progress["stage"][0], progress["stage"][1])
+        self.cur_nimg, self.stage, self.elapsed = progress.cur_nimg, progress.stage, progress.elapsed
+        self.skipped, self.tally, self.adjustments = progress.skipped, progress.tally, progress.adjustments
 
 
 @dataclass(frozen=True)
@@ -215,26 +204,30 @@ class _Progress:
     cur_nimg: int
     stage: tuple[int, Phase] | None
     elapsed: float
-    skipped: Mapping[str, int]
-    updates: Mapping[str, int]
+    skipped: dict[str, int]
+    updates: dict[str, int]
     numerics: Numerics
-    loss_scales: Mapping[str, float] = field(default_factory=dict)
-    tally: Mapping[str, Any] = field(default_factory=dict)
-    adjustments: Mapping[str, Any] = field(default_factory=dict)
+    loss_scales: dict[str, float] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    adjustments: Adjustments = field(default_factory=Adjustments)
 
     def __post_init__(self) -> None:
         if self.cur_nimg < 0 or self.skipped.keys() != {"D", "G"} or self.updates.keys() != {"D", "G"}:
             raise ValueError("its progress is not that of a run")
 
 
-def parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+_FIELDS = {each.name for each in fields(_Progress)}
+
+
+def parse(content: bytes) -> tuple[_Progress, dict[str, Tensor]]:
     """Progress and tensors of a file. Raises ValueError if it is damaged, RunError if a newer progan wrote it."""
     metadata, tensors = from_bytes(content)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"not a {FORMAT}")
     if (version := metadata.get("version")) != str(VERSION):
         raise RunError(f"a training state of format version {version}; this progan reads {VERSION}. Use a newer one")
-    return dict(json.loads(metadata["progress"])), tensors
+    progress = {name: value for name, value in json.loads(metadata["progress"]).items() if name in _FIELDS}
+    return parse_json(_Progress, progress), tensors
 
 
 def _moments(parameter: Tensor, tensors: dict[str, Tensor], prefix: str, name: str) -> dict[str, Tensor]:
@@ -277,7 +270,7 @@ class StateFolder:
         """Numerics of the newest readable state; None if there is none. RunError if a newer progan wrote it."""
         for path in reversed(self._paths()):
             try:
-                return Numerics.of_json(parse(path.read_bytes())[0]["numerics"])
+                return parse(path.read_bytes())[0].numerics
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None

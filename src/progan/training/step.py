@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from progan.images import fade, mirror, to_images
 from progan.losses import Critic, Loss
-from progan.models import Discriminator, Generator
+from progan.models import Discriminator, Draws, Generator
 from progan.randomness import Rng, Stream
 from progan.schedule import Stage
 from progan.scores import Scores
@@ -27,16 +27,6 @@ from progan.training.state import TrainingState
 Terms = dict[str, Tensor]
 Part = Literal["whole", "scores", "penalty"]
 """Part of D's loss: all of it, or, with --penalty-every, what scores cost and the penalty apart."""
-
-
-class Draws(Protocol):
-    """Source of a step's random numbers; `Rng` is one."""
-
-    def uniform(self, n: int, size: int | None = None) -> Tensor:
-        """Uniform in [0, 1), float32 [n], or [n, size]."""
-
-    def normal(self, n: int, size: int) -> Tensor:
-        """N(0, 1), float32 [n, size]."""
 
 
 class Batch(NamedTuple):

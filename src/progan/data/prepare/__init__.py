@@ -1,47 +1,50 @@
 """From raw images to a prepared dataset: the only place that decodes, crops and resizes.
 
-Worker processes decode the candidates, chunk by chunk; this process alone writes. Whoever stops it, the same call goes
-on from there, and the bytes are the same as if nothing had happened, whatever the number of workers.
+Worker processes decode the candidates, chunk by chunk; this process alone writes. After an interruption the same call
+continues where it stopped. The bytes are the same however often that happens and whatever the number of workers.
 """
 
-import contextlib
 import dataclasses
+import hashlib
+import json
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from statistics import median_high
+from typing import Any, Literal
 
-from progan import typed
+from PIL import Image, ImageColor
+
 from progan.config import PrepareConfig
-from progan.data.manifest import LabelKind, Manifest
-from progan.data.prepare.decode import decode_chunk
-from progan.data.prepare.ledger import IMAGES, SKIPPED, read_ledger
-from progan.data.prepare.output import UNFINISHED, Output, Unfinished
-from progan.data.prepare.request import request_key
-from progan.data.prepare.survey import survey
-from progan.data.prepare.workers import core_count, ordered_map
-from progan.data.sources import open_source
-from progan.data.sources.base import Source
+from progan.data.dataset import LabelKind, Manifest
+from progan.data.prepare.decode import Target, core_count, decode_chunk, fit, ordered_map, without_warnings
+from progan.data.prepare.output import FILE_LIMIT, IMAGES, SKIPPED, UNFINISHED, Output, Unfinished, read_ledger
+from progan.data.sources import file_identity, identity, open_source
+from progan.data.sources.base import Source, Unreadable
 from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked
+from progan.options import parse_json
+from progan.per_resolution import RESOLUTIONS
 
-FILE_LIMIT = 4 * 10**9
-_SCRATCH = ".scratch"  # hidden, so that it is nobody else's
-_CHUNK_BYTES = 4 * 10**6
-_CHUNK_IMAGES = 256
-_FEW_IMAGES = 16
+# To be raised when the same request gives other pixels, also of avatars. 2: large JPEGs are drafted more often.
+_VERSION = 2
+_SCRATCH = ".scratch"  # hidden, so that it is no one else's
+_CHUNK_BYTES, _CHUNK_IMAGES, _FEW_IMAGES = 4 * 10**6, 256, 16
+_LOOKED_AT, _LOOKED_AT_FOR_COLOUR, _LOOKED_AT_SIZE = 256, 64, 32  # images, images to be decoded, pixels of their side
+_COLOURED = 12  # difference of two channels of a reduced picture that grey pictures saved as JPEG do not reach
 
 Progress = Callable[[int, int], None]
-"""Told how many candidates are done with, of how many."""
+"""Called with the number of candidates that are done with, and of all."""
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What `prepare` did."""
+    """Result of `prepare`."""
 
     out: str
     source: str
@@ -72,7 +75,7 @@ def prepare(
 ) -> PrepareReport:
     """Make a prepared dataset of a source (sources.SOURCES) in the folder `out`, or finish one that was begun there.
 
-    `file_limit`: bytes above which an array is put into several files.
+    `file_limit`: bytes above which an array is put into several files. Raises DatasetError.
     """
     config = config or PrepareConfig()
     source, out = os.fspath(source), Path(out)
@@ -90,10 +93,26 @@ def prepare(
             finally:
                 shutil.rmtree(out / _SCRATCH, ignore_errors=True)
     except OSError as error:
-        raise DatasetError(f"{out} cannot be prepared: {error}. Mend that; the same command then goes on") from None
+        raise DatasetError(f"{out} cannot be prepared: {error}. Fix that and run the same command again") from None
+
+
+def request_key(source: str, config: PrepareConfig) -> str:
+    """Digest of what is to be prepared: 16 hexadecimal digits, equal as long as source and settings are.
+
+    It changes with the size or time of any file of the source, without reading it.
+    """
+    settings = dataclasses.asdict(config)
+    del settings["workers"]
+    digest = hashlib.sha256(json.dumps([_VERSION, settings], sort_keys=True).encode())
+    for item in identity(source):
+        digest.update(json.dumps(item).encode())
+    if config.labels not in ("auto", "none"):
+        digest.update(json.dumps(file_identity(Path(config.labels))).encode())
+    return digest.hexdigest()[:16]
 
 
 def _earlier(out: Path, key: str) -> PrepareReport:
+    """The report of a dataset that is there already, if it was made by the same request."""
     manifest = Manifest.read(out)
     if manifest.preparation.get("key") != key:
         raise DatasetError(
@@ -101,7 +120,7 @@ def _earlier(out: Path, key: str) -> PrepareReport:
         )
     (out / UNFINISHED).unlink(missing_ok=True)  # if that was all that a killed process had left to do
     try:
-        report = typed.parse(PrepareReport, manifest.preparation["report"])
+        report = parse_json(PrepareReport, manifest.preparation["report"])
     except (KeyError, ValueError) as error:
         raise DatasetError(f"{out} does not say how it was prepared ({error}). Prepare the images again") from None
     return dataclasses.replace(report, out=str(out), state="already there")
@@ -111,23 +130,31 @@ def _prepare(
     source: str, out: Path, config: PrepareConfig, key: str, progress: Progress | None, file_limit: int
 ) -> PrepareReport:
     started = time.monotonic()
-    note = Unfinished.load(out, key)
-    continued = note is not None
-    if note is None:
+    earlier = Unfinished.load(out, key)
+    if earlier is None:
         _clear(out)
+    # What there is to read, and what it becomes: as noted by the interrupted call, or decided by a look.
     opened = open_source(source, out / _SCRATCH, config)
     if config.max_images is not None:
         opened = dataclasses.replace(opened, entries=opened.entries[: config.max_images])
-    note = note or Unfinished(key, survey(opened, config))
-    _check_space(out, note, opened)
-    with Output(out, note, opened, file_limit) as output:
+    note = earlier or Unfinished(key, survey(opened, config))
+    # Fail now rather than hours later.
+    pixels = sum(resolution**2 for resolution in note.target.resolutions) * note.target.channels
+    needed, free = (len(opened.entries) - note.read) * pixels, shutil.disk_usage(out).free
+    if needed > free:
+        raise DatasetError(
+            f"{out} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB. "
+            "Choose another disk, a lower --resolution or --max-images"
+        )
+    # Decode and write; the manifest comes last, so that a folder without it is never taken for a dataset.
+    with closing(Output(out, note, opened, file_limit)) as output:
         _decode_all(opened, output, config, progress)
         arrays = output.finish()
         note = output.note
     report = PrepareReport(
         out=str(out),
         source=source,
-        state="continued" if continued else "prepared",
+        state="continued" if earlier else "prepared",
         read=note.read,
         count=note.count,
         skipped=dict(Counter(row["reason"] for row in read_ledger(out / SKIPPED)).most_common()),
@@ -165,11 +192,11 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
     size = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // image_bytes, max(_FEW_IMAGES, total // (4 * workers))))
     parts = [source.entries[start : start + size] for start in range(output.note.read, total, size)]
     tasks = ((source.reader, part, target) for part in parts)
-    with contextlib.closing(ordered_map(decode_chunk, tasks, min(workers, len(parts)))) as chunks:
+    with closing(ordered_map(decode_chunk, tasks, min(workers, len(parts)))) as chunks:
         for part, chunk in zip(parts, chunks, strict=True):
             if config.strict and chunk.skipped:
                 position, error = chunk.skipped[0]
-                raise DatasetError(f"{part[position]}: {error}. Mend or remove it, or leave out --strict")
+                raise DatasetError(f"{part[position]}: {error}. Fix or remove it, or leave out --strict")
             output.append(chunk, len(part))
             if progress:
                 progress(output.note.read, total)
@@ -177,19 +204,8 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
         raise DatasetError(f"none of the {total} files of {source.name} is an image that can be read")
 
 
-def _check_space(out: Path, note: Unfinished, source: Source) -> None:
-    """Say now what would fail hours later."""
-    pixels = sum(resolution**2 for resolution in note.target.resolutions) * note.target.channels
-    needed, free = (len(source.entries) - note.read) * pixels, shutil.disk_usage(out).free
-    if needed > free:
-        raise DatasetError(
-            f"{out} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB. "
-            "Choose another disk, a lower --resolution or --max-images"
-        )
-
-
 def _clear(out: Path) -> None:
-    """Make way: an unfinished preparation of something else is dropped, anything else in the folder is respected."""
+    """Delete an unfinished preparation of something else. Raises DatasetError for anything else in the folder."""
     if (out / UNFINISHED).exists():
         for pattern in ("images-*.npy", "labels*.npy", IMAGES, SKIPPED, UNFINISHED):
             for path in out.glob(pattern):
@@ -197,3 +213,46 @@ def _clear(out: Path) -> None:
     shutil.rmtree(out / _SCRATCH, ignore_errors=True)  # of a killed process
     if any(path.name != LOCK_NAME for path in out.iterdir()):
         raise DatasetError(f"{out} is not empty. Choose another folder for the prepared images")
+
+
+@without_warnings()
+def survey(source: Source, config: PrepareConfig) -> Target:
+    """Resolution and channels of a source: as configured, else decided by a look at images spread over it."""
+    entries = _spread(source.entries, _LOOKED_AT)
+    sizes = [] if source.drawn_at else [image.size for image in _images(source, entries)]
+    if not (sizes or source.drawn_at):
+        raise DatasetError(f"{source.name} has no image that can be read among {len(entries)} files looked at")
+    all_28 = bool(sizes) and set(sizes) == {(28, 28)}
+    resolution = config.resolution or source.drawn_at or (32 if all_28 else 0)
+    if not resolution:  # the largest that at least half of the images reach without being enlarged
+        middle = median_high([min(size) if config.crop == "center" else max(size) for size in sizes])
+        resolution = max((size for size in RESOLUTIONS if size <= middle), default=4)
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(config.background)
+    except ValueError:
+        raise DatasetError(f"background {config.background!r} is not a colour. Write a name or #rrggbb") from None
+    some = _images(source, _spread(entries, _LOOKED_AT_FOR_COLOUR))
+    # By default: three channels where any picture shows colour, however it is stored.
+    channels = {"grey": 1, "rgb": 3}.get(config.channels) or (3 if any(map(_is_coloured, some)) else 1)
+    return Target(resolution, channels, config.crop, (red, green, blue), all_28)
+
+
+def _spread(entries: Sequence[Any], wanted: int) -> list[Any]:
+    """At most `wanted` of the entries, evenly spread."""
+    wanted = min(len(entries), wanted)
+    return [entries[position * len(entries) // wanted] for position in range(wanted)]
+
+
+def _images(source: Source, entries: Sequence[Any]) -> Iterator[Image.Image]:
+    opened = source.reader.read(entries, _LOOKED_AT_SIZE)
+    return (image for image in opened if not isinstance(image, Unreadable))
+
+
+def _is_coloured(image: Image.Image) -> bool:
+    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
+        return False
+    try:
+        pixels, _ = fit(image, Target(_LOOKED_AT_SIZE, 3, "none", (0, 0, 0)))
+    except Unreadable:
+        return False
+    return bool((pixels.max(-1).astype(int) - pixels.min(-1)).max() > _COLOURED)

@@ -14,11 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.dataset import Dataset
-from progan.data.manifest import Manifest, array_name
+from progan.data.dataset import FILE_NAME, Dataset, Manifest, array_name
 from progan.data.prepare import PrepareReport, Progress, prepare
-from progan.data.prepare.ledger import SKIPPED
-from progan.data.sources.stylegan import FILE_NAME
+from progan.data.prepare.output import SKIPPED
 from progan.errors import DatasetError
 from progan.files import locked
 
@@ -31,9 +29,9 @@ def prepare_stylegan_zip(
     config: PrepareConfig | None = None,
     progress: Progress | None = None,
 ) -> PrepareReport:
-    """Make a StyleGAN zip of a source (sources.SOURCES) or of a prepared dataset.
+    """Make a StyleGAN zip of a source (sources.SOURCES) or of a prepared dataset. Raises DatasetError.
 
-    The images are prepared in a hidden folder beside `out`, where an interrupted call goes on. The list of skipped
+    The images are prepared in a hidden folder beside `out`, where an interrupted call continues. The list of skipped
     files becomes OUT.skipped.csv.
     """
     out, config = Path(out), config or PrepareConfig()
@@ -52,31 +50,8 @@ def prepare_stylegan_zip(
             os.replace(work / out.name, out)
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        raise DatasetError(f"{out} cannot be written: {error}. Mend that; the same command then goes on") from None
+        raise DatasetError(f"{out} cannot be written: {error}. Fix that and run the same command again") from None
     return dataclasses.replace(report, out=str(out), bytes=out.stat().st_size)
-
-
-def write_stylegan_zip(dataset: Dataset, path: Path) -> None:
-    """The highest resolution and the labels; equal bytes for equal datasets. Pixels and zip are left uncompressed."""
-    try:
-        with path.open("wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                _fill(archive, dataset)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:  # a full disk should not stay full
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _fill(archive: zipfile.ZipFile, dataset: Dataset) -> None:
-    name = array_name(dataset.resolutions[-1])
-    for indices in _parts(dataset):
-        for index, image in zip(indices, dataset.rows(name, indices), strict=True):
-            archive.writestr(_member(_image_name(index)), _png(image))
-    with archive.open(_member(FILE_NAME), "w") as table:
-        for text in _table(dataset):
-            table.write(text.encode())
 
 
 def _prepared(source: Path, config: PrepareConfig) -> PrepareReport | None:
@@ -103,18 +78,32 @@ def _prepared(source: Path, config: PrepareConfig) -> PrepareReport | None:
     )
 
 
-def _parts(dataset: Dataset) -> Iterator[npt.NDArray[np.int64]]:
-    for start in range(0, dataset.count, _AT_ONCE):
-        yield np.arange(start, min(start + _AT_ONCE, dataset.count))
+def write_stylegan_zip(dataset: Dataset, path: Path) -> None:
+    """The highest resolution and the labels; equal bytes for equal datasets. Pixels and zip are left uncompressed."""
+    name = array_name(dataset.resolutions[-1])
+    try:
+        with path.open("wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for indices in dataset.blocks(_AT_ONCE):
+                    for index, image in zip(indices, dataset.rows(name, indices), strict=True):
+                        archive.writestr(_member(_image_name(index)), _png(image))
+                with archive.open(_member(FILE_NAME), "w") as table:
+                    for text in _table(dataset):
+                        table.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk should not stay full
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _table(dataset: Dataset) -> Iterator[str]:
-    """`dataset.json`, piece by piece. StyleGAN ignores `label_names`; we read them again."""
+    """`dataset.json`, piece by piece. StyleGAN ignores `label_names`; progan reads them again."""
     if dataset.label_kind is None:
         yield '{"labels": null}\n'
         return
     yield f'{{"label_names": {json.dumps(dataset.label_names)}, "labels": ['
-    for indices in _parts(dataset):
+    for indices in dataset.blocks(_AT_ONCE):
         rows = dataset.rows("labels", indices)
         values = rows.argmax(1).tolist() if dataset.label_kind == "class" else rows.tolist()
         for index, value in zip(indices, values, strict=True):
@@ -123,7 +112,7 @@ def _table(dataset: Dataset) -> Iterator[str]:
 
 
 def _png(image: npt.NDArray[np.uint8]) -> bytes:
-    """Of pixels [R, R, C]."""
+    """Pixels [R, R, C] as an uncompressed PNG."""
     encoded = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(encoded, "PNG", compress_level=0)
     return encoded.getvalue()
@@ -135,7 +124,7 @@ def _image_name(index: int) -> str:
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """With a fixed date, and readable when unpacked."""
+    """A member of the zip with a fixed date, and readable when unpacked."""
     info = zipfile.ZipInfo(name)
     info.external_attr = 0o644 << 16
     return info

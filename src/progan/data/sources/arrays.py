@@ -15,12 +15,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.sources.base import Labels, Source, Unreadable, attribute_labels, class_labels
+from progan.data.sources.base import Labels, Source, Unreadable, array_labels, class_labels
 from progan.errors import DatasetError
 
 _IMAGE_KEYS = ("images", "x", "x_train", "train_images", "data", "arr_0")
 _LABEL_KEYS = ("labels", "y", "y_train", "train_labels", "arr_1")
-_GZIP = b"\x1f\x8b"
 _CIFAR_CLASS_FILES = {3073: "batches.meta.txt", 3074: "fine_label_names.txt"}  # by the bytes of a record
 
 
@@ -40,8 +39,9 @@ class ArrayReader:
     """value · scale + shift lies in 0…255."""
 
     def read(self, entries: Sequence[int], resolution: int) -> Iterator[Image.Image | Unreadable]:
-        """See candidates.Reader."""
-        images = self.open()
+        """Image of each row, in turn, its values brought to 0…255 and rounded."""
+        order: Any = self.order
+        images = np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order))
         for entry in entries:
             image = images[entry]
             if self.channels_first:
@@ -52,11 +52,6 @@ class ArrayReader:
                 image = np.rint(image * np.float32(self.scale) + np.float32(self.shift)).clip(0, 255).astype(np.uint8)
             yield Image.fromarray(np.ascontiguousarray(image))
 
-    def open(self) -> npt.NDArray[Any]:
-        """The array, memory-mapped."""
-        order: Any = self.order
-        return np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order))
-
 
 def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
     """MNIST's format, gzip or not: `…images-idx3-ubyte`, labels in `…labels-idx1-ubyte` beside it."""
@@ -66,15 +61,75 @@ def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None
     shape = _idx_shape(path)
     if shape is None or len(shape) not in (3, 4):
         return None
-    reader = ArrayReader(str(_unpacked(path, scratch)), 4 + 4 * len(shape), "|u1", shape)
-    _check_size(reader, path)
+    file, offset = _unpacked(path, scratch), 4 + 4 * len(shape)
+    expected, found = offset + math.prod(shape), file.stat().st_size
+    if found < expected:
+        raise DatasetError(f"{path} is cut off: {found} of {expected} bytes. Download it again")
     labels_path = path.with_name(path.name.replace("images", "labels").replace(f"idx{len(shape)}", "idx1"))
     labels = None
     if config.labels == "auto" and labels_path != path and labels_path.exists():
-        with _open_unpacked(labels_path) as file:
-            codes = np.frombuffer(file.read()[8:], np.uint8)
+        with _open_unpacked(labels_path) as stream:
+            codes = np.frombuffer(stream.read()[8:], np.uint8)
         labels = array_labels(codes, shape[0], labels_path)
-    return Source(_name(path), reader, range(shape[0]), labels)
+    return _source(path, ArrayReader(str(file), offset, "|u1", shape), labels)
+
+
+def _idx_shape(path: Path) -> tuple[int, ...] | None:
+    """The shape in the header of an idx file of bytes; None for any other file."""
+    try:
+        with _open_unpacked(path) as file:
+            magic = file.read(4)
+            if magic[:3] != b"\0\0\x08" or len(magic) < 4:
+                return None
+            return tuple(int(size) for size in np.frombuffer(file.read(4 * magic[3]), ">u4"))
+    except (OSError, EOFError, ValueError, zlib.error):
+        return None
+
+
+def _open_unpacked(path: Path) -> IO[bytes]:
+    """The content of a file, gzipped or not."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")  # type: ignore[return-value]
+
+
+def _unpacked(path: Path, scratch: Path) -> Path:
+    """Path of the file itself, or of a scratch file with its content where it is gzipped."""
+    with _open_unpacked(path) as stream:
+        if not isinstance(stream, gzip.GzipFile):
+            return path
+        scratch.mkdir(parents=True, exist_ok=True)
+        try:
+            with (scratch / path.stem).open("wb") as file:
+                shutil.copyfileobj(stream, file, 2**20)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DatasetError(f"{path} cannot be unpacked ({error}). Download it again") from None
+    return scratch / path.stem
+
+
+def open_cifar(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    """CIFAR-10 and CIFAR-100, binary version: a folder with data_batch_1.bin … or train.bin, or one such file."""
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(path.glob("data_batch_*.bin")) or sorted(path.glob("train.bin"))
+        if not files and any((path / name).exists() for name in ("data_batch_1", "batches.meta")):
+            raise DatasetError(f"{path} holds Python pickles, which could run code. Use the binary version of CIFAR")
+    else:
+        files = [path] if path.suffix == ".bin" else []
+    sizes = [file.stat().st_size for file in files]
+    record = next((one for one in _CIFAR_CLASS_FILES if all(size and size % one == 0 for size in sizes)), None)
+    if not files or record is None:
+        return None
+    # A record is one or two classes and 3072 bytes of pixels [3, 32, 32].
+    records = np.concatenate([np.fromfile(file, np.uint8) for file in files]).reshape(-1, record)
+    images, codes = records[:, record - 3072 :], records[:, record - 3073]  # CIFAR-100: coarse, then fine class
+    scratch.mkdir(parents=True, exist_ok=True)
+    np.save(scratch / "cifar.npy", images.reshape(-1, 3, 32, 32))
+    names = files[0].with_name(_CIFAR_CLASS_FILES[record])
+    words = names.read_text("utf-8").split() if names.exists() else [str(code) for code in range(int(codes.max()) + 1)]
+    if codes.max() >= len(words):
+        raise DatasetError(f"{path} has class {codes.max()}, but {len(words)} are named. Download it again")
+    return _source(path, _npy_reader(scratch / "cifar.npy", path), class_labels(tuple(words), codes))
 
 
 def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
@@ -87,42 +142,7 @@ def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             return None
-    reader = _npy_reader(path, path)
-    return Source(_name(path), reader, range(reader.shape[0]))
-
-
-def open_cifar(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
-    """CIFAR-10 and CIFAR-100, binary version: a folder with data_batch_1.bin … or train.bin, or one such file."""
-    path = Path(source)
-    files = _cifar_files(path)
-    record = next((size for size in _CIFAR_CLASS_FILES if all(_records_in(f, size) for f in files)), None)
-    if not files or record is None:
-        return None
-    records = np.concatenate([np.fromfile(file, np.uint8) for file in files]).reshape(-1, record)
-    images, codes = records[:, record - 3072 :], records[:, record - 3073]  # CIFAR-100: coarse, then fine class
-    scratch.mkdir(parents=True, exist_ok=True)
-    np.save(scratch / "cifar.npy", images.reshape(-1, 3, 32, 32))
-    names = files[0].with_name(_CIFAR_CLASS_FILES[record])
-    words = names.read_text("utf-8").split() if names.exists() else [str(code) for code in range(int(codes.max()) + 1)]
-    if codes.max() >= len(words):
-        raise DatasetError(f"{path} has class {codes.max()}, but {len(words)} are named. Download it again")
-    reader = _npy_reader(scratch / "cifar.npy", path)
-    return Source(_name(path), reader, range(len(records)), class_labels(tuple(words), codes))
-
-
-def _records_in(path: Path, size: int) -> bool:
-    """Whether a file consists of one or more records of that size."""
-    found = path.stat().st_size
-    return found > 0 and found % size == 0
-
-
-def _cifar_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path] if path.suffix == ".bin" else []
-    files = sorted(path.glob("data_batch_*.bin")) or sorted(path.glob("train.bin"))
-    if not files and any((path / name).exists() for name in ("data_batch_1", "batches.meta")):
-        raise DatasetError(f"{path} holds Python pickles, which could run code. Use the binary version of CIFAR")
-    return files
+    return _source(path, _npy_reader(path, path))
 
 
 def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:
@@ -143,7 +163,7 @@ def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:
     if with_labels and label_key is not None:
         with np.load(path, allow_pickle=False) as arrays:
             labels = array_labels(arrays[label_key.removesuffix(".npy")], reader.shape[0], path)
-    return Source(_name(path), reader, range(reader.shape[0]), labels)
+    return _source(path, reader, labels)
 
 
 def _npy_reader(path: Path, named: Path) -> ArrayReader:
@@ -153,6 +173,7 @@ def _npy_reader(path: Path, named: Path) -> ArrayReader:
     except ValueError as error:
         raise DatasetError(f"{named} cannot be read ({error}). Save numbers, not Python objects") from None
     shape = array.shape
+    # Four axes: [N, C, H, W] where the last cannot be channels and the second can.
     channels_first = len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3, 4)
     channels = 1 if len(shape) == 3 else shape[1 if channels_first else -1]
     if len(shape) not in (3, 4) or channels not in (1, 2, 3, 4) or 0 in shape:
@@ -165,15 +186,12 @@ def _npy_reader(path: Path, named: Path) -> ArrayReader:
 
 def _range_of(array: npt.NDArray[Any], named: Path) -> tuple[float, float]:
     """Scale and shift that bring an array's values to 0…255, by its type and its first images."""
-    if array.dtype == np.uint8:
-        return 1, 0
-    if array.dtype == np.bool_:
-        return 255, 0
-    if array.dtype == np.uint16:
-        return 1 / 257, 0
+    known = {np.dtype(np.uint8): 1, np.dtype(np.bool_): 255, np.dtype(np.uint16): 1 / 257}
+    if array.dtype in known:
+        return known[array.dtype], 0
     some = np.asarray(array[:256])
     if some.dtype.kind not in "iuf" or not np.isfinite(some).all():
-        raise DatasetError(f"{named} holds {array.dtype} values that are no pixels. Save uint8 in 0…255")
+        raise DatasetError(f"{named} holds {array.dtype} values, which are not pixels. Save uint8 in 0…255")
     low, high = float(some.min()), float(some.max())
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return 255, 0
@@ -184,60 +202,6 @@ def _range_of(array: npt.NDArray[Any], named: Path) -> tuple[float, float]:
     raise DatasetError(f"{named} has values from {low:g} to {high:g}. Save uint8 in 0…255")
 
 
-def array_labels(values: npt.NDArray[Any], count: int, named: Path) -> Labels:
-    """Class numbers [N] or [N, 1], or a table [N, L]."""
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim not in (1, 2) or len(values) != count or 0 in values.shape:
-        raise DatasetError(f"{named} has labels of shape {list(values.shape)} for {count} images. Use --labels none")
-    if values.ndim == 1:
-        classes, codes = np.unique(values, return_inverse=True)
-        return class_labels(tuple(str(name) for name in classes), codes)
-    names = tuple(str(column) for column in range(values.shape[1]))
-    if np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all():
-        return class_labels(names, values.argmax(1))
-    return attribute_labels(names, values.astype(np.float32))
-
-
-def _idx_shape(path: Path) -> tuple[int, ...] | None:
-    """The shape in the header of an idx file of bytes; None for any other file."""
-    try:
-        with _open_unpacked(path) as file:
-            magic = file.read(4)
-            if magic[:3] != b"\0\0\x08" or len(magic) < 4:
-                return None
-            return tuple(int(size) for size in np.frombuffer(file.read(4 * magic[3]), ">u4"))
-    except (OSError, EOFError, ValueError, zlib.error):
-        return None
-
-
-def _check_size(reader: ArrayReader, path: Path) -> None:
-    expected, found = reader.offset + math.prod(reader.shape), Path(reader.path).stat().st_size
-    if found < expected:
-        raise DatasetError(f"{path} is cut off: {found} of {expected} bytes. Download it again")
-
-
-def _open_unpacked(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        packed = file.read(2) == _GZIP
-    return gzip.open(path) if packed else path.open("rb")  # type: ignore[return-value]
-
-
-def _unpacked(path: Path, scratch: Path) -> Path:
-    """The file itself, or its content in a scratch file where it is gzipped."""
-    with path.open("rb") as file:
-        if file.read(2) != _GZIP:
-            return path
-    scratch.mkdir(parents=True, exist_ok=True)
-    target = scratch / path.stem
-    try:
-        with gzip.open(path) as packed, target.open("wb") as file:
-            shutil.copyfileobj(packed, file, 2**20)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"{path} cannot be unpacked ({error}). Download it again") from None
-    return target
-
-
-def _name(path: Path) -> str:
-    """`train-images` of train-images-idx3-ubyte.gz."""
-    return path.name.split(".")[0].split("-idx")[0]
+def _source(path: Path, reader: ArrayReader, labels: Labels | None = None) -> Source:
+    """All images of the reader, called `train-images` for train-images-idx3-ubyte.gz."""
+    return Source(path.name.split(".")[0].split("-idx")[0], reader, range(reader.shape[0]), labels)

@@ -1,14 +1,41 @@
-"""What a source offers: candidates in a fixed order, a reader that opens them in any process, labels where known."""
+"""What a source offers, and how to write a new one.
+
+A source is anything that a user can name and that holds images. To add a kind of source, write a file with an opener
+and add its line to the table in `sources/__init__.py`:
+
+    def open_lmdb(source: str, scratch: Path, config: PrepareConfig) -> Source | None
+
+`source` is what the user wrote, `config` what they want (`config.labels == "none"`: labels are not needed, and dropped
+later if they are there). The opener returns None for what is not of its kind; it looks at the name and the first bytes
+only, because it is asked about everything. It returns a `Source` otherwise, or raises DatasetError with one line that
+says what to do. What must be unpacked to be read goes into the folder `scratch`, which the opener makes when it needs
+it and which is deleted when everything is prepared.
+
+A `Source` consists of
+
+- `entries`: a sequence with one small picklable thing per candidate, in an order that is always the same; `str(entry)`
+  is the candidate's name in `images.csv` and `skipped.csv`. For an array, `range(N)` will do.
+- `reader`: a small picklable object, whose `read(entries, resolution)` opens some of the entries in any process. It
+  yields for each of them, in turn, a PIL image of any mode and size, or an `Unreadable` that says why there is none; it
+  does not raise for a bad entry. Pixels that come as numbers are brought to uint8 in 0 … 255 by the reader.
+- `labels`: None, or a `Labels`; `class_labels`, `attribute_labels` and `array_labels` make them of numpy arrays.
+
+Preparing does everything else: it crops, resizes, counts, splits the work among processes and continues what was
+interrupted.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from progan.data.manifest import LabelKind
+from progan.config import PrepareConfig
+from progan.data.dataset import LabelKind
+from progan.errors import DatasetError
 
 
 class Unreadable(Exception):
@@ -16,8 +43,7 @@ class Unreadable(Exception):
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+        self.reason, self.detail = reason, detail
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
@@ -39,21 +65,28 @@ class Labels:
 
     kind: LabelKind
     names: tuple[str, ...]
+    """Name of each of the L columns."""
     rows: Callable[[Sequence[int]], npt.NDArray[np.float32]]
-    """Positions of candidates -> float32 [n, L]; asked for a few at a time, since one-hot rows may be large."""
+    """Positions of n candidates -> float32 [n, L]; asked for a few at a time, since one-hot rows may be large."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from."""
+    """Candidates for images, in a fixed order."""
 
     name: str
+    """The dataset's name."""
     reader: Reader
     entries: Sequence[Any]
     """One per candidate, in order; `str(entry)` is its name for people."""
     labels: Labels | None = None
     drawn_at: int | None = None
     """Pixels of a side where the source draws its images and none are asked for."""
+    has_files: bool = False
+    """True if the entries are named files, so that a table of the user (`--labels FILE`) can give their labels."""
+
+
+Opener = Callable[[str, Path, PrepareConfig], Source | None]
 
 
 def class_labels(names: tuple[str, ...], codes: npt.NDArray[np.integer[Any]]) -> Labels:
@@ -72,3 +105,21 @@ def class_labels(names: tuple[str, ...], codes: npt.NDArray[np.integer[Any]]) ->
 def attribute_labels(names: tuple[str, ...], values: npt.NDArray[np.float32]) -> Labels:
     """Labels from a table float32 [N, L]."""
     return Labels("attributes", names, lambda positions: values[list(positions)])
+
+
+def array_labels(values: npt.NDArray[Any], count: int, named: Path) -> Labels:
+    """Labels of `count` candidates from class numbers [N] or [N, 1], or from a table [N, L], one-hot or not.
+
+    Raises DatasetError, which calls the array `named`, where the shape does not fit.
+    """
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim not in (1, 2) or len(values) != count or 0 in values.shape:
+        raise DatasetError(f"{named} has labels of shape {list(values.shape)} for {count} images. Use --labels none")
+    if values.ndim == 1:
+        classes, codes = np.unique(values, return_inverse=True)
+        return class_labels(tuple(str(name) for name in classes), codes)
+    names = tuple(str(column) for column in range(values.shape[1]))
+    if np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all():
+        return class_labels(names, values.argmax(1))
+    return attribute_labels(names, values.astype(np.float32))

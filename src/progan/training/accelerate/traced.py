@@ -23,13 +23,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from progan.data.cache import cache_folder
 from progan.devices import is_out_of_memory
+from progan.models import Draws
 from progan.models.layers import wide
 from progan.randomness import Rng
 from progan.schedule import Phase, Stage
 from progan.training.accelerate.cuda_graphs import CaptureError, Function, Part, captured, has_graphs
 from progan.training.setup import RunSetup
 from progan.training.state import TrainingState
-from progan.training.step import Batch, Draws, Eager, Executor, Terms, d_loss, g_loss, total
+from progan.training.step import Batch, Eager, Executor, Terms, d_loss, g_loss, total
 from progan.training.step import Part as LossPart
 
 

@@ -1,7 +1,6 @@
 """Observers of a training: their interface, and what a tick tells them."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from progan.schedule import Stage
 from progan.training.state import TrainingState
@@ -33,8 +32,8 @@ class Tick:
         return self.images / max(self.seconds, 1e-9)
 
 
-class Observer(Protocol):
-    """Watches a run, in its first process. Nothing it does may change a number of the training."""
+class Observer:
+    """Watches a run, in its first process; this one does nothing. No observer may change a number of the training."""
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         """Before the first iteration, also of a continued run."""
@@ -50,13 +49,3 @@ class Observer(Protocol):
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         """After the last iteration; `finished` unless the run was stopped."""
-
-
-class Silent:
-    """Observer that does nothing: base of those that watch one thing."""
-
-    def on_start(self, state: TrainingState, stage: Stage) -> None: ...
-    def on_progress(self, cur_nimg: int, stage: Stage) -> None: ...
-    def on_tick(self, tick: Tick, state: TrainingState) -> None: ...
-    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None: ...
-    def on_end(self, finished: bool, state: TrainingState) -> None: ...

@@ -6,11 +6,11 @@ from tqdm import tqdm
 
 from progan.progress import log_line
 from progan.schedule import Schedule, Stage
-from progan.training.observers.base import Silent, Tick
+from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState
 
 
-class Console(Silent):
+class Console(Observer):
     """Observer that shows resolution, phase, alpha, images per second and the time left."""
 
     def __init__(self, schedule: Schedule, cost: dict[int, float]) -> None:

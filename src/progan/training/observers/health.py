@@ -22,7 +22,7 @@ from progan.data.dataset import Dataset
 from progan.images import downscale
 from progan.losses import Loss
 from progan.schedule import Stage
-from progan.training.observers.base import Silent, Tick
+from progan.training.observers.base import Observer, Tick
 from progan.training.observers.run_files import read_stats, record
 from progan.training.optimizer import Adam
 from progan.training.recovery import d_wins
@@ -239,7 +239,7 @@ def _apart(network: nn.Module, *arguments: Any) -> Any:
     return functional_call(network, {name: buffer.clone() for name, buffer in network.named_buffers()}, arguments)
 
 
-class Health(Silent):
+class Health(Observer):
     """Observer that looks at G and D at every tick, adds the values to it, and warns."""
 
     def __init__(self, reals: Sample, held_out: Sample | None, signs: tuple[Sign, ...], stats: Path) -> None:

@@ -1,4 +1,4 @@
-"""Profiler observer (`--profile`): time of some iterations, as a trace for a viewer and as a summary."""
+"""Profiler observer (`--profile`): time of some iterations, as a trace and as a summary."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from progan.schedule import Stage
-from progan.training.observers.base import Silent
+from progan.training.observers.base import Observer
 from progan.training.state import TrainingState
 
 WAIT, WARMUP, ACTIVE = 4, 2, 6
@@ -18,8 +18,8 @@ SECTIONS = ("data", "D step", "average", "G step")
 """Parts of an iteration, named in training/loop.py."""
 
 
-class Profile(Silent):
-    """Observer that records a few iterations soon after the start: a Chrome trace `profile.json` and a summary `profile.txt`."""
+class Profile(Observer):
+    """Observer that records a few iterations into a Chrome trace `profile.json` and a summary `profile.txt`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

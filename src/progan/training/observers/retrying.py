@@ -5,11 +5,11 @@ from progan.files import Claim, HeldError, PendingWrites, write_whole
 from progan.progress import Log
 from progan.run_folder import RunFolder
 from progan.schedule import Stage
-from progan.training.observers.base import Observer, Silent, Tick
+from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState
 
 
-class RetryingObserver:
+class RetryingObserver(Observer):
     """Observer that lets another one fail with an OSError, except at the start: a run that cannot write does not begin.
 
     What the other could not write it tries again at every tick and at the end.
@@ -41,7 +41,7 @@ class RetryingObserver:
             self._observer.on_end(finished, state)
 
 
-class KeepFolder(Silent):
+class KeepFolder(Observer):
     """Observer that makes a moved or deleted run folder again, and ends the run if another process has it."""
 
     def __init__(self, folder: RunFolder, claim: Claim | None, log: Log) -> None:

@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from progan import randomness
-from progan.files import AppendOnlyFile, Shelf, write_whole
+from progan.files import AppendOnlyFile, FileQueue, write_whole
 from progan.images import at_once, grid, to_pixels, upscale
 from progan.schedule import Schedule, Stage
-from progan.snapshot import SnapshotInfo, of_generator
-from progan.training.observers.base import Silent, Tick
+from progan.snapshot import SnapshotInfo, generate, of_generator
+from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState
 
 GRID_COLUMNS = {128: 6, 256: 4, 512: 3, 1024: 2}
@@ -42,7 +42,7 @@ def picture(pixels: Tensor, across: int) -> bytes:
     return file.getvalue()
 
 
-class SampleGrids(Silent):
+class SampleGrids(Observer):
     """Folder `samples/`: grids of the averaged generator's images from latents that never change.
 
     With classes a row for each of the first ten, with the same latents; with attributes labels as the data has them.
@@ -55,7 +55,7 @@ class SampleGrids(Silent):
         self._grid_nimg = 1000 * (grid_kimg or 0)
         self._z = torch.from_numpy(randomness.latents(range(64), z_dim))
         self._last = -1
-        self._shelf = Shelf()
+        self._queue = FileQueue()
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -65,14 +65,14 @@ class SampleGrids(Silent):
         if tick.cur_nimg - self._last >= self._grid_nimg:
             self._write(tick.stage, state)
         else:
-            self._shelf.flush()
+            self._queue.flush()
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
         if self._last != state.cur_nimg:
             self._write(stage, state)
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
-        self._shelf.flush()
+        self._queue.flush()
 
     def _write(self, stage: Stage, state: TrainingState) -> None:
         self._last = state.cur_nimg
@@ -86,7 +86,7 @@ class SampleGrids(Silent):
             z = self._z[:across].repeat(classes, 1)
         pixels = sample(state, stage, z, labels)
         name = f"fakes-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.png"
-        self._shelf.put(self._folder / name, picture(pixels, across))
+        self._queue.put(self._folder / name, picture(pixels, across))
 
 
 @torch.no_grad()
@@ -94,18 +94,12 @@ def sample(
     state: TrainingState, stage: Stage, z: Tensor, labels: Tensor | None, batch_size: int | None = None
 ) -> Tensor:
     """Pixels uint8 [n, C, R, R] of latents [n, z_dim], by the averaged generator as it is at this stage; on the CPU."""
-    device, dtype = torch.device(state.numerics.device), state.numerics.dtype
-    batch_size = batch_size or at_once(stage.resolution, 16)
-    parts = []
-    for i in range(0, len(z), batch_size):
-        some = slice(i, min(i + batch_size, len(z)))
-        rows = None if labels is None else labels[some].to(device)
-        images = state.G_ema(z[some].to(device, dtype), rows, stage.resolution, stage.alpha)
-        parts.append(to_pixels(images).cpu())
-    return torch.cat(parts)
+    z, size = z.to(state.numerics.dtype), batch_size or at_once(stage.resolution, 16)
+    batches = generate(state.G_ema, z, labels, stage.resolution, stage.alpha, size)
+    return torch.cat([to_pixels(images).cpu() for images in batches])
 
 
-class Snapshots(Silent):
+class Snapshots(Observer):
     """Folder `snapshots/`: the averaged generator after every resolution, every `snapshot_kimg`, and at the end.
 
     A continued run first makes up for one that is missing of the moment it goes on from.
@@ -118,7 +112,7 @@ class Snapshots(Silent):
         self._schedule = Schedule(info.config.schedule)
         self._nimg = None if snapshot_kimg is None else 1000 * snapshot_kimg
         self._last = 0
-        self._shelf = Shelf()
+        self._queue = FileQueue()
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -133,20 +127,20 @@ class Snapshots(Silent):
         if self._nimg is not None and tick.cur_nimg - self._last >= self._nimg:
             self._write(tick.stage, state)
         else:
-            self._shelf.flush()
+            self._queue.flush()
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
         if _ends(stage, following):
             self._write(stage, state)
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
-        self._shelf.flush()
+        self._queue.flush()
 
     def _write(self, stage: Stage, state: TrainingState) -> None:
         self._last = state.cur_nimg
         info = dataclasses.replace(self._info, resolution=stage.resolution, alpha=stage.alpha, cur_nimg=state.cur_nimg)
         snapshot = of_generator(state.G_ema, info, self._label_rows)
-        self._shelf.put(self._path(stage, state), *snapshot.to_bytes())
+        self._queue.put(self._path(stage, state), *snapshot.to_bytes())
 
     def _path(self, stage: Stage, state: TrainingState) -> Path:
         name = f"generator-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.safetensors"
@@ -191,7 +185,7 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-class StatsFile(Silent):
+class StatsFile(Observer):
     """`stats.jsonl`: a line a tick. A continued run first drops the lines after the state it goes on from."""
 
     def __init__(self, path: Path) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 from progan.files import AppendOnlyFile
 from progan.schedule import Stage
-from progan.training.observers.base import Silent, Tick
+from progan.training.observers.base import Observer, Tick
 from progan.training.observers.run_files import record
 from progan.training.state import TrainingState
 
 
-class TensorBoard(Silent):
+class TensorBoard(Observer):
     """Observer that writes the values of stats.jsonl to `tensorboard/`, a file for each time the run is continued."""
 
     def __init__(self, folder: Path) -> None:

@@ -4,9 +4,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from progan import models
 from progan.models import Discriminator, Generator
@@ -94,7 +96,7 @@ def operations(setup: RunSetup, resolution: int, networks: tuple[Generator, Disc
     labels = torch.zeros(batch, shape.label_size, device="meta") if shape.label_size else None
     z = torch.zeros(batch, G.z_dim, device="meta", dtype=dtype)
     images = torch.zeros(batch, shape.channels, resolution, resolution, device="meta", dtype=dtype)
-    g, d = _count(lambda: G(z, labels, resolution)) / batch, _count(lambda: D(images)) / batch
+    g, d = (count_operations(call) / batch for call in (lambda: G(z, labels, resolution), lambda: D(images)))
     # D's step: fakes g; forward and backward of reals and fakes 6 d; a penalty 6 d, in one of k steps where it is lazy.
     # G's step: 3 g and 2 d, and d for reals where the loss wants them.
     loss, every = setup.config.loss, setup.config.optimizer.penalty_every
@@ -107,11 +109,25 @@ def _without_values(setup: RunSetup) -> tuple[Generator, Discriminator]:
         return models.build(setup.config.model, setup.shape, seed=0)
 
 
-def _count(call: Callable[[], object]) -> int:
+class Operations(TorchDispatchMode):
+    """Counts floating-point operations as PyTorch's FlopCounterMode does, which fails at gradients of gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+            self.count += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def count_operations(call: Callable[[], object]) -> int:
     """Number of floating-point operations of a call."""
-    with FlopCounterMode(display=False) as counter:
+    with Operations() as operations:
         call()
-    return int(counter.get_total_flops())
+    return int(operations.count)
 
 
 def _convolution_speed(numerics: Numerics) -> float:

@@ -1,0 +1,150 @@
+"""What commands are made of: parsers with errors of one line, flags made from config dataclasses, the answer."""
+
+import argparse
+import inspect
+import itertools
+import json
+import sys
+import textwrap
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from progan.config import flag
+from progan.errors import ProganError, did_you_mean
+from progan.options import Option, coerce, options
+from progan.per_resolution import PerResolution
+
+DEVICE = "where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, …"
+"""Help of the --device of commands that use a trained generator."""
+
+Run = Callable[[argparse.Namespace], int]
+"""Carries out a command and returns its exit code. Its docstring is the help: the first line for the list of commands,
+the text, examples (indented), more text.
+"""
+
+
+class UsageError(ProganError):
+    """A command line that cannot be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser of a command, or of `progan` and groups of commands, which have no `run`.
+
+    Raises UsageError, with the nearest name, where argparse would print the usage and exit.
+    """
+
+    owners: Mapping[str, Sequence[str]] = {}
+    """Flag -> commands that have it, for flags given to the wrong command."""
+
+    def __init__(self, run: Run | None = None, **settings: Any) -> None:
+        # A command may bring a --help of its own ("resolve").
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, conflict_handler="resolve", **settings)
+        if run:
+            parts = inspect.cleandoc(run.__doc__ or "").split("\n\n")
+            examples = next((i for i, part in enumerate(parts) if part.startswith("    ")), len(parts))
+            self.description = " ".join(parts[:examples])
+            self.epilog = "\n\n".join(["examples:\n" + "".join(parts[examples : examples + 1]), *parts[examples + 1 :]])
+            self.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+            self.set_defaults(run=run)
+
+    def commands(self) -> dict[str, "Parser"]:
+        """Parsers of the commands below this one, by name."""
+        groups = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return next(groups, {})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Raises UsageError for the first unknown flag, even where a required argument is missing as well."""
+        args = sys.argv[1:] if args is None else args
+        names = self.commands()  # what follows one of them is for its own parser
+        for word in itertools.takewhile(lambda word: word != "--" and word not in names, args):
+            name = word.partition("=")[0]
+            if name.startswith("--") and " " not in word and name not in self._option_string_actions:
+                if commands := self.owners.get(name):
+                    listed = ", ".join(f"`{command}`" for command in commands)
+                    self.error(f"{name} is an option of {listed}, not of `{self.prog}`")
+                self.error(f"there is no option {name}{did_you_mean(name, self._option_string_actions)}")
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = action.option_strings[0] if action.option_strings else "command"
+            hint = did_you_mean(value, action.choices) or f"; there are {', '.join(action.choices)}"
+            self.error(f"there is no {name} {value!r}{hint}")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}{'' if message.endswith('?') else '.'} See `{self.prog} --help`")
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Shows the default of every option that takes a value; keeps the lines of lists and examples."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Paragraphs as wide as the terminal; of paragraphs with indented lines, each line by itself."""
+
+        def fill(line: str) -> str:
+            if line.startswith("    progan "):
+                return line[2:]  # an example is not broken
+            below = " " * 28 if line.startswith(" ") else ""
+            return textwrap.fill(line, width, subsequent_indent=below, break_on_hyphens=False)
+
+        paragraphs = [each if "\n " in each else each.replace("\n", " ") for each in text.split("\n\n")]
+        return "\n\n".join("\n".join(map(fill, paragraph.split("\n"))) for paragraph in paragraphs)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = (action.help or "")[:1].upper() + (action.help or "")[1:]
+        if not action.option_strings or action.required or action.nargs == 0 or "(default: " in text:
+            return text
+        return text + (" (default: none)" if action.default in (None, []) else " (default: %(default)s)")
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
+def add_flags(group: "argparse._ActionsContainer", options: Iterable[Option]) -> None:
+    """A flag for every option; what is not given is absent from the namespace."""
+    for option in options:
+        settings: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": _help(option)}
+        if option.type is bool:
+            settings["action"] = argparse.BooleanOptionalAction
+        else:
+            settings["metavar"] = _metavar(option)
+        group.add_argument(f"--{flag(option.name)}", **settings)
+
+
+def _help(option: Option) -> str:
+    """Documentation and default. Where that is None or empty, the documentation ends with `Default: ….`"""
+    text, _, default = option.doc.replace("%", "%%").removesuffix(".").partition(" Default: ")
+    if isinstance(option.default, bool):
+        default = "yes" if option.default else "no"
+    elif option.default not in (None, ""):
+        default = f"{option.default:g}" if isinstance(option.default, float) else option.default
+    return f"{text.removesuffix('.')} (default: {default})"
+
+
+def _metavar(option: Option) -> str:
+    members = typing.get_args(option.type) or (option.type,)
+    if typing.get_origin(option.type) is typing.Literal:
+        return "{" + ",".join(map(str, members)) + "}"
+    return {int: "N", float: "X", str: option.name.upper(), PerResolution: "X|R:X,…"}[members[0]]
+
+
+def given(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """Options of a config dataclass that the command line gives, as values of their types. Raises ConfigError."""
+    values = vars(arguments)
+    return {o.name: coerce(o.name, values[o.name], o.type) for o in options(cls) if o.name in values}
+
+
+def answer(arguments: argparse.Namespace, facts: Mapping[str, Any], text: str | None) -> int:
+    """Print the outcome of a command: with --json one JSON object, else the text if there is one. Returns 0."""
+    if arguments.json:
+        print(json.dumps(facts))
+    elif text is not None:
+        print(text)
+    return 0
