@@ -4,8 +4,8 @@
     python scripts/same_bits.py /tmp/old [NEW_TREE] [--only PATTERN] [--compiled] [--kimg X] [--keep DIR]
 
 Runs the same commands with both trees, each in a folder of its own, and compares every file they leave behind, but for
-times and the like (UNLIKE, UNREAD). Options that only the new tree has, and other words for people, are named but are no
-difference. A line a case; exit code 1 if one differs. With `--keep` the results of the old tree are kept, and the next
+times and the like (UNLIKE, UNREAD). Options that only the new tree has, and other words for people, are named but do
+not count. A line a case; exit code 1 if one differs. With `--keep` the results of the old tree are kept, and the next
 call runs the new tree alone.
 """
 

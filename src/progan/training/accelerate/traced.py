@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -302,7 +302,8 @@ def _compile(function: Function, example: list[Any], kernels: bool) -> Function:
     return compiled
 
 
-def _trace(function: Function, example: list[Any], mode: str) -> Any:
+def _trace(function: Function, example: list[Any], mode: Literal["fake", "real"]) -> Any:
+    """Graph of a function, on tensors without values or on real ones."""
     graph = make_fx(lambda *arguments: function(*arguments), tracing_mode=mode)(*example)  # whose signature is open
     graph.graph.eliminate_dead_code()
     graph.recompile()
