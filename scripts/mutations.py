@@ -1247,45 +1247,6 @@ REPORTING = [
     ),
 ]
 
-COMMANDS = [
-    Mutation(
-        "a dry run does not open its data",
-        "run/__init__.py",
-        {"open_source(source, Path(scratch), wanted)": "pass"},
-        [CLI + "a_dry_run_refuses_the_data_that_training_would_refuse"],
-    ),
-    Mutation(
-        "the help of a preset has the defaults of the classes",
-        "cli/train.py",
-        {"            value = getattr(part, option.name)\n": "            value = option.default\n"},
-        [CLI + "the_help_of_a_preset_has_its_values_and_description"],
-    ),
-    Mutation(
-        "options of one model do not say so",
-        "cli/train.py",
-        {"doc=mark + option.doc": "doc=option.doc"},
-        [CLI + "options_of_one_model_or_loss_say_whose_they_are"],
-    ),
-    Mutation(
-        "options of a command show no default",
-        "cli/base.py",
-        {'in (None, []) else " (default: %(default)s)"': 'in (None, []) else ""'},
-        [CLI + "every_command_shows_its_defaults_and_examples_that_are_right"],
-    ),
-    Mutation(
-        "an unknown flag is refused after what is missing",
-        "cli/base.py",
-        {'if name.startswith("--") and': 'if name.startswith("---") and'},
-        [CLI + "a_mistake_gets_one_line_and_exit_code_2"],
-    ),
-    Mutation(
-        "misspelt names get no suggestion",
-        "errors.py",
-        {'if close else ""': 'if not close else ""'},
-        [CLI + "a_mistyped_metric_names_the_nearest"],
-    ),
-]
-
 ALL_LOSSES = [
     Mutation(
         "hinge without a margin",
@@ -1354,6 +1315,12 @@ ALL_LOSSES = [
         [OBJECTIVES + "uniform_latents_are_the_normal_ones_through_their_distribution_function"],
     ),
     Mutation(
+        "strides without values taken for real ones",
+        "training/accelerate/traced.py",
+        {'graph = _trace(function, example, "real")': "raise"},
+        ["compiled.py::test_where_real_tensors_have_other_strides_the_step_is_traced_on_them"],
+    ),
+    Mutation(
         "images of another iteration",
         "training/loop.py",
         {"start + i * stage.batch_size, stage.batch_size)": "start, stage.batch_size)"},
@@ -1361,6 +1328,45 @@ ALL_LOSSES = [
     ),
 ]
 
+
+COMMANDS = [
+    Mutation(
+        "a dry run does not open its data",
+        "run/__init__.py",
+        {"open_source(source, Path(scratch), wanted)": "pass"},
+        [CLI + "a_dry_run_refuses_the_data_that_training_would_refuse"],
+    ),
+    Mutation(
+        "the help of a preset has the defaults of the classes",
+        "cli/train.py",
+        {"            value = getattr(part, option.name)\n": "            value = option.default\n"},
+        [CLI + "the_help_of_a_preset_has_its_values_and_description"],
+    ),
+    Mutation(
+        "options of one model do not say so",
+        "cli/train.py",
+        {"doc=mark + option.doc": "doc=option.doc"},
+        [CLI + "options_of_one_model_or_loss_say_whose_they_are"],
+    ),
+    Mutation(
+        "options of a command show no default",
+        "cli/base.py",
+        {'in (None, []) else " (default: %(default)s)"': 'in (None, []) else ""'},
+        [CLI + "every_command_shows_its_defaults_and_examples_that_are_right"],
+    ),
+    Mutation(
+        "an unknown flag is refused after what is missing",
+        "cli/base.py",
+        {'if name.startswith("--") and': 'if name.startswith("---") and'},
+        [CLI + "a_mistake_gets_one_line_and_exit_code_2"],
+    ),
+    Mutation(
+        "misspelt names get no suggestion",
+        "errors.py",
+        {'if close else ""': 'if not close else ""'},
+        [CLI + "a_mistyped_metric_names_the_nearest"],
+    ),
+]
 MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,

@@ -3,13 +3,15 @@
     git worktree add /tmp/old COMMIT
     python scripts/same_bits.py /tmp/old [NEW_TREE] [--only PATTERN] [--compiled] [--kimg X] [--keep DIR]
 
-Runs the same commands with both trees, each in a folder of its own, and compares every file and every text they leave
-behind, but for what tells times and the like (UNLIKE, UNREAD). A line a case; exit code 1 if one differs. With `--keep`
-what the old tree made is kept, and the next call runs the new tree alone.
+Runs the same commands with both trees, each in a folder of its own, and compares every file they leave behind, but for
+times and the like (UNLIKE, UNREAD). Options that only the new tree has, and other words for people, are named but do
+not count. A line a case; exit code 1 if one differs. With `--keep` the results of the old tree are kept, and the next
+call runs the new tree alone.
 """
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import random
@@ -27,8 +29,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-UNLIKE = {"elapsed", "seconds", "data_wait", "data_wait_frac", "img_per_sec", "peak_memory", "key", "sha256"}
-"""Fields of JSON that no two runs have alike: times, memory, and digests of times and places."""
+UNLIKE = {"elapsed", "seconds", "data_wait", "data_wait_frac", "img_per_sec", "peak_memory", "key", "sha256", "notices"}
+"""Fields of JSON that may differ: times, memory, digests of times and places, and words for people."""
 UNREAD = r"/tensorboard/|/report\.html$"
 """Files with times all over."""
 
@@ -135,8 +137,10 @@ def run(case: str, commands: str, tree: Tree) -> None:
         environment = {**os.environ, **places, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
         done = subprocess.run(words, cwd=tree.folder, env=environment, capture_output=True, text=True)
         if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            raise RuntimeError(f"`{command}` of {code} ended with {done.returncode}: {' '.join(said)}")
+            said = re.findall(r"^(?:\w+Error|progan): .*", done.stderr, re.MULTILINE) or done.stderr.splitlines()
+            raise RuntimeError(
+                f"`{command.split()[0]}` ({i}) of {code} ended with {done.returncode}: {' '.join(said[-1:])}"
+            )
         warnings = [text for text in done.stderr.splitlines(True) if text.startswith(("warning", "note"))]
         (folder / f"{i}-printed.{'json' if '--json' in words else 'txt'}").write_text(done.stdout)
         (folder / f"{i}-warned.txt").write_text("".join(warnings))
@@ -182,19 +186,27 @@ def some(names: Iterable[str], between: str = ", ") -> str:
 
 
 def apart(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """The names that do not have the same value in both."""
-    return some(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    """The names that do not have the same value in both; options that only the new tree has are left out."""
+    added = {name for name in new.keys() - old.keys() if re.search(r"(^|\.)config\.", name)}
+    return some(name for name in (old.keys() | new.keys()) - added if old.get(name) != new.get(name))
 
 
 def difference(name: str, old: bytes, new: bytes) -> tuple[str, bool]:
-    """How two files differ, in words, and whether it counts: in the metadata of a state alone it does not."""
+    """How two files differ, in words, and whether it counts: in words for people, or in metadata alone, it does not."""
     if old == new:
         return "", False
+    if name.endswith((".html", ".txt")):
+        return f"{name}: other words", False
+    if name.endswith(".png"):  # whose text has the digest of a snapshot with its metadata
+        same = Image.open(io.BytesIO(old)).tobytes() == Image.open(io.BytesIO(new)).tobytes()
+        return f"{name}: {'other text' if same else 'other pixels'}", not same
     if name.endswith(".safetensors"):
         weights, metadata = map(apart, opened(old), opened(new))
         said = f"weights differ in {weights}" if weights else "weights equal"
         said += f", metadata differs in {metadata}" if metadata else ""
-        return f"{name}: {said}" if weights or metadata else "", bool(weights) or "/state-" not in name
+        return f"{name}: {said}" if weights or metadata else "", bool(weights) or bool(
+            metadata and "/state-" not in name
+        )
     if name.endswith((".json", ".jsonl")):
         texts = [b"[%s]" % b",".join(text.splitlines()) if name.endswith("l") else text for text in (old, new)]
         fields = apart(*(dict(leaves(json.loads(text))) for text in texts))
@@ -243,6 +255,9 @@ def main() -> int:
     parser.add_argument("--kimg", type=float, default=1.0, metavar="X", help="length of the runs [1]")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep there what the old tree makes")
     options = parser.parse_args()
+    for tree in (options.old, options.new):
+        if not (tree / "src" / "progan").is_dir():  # or the installed one would be run
+            parser.error(f"{tree} is no checkout")
     code, kept = options.old.resolve(), keeper(options.keep, options.old, options.kimg)
     shares = {"kimg": 1, "part": 0.2, "tick": 0.1, "stop": 0.7}
     values = {"old": code, **{name: f"{share * options.kimg:g}" for name, share in shares.items()}}

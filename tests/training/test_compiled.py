@@ -169,6 +169,33 @@ def test_a_step_that_another_process_could_not_make_is_taken_by_none_in_this_blo
     assert asked == [False], "each process asks as often as the others"
 
 
+def test_where_real_tensors_have_other_strides_the_step_is_traced_on_them(monkeypatch):
+    """As on CPUs with AMX, where a view that was recorded without values fails."""
+    original, modes = traced._trace, []
+
+    def trace(function, example, mode):
+        modes.append(mode)
+        graph = original(function, example, mode)
+        if mode == "real":
+            return graph
+
+        def failing(*_):
+            raise RuntimeError("view size is not compatible with input tensor's size and stride")
+
+        return failing
+
+    s = new_state(ProGANConfig(z_dim=8, fmap_max=8), OptimizerConfig(), SHAPE, 0, CPU)
+    stage = Stage(8, "fade", 0.3, 4, 0.0, 0.0)
+    terms, expected = gradients(0.3, None, s)
+    monkeypatch.setattr(traced, "_trace", trace)
+    step = traced_step(s.G, s.D, losses.build(WganGpConfig()), SHAPE, stage, 4, torch.float32, kernels=False)
+    assert modes == ["fake", "real"] * 2
+    ours, found = gradients(0.3, step, s)
+    assert all(torch.equal(ours[name], term) for name, term in terms.items())
+    pairs = [(a, b) for a, b in zip(found, expected, strict=True) if b is not None]
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 @pytest.mark.parametrize("options", [{"d_noise": 0.2}, {"model": "dcgan", "resolution": 16, "start_resolution": 16}])
 def test_networks_with_noise_or_batch_norm_are_never_compiled(options, tmp_path, capsys):
     wanted = {**TINY, **options, "total_kimg": 0.02, "quiet": False}

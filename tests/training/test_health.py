@@ -168,7 +168,7 @@ def test_held_out_images_are_shown_to_d(tmp_path):
     line = read_stats(run.folder.stats)[-1]
     assert line["health/score_held_out"] != line["health/score_real"]
     assert progan.train(out=tmp_path / "run", **{**options, "held_out": "none"}).finished, "only looked at: may change"
-    with pytest.raises(DatasetError, match="are the images of --data"):
+    with pytest.raises(DatasetError, match="has the same images as --data"):
         progan.train(out=tmp_path / "other", **{**options, "held_out": options["data"]})
     with pytest.raises(DatasetError, match=r"channels and resolutions"):
         progan.train(out=tmp_path / "more", held_out=str(tmp_path / "held"), **{**TINY, "resolution": 16})

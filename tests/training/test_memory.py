@@ -334,6 +334,7 @@ class Growth(Observer):
         self.bytes.append(tracemalloc.get_traced_memory()[0])
 
 
+@pytest.mark.slow
 def test_a_long_run_does_not_grow(tmp_path, monkeypatch):
     growth, original = Growth(), loop.train
     monkeypatch.setattr("progan.run.train_job", lambda job, seen, stopped: original(job, [*seen, growth], stopped))

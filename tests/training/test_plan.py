@@ -21,7 +21,8 @@ from progan.randomness import Rng
 from progan.schedule import Stage
 from progan.training.optimizer import Adam
 from progan.training.preflight.estimate import Operations, operations
-from steps import train_d, train_g
+from progan.training.setup import RunSetup
+from steps import CPU, train_d, train_g
 
 SHAPE, BATCH = ImageShape(32, 3), 4
 MODELS: dict[str, ModelConfig] = {
@@ -59,4 +60,4 @@ def test_as_many_operations_as_the_steps_do(model: str, loss: str, d_steps: int)
     with torch.device("meta"):
         hollow = models.build(config.model, SHAPE, seed=0)
     expected = counted.count / BATCH
-    assert operations(config, SHAPE, torch.float32, 32, hollow) == pytest.approx(expected, rel=0.1)
+    assert operations(RunSetup(config, SHAPE, CPU), 32, hollow) == pytest.approx(expected, rel=0.1)

@@ -131,9 +131,10 @@ def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_p
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_16_bits_and_labels_resume_exactly_too(precision, tmp_path, monkeypatch):
-    options = {**TINY, "precision": precision, "labels": True, "mirror": True, "d_steps": 2, "schedule_every": 2}
+    options = {**TINY, "resolution": 8, "precision": precision, "labels": True, "mirror": True, "d_steps": 2}
+    options["schedule_every"] = 2
     progan.train(out=tmp_path / "whole", **options)
-    stop = StopAt(500)
+    stop = StopAt(320)
     with monkeypatch.context() as patch:
         original = loop.train
         patch.setattr("progan.run.train_job", lambda job, watching, _: original(job, [*watching, stop], stop))
@@ -187,7 +188,7 @@ def test_a_run_goes_on_without_naming_its_settings_again(whole):
         ({"preset": "mnist"}, "did you mean mnist32"),
         ({"data": "no/such/folder"}, "no/such/folder"),
         ({"loss": "lsgan", "gp_weight": 1}, "belongs to loss wgan-gp"),
-        ({"device": "cuda:99"}, "cannot be used"),
+        ({"device": "cuda:99", "data": "avatars:64"}, "cannot be used"),
         ({"batch_size": 0}, "--batch-size"),
         ({"resolutoin": 8}, "did you mean --resolution"),
     ],
@@ -245,6 +246,7 @@ def test_growing_needs_no_special_case_for_a_gan_that_does_not_grow(tmp_path):
     assert len(schedule.spans) == 1
 
 
+@pytest.mark.slow
 def test_every_stage_up_to_1024_trains(tmp_path):
     options = {**TINY, "data": "avatars:4", "resolution": 1024, "stable_kimg": 0.002, "fade_kimg": 0.002}
     run = progan.train(out=tmp_path / "run", **{**options, "batch_size": 2, "tick_kimg": 0.002, "fmap_max": 4})

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -278,13 +278,18 @@ class _Gradients:
 
 def _compile(function: Function, example: list[Any], kernels: bool) -> Function:
     """Graph of a function, compiled if it is to have kernels of its own, for tensors like those of the example."""
-    # Tracing on tensors without values takes half the time; a lambda's arguments do not count `self`.
-    graph = make_fx(lambda *arguments: function(*arguments), tracing_mode="fake")(*example)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
+    # Tracing on tensors without values takes half the time. Where real ones have other strides (as some gradients of
+    # convolutions do on CPUs with AMX), a recorded view fails, and the graph is traced on real tensors instead.
+    graph = _trace(function, example, "fake")
+    try:
+        torch.no_grad()(graph)(*example)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        graph = _trace(function, example, "real")
+        torch.no_grad()(graph)(*example)
     if not kernels:
         traced: Function = torch.no_grad()(graph)
-        traced(*example)  # fails here, if ever: where real tensors have other strides than those without values
         return traced
     from torch._inductor import config  # slow to import
 
@@ -295,6 +300,14 @@ def _compile(function: Function, example: list[Any], kernels: bool) -> Function:
         warnings.filterwarnings("ignore", "TensorFloat32")  # advice to round where exact numbers were asked for
         compiled(*example)  # builds
     return compiled
+
+
+def _trace(function: Function, example: list[Any], mode: Literal["fake", "real"]) -> Any:
+    """Graph of a function, on tensors without values or on real ones."""
+    graph = make_fx(lambda *arguments: function(*arguments), tracing_mode=mode)(*example)  # whose signature is open
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
 
 
 def _contiguous(images: Tensor) -> Tensor:
