@@ -522,7 +522,7 @@ OPTIMIZER = [
         "a trial before what cannot go on is refused",
         "run/__init__.py",
         {
-            "            resume.begin(folder, config, DataFacts.of(dataset), allow_change)\n    setup": "            pass\n    setup",
+            "            folder.begin(config, DataFacts.of(dataset), allow_change)\n    setup": "            pass\n    setup",
         },
         ["precision.py::test_what_cannot_go_on_is_refused_before_any_trial"],
     ),
@@ -922,7 +922,7 @@ COMPARING = [
     ),
     Mutation(
         "two colours of stacked digits counted as one",
-        "metrics/labels.py",
+        "metrics/classes.py",
         {"[100, 10, 1]": "[100, 100, 1]"},
         [COUNTED + "Stacked::test_modes_and_divergence"],
     ),
@@ -1044,7 +1044,7 @@ FAULT = [
     ),
     Mutation(
         "any setting may change",
-        "run/resume.py",
+        "run_folder.py",
         {"{name: values[name] for name in CHANGEABLE}": "values"},
         [FAULTS + "every_option_can_change_or_cannot"],
     ),

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import progan
-from progan.config import RunConfig
+from progan.config import CHANGEABLE, RunConfig
 from progan.data.dataset import Dataset
 from progan.errors import ConfigError, RunError, SnapshotError
 from progan.files import Claim, HeldError, NoLocksError, remove_unfinished, write_whole
-from progan.options import from_dict, parse_json, to_dict
+from progan.options import difference, from_dict, leaves, override, parse_json, to_dict
 from progan.progress import Log
 
 FORMAT, VERSION = "progan run", 2
@@ -160,6 +160,44 @@ class RunFolder:
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.config} cannot be read: {error}") from None
 
+    def begin(self, config: RunConfig, data: DataFacts, allow_change: bool) -> list[str]:
+        """Make the run folder, or compare with what the run was begun with; the settings that change, a line each.
+
+        Raises RunError, with the differences, for other images, for settings that cannot change, and without
+        `allow_change` for those that can.
+        """
+        if not self.exists:
+            self.write(config, data)
+            return []
+        old, old_data = self.read()
+        if lines := old_data.difference(data):
+            raise RunError(
+                f"{self.path} was begun with other images: {'; '.join(lines)} ({old_data.path} -> {data.path}). "
+                "Give it those, or start a new run with another --out"
+            )
+        changes = difference(old, _same_place(config, old))
+        fixed = difference(_with_changeable(old, config), _same_place(config, old))
+        allowed = [line for line in changes if line not in fixed]
+        if fixed:
+            also = f"; --allow-change would take {'; '.join(allowed)}" if allowed else ""
+            raise RunError(
+                f"{self.path} was begun with other settings, which cannot change: {'; '.join(fixed)}{also}. "
+                "Give it the same ones, or start a new run with another --out"
+            )
+        if allowed and not allow_change:
+            raise RunError(
+                f"{self.path} was begun with other settings: {'; '.join(allowed)}. Add --allow-change to go on with "
+                "these, give it the same ones, or start a new run with another --out"
+            )
+        return allowed
+
+    def record(self, config: RunConfig, changes: list[str], cur_nimg: int) -> None:
+        """Put changed settings into `config.json`, and into its history that they hold from `cur_nimg` on."""
+        if changes:
+            old, data = self.read()
+            history = [*self.changes(), {"cur_nimg": cur_nimg, "changes": changes}]
+            self.write(_same_place(config, old), data, history)
+
     def snapshot(self, resolution: int | None = None) -> Path:
         """Path of the newest snapshot, or of the newest of a resolution. Raises SnapshotError if there is none."""
         found = {}
@@ -173,6 +211,17 @@ class RunFolder:
             there = ", ".join(str(key) for key in found if key)
             raise SnapshotError(f"{self.path} has no snapshot of {resolution}x{resolution}, only of {there}")
         return found[resolution or 0]
+
+
+def _same_place(config: RunConfig, old: RunConfig) -> RunConfig:
+    """Where equal images lie does not matter, nor what is only looked at."""
+    return override(config, {"data": old.dataset.data, "held_out": old.health.held_out})
+
+
+def _with_changeable(old: RunConfig, config: RunConfig) -> RunConfig:
+    """The old settings with the new values of those that may change."""
+    values = {option.name: value for _, option, value in leaves(config)}
+    return override(old, {name: values[name] for name in CHANGEABLE})
 
 
 def numbered(parent: Path, name: str) -> Path:

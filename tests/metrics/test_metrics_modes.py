@@ -14,8 +14,8 @@ from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.errors import ConfigError, DatasetError
 from progan.metrics import Setting, base, classifier, make, modes, nearest, neighbours
+from progan.metrics.classes import compare
 from progan.metrics.features import Scale, random_features
-from progan.metrics.labels import compare
 
 RANDOM = np.random.default_rng(0)
 

@@ -24,7 +24,6 @@ from progan.errors import ConfigError, RunError, SnapshotError
 from progan.files import UNFINISHED, Claim
 from progan.options import Option, leaves, override
 from progan.per_resolution import PerResolution, per_resolution
-from progan.run import resume
 from progan.run_folder import DataFacts, RunFolder
 from progan.training import state
 from progan.training.observers.base import Observer, Tick
@@ -375,7 +374,7 @@ SPECIAL = {"device": "cpu", "beta1": 0.5}
 def test_every_option_can_change_or_cannot(name, tmp_path):
     """Those that can are declared in one place, `config.CHANGEABLE`."""
     folder, data = RunFolder(tmp_path), DataFacts("p", "n", "a", 3, 3, None, ())
-    resume.begin(folder, CONFIG, data, allow_change=False)
+    folder.begin(CONFIG, data, allow_change=False)
     old = {option.name: value for _, option, value in leaves(CONFIG)}
     kinds = {option.name: option for _, option, _ in leaves(CONFIG)}
     try:
@@ -385,19 +384,19 @@ def test_every_option_can_change_or_cannot(name, tmp_path):
     assert changed != CONFIG
     flag = name.replace("_", "-")
     if name in ("data", "held_out"):  # where they lie does not matter
-        assert resume.begin(folder, changed, data, allow_change=False) == []
+        assert folder.begin(changed, data, allow_change=False) == []
     elif name in CHANGEABLE:
         with pytest.raises(RunError, match=rf"other settings: {flag}: .* Add --allow-change"):
-            resume.begin(folder, changed, data, allow_change=False)
-        (line,) = resume.begin(folder, changed, data, allow_change=True)
+            folder.begin(changed, data, allow_change=False)
+        (line,) = folder.begin(changed, data, allow_change=True)
         assert line.startswith(f"{flag}: ")
-        resume.record(folder, changed, [line], 77)
+        folder.record(changed, [line], 77)
         assert folder.read() == (changed, data)
         assert folder.changes() == [{"cur_nimg": 77, "changes": [line]}]
     else:
         for allow_change in (False, True):
             with pytest.raises(RunError, match=rf"which cannot change: {flag}: "):
-                resume.begin(folder, changed, data, allow_change)
+                folder.begin(changed, data, allow_change)
         assert folder.read()[0] == CONFIG
 
 
@@ -409,10 +408,10 @@ def test_what_can_change_decides_nothing_that_is_learned():
 
 def test_the_difference_says_what_can_change_and_what_cannot(tmp_path):
     folder, data = RunFolder(tmp_path), DataFacts("p", "n", "a", 3, 3, None, ())
-    resume.begin(folder, CONFIG, data, allow_change=False)
+    folder.begin(CONFIG, data, allow_change=False)
     changed = override(CONFIG, {"lr": 0.5, "total_kimg": 7, "workers": 9})
     with pytest.raises(RunError, match=r"which cannot change: lr: 0.001 -> 0.5; --allow-change would take ") as error:
-        resume.begin(folder, changed, data, allow_change=True)
+        folder.begin(changed, data, allow_change=True)
     assert "total-kimg: None -> 7.0; workers: 2 -> 9" in str(error.value)
     assert "\n" not in str(error.value)
 

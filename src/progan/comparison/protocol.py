@@ -24,7 +24,6 @@ from progan.metrics.evaluation import LEAST
 from progan.progress import Log, log_line, silent
 from progan.report.comparison_page import comparison_page
 from progan.report.results import Comparison
-from progan.run.resume import begin
 from progan.run_folder import DataFacts
 from progan.training.observers.run_files import picture
 from progan.training.signals import stop_on_signals
@@ -63,7 +62,7 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
     members = plans.members(folder, planned, config)
     with stop_on_signals() as stopped:
         for member in members:
-            begin(member.folder, member.config, DataFacts.of(train), allow_change=False)
+            member.folder.begin(member.config, DataFacts.of(train), allow_change=False)
         if not train_all(members, train.path, config.jobs, threads, log, stopped):
             log("stopped, all saved. The same command goes on")
             return Outcome(folder, None)

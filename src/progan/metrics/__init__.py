@@ -39,12 +39,12 @@ METRICS: dict[str, Entry] = {
         {"ndb": "lower", "jsd": "lower"},
     ),
     "classes": Entry(
-        "labels.Classes",
+        "classes.Classes",
         "labels read off the fakes: divergence from those of the data, how many occur (data with labels)",
         {"class_kl": "lower", "classes_found": "higher"},
     ),
     "stacked_mnist": Entry(
-        "labels.StackedMnist",
+        "classes.StackedMnist",
         "triples of digits of 1,000, divergence from those of the data (data of `stacked:`)",
         {"stacked_modes": "higher", "stacked_kl": "lower"},
     ),

@@ -16,7 +16,6 @@ from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
 from progan.progress import Log, log_line, silent
-from progan.run import resume
 from progan.run.assemble import (
     AUTO,
     assemble,
@@ -128,7 +127,7 @@ def _agree(
         log(f"note: {note}")
     if processes.first and folder is not None and folder.exists:
         with folder.held(log_line):
-            resume.begin(folder, config, DataFacts.of(dataset), allow_change)
+            folder.begin(config, DataFacts.of(dataset), allow_change)
     setup = set_up(config, dataset, folder, log, processes)
     return fit_into_memory(setup, dataset, folder, options.get("batch_size") == AUTO), dataset
 
@@ -138,9 +137,9 @@ def _train(setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: b
     config, processes, log = setup.config, setup.processes, setup.log
     with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
         # The folder remembers configuration and data; networks, state and feed are made for them.
-        changes = resume.begin(folder, config, DataFacts.of(dataset), allow_change) if processes.first else []
+        changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
         job, resumed = assemble(setup, dataset, folder)
-        resume.record(folder, config, changes, job.state.cur_nimg)
+        folder.record(config, changes, job.state.cur_nimg)
         if not resumed:
             together = f", {processes.size} processes" if processes.size > 1 else ""
             log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
