@@ -29,24 +29,24 @@ _MEAN_LATENTS = 10_000
 
 @dataclass(frozen=True)
 class SnapshotInfo:
-    """What a snapshot says of itself."""
+    """Facts about a snapshot, saved with it."""
 
     config: RunConfig
     shape: ImageShape
     resolution: int
-    """Of the images it makes: the resolution it was trained at."""
+    """Resolution of its images, at which it was trained."""
     alpha: float
     cur_nimg: int
     dataset: str
     label_kind: LabelKind | None = None
     label_names: tuple[str, ...] = ()
     licence: str = ""
-    """Of the weights, where it is known."""
+    """Licence of the weights, where it is known."""
     progan: str = ""
 
 
 class Snapshot:
-    """A generator ready for use. Latents float32 [N, z_dim] in, images float32 [N, C, R, R] about -1…1 out."""
+    """Generator ready for use. Latents float32 [N, z_dim] in, images float32 [N, C, R, R] about -1…1 out."""
 
     def __init__(
         self, G: Generator, mean: Tensor, info: SnapshotInfo, digest: str = "", label_rows: Tensor | None = None
@@ -58,7 +58,7 @@ class Snapshot:
         self.digest = digest
         """SHA-256 of the file, first 16 digits."""
         self.label_rows = label_rows
-        """Of attributes: labels float32 [M, L] of some images of the data."""
+        """Labels float32 [M, L] of some images of the data, for attributes only."""
 
     @property
     def resolution(self) -> int:
@@ -79,7 +79,7 @@ class Snapshot:
         return self
 
     def latents(self, seeds: Iterable[int]) -> Tensor:
-        """The latent of every seed, float32 [N, z_dim]: the same whatever the batch, the machine or the language."""
+        """Latent of every seed, float32 [N, z_dim]: the same whatever the batch, the machine or the language."""
         return torch.from_numpy(randomness.latents(seeds, self.z_dim)).to(self.device)
 
     def labels(self, names: Iterable[str | int]) -> Tensor:
@@ -186,7 +186,7 @@ def generate(
 
 
 def of_generator(G: Generator, info: SnapshotInfo, label_rows: Tensor | None = None) -> Snapshot:
-    """A snapshot of a copy of G, on the CPU. `label_rows` [M, L] are labels as the data has them."""
+    """Snapshot of a copy of G, on the CPU. `label_rows` [M, L] are labels as the data has them."""
     G = copy.deepcopy(G).to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     kept = label_rows if info.label_kind == "attributes" else None
     return Snapshot(G, _mean_activation(G, label_rows), info, label_rows=kept)
@@ -203,7 +203,7 @@ def _mean_activation(G: Generator, label_rows: Tensor | None) -> Tensor:
 
 
 def load(path: str | Path) -> Snapshot:
-    """The snapshot in a file. Raises SnapshotError if it is none of ours; runs no code from it."""
+    """Snapshot of a file. Raises SnapshotError if it is none of ours; runs no code from it."""
     path = Path(path)
     try:
         content = path.read_bytes()

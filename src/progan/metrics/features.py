@@ -27,7 +27,7 @@ _LOWEST = 4  # resolution that they bring the images to
 _ENERGY = 1e-3  # added to mean squares of responses to images in -1…1 before the logarithm
 
 SIZE, FEATURES, PORTED = 299, 2048, 1008
-"""Of Inception-v3: pixels of a side of its input, features of its last pooling, classes of the one ported from TF."""
+"""Inception-v3: pixels of a side of its input, features of its last pooling, classes of the one ported from TF."""
 WHERE = "pt_inception-2015-12-05-6726825d.pth, from the releases of github.com/mseitzer/pytorch-fid"
 KNOWN = {
     "6726825d": "pytorch-fid's port of the published network",

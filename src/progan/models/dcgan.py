@@ -35,11 +35,11 @@ class Generator(base.Generator):
         )
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """See base.Generator. Latents are normal, not normalised."""
+        """First activation [N, C, 4, 4]. Latents are not normalised."""
         return torch.relu(self.norms[0](self.first(self.distributed(z), labels)))
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
-        """See base.Generator."""
+        """Images of the final resolution."""
         assert resolution in (None, self.resolution), "a DCGAN has one resolution"
         for conv, norm in zip(self.convs[:-1], self.norms[1:], strict=True):
             x = torch.relu(norm(conv(x)))
@@ -59,7 +59,7 @@ class Discriminator(base.Discriminator):
         self.last = ToScores(maps[-1], label_size)
 
     def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
-        """See base.Discriminator."""
+        """Scores of images of the final resolution."""
         assert images.shape[2] == self.resolution, "a DCGAN has one resolution"
         x = dropout(leaky_relu(self.convs[0](images)), self.dropout, noise)
         for conv, norm in zip(self.convs[1:], self.norms, strict=True):

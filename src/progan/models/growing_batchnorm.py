@@ -43,12 +43,12 @@ class Generator(base.Generator):
             self.to_rgb[str(r)] = Pointwise(maps[r], channels)
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """See base.Generator. Latents are normal, not normalised."""
+        """First activation [N, C, 4, 4]. Latents are not normalised."""
         x: Tensor = self.activation(self.first(self.distributed(z), labels))
         return x
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
-        """See base.Generator."""
+        """Images; below alpha 1 mixed with those of the block before."""
         resolution = resolution or self.resolution
         before = x
         for r in _resolutions(resolution)[1:]:
@@ -77,7 +77,7 @@ class Discriminator(base.Discriminator):
         self.last = ToScores(maps[4], label_size)
 
     def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
-        """See base.Discriminator."""
+        """Scores; below alpha 1 the newest block is mixed with the one before."""
         resolution = images.shape[2]
         x = self.blocks[str(resolution)](self._features(images, resolution))
         if resolution > 8 and not (isinstance(alpha, float) and alpha == 1):

@@ -85,7 +85,7 @@ class Generator(base.Generator):
             self.to_rgb[str(r)] = EqualizedConv2d(maps, channels, 1, gain=1, use_wscale=wscale)
 
     def embed(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """See base.Generator."""
+        """First activation [N, C, 4, 4]: latents on the hypersphere, a dense layer, pixel norm."""
         assert (labels is not None) == (self.label_size > 0), "labels go with a generator that was built for them"
         z = self.distributed(z)
         if labels is not None:
@@ -98,7 +98,7 @@ class Generator(base.Generator):
         return normed
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
-        """See base.Generator."""
+        """Images; in a fade the newest block is mixed with the upscaled output of the one before (figure 2)."""
         resolution = resolution or self.resolution
         x = self.norm(self.activations["conv"](self.conv(x)))
         before = x
@@ -152,7 +152,7 @@ class Discriminator(base.Discriminator):
         self.dense1 = EqualizedLinear(hidden + kernels, 1 + label_size, gain=1, use_wscale=wscale)
 
     def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
-        """See base.Discriminator."""
+        """Scores; in a fade the newest block is mixed with the downscaled images' features (figure 2)."""
         resolution = images.shape[2]
         x = self._features(images, resolution)
         if resolution > 4:
@@ -186,6 +186,6 @@ class Discriminator(base.Discriminator):
         return x if self.noise is None else self.noise(x, noise)
 
     def watch(self, d: Tensor) -> None:
-        """See base.Discriminator."""
+        """Update the noise by the mean score [] of a step's reals (appendix B)."""
         if self.noise is not None:
             self.noise.watch(d)

@@ -160,7 +160,7 @@ def read_ledger(path: Path) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The note of how far a preparation is, saved with a checksum: a damaged note means starting again."""
+    """Progress of a preparation, saved with a checksum: a damaged file means starting again."""
 
     key: str
     """Digest of the request: `prepare.request_key`."""
@@ -182,7 +182,7 @@ class Unfinished:
 
     @staticmethod
     def load(folder: Path, key: str) -> "Unfinished | None":
-        """The note of an earlier call for the same request; None if there is none, or it is damaged."""
+        """Progress of an earlier call for the same request; None if there is none, or it is damaged."""
         try:
             content = json.loads((folder / UNFINISHED).read_bytes())
             if content["check"] != _checksum(content["note"]):

@@ -148,7 +148,7 @@ class Snapshots(Observer):
 
 
 def _ends(stage: Stage, following: Stage | None) -> bool:
-    """Whether the resolution does."""
+    """True if the resolution ends with a stage."""
     return following is None or following.resolution != stage.resolution
 
 
