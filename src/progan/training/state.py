@@ -226,7 +226,9 @@ def parse(content: bytes) -> tuple[_Progress, dict[str, Tensor]]:
         raise ValueError(f"not a {FORMAT}")
     if (version := metadata.get("version")) != str(VERSION):
         raise RunError(f"a training state of format version {version}; this progan reads {VERSION}. Use a newer one")
-    progress = {name: value for name, value in json.loads(metadata["progress"]).items() if name in _FIELDS}
+    progress = json.loads(metadata["progress"])
+    if isinstance(progress, dict):  # a later progan of the same format may have added fields
+        progress = {name: value for name, value in progress.items() if name in _FIELDS}
     return parse_json(_Progress, progress), tensors
 
 
