@@ -250,6 +250,7 @@ def options_of(config: LossConfig) -> dict[str, Any]:
     return {"loss": config.kind, **asdict(config)}
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("name", NEW)
 def test_a_run_grows_traced_with_labels_and_continues_exactly(name: str, tmp_path: Path, capsys: Any) -> None:
     options = {**TINY, **options_of(NEW[name])}
@@ -368,6 +369,7 @@ def test_scores_and_penalty_apart_are_the_whole() -> None:
         assert torch.equal(term, found["whole"][0][name]), name
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_lazy_run_continues_exactly(precision: str, tmp_path: Path) -> None:
     options = {**TINY, "penalty_every": 4, "precision": precision, "quiet": True}
