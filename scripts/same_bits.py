@@ -134,6 +134,7 @@ def run(case: str, commands: str, tree: Tree) -> None:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if way == "two" else []
         words = [sys.executable, *launcher, "-m", "progan", *command.split()]
         places = {"PYTHONPATH": str(code / "src"), "PROGAN_CACHE": str(tree.folder / "cache")}
+        places["TORCHINDUCTOR_CACHE_DIR"] = str(tree.folder / "compiled kernels")
         environment = {**os.environ, **places, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
         done = subprocess.run(words, cwd=tree.folder, env=environment, capture_output=True, text=True)
         if done.returncode:

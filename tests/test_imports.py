@@ -60,7 +60,7 @@ def test_every_module_has_a_row() -> None:
 
 
 def test_the_rows_of_the_architecture_are_these() -> None:
-    text = (PACKAGE.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| (\d+) \| (.*) \|$", text, flags=re.MULTILINE)
     written = [{word.rstrip("/") for word in re.findall(r"`(\w+/?)`", modules)} for _, modules in table]
     present = {part(path) for path in FILES} - {"__init__", "__main__"}
