@@ -127,7 +127,7 @@ class RunFolder:
 
     def unwritable(self, error: OSError) -> RunError:
         """Error for what the file system refused."""
-        return RunError(f"{self.path} cannot be written: {error.strerror}. Mend that, or choose another --out")
+        return RunError(f"{self.path} cannot be written: {error.strerror}. Fix the cause, or choose another --out")
 
     def read(self) -> tuple[RunConfig, DataFacts]:
         """Configuration and data of a run. Raises RunError if there is none."""

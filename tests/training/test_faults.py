@@ -143,7 +143,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(disk, whole, monkeypatch,
 
 def test_a_disk_that_stays_full_ends_in_one_line_and_the_old_state_goes_on(disk, whole, monkeypatch):
     out = disk.folder / "run"
-    with pytest.raises(RunError, match=r"\(No space left on device\)\. Mend that") as error:
+    with pytest.raises(RunError, match=r"\(No space left on device\)\. Fix the cause") as error:
         train_with(monkeypatch, out, At({120: disk.fill}))
     assert "\n" not in str(error.value)
     assert "stopped at 0.6 kimg, but not all could be written: " in str(error.value)
@@ -209,7 +209,7 @@ def test_a_read_only_folder_is_one_line_at_the_start(name, whole, tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(
-        RunError, match=r"file/run cannot be written: Not a directory. Mend that, or choose another --out"
+        RunError, match=r"file/run cannot be written: Not a directory. Fix the cause, or choose another --out"
     ):
         progan.train(out=tmp_path / "file" / "run", **TINY)
 

@@ -161,7 +161,7 @@ def _train(setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: b
     if job.pending.unwritten:
         raise RunError(
             f"stopped at {state.cur_nimg / 1000:g} kimg, but not all could be written: {job.pending}. "
-            f"Mend that, then go on from what is saved: {again}"
+            f"Fix the cause, then continue from what is saved: {again}"
         )
     if not finished:
         log(f"stopped at {state.cur_nimg / 1000:g} kimg, all saved. To go on: {again}")
