@@ -1222,6 +1222,12 @@ REPORTING = [
         [COMPARE + "TestBudget::test_seconds"],
     ),
     Mutation(
+        "operations of tracing count as training's",
+        "comparison/runs.py",
+        {"                job.executors.of(setup.schedule.at(first))\n": "                pass\n"},
+        [COMPARE + "TestBudget::test_operations_are_those_of_training_alone"],
+    ),
+    Mutation(
         "twins with the same seeds",
         "comparison/plan.py",
         {"again * config.seeds + k": "k"},

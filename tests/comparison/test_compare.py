@@ -11,23 +11,29 @@ import pytest
 import torch
 
 from html_tags import Tags, check_complete
+from progan import models
 from progan.cli import main
 from progan.comparison import Outcome, compare, protocol
 from progan.comparison import plan as plans
 from progan.comparison.controls import controls
 from progan.comparison.measuring import MEMORISATION, Measurer
 from progan.comparison.plan import contestants, fit, for_kimg, for_seconds, stretch, watched
-from progan.comparison.runs import Member, train_all
+from progan.comparison.runs import Member, train_all, try_run
 from progan.config import CompareConfig, PrepareConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import ConfigError, RunError
+from progan.models import ImageShape
+from progan.options import override
 from progan.presets import preset
 from progan.report.comparison_page import Pictures, comparison_page
 from progan.report.results import Comparison, Contestant, Trained
-from progan.run_folder import RunFolder
+from progan.run_folder import DataFacts, RunFolder
 from progan.schedule import Schedule
+from progan.training.preflight.estimate import operations
+from progan.training.setup import RunSetup
+from steps import CPU
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +98,21 @@ class TestBudget:
         assert 15_999 // nimg == 6
         assert 15_900 // nimg == 5
         assert config.runtime.metrics_num == 50
+
+    def test_operations_are_those_of_training_alone(self, tmp_path, capsys):
+        """Not those of tracing a step, which runs it once more."""
+        prepare("avatars:64", tmp_path / "data", PrepareConfig(resolution=16, workers=1))
+        dataset, widths = Dataset.open(tmp_path / "data"), {"fmap_max": 32, "fmap_base": 512, "z_dim": 32}
+        options = {**widths, "resolution": 16, "start_resolution": 16, "precision": "fp32", "compile": "off"}
+        config = override(preset("quickstart"), {**options, "data": str(tmp_path / "data"), "device": "cpu"})
+        folder = RunFolder(tmp_path / "run")
+        folder.write(config, DataFacts.of(dataset))
+        try_run(str(folder.path), 0.01)
+        (stage,) = json.loads(capsys.readouterr().out)
+        setup = RunSetup(config, ImageShape(16, 3), CPU)
+        with torch.device("meta"):
+            networks = models.build(config.model, setup.shape, seed=0)
+        assert stage["flops_per_image"] == pytest.approx(operations(setup, 16, networks), rel=0.1)
 
     def test_too_little(self):
         with pytest.raises(ConfigError, match=r"the budget leaves mnist32 .* images at 4x4, less than a batch"):

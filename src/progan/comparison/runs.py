@@ -148,6 +148,9 @@ def try_run(path: str, seconds: float) -> None:
             job, _ = assemble(setup, dataset, place)
             # Inside the stage: alpha is neither 0 nor 1 in a fade.
             first = job.state.cur_nimg = span.start + max(1, (span.end - span.start) // 4)
+            # Steps are traced before operations are counted: what a trace is tried with is no part of training.
+            if job.executors is not None:
+                job.executors.of(setup.schedule.at(first))
             with Operations() as operations:
                 train(job, [], stopped=lambda: True)  # one block
             flops = operations.count / (job.state.cur_nimg - first)
