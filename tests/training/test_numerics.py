@@ -5,7 +5,7 @@ The networks are narrow, where few terms average out: wider ones are nearer.
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -72,15 +72,20 @@ def gradients(
     return flat(s.D), flat(s.G)
 
 
+@cache
+def exact(resolution: int, batch: int, alpha: float) -> tuple[Tensor, Tensor]:
+    """Both in float64 on a CPU, eager."""
+    return gradients(resolution, batch, alpha, torch.float64)
+
+
 def flat(network: torch.nn.Module) -> Tensor:
     return torch.cat([p.grad.double().flatten() for p in network.parameters() if p.grad is not None]).cpu()
 
 
 def errors(resolution: int, batch: int, alpha: float, dtype: torch.dtype, **how: Any) -> tuple[float, ...]:
     """Of D's and of G's gradient, computed as `gradients` is told, against float64 on a CPU."""
-    exact = gradients(resolution, batch, alpha, torch.float64)
     found = gradients(resolution, batch, alpha, dtype, **how)
-    return tuple(float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True))
+    return tuple(float((a - b).norm() / b.norm()) for a, b in zip(found, exact(resolution, batch, alpha), strict=True))
 
 
 def check(found: tuple[float, ...], batch: int, dtype: torch.dtype) -> None:
@@ -98,7 +103,13 @@ def every_case(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @every_case
-@pytest.mark.parametrize("build", [None, partial(traced_step, kernels=False)], ids=["eager", "traced"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(None, id="eager"),
+        pytest.param(partial(traced_step, kernels=False), marks=pytest.mark.slow, id="traced"),
+    ],
+)
 def test_gradients_of_the_fast_modes_are_near_those_in_float64(
     resolution: int, batch: int, alpha: float, dtype: torch.dtype, build: Callable[..., Executor] | None
 ) -> None:
