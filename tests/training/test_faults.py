@@ -148,7 +148,7 @@ def test_a_disk_that_stays_full_ends_in_one_line_and_the_old_state_goes_on(disk,
     assert "\n" not in str(error.value)
     assert "stopped at 0.6 kimg, but not all could be written: " in str(error.value)
     assert all(name in str(error.value) for name in OUTPUTS)
-    assert f"go on from what is saved: progan train --out {out}" in str(error.value)
+    assert f"continue from what is saved: progan train --out {out}" in str(error.value)
     assert 0 < max(StateFolder(out / "state").positions()) < 120
     disk.free()
     assert progan.train(out=out, quiet=True).finished
