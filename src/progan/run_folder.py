@@ -226,7 +226,8 @@ def _with_changeable(old: RunConfig, config: RunConfig) -> RunConfig:
 
 def numbered(parent: Path, name: str) -> Path:
     """Make and return the next free folder `00000-name` in `parent`."""
-    taken = [int(match[1]) for path in _children(parent) if (match := re.match(r"(\d{5})-", path.name))]
+    children = parent.iterdir() if parent.is_dir() else ()
+    taken = [int(match[1]) for path in children if (match := re.match(r"(\d{5})-", path.name))]
     number = max(taken, default=-1) + 1
     while True:
         path = parent / f"{number:05d}-{name}"
@@ -248,7 +249,3 @@ def _only(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
 
 def _span(resolutions: Sequence[int]) -> str:
     return f"{resolutions[0]} … {resolutions[-1]}" if resolutions else "none"
-
-
-def _children(parent: Path) -> list[Path]:
-    return list(parent.iterdir()) if parent.is_dir() else []

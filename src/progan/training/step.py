@@ -62,11 +62,7 @@ def process_reals(pixels: Tensor, alpha: float, mirrored: Tensor | None = None) 
 
 
 def critic(
-    D: Callable[..., Scores],
-    alpha: float | Tensor,
-    dtype: torch.dtype,
-    slope: float = 1.0,
-    noise: Draws | None = None,
+    D: Callable[..., Scores], alpha: float | Tensor, dtype: torch.dtype, slope: float = 1.0, noise: Draws | None = None
 ) -> Critic:
     """D with alpha and noise bound, computing in `dtype` on images of any; its gradient by them is `slope` times D's.
 
