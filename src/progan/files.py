@@ -9,9 +9,11 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from progan.errors import ConfigError
 
 UNFINISHED = ".progan-tmp"
 """Suffix of a file that is being written."""
@@ -36,6 +38,23 @@ def write_whole(path: Path, *content: bytes | memoryview) -> None:
             temporary.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def output_path(out: str, name: str, suffixes: Sequence[str]) -> Path:
+    """The file that a command is to write: `out` if it has one of the suffixes, `name` in it if it is a folder.
+
+    A folder is what exists as one, or ends with a separator; folders are made. Raises ConfigError for anything else.
+    """
+    path = Path(out)
+    if path.is_dir() or out.endswith((os.sep, "/")):
+        path = path / name
+    elif path.suffix.lower() not in suffixes:
+        raise ConfigError(f"cannot write {out}: its name must end in {', '.join(suffixes)}, or be a folder's")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error.strerror}: {error.filename}") from None
+    return path
 
 
 def remove_unfinished(folder: Path) -> None:

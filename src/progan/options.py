@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import json
 import math
 import reprlib
 import sys
@@ -179,6 +180,21 @@ def _unknown(name: str, known: Mapping[str, Any], chosen: Mapping[str, str]) -> 
         if having := owners(group, name):
             return f"--{flag(name)} belongs to {group} {' and '.join(having)}; this run has {chosen[group]}"
     return f"there is no option --{flag(name)}{did_you_mean(f'--{flag(name)}', [f'--{flag(each)}' for each in known])}"
+
+
+def json_text(data: Any, indent: int | None = None) -> str:
+    """The data as JSON. That has no NaN and no infinity: they become null. Dataclasses become objects."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = vars(value)
+        if isinstance(value, Mapping):
+            return {key: plain(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(data), indent=indent, allow_nan=False)
 
 
 def parse_json(cls: type[Record], data: Any) -> Record:

@@ -10,8 +10,9 @@ from typing import Any
 
 import progan
 from progan.config import CHANGEABLE, RunConfig
-from progan.data.dataset import Dataset
-from progan.errors import ConfigError, RunError, SnapshotError
+from progan.data.dataset import Dataset, Manifest
+from progan.data.sources import identity
+from progan.errors import ConfigError, DatasetError, RunError, SnapshotError
 from progan.files import Claim, HeldError, NoLocksError, remove_unfinished, write_whole
 from progan.options import difference, from_dict, leaves, override, parse_json, to_dict
 from progan.progress import Log
@@ -191,12 +192,29 @@ class RunFolder:
             )
         return allowed
 
-    def record(self, config: RunConfig, changes: list[str], cur_nimg: int) -> None:
-        """Put changed settings into `config.json`, and into its history that they hold from `cur_nimg` on."""
-        if changes:
-            old, data = self.read()
-            history = [*self.changes(), {"cur_nimg": cur_nimg, "changes": changes}]
-            self.write(_same_place(config, old), data, history)
+    def record(self, config: RunConfig, data: DataFacts, changes: list[str], cur_nimg: int) -> None:
+        """Put changed settings into `config.json`, and into its history that they hold from `cur_nimg` on.
+
+        Where the images lie now is put there as well, and is no change.
+        """
+        old, old_data = self.read()
+        config = override(config, {"held_out": config.health.held_out or old.health.held_out})
+        if changes or (config, data) != (old, old_data):
+            history = [{"cur_nimg": cur_nimg, "changes": changes}] if changes else []
+            self.write(config, data, [*self.changes(), *history])
+
+    def images(self) -> str:
+        """Where the images of the run are: prepared, as it was trained on them, or else what --data named.
+
+        Raises RunError if neither is there.
+        """
+        config, data = self.read()
+        place = data.path if Manifest.is_in(Path(data.path)) else config.dataset.data or data.path
+        try:
+            next(identity(place))
+        except DatasetError:
+            raise RunError(f"the images of {self.path} are no longer in {place}. Name them with --data") from None
+        return place
 
     def snapshot(self, resolution: int | None = None) -> Path:
         """Path of the newest snapshot, or of the newest of a resolution. Raises SnapshotError if there is none."""

@@ -390,7 +390,7 @@ def test_every_option_can_change_or_cannot(name, tmp_path):
             folder.begin(changed, data, allow_change=False)
         (line,) = folder.begin(changed, data, allow_change=True)
         assert line.startswith(f"{flag}: ")
-        folder.record(changed, [line], 77)
+        folder.record(changed, data, [line], 77)
         assert folder.read() == (changed, data)
         assert folder.changes() == [{"cur_nimg": 77, "changes": [line]}]
     else:

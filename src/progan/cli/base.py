@@ -3,7 +3,6 @@
 import argparse
 import inspect
 import itertools
-import json
 import sys
 import textwrap
 import typing
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 
 from progan.config import flag
 from progan.errors import ProganError, did_you_mean
-from progan.options import Option, coerce, options
+from progan.options import Option, coerce, json_text, options
 from progan.per_resolution import PerResolution
 
 DEVICE = "where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, …"
@@ -144,7 +143,7 @@ def given(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
 def answer(arguments: argparse.Namespace, facts: Mapping[str, Any], text: str | None) -> int:
     """Print the outcome of a command: with --json one JSON object, else the text if there is one. Returns 0."""
     if arguments.json:
-        print(json.dumps(facts))
+        print(json_text(facts))
     elif text is not None:
         print(text)
     return 0

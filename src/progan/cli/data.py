@@ -35,20 +35,21 @@ def show(arguments: argparse.Namespace) -> int:
     from progan.data.cache import open_data
     from progan.data.dataset import Dataset
     from progan.data.inspection import inspect
-    from progan.files import write_whole
+    from progan.files import output_path, write_whole
 
+    html = output_path(arguments.html, "dataset.html", (".html", ".htm")) if arguments.html else None
     dataset = open_data(arguments.dataset, None, log_line)
     if arguments.verify:
         Dataset.open(dataset.path, verify=True)
     inspection = inspect(dataset)
     rows = facts(inspection)
-    if arguments.sheets or arguments.html:
+    if arguments.sheets or html:
         from progan.report.dataset_page import page, write_sheets
 
         if arguments.sheets:
             write_sheets(dataset, Path(arguments.sheets))
-        if arguments.html:
-            write_whole(Path(arguments.html), page(dataset, inspection, rows).encode())
+        if html:
+            write_whole(html, page(dataset, inspection, rows).encode())
     text = "\n".join(f"{name:12}{text}" for name, text in [*rows, *findings(inspection)])
     return answer(arguments, dataclasses.asdict(inspection), text)
 

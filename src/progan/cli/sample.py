@@ -30,7 +30,8 @@ def add_arguments(parser: Parser) -> None:
     add("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: less variety, more typical images")
     add("--columns", type=int, metavar="N", help="columns of the grid (default: about as many as rows)")
     add("--separate", action="store_true", help="write a file for every seed instead of a grid")
-    add("--out", metavar="PATH", help="the grid, or the folder of --separate (default: generated.png or generated/)")
+    text = "the grid (.png, .jpg or .webp), or the folder of --separate (default: generated.png or generated/)"
+    add("--out", metavar="PATH", help=text)
     add("--device", default="auto", metavar="DEVICE", help=DEVICE)
 
 
@@ -46,8 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from progan.devices import find_device
+    from progan.files import output_path
     from progan.sampling import load, write_files, write_grid
-    from progan.sampling.pictures import draw
+    from progan.sampling.pictures import FORMATS, draw
 
     _check(arguments)
     source, resolution = Path(arguments.source), arguments.resolution
@@ -64,16 +66,19 @@ def run(arguments: argparse.Namespace) -> int:
     # In a run the name is `generated`; beside a snapshot it begins with the snapshot's.
     name = "generated" if arguments.separate else "generated.png"
     beside = source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")
-    out = Path(arguments.out) if arguments.out else beside
+    out = str(arguments.out or beside)
     if arguments.separate:
-        write_files(out, snapshot, seeds, labels, batches)
+        if Path(out).suffix.lower() in FORMATS:
+            raise ConfigError(f"--separate writes into a folder; {out} is the name of a picture")
+        write_files(Path(out), snapshot, seeds, labels, batches)
     else:
         columns = arguments.columns or (len(chosen) if len(rows) > 1 else math.ceil(math.sqrt(len(seeds))))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_grid(out, snapshot, seeds, torch.cat(list(batches)), min(columns, len(seeds)))
+        place = output_path(out, name, tuple(FORMATS))
+        write_grid(place, snapshot, seeds, torch.cat(list(batches)), min(columns, len(seeds)))
+        out = str(place)
     full = snapshot.resolution
     size = smaller or full
-    facts = {"out": str(out), "images": len(seeds), "resolution": size, "snapshot": snapshot.digest}
+    facts = {"out": out, "images": len(seeds), "resolution": size, "snapshot": snapshot.digest}
     note = f", box-averaged from {full}x{full}" if size < full else ""
     return answer(arguments, facts, f"{len(seeds)} images of {size}x{size}{note}: {out}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from progan.cli.base import Parser, add_flags, answer
 from progan.config import CHANGEABLE, RunConfig, flag
+from progan.errors import ProganError
 from progan.options import KINDS, Option, options, owners
 from progan.presets import PRESETS, about, preset
 from progan.progress import log_line
@@ -137,8 +138,9 @@ def run(arguments: argparse.Namespace) -> int:
     if result.finished:
         try:
             write_report(result)
-        except OSError as error:
-            log_line(f"warning: no report: {error.strerror}. Once this is fixed, run: progan report {result.path}")
+        except (OSError, ProganError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            log_line(f"warning: no report: {reason}. Once this is fixed, run: progan report {result.path}")
         if not quiet and not arguments.json:
             print(closing(result), file=sys.stderr)
     facts = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}

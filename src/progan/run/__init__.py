@@ -139,7 +139,8 @@ def _train(setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: b
         # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
         job, resumed = assemble(setup, dataset, folder)
-        folder.record(config, changes, job.state.cur_nimg)
+        if processes.first:
+            folder.record(config, DataFacts.of(dataset), changes, job.state.cur_nimg)
         if not resumed:
             together = f", {processes.size} processes" if processes.size > 1 else ""
             log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")

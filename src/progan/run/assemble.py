@@ -38,6 +38,8 @@ def configure(
     """Configuration of a preset, or of the run in the folder, with data and options put in."""
     changes = options if data is None else {**options, "data": str(data)}
     begun = folder.read()[0] if folder is not None and folder.exists else None
+    if folder is not None and begun is not None and data is None:
+        folder.images()  # or RunError
     config = begun if preset is None and begun is not None else named_preset(preset or "quickstart")
     if options.get("batch_size") != AUTO:
         return override(config, changes)

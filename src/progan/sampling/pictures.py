@@ -1,4 +1,4 @@
-"""Generated images as PNG files that say where they come from."""
+"""Generated images as files that say where they come from."""
 
 import os
 import re
@@ -7,15 +7,20 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from PIL import PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 from torch import Tensor
 
 from progan import snapshot
-from progan.errors import SnapshotError
+from progan.errors import ConfigError, SnapshotError
 from progan.files import write_whole
 from progan.images import grid, pil_image, to_pixels
 from progan.run_folder import RunFolder
 from progan.snapshot import Snapshot
+
+FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+"""Suffix of a picture -> format of Pillow."""
+LARGEST = {"jpeg": 65_535, "webp": 16_383}
+"""Pixels of a side that a format has room for."""
 
 
 def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapshot:
@@ -58,8 +63,8 @@ def default_labels(source: Snapshot, num: int) -> list[str]:
 
 
 def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], pixels: Tensor, columns: int) -> None:
-    """One PNG of pixels uint8 [N, C, R, R]."""
-    write_whole(path, png(grid(pixels, columns), source, seeds))
+    """One picture of pixels uint8 [N, C, R, R], in the format of the path's suffix."""
+    write_whole(path, encode(grid(pixels, columns), source, seeds, path.suffix))
 
 
 def write_files(
@@ -73,17 +78,32 @@ def write_files(
         for image in pixels:
             seed, label = next(names)
             suffix = "-" + re.sub(r"[^\w=-]+", "_", label) if several else ""
-            write_whole(folder / f"seed-{seed:07d}{suffix}.png", png(image, source, [seed]))
+            write_whole(folder / f"seed-{seed:07d}{suffix}.png", encode(image, source, [seed]))
 
 
-def png(pixels: Tensor, source: Snapshot, seeds: Sequence[int]) -> bytes:
-    """Pixels uint8 [C, H, W] as a PNG whose text fields name seeds and snapshot."""
-    text = PngImagePlugin.PngInfo()
-    text.add_text("seed", ",".join(map(str, seeds)))
-    text.add_text("snapshot", source.digest)
-    text.add_text("Software", "progan")
+def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str = ".png") -> bytes:
+    """Pixels uint8 [C, H, W] as a file of a kind in FORMATS that names its seeds and snapshot.
+
+    A PNG has them in text fields, the others in the description of their Exif. JPEG and WebP lose a little.
+
+    Raises ConfigError for a picture larger than the format can be.
+    """
+    facts = {"seed": ",".join(map(str, seeds)), "snapshot": source.digest, "Software": "progan"}
     if source.info.licence:
-        text.add_text("Copyright", source.info.licence)
-    file = BytesIO()
-    pil_image(pixels).save(file, "png", pnginfo=text)
+        facts["Copyright"] = source.info.licence
+    name, file, image = FORMATS[suffix.lower()], BytesIO(), pil_image(pixels)
+    if name == "png":
+        text = PngImagePlugin.PngInfo()
+        for key, value in facts.items():
+            text.add_text(key, value)
+        image.save(file, "png", pnginfo=text)
+        return file.getvalue()
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = f"snapshot {facts['snapshot']}, seed {facts['seed']}"[:2000]
+    exif[ExifTags.Base.Software] = facts["Software"]
+    if "Copyright" in facts:
+        exif[ExifTags.Base.Copyright] = facts["Copyright"]
+    if max(image.size) > LARGEST[name]:
+        raise ConfigError(f"{name} has at most {LARGEST[name]} pixels a side; {image.width}x{image.height} needs a PNG")
+    image.save(file, name, quality=95, exif=exif)
     return file.getvalue()

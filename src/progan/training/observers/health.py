@@ -192,16 +192,16 @@ def look(state: TrainingState, stage: Stage, reals: Sample, held_out: Sample | N
 
     pixels, labels = reals.take(stage.resolution, num)
     (real, real_images), (fake, fakes) = judged(shown(pixels)), judged(made(len(pixels), labels))
-    spread, nearest = (a / b for a, b in zip(distances(fakes), distances(real_images), strict=True))
     found = {
-        "variety": spread,
-        "nearest": nearest,
         "score_real": float(real.mean()),
         "score_fake": float(fake.mean()),
         "separation": float((torch.sign(real[:, None] - fake).mean() + 1) / 2),
         "g_gradient": gradient_norm(state.g_optimizer),
         "d_gradient": gradient_norm(state.d_optimizer),
     }
+    if len(pixels) > 1:  # of one image nothing varies
+        names, values = ("variety", "nearest"), zip(distances(fakes), distances(real_images), strict=True)
+        found |= {name: of_fakes / of_reals for name, (of_fakes, of_reals) in zip(names, values, strict=True)}
     if held_out is not None:
         unseen, _ = judged(shown(held_out.take(stage.resolution, num)[0]))
         found["score_held_out"] = float(unseen.mean())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from progan import randomness
 from progan.files import AppendOnlyFile, FileQueue, write_whole
 from progan.images import at_once, grid, to_pixels, upscale
+from progan.options import json_text
 from progan.schedule import Schedule, Stage
 from progan.snapshot import SnapshotInfo, generate, of_generator
 from progan.training.observers.base import Observer, Tick
@@ -193,17 +195,17 @@ class StatsFile(Observer):
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         kept = [line for line in read_stats(self._path) if line["cur_nimg"] <= state.cur_nimg]
-        write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        write_whole(self._path, "".join(json_text(line) + "\n" for line in kept).encode())
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
-        self._log.append((json.dumps(record(tick)) + "\n").encode())
+        self._log.append((json_text(record(tick)) + "\n").encode())
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         self._log.append(b"")
 
 
 def read_stats(path: Path) -> list[dict[str, Any]]:
-    """The lines of a stats.jsonl; what is none, such as a last line cut short by a crash, is left out."""
+    """The lines of a stats.jsonl, null as NaN; what is none, such as a last line cut short by a crash, is left out."""
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
@@ -211,5 +213,5 @@ def read_stats(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(line, dict) and isinstance(line.get("cur_nimg"), int):
-            lines.append(line)
+            lines.append({name: math.nan if value is None else value for name, value in line.items()})
     return lines
