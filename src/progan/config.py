@@ -414,6 +414,9 @@ class RuntimeConfig:
     """Thousands of real images between two measurements of G and its average, from 16x16 on. Default: none."""
     metrics_num: int = 2048
     """Images of each kind in a measurement, at most half of the data."""
+    stop_when_flat: bool = False
+    """End the run when the sliced Wasserstein distance no longer improves: when none of five measurements at the final
+    resolution is below the 95 % interval of the best one before them. Needs --metrics-kimg."""
 
     def __post_init__(self) -> None:
         if any(value == 0 for _, value in self.tick_kimg.values):
@@ -421,6 +424,8 @@ class RuntimeConfig:
         for name in ("grid_kimg", "snapshot_kimg", "metrics_kimg"):
             if getattr(self, name) is not None:
                 _above_zero(self, name)
+        if self.stop_when_flat and self.metrics_kimg is None:
+            raise ConfigError("--stop-when-flat needs measurements: give --metrics-kimg")
         _at_least(self, 0, "seed", "workers")
         _at_least(self, 8, "metrics_num")
         _at_most(self, MOST, "grid_kimg", "snapshot_kimg", "metrics_kimg", "metrics_num")
@@ -480,6 +485,7 @@ CHANGEABLE = (
     "snapshot_kimg",
     "metrics_kimg",
     "metrics_num",
+    "stop_when_flat",
 )
 """Options that may change when a run is continued (`--allow-change`): its length, where it is computed and what it
 writes. None of them changes what is learned, but results on another device are not bit-exact."""

@@ -216,6 +216,10 @@ class RunFolder:
             raise RunError(f"the images of {self.path} are no longer in {place}. Name them with --data") from None
         return place
 
+    def best(self, resolution: int) -> Path:
+        """Path of the snapshot with the lowest SWD of a resolution; there is one if the run was measured there."""
+        return self.snapshots / f"best-{resolution}x{resolution}.safetensors"
+
     def snapshot(self, resolution: int | None = None) -> Path:
         """Path of the newest snapshot, or of the newest of a resolution. Raises SnapshotError if there is none."""
         found = {}

@@ -137,8 +137,10 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(disk, whole, monkeypatch,
     assert positions(out) == positions(whole.path) == scalars(out)
     said = capsys.readouterr().err
     for name in OUTPUTS:
-        assert said.count(f"warning: {name} cannot be written: No space left on device.") == 1
-        assert said.count(f"{name} can be written again") == 1
+        warned = said.count(f"warning: {name} cannot be written: No space left on device.")
+        assert said.count(f"{name} can be written again") == warned
+        # On a disk that is full, what only grows may find room in the last block of its file.
+        assert warned == 1 or (isinstance(disk, FullDisk) and name in ("stats.jsonl", "tensorboard") and not warned)
 
 
 def test_a_disk_that_stays_full_ends_in_one_line_and_the_old_state_goes_on(disk, whole, monkeypatch):

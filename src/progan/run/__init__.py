@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import math
 import tempfile
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +30,12 @@ from progan.run.assemble import (
     set_up,
     share_config,
 )
-from progan.run.observers import observers
+from progan.run.observers import Flatness, observers
 from progan.run_folder import DataFacts, RunFolder, numbered
 from progan.schedule import Stage, in_images
 from progan.snapshot import Snapshot, load
 from progan.training import numerics
+from progan.training.loop import never
 from progan.training.loop import train as train_job
 from progan.training.numerics import Numerics
 from progan.training.observers.profiler import Profile
@@ -42,7 +45,7 @@ from progan.training.parallel.sharding import check_sharding
 from progan.training.preflight import autotune, fit
 from progan.training.preflight.estimate import Plan, plan
 from progan.training.setup import RunSetup
-from progan.training.signals import stop_on_signals
+from progan.training.signals import seconds, stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,18 @@ def train(
     quiet: bool = False,
     allow_change: bool = False,
     profile: bool = False,
+    time_limit: str | float | None = None,
     **options: Any,
 ) -> Run:
     """Begin a run, or go on with the one in `out`, until its end or Ctrl-C.
 
     `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
     the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
-    `profile` records some iterations into `profile.json`.
+    `profile` records some iterations into `profile.json`. `time_limit` stops the run and saves it after so many seconds
+    from now, or `90s`, `50m`, `1h30m`; another call goes on.
     Called in processes that torchrun started, they train together; `out` is needed then.
     """
+    until = time.monotonic() + (math.inf if time_limit is None else seconds(time_limit))
     with rendezvous.join() as processes:
         if out is None and rendezvous.launched():
             raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
@@ -95,7 +101,7 @@ def train(
         setup, dataset = _agree(preset, data, folder, allow_change, options, log, processes)
         folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
         try:
-            return _train(setup, dataset, folder, allow_change, profile, quiet)
+            return _train(setup, dataset, folder, allow_change, profile, quiet, until)
         except _OutOfMemoryError as short:
             traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
             raise out_of_memory(setup, short.numerics, short.stage, folder) from None
@@ -132,8 +138,10 @@ def _agree(
     return fit_into_memory(setup, dataset, folder, options.get("batch_size") == AUTO), dataset
 
 
-def _train(setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: bool, profile: bool, quiet: bool) -> Run:
-    """Begin or continue in the folder. Raises RunError if not all could be written."""
+def _train(
+    setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: bool, profile: bool, quiet: bool, until: float
+) -> Run:
+    """Begin or continue in the folder, until so many seconds of the monotonic clock. RunError if not all is written."""
     config, processes, log = setup.config, setup.processes, setup.log
     with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
         # The folder remembers configuration and data; networks, state and feed are made for them.
@@ -146,12 +154,14 @@ def _train(setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: b
             log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
 
         # Only the first process has observers.
-        watching = observers(job, dataset, folder, claim, quiet) if processes.first else []
+        wanted = config.runtime.stop_when_flat and processes.first
+        flat = Flatness(folder.stats, config.schedule.resolution) if wanted else None
+        watching = observers(job, dataset, folder, claim, quiet, flat) if processes.first else []
         if profile and processes.first:
             watching.append(Profile(folder.path))
-        with stop_on_signals() as stopped:
+        with stop_on_signals(until) as stopped:
             try:
-                finished = train_job(job, watching, stopped)
+                finished = train_job(job, watching, stopped, flat or never)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -23,7 +23,7 @@ from progan.images import downscale
 from progan.losses import Loss
 from progan.schedule import Stage
 from progan.training.observers.base import Observer, Tick
-from progan.training.observers.run_files import read_stats, record
+from progan.training.observers.run_files import record, until
 from progan.training.optimizer import Adam
 from progan.training.recovery import d_wins
 from progan.training.state import TrainingState
@@ -247,9 +247,8 @@ class Health(Observer):
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._watch = Watch(self._signs)
-        for line in read_stats(self._stats):
-            if line["cur_nimg"] <= state.cur_nimg:
-                self._watch.see(line)
+        for line in until(state.cur_nimg, self._stats):
+            self._watch.see(line)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         tick.metrics.update(look(state, tick.stage, self._reals, self._held_out, tick.images))
