@@ -18,6 +18,9 @@ from progan.options import difference, from_dict, leaves, override, parse_json, 
 from progan.progress import Log
 
 FORMAT, VERSION = "progan run", 2
+SMALLEST_CELL, GRID_GAP = 64, 2
+"""Pixels of a cell of the grids in `samples/`: smaller images are enlarged, so that the pictures of all stages compare.
+And pixels between the cells."""
 READ_VERSIONS = (1, 2)
 """1 had neither the data's resolutions and files nor a history of changes."""
 

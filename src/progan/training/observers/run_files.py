@@ -16,7 +16,7 @@ from progan import randomness
 from progan.files import AppendOnlyFile, FileQueue, write_whole
 from progan.images import at_once, grid, pil_image, to_pixels, upscale
 from progan.options import json_text
-from progan.run_folder import RunFolder
+from progan.run_folder import GRID_GAP, SMALLEST_CELL, RunFolder
 from progan.schedule import Schedule, Stage
 from progan.snapshot import SnapshotInfo, generate, load, of_generator
 from progan.training.observers.base import Observer, Tick
@@ -30,8 +30,6 @@ MOST_GRIDS = 64
 """Sample grids kept of each resolution: where there are more, about half go, neither the first nor the last."""
 MOST_CLASSES = 10
 """Most rows of a grid of classes."""
-SMALLEST_CELL = 64
-"""Pixels of a cell: smaller images are enlarged so that the pictures of all stages compare."""
 
 
 def columns(resolution: int) -> int:
@@ -43,7 +41,7 @@ def picture(pixels: Tensor, across: int) -> bytes:
     """Pixels uint8 [N, C, R, R] -> a PNG of the grid, cells no smaller than 64 pixels."""
     factor = max(1, SMALLEST_CELL // pixels.shape[2])
     file = BytesIO()
-    pil_image(grid(upscale(pixels.cpu().float(), factor).to(torch.uint8), across, gap=2)).save(file, "png")
+    pil_image(grid(upscale(pixels.cpu().float(), factor).to(torch.uint8), across, gap=GRID_GAP)).save(file, "png")
     return file.getvalue()
 
 
