@@ -507,6 +507,11 @@ class PrepareConfig:
     labels: str = "auto"
     """Labels from folder names or a csv or json file beside the images (`auto`), none (`none`), or from the csv or json
     file of this path."""
+    label_column: str | None = None
+    """Column of a table that has the classes, or several with commas between, which are attributes. Default: a column
+    called `label` or the like, or the only one."""
+    partition: Literal["auto", "train", "valid", "test", "all"] = "auto"
+    """Part to take of a data set that comes in parts; `auto`: `train` of MNIST, CIFAR and parquet files, else `all`."""
     workers: int = 0
     """Number of processes that decode; 0 = one for each core."""
 

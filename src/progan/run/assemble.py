@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from progan.config import PrepareConfig, RunConfig
-from progan.data.cache import open_data
+from progan.data.cache import open_data, preparation_notes
 from progan.data.dataset import Dataset
 from progan.errors import ConfigError, DatasetError, MemoryShortError
 from progan.metrics.evaluation import LEAST
@@ -78,7 +78,8 @@ def open_dataset(config: RunConfig, log: Log) -> Dataset:
             f"--resolution {resolution}"
         )
     if config.dataset.labels and dataset.label_kind is None:
-        raise DatasetError(f"--labels: {dataset.path} has no labels. Leave it out, or prepare the images with labels")
+        why = "; ".join(preparation_notes(dataset)) or "prepare the images with labels"
+        raise DatasetError(f"--labels: {dataset.path} has no labels. Leave it out, or mend this: {why}")
     if config.runtime.metrics_kimg is not None and dataset.count < 2 * LEAST:
         raise DatasetError(f"--metrics-kimg: {dataset.path} has too few images to measure with, {dataset.count}")
     return dataset
