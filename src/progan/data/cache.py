@@ -36,6 +36,8 @@ def open_data(
     """
     config, source = config or PrepareConfig(), os.fspath(source)
     if Manifest.is_in(Path(source)):
+        if config.label_column is not None:
+            log(f"note: {source} is prepared already: --label-column changes nothing")
         return Dataset.open(source)
     word = Path(source).resolve().name.split(".")[0]
     name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in word) or "images"

@@ -48,7 +48,6 @@ MAX_CLASSES = 10_000
 _FEW = 7  # classes that any number of images may have
 _FEW_MEASURED = 10  # different numbers with fractions: more are a measurement
 _WORDS_OF_A_NAME = 5  # on average; more are captions
-_NO_CLASSES = "{} different values for {} images: identifiers, captions or measurements"
 
 
 class NoLabelsError(DatasetError):
@@ -176,13 +175,13 @@ def why_no_classes(names: Collection[str], count: int) -> str:
     if len(names) < 2:
         return "one value for all images"
     if len(names) > max(_FEW, count // 2):
-        return _NO_CLASSES.format(f"{len(names):,}", f"{count:,}")
+        return f"{len(names):,} different values for {count:,} images, as identifiers and captions have"
     if len(names) > MAX_CLASSES:
         return f"{len(names):,} different values, more than {MAX_CLASSES:,} classes"
     if sum(len(name.split()) for name in names) > _WORDS_OF_A_NAME * len(names):
         return "captions of many words"
     if len(names) > _FEW_MEASURED and all(map(_is_number, names)) and any(float(name) % 1 for name in names):
-        return f"{len(names):,} different numbers with fractions: a measurement"
+        return f"{len(names):,} different numbers with fractions, as measurements have"
     return ""
 
 

@@ -183,8 +183,8 @@ def _labelled(
         others = [entry for entry in entries if not tables.is_table(entry.name)]
         if not tables.is_table(path.name):  # it may lie among the images
             others = [entry for entry in others if not os.path.samefile(entry.container, path)]
-        labels_of = partial(tables.table_labels, path.name, path.read_bytes(), wanted=column)
-        return *_by_table(path.name, others, labels_of), []
+        labels_of = partial(tables.table_labels, printable(path.name), path.read_bytes(), wanted=column)
+        return *_by_table(printable(path.name), others, labels_of), []
     # 1. A dataset.json of the StyleGAN family, which also without labels means that folders are no classes.
     described = [entry for entry in entries if PurePosixPath(entry.name).name == FILE_NAME]
     if len(described) == 1:
@@ -225,7 +225,7 @@ def _labelled(
             return *labelled, also
     if column is not None:
         reason = notes[-1] if unused else f"no csv or json file in {source} or beside it names the images"
-        raise DatasetError(f"--label-column {column}: {reason.removeprefix('--label-column: ')}")
+        raise DatasetError(f"--label-column {column}: {reason}")
     # 3. Folders.
     images = _without(entries, unused)
     labels, more = tables.folder_labels([entry.name for entry in images])

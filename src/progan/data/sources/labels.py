@@ -145,10 +145,10 @@ def column_labels(
         names = [wanted] if wanted in columns else [name.strip() for name in wanted.split(",")]
         if missing := [name for name in names if name not in columns]:
             hint = did_you_mean(missing[0], columns) or f"; there are {_listed(columns)}"
-            raise DatasetError(f"--label-column: {table} has no column {missing[0]!r}{hint}")
+            raise NoLabelsError(f"{table} has no column {missing[0]!r}{hint}")
         found, reason = _classes(columns[names[0]]) if len(names) == 1 else _attributes(columns, names)
         if found is None:
-            raise DatasetError(f"--label-column {wanted}: no labels in {table} ({reason}). Choose another column")
+            raise NoLabelsError(f"column {wanted} of {table} has no labels ({reason})")
         return found
     # 1. The column whose name says so, or the only one.
     named = [name for name in columns if name.strip().lower() in _CLASS_COLUMNS]
@@ -171,7 +171,7 @@ def column_labels(
             reasons[name] = reason
         else:
             could.append(f"--label-column {shlex.quote(name)} takes its {len(found[0].names)} values as classes")
-    why = ", ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:_MOST_NAMED])
+    why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:_MOST_NAMED])
     if len(columns) > _MOST_LISTED and not could:
         why = f"{attribute_reason}; {why}"
     advice = "; ".join(could[:_MOST_NAMED]) or "it has no column of classes or of attributes from 0 to 1"
@@ -181,8 +181,8 @@ def column_labels(
 def _classes(cells: Sequence[Any]) -> tuple[tuple[Labels, list[bool]] | None, str]:
     """Labels that are classes, and which images have one; or None and the reason why not."""
     words = ["" if cell is None else printable(str(cell).strip()) for cell in cells]
-    if any(isinstance(cell, list | dict) for cell in cells[:1]):
-        return None, "lists"
+    if any(isinstance(cell, list | dict) for cell in cells):
+        return None, "no words or numbers"
     known = [bool(word) for word in words]
     names = sorted(set(words) - {""}, key=by_number)
     if 2 * sum(known) < len(words):
