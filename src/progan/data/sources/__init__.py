@@ -83,16 +83,16 @@ def _open_inside(source: str, scratch: Path, config: PrepareConfig) -> Source | 
     path = Path(source)
     if not path.is_dir():
         return None
-    files = list(walk(path))
-    if any(is_picture(name) for name, _ in files):
-        return None
-    found: dict[Path, None] = {}
-    for name, file in files:
+    folders: dict[Path, None] = {}
+    downloads: dict[Path, None] = {}
+    for name, file in walk(path):
+        if is_picture(name):
+            return None
         if any(PurePosixPath(name).match(mark) for mark in _FOLDER_MARKS):
-            found[file.parent] = None
-    if not found:  # else a download may still lie beside what was unpacked from it
-        marks = [file for name, file in files if any(PurePosixPath(name).match(mark) for mark in _FILE_MARKS)]
-        found = dict.fromkeys(marks)
+            folders[file.parent] = None
+        elif any(PurePosixPath(name).match(mark) for mark in _FILE_MARKS):
+            downloads[file] = None
+    found = folders or downloads  # a download may still lie beside what was unpacked from it
     if not found or list(found) == [path]:
         return None
     if len(found) > 1:
@@ -129,9 +129,9 @@ def _instead(path: Path) -> str:
 
 _KINDS = "Name a folder, a zip, an idx, npy or npz file, or `avatars`"
 _FOLDER_MARKS = (
-    "*images*idx3-ubyte*", "data_batch_1*", "train.bin", "batches.meta*", "*.tfrecords", "data.mdb", "*.parquet"
+    "*images*idx3-ubyte*", "data_batch_1*", "train.bin", "cifar-100-python/train", "*.tfrecords", "data.mdb", "*.parquet"
 )  # fmt: skip
-_FILE_MARKS = ("cifar-10*.tar.gz", "*.npz", "*.npy", "*.h5", "*.hdf5")
+_FILE_MARKS = ("cifar-10*.tar.gz", "*.npz")
 """Files by which a folder, and a file, is known that lies inside the one that was named."""
 
 SOURCES: dict[str, Opener] = {

@@ -6,6 +6,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -18,8 +19,13 @@ from progan.config import PrepareConfig
 from progan.data.sources.base import Labels, Source, Unreadable, array_labels
 from progan.errors import DatasetError
 
-_IMAGE_KEYS = ("images", "x", "x_train", "train_images", "data", "arr_0")
-_LABEL_KEYS = ("labels", "y", "y_train", "train_labels", "arr_1")
+_IMAGE_KEYS = (
+    "images", "image", "x", "x_train", "train_images", "train_image", "imgs", "img", "data", "samples", "sample",
+    "pictures", "picture", "pixels", "arr_0",
+)  # fmt: skip
+_LABEL_KEYS = (
+    "labels", "label", "y", "y_train", "train_labels", "train_label", "classes", "class", "targets", "target", "arr_1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,9 @@ def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             return None
+    with suppress(ValueError):  # which _npy_reader explains
+        if np.load(path, mmap_mode="r", allow_pickle=False).ndim == 1:
+            raise DatasetError(f"{path} has a number or word for each image, as labels are, and no images")
     return _source(path, _npy_reader(path, path))
 
 

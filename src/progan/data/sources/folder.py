@@ -277,7 +277,9 @@ def open_image(encoded: bytes) -> Image.Image:
         raise Unreadable("decompression bomb", str(error)) from None
     except Unreadable:
         raise
-    except Exception:  # Pillow's plugins raise almost anything on damaged data
+    except Exception as error:  # Pillow's plugins raise almost anything on damaged data
+        if encoded[4:12] in _HEIC:
+            raise Unreadable("damaged", f"HEIC, but {error}") from None
         raise Unreadable("not an image") from None
     if image.info.get("Software") == "progan" and "," in str(image.info.get("seed")):
         raise Unreadable("made by progan", "a grid of generated images")
