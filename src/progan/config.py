@@ -52,6 +52,9 @@ class DatasetConfig:
     """Flip half of the real images left to right."""
     labels: bool = False
     """Train with the data's labels: an auxiliary classifier in D, labels as a second input of G."""
+    label_column: str | None = None
+    """Column of a table beside the images that has the classes; several with commas between are attributes. Default: a
+    column called `label` or the like, or the only one."""
 
 
 @dataclass(frozen=True)
@@ -513,6 +516,11 @@ class PrepareConfig:
     labels: str = "auto"
     """Labels from folder names or a csv or json file beside the images (`auto`), none (`none`), or from the csv or json
     file of this path."""
+    label_column: str | None = None
+    """Column of a table beside the images that has the classes; several with commas between are attributes. Default: a
+    column called `label` or the like, or the only one."""
+    partition: Literal["auto", "train", "valid", "test", "all"] = "auto"
+    """Part to take of a data set that comes in parts; `auto`: `train` of MNIST, CIFAR and parquet files, else `all`."""
     workers: int = 0
     """Number of processes that decode; 0 = one for each core."""
 
@@ -522,6 +530,8 @@ class PrepareConfig:
         if self.max_images is not None:
             _at_least(self, 1, "max_images")
         _at_least(self, 0, "seed", "workers")
+        if self.label_column is not None and self.labels == "none":
+            raise ConfigError("--label-column names labels, and --labels none wants none. Give one of them")
         _at_most(self, 1024, "workers")
         _at_most(self, MOST_SEED, "seed")
 

@@ -21,6 +21,14 @@ MOST_WAITING = 8
 """Number of files that a queue keeps in memory while the disk is full."""
 
 
+def printable(name: str) -> str:
+    """Name of a file as it can be shown and stored anywhere: bytes that are not UTF-8 are escaped, as in `caf\\xe9`."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of characters, as Windows and JSON may have them
+        return name.encode("utf-8", "backslashreplace").decode()
+
+
 def write_whole(path: Path, *content: bytes | memoryview) -> None:
     """Write the pieces to a temporary file beside `path`, force it to the disk, and rename it."""
     if not path.name:

@@ -14,7 +14,7 @@ from torch import Tensor
 from progan import models, randomness
 from progan.config import RunConfig
 from progan.data.dataset import LabelKind
-from progan.errors import ProganError, SnapshotError
+from progan.errors import ProganError, SnapshotError, did_you_mean
 from progan.files import write_whole
 from progan.images import at_once, downscale
 from progan.models import Generator, ImageShape
@@ -25,6 +25,7 @@ from progan.tensorfile import DamagedError, from_bytes, to_bytes
 FORMAT, VERSION = "progan snapshot", 1
 MEAN, ROWS = "truncation.mean", "labels.rows"
 _MEAN_LATENTS = 10_000
+_MOST_LISTED = 40  # names in an error
 
 
 @dataclass(frozen=True)
@@ -85,37 +86,44 @@ class Snapshot:
     def labels(self, names: Iterable[str | int]) -> Tensor:
         """Label rows float32 [N, L]. Raises SnapshotError for what the snapshot does not know.
 
-        Of classes: a name or number each. Of attributes: values such as `hat=cap,glasses=none` each, put into rows of
-        the data in turn, so that what is not named varies as it does there.
+        Of classes: a name (str) or an index (int) each. Of attributes: values such as `hat=cap,glasses=none` each, put
+        into rows of the data in turn, so that what is not named varies as it does there.
         """
         if self.info.label_kind != "attributes" or self.label_rows is None:
-            numbers = [self._label(str(name)) for name in names]
+            numbers = [self.label_index(name) for name in names]
             return torch.eye(len(self.info.label_names), device=self.device)[numbers]
         rows = []
         for i, name in enumerate(names):
             row = self.label_rows[i % len(self.label_rows)].clone()
-            for value in filter(None, str(name).split(",")):
+            for value in filter(None, name.split(",")) if isinstance(name, str) else [name]:
                 self._put(row, value)
             rows.append(row)
         return torch.stack(rows).to(self.device) if rows else self.mean.new_zeros(0, self.G.label_size)
 
-    def _put(self, row: Tensor, value: str) -> None:
+    def _put(self, row: Tensor, value: str | int) -> None:
         """Give an attribute of a row a value: `hat=cap` takes the place of every other hat."""
-        number = self._label(value)
+        number = self.label_index(value)
         attribute = self.info.label_names[number].partition("=")[0]
         for i, other in enumerate(self.info.label_names):
             if other.startswith(f"{attribute}="):
                 row[i] = 0
         row[number] = 1
 
-    def _label(self, text: str) -> int:
+    def label_index(self, label: str | int) -> int:
+        """Index of a class or attribute, given by its name (str) or index (int). Raises SnapshotError."""
         known = self.info.label_names
-        if text in known:
-            return known.index(text)
-        if text.isdecimal() and int(text) < len(known):
-            return int(text)
-        listed = ", ".join(known) or "none: it was trained without labels"
-        raise SnapshotError(f"there is no label {text!r} in this snapshot; it knows {listed}")
+        if not isinstance(label, str):
+            if 0 <= label < len(known):
+                return int(label)
+            raise SnapshotError(f"there is no label with index {label}; this snapshot has {len(known)}, from 0")
+        if label in known:
+            return known.index(label)
+        hint = did_you_mean(label, known)
+        if not hint and label.isdecimal() and int(label) < len(known):
+            hint = f"; the one with index {label} is called {known[int(label)]!r} (--label-index {label})"
+        listed = ", ".join(known[:_MOST_LISTED]) + (" …" if len(known) > _MOST_LISTED else "")
+        hint = hint or f"; it knows {listed or 'none: it was trained without labels'}"
+        raise SnapshotError(f"there is no label {label!r} in this snapshot{hint}")
 
     def generate(
         self,

@@ -394,8 +394,8 @@ def test_out_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     prepare(folder, tmp_path / "done", ONE)
     with pytest.raises(DatasetError, match="with other settings"):
         prepare(folder, tmp_path / "done", PrepareConfig(resolution=4, workers=1))
-    with pytest.raises(DatasetError, match="lies inside"):
-        prepare(folder, folder / "out", ONE)
+    with pytest.raises(DatasetError, match="is the folder of the images"):
+        prepare(folder, folder, ONE)
     with pytest.raises(DatasetError, match="is prepared already"):
         prepare(tmp_path / "done", tmp_path / "again", ONE)
 

@@ -78,12 +78,13 @@ def test_a_folder_of_stylegan_is_no_prepared_dataset(tmp_path: Path) -> None:
     assert main(["train", "quickstart", "--data", str(source), "--dry-run", "--json"]) == 0
 
 
-def test_vectors_are_taken_as_they_are(tmp_path: Path) -> None:
-    vectors = np.where(np.arange(12).reshape(6, 2) % 5 < 2, -1.0, 1.0)
+@pytest.mark.parametrize("low", [0.0, 0.25, -1.0])
+def test_vectors_are_attributes_from_0_to_1(tmp_path: Path, low: float) -> None:
+    vectors = np.where(np.arange(12).reshape(6, 2) % 5 < 2, low, 1.0)
     source = stylegan(tmp_path / "a.zip", list(zip(NAMES, vectors.tolist(), strict=True)))
     dataset = prepared(source, tmp_path / "out")
     assert (dataset.label_kind, dataset.label_names) == ("attributes", ("0", "1"))
-    assert np.array_equal(table(dataset), vectors)
+    assert np.array_equal(table(dataset), np.maximum(vectors, 0))  # -1 and 1 are no and yes, as CelebA has them
 
 
 def test_labels_none(tmp_path: Path) -> None:

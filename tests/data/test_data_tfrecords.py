@@ -112,7 +112,7 @@ def test_one_file_without_labels_in_two_processes(records: Path, tmp_path: Path)
 
 def test_labels_can_be_left_out_or_several(records: Path, tmp_path: Path) -> None:
     assert prepared(records, tmp_path / "none", PrepareConfig(labels="none", workers=1)).label_kind is None
-    values = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
+    values = np.random.default_rng(0).random((12, 3)).astype(np.float32)
     np.save(tmp_path / "values.npy", values)
     (tmp_path / "values.npy").replace(records / "fixture16-rxx.labels")
     dataset = prepared(records, tmp_path / "out")

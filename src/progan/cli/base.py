@@ -13,6 +13,7 @@ from progan.config import flag
 from progan.errors import ProganError, did_you_mean
 from progan.options import Option, coerce, json_text, options
 from progan.per_resolution import PerResolution
+from progan.progress import log_line
 
 DEVICE = "where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, …"
 """Help of the --device of commands that use a trained generator."""
@@ -115,6 +116,19 @@ def add_flags(group: "argparse._ActionsContainer", options: Iterable[Option]) ->
         else:
             settings["metavar"] = _metavar(option)
         group.add_argument(f"--{flag(option.name)}", **settings)
+
+
+def add_label_flags(parser: Parser, text: str) -> None:
+    """`--label NAME`, of which `text` is the help, and `--label-index N`: one list `label` of str and int, in order."""
+    parser.add_argument("--label", action="append", default=[], metavar="NAME", help=text)
+    help = "index of a class, from 0, instead of its name; may be repeated, too"
+    parser.add_argument("--label-index", dest="label", action="append", type=int, metavar="N", help=help, default=[])
+
+
+def note_numbered(names: Sequence[str], labels: Iterable[str | int]) -> None:
+    """Say where `--label` takes numbers because the classes have no names."""
+    if any(isinstance(label, str) for label in labels) and list(names) == [str(i) for i in range(len(names))]:
+        log_line("note: these classes are called by their numbers, so --label takes what --label-index takes")
 
 
 def _help(option: Option) -> str:

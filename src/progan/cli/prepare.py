@@ -79,4 +79,5 @@ def report_table(report: "PrepareReport") -> str:
         "time": f"{report.seconds:.1f} s, {report.read / max(report.seconds, 1e-9):,.0f} images/s",
         "state": report.state,
     }
-    return "\n".join(f"{name:10}{text}" for name, text in rows.items())
+    lines = [*rows.items(), *(("note", note) for note in report.notes)]
+    return "\n".join(f"{name:10}{text}" for name, text in lines)

@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from progan.cli.base import DEVICE, Parser, answer
+from progan.cli.base import DEVICE, Parser, add_label_flags, answer, note_numbered
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
 from progan.per_resolution import RESOLUTIONS
@@ -21,10 +21,10 @@ def add_arguments(parser: Parser) -> None:
     add("--seed", type=int, default=0, metavar="S", help="seed of the first image; the others have S+1, S+2, …")
     add("--seeds", metavar="LIST", help="seeds of the images, for example 3,7,20-29 (default: --num seeds from --seed)")
     text = (
-        "class, or attributes such as hat=cap,glasses=none; repeat the option for several labels, a row each (default: "
-        "all classes; attributes as in the data)"
+        "name of a class, or attributes such as hat=cap,glasses=none; repeat the option for several labels, a row each "
+        "(default: all classes; attributes as in the data)"
     )
-    add("--label", action="append", default=[], metavar="NAME", help=text)
+    add_label_flags(parser, text)
     text = "of a run: use the snapshot of that resolution; of a snapshot: average the images down to it"
     add("--resolution", type=int, metavar="R", help=f"{text} (default: the highest)")
     add("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: less variety, more typical images")
@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         progan sample runs/digits --num 64
         progan sample runs/digits --seeds 3,7,20-29 --separate --truncation 0.7
         progan sample runs/faces --label hat=cap,glasses=none --label hat=none
+        progan sample runs/pets --label dog --label-index 0
     """
     import torch
 
@@ -57,8 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     own, smaller = (resolution, None) if source.is_dir() else (None, resolution or None)
     snapshot = load(source, own).to(find_device(arguments.device))
     info, rows = snapshot.info, arguments.label
+    note_numbered(info.label_names, rows)
     if not rows:
-        rows = [""] if info.label_kind == "attributes" else list(info.label_names)
+        rows = [""] if info.label_kind == "attributes" else list(range(len(info.label_names)))
     num = arguments.num or (8 if len(rows) > 1 else 64)
     chosen = parse_seeds(arguments.seeds) if arguments.seeds else list(range(arguments.seed, arguments.seed + num))
     seeds, labels = chosen * max(1, len(rows)), [label for label in rows for _ in chosen]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset, Manifest
-from progan.data.prepare import Progress, prepare, request_key
+from progan.data.prepare import PrepareReport, Progress, left_out_note, prepare, request_key
+from progan.options import parse_json
 from progan.progress import Log, silent
 
 
@@ -35,16 +36,32 @@ def open_data(
     """
     config, source = config or PrepareConfig(), os.fspath(source)
     if Manifest.is_in(Path(source)):
+        if config.label_column is not None:
+            log(f"note: {source} is prepared already: --label-column changes nothing")
         return Dataset.open(source)
     word = Path(source).resolve().name.split(".")[0]
     name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in word) or "images"
-    folder = cache_folder() / f"{name}-{request_key(source, config)}"
+    left_out: list[str] = []
+    folder = cache_folder() / f"{name}-{request_key(source, config, left_out)}"
+    for note in left_out_note(left_out):
+        log(f"note: {note}")
     if Manifest.is_in(folder):
         log(f"{source} was prepared before: {folder}")
     else:
         log(f"preparing {source} into {folder}")
         prepare(source, folder, config, progress)
-    return Dataset.open(folder)
+    dataset = Dataset.open(folder)
+    for note in preparation_notes(dataset):
+        log(f"note: {note}")
+    return dataset
+
+
+def preparation_notes(dataset: Dataset) -> tuple[str, ...]:
+    """Lines on what was seen and not used when the images were prepared."""
+    try:
+        return parse_json(PrepareReport, dataset.manifest.preparation.get("report")).notes
+    except ValueError:  # it need not say how it was prepared
+        return ()
 
 
 def cache_folder(kind: str = "datasets") -> Path:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from progan.files import printable
 from progan.images import grid, pil_image
 
 _LOSSLESS = 512 * 512  # pixels of a picture from which a little loss is worth its bytes
@@ -31,7 +32,8 @@ def page(title: str, body: Iterable[str]) -> str:
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{text(title)}</title><style>{asset('page.css')}</style>"
     )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{"".join(body)}\n</body></html>\n'
+    document = f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{"".join(body)}\n</body></html>\n'
+    return printable(document)  # folders need not have Unicode names
 
 
 def section(title: str, *parts: str) -> str:

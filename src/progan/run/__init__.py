@@ -191,7 +191,7 @@ def dry_run(
     source, resolution = config.dataset.data, config.schedule.resolution
     shape, held = ImageShape(resolution, channels=3), _nothing
     if source and not Manifest.is_in(Path(source)):
-        wanted = PrepareConfig(resolution=resolution)
+        wanted = PrepareConfig(resolution=resolution, label_column=config.dataset.label_column)
         request_key(source, wanted)
         with tempfile.TemporaryDirectory() as scratch:
             open_source(source, Path(scratch), wanted)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from progan.config import PrepareConfig, RunConfig
-from progan.data.cache import open_data
+from progan.data.cache import open_data, preparation_notes
 from progan.data.dataset import Dataset
 from progan.errors import ConfigError, DatasetError, MemoryShortError
 from progan.metrics.evaluation import LEAST
@@ -72,7 +72,8 @@ def open_dataset(config: RunConfig, log: Log) -> Dataset:
         raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
     resolution = config.schedule.resolution
     with progress_bar("preparing", hidden=not rendezvous.is_first()) as progress:
-        dataset = open_data(config.dataset.data, PrepareConfig(resolution=resolution), log, progress)
+        wanted = PrepareConfig(resolution=resolution, label_column=config.dataset.label_column)
+        dataset = open_data(config.dataset.data, wanted, log, progress)
     if resolution not in dataset.resolutions:
         most = dataset.resolutions[-1]
         raise DatasetError(
@@ -80,7 +81,8 @@ def open_dataset(config: RunConfig, log: Log) -> Dataset:
             f"--resolution {resolution}"
         )
     if config.dataset.labels and dataset.label_kind is None:
-        raise DatasetError(f"--labels: {dataset.path} has no labels. Leave it out, or prepare the images with labels")
+        why = "; ".join(("", *preparation_notes(dataset)))
+        raise DatasetError(f"--labels: {dataset.path} has no labels{why}. Leave it out, or prepare images with labels")
     if config.runtime.metrics_kimg is not None and dataset.count < 2 * LEAST:
         raise DatasetError(f"--metrics-kimg: {dataset.path} has too few images to measure with, {dataset.count}")
     return dataset

@@ -37,7 +37,7 @@ def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapsho
 def draw(
     source: Snapshot,
     seeds: Sequence[int],
-    labels: Sequence[str] = (),
+    labels: Sequence[str | int] = (),
     truncation: float = 1.0,
     resolution: int | None = None,
     batch_size: int = 32,
@@ -55,11 +55,11 @@ def samples(source: Snapshot, num: int) -> Tensor:
     return torch.cat(list(draw(source, range(num), default_labels(source, num))))
 
 
-def default_labels(source: Snapshot, num: int) -> list[str]:
+def default_labels(source: Snapshot, num: int) -> Sequence[str | int]:
     """Labels of `num` images: classes in turn, attributes as in the data; none if the snapshot has no labels."""
     if source.info.label_kind == "attributes":
         return [""] * num
-    return [str(i % source.G.label_size) for i in range(num)] if source.G.label_size else []
+    return [i % source.G.label_size for i in range(num)] if source.G.label_size else []
 
 
 def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], pixels: Tensor, columns: int) -> None:
@@ -68,12 +68,13 @@ def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], pixels: Tenso
 
 
 def write_files(
-    folder: Path, source: Snapshot, seeds: Sequence[int], labels: Sequence[str], batches: Iterator[Tensor]
+    folder: Path, source: Snapshot, seeds: Sequence[int], labels: Sequence[str | int], batches: Iterator[Tensor]
 ) -> None:
     """A PNG for every seed: `seed-0000007.png`, with its label in the name if there are several."""
     folder.mkdir(parents=True, exist_ok=True)
     several = len(set(labels)) > 1
-    names = iter(zip(seeds, labels or [""] * len(seeds), strict=True))
+    called = [source.info.label_names[label] if isinstance(label, int) else label for label in labels]
+    names = iter(zip(seeds, called or [""] * len(seeds), strict=True))
     for pixels in batches:
         for image in pixels:
             seed, label = next(names)

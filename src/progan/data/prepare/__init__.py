@@ -27,12 +27,13 @@ from progan.data.prepare.output import FILE_LIMIT, IMAGES, SKIPPED, UNFINISHED, 
 from progan.data.sources import file_identity, identity, open_source
 from progan.data.sources.base import Source, Unreadable
 from progan.errors import DatasetError
-from progan.files import LOCK_NAME, locked
+from progan.files import LOCK_NAME, locked, printable
 from progan.options import parse_json
 from progan.per_resolution import RESOLUTIONS
 
-# To be raised when the same request gives other pixels, also of avatars. 2: large JPEGs are drafted more often.
-_VERSION = 2
+# To be raised when the same request gives other pixels or labels, also of avatars. 2: large JPEGs are drafted more
+# often. 3: classes that are numbers are in their order.
+_VERSION = 3
 _SCRATCH = ".scratch"  # hidden, so that it is no one else's
 _CHUNK_BYTES, _CHUNK_IMAGES, _FEW_IMAGES = 4 * 10**6, 256, 16
 _LOOKED_AT, _LOOKED_AT_FOR_COLOUR, _LOOKED_AT_SIZE = 256, 64, 32  # images, images to be decoded, pixels of their side
@@ -64,6 +65,8 @@ class PrepareReport:
     bytes: int
     """On disk."""
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What was seen and not used, and how it would be; lines for people."""
 
 
 def prepare(
@@ -81,30 +84,40 @@ def prepare(
     source, out = os.fspath(source), Path(out)
     if Manifest.is_in(Path(source)):
         raise DatasetError(f"{source} is prepared already. Use it as it is, or prepare the images it was made from")
-    key = request_key(source, config)
-    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
-        raise DatasetError(f"{out} lies inside {source}, among the images to be read. Choose another place")
+    if Path(source).is_dir() and out.resolve() == Path(source).resolve():
+        raise DatasetError(f"{out} is the folder of the images. Choose another place, which may lie inside it")
+    left_out: list[str] = []
+    key = request_key(source, config, left_out)
     try:
         with locked(out):
             if Manifest.is_in(out):
-                return _earlier(out, key)
+                report = _earlier(out, key)
+                return dataclasses.replace(report, notes=(*left_out_note(left_out), *report.notes))
             try:
-                return _prepare(source, out, config, key, progress, file_limit)
+                report = _prepare(source, out, config, key, progress, file_limit)
+                return dataclasses.replace(report, notes=(*left_out_note(left_out), *report.notes))
             finally:
                 shutil.rmtree(out / _SCRATCH, ignore_errors=True)
     except OSError as error:
         raise DatasetError(f"{out} cannot be prepared: {error}. Fix that and run the same command again") from None
 
 
-def request_key(source: str, config: PrepareConfig) -> str:
+def left_out_note(left_out: Sequence[str]) -> list[str]:
+    """What is left out of a source, for people: nothing, or one line."""
+    more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+    return [f"left out, since progan made it: {', '.join(left_out[:3])}{more}"] if left_out else []
+
+
+def request_key(source: str, config: PrepareConfig, left_out: list[str] | None = None) -> str:
     """Digest of what is to be prepared: 16 hexadecimal digits, equal as long as source and settings are.
 
-    It changes with the size or time of any file of the source, without reading it.
+    It changes with the size or time of any file of the source, without reading it. `left_out` gets what the source has
+    that progan made.
     """
     settings = dataclasses.asdict(config)
     del settings["workers"]
     digest = hashlib.sha256(json.dumps([_VERSION, settings], sort_keys=True).encode())
-    for item in identity(source):
+    for item in identity(source, left_out):
         digest.update(json.dumps(item).encode())
     if config.labels not in ("auto", "none"):
         digest.update(json.dumps(file_identity(Path(config.labels))).encode())
@@ -165,6 +178,7 @@ def _prepare(
         label_names=opened.labels.names if opened.labels else (),
         bytes=sum(record.bytes for records in arrays.values() for record in records),
         seconds=time.monotonic() - started,
+        notes=opened.notes,
     )
     Manifest(
         name=opened.name,
@@ -173,7 +187,7 @@ def _prepare(
         resolutions=report.resolutions,
         label_kind=report.label_kind,
         label_names=report.label_names,
-        source=Path(source).name,
+        source=printable(Path(os.path.abspath(source)).name),
         arrays=arrays,
         preparation={"key": key, "settings": dataclasses.asdict(config), "report": dataclasses.asdict(report)},
     ).write(out)

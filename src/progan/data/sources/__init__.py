@@ -7,18 +7,25 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
+from PIL import Image
+
 from progan.config import PrepareConfig
-from progan.data.sources.arrays import open_cifar, open_idx, open_npy
-from progan.data.sources.base import Opener, Source
+from progan.data.dataset import Manifest
+from progan.data.sources.arrays import is_idx_labels, open_idx, open_npy
+from progan.data.sources.base import NoLabelsError, Opener, Source, Unreadable
+from progan.data.sources.cifar import open_cifar
 from progan.data.sources.drawn import open_avatars, open_stacked
-from progan.data.sources.folder import open_archive, open_folder, walk
-from progan.data.sources.labels import tables_beside
+from progan.data.sources.folder import is_picture, open_archive, open_folder, walk
+from progan.data.sources.labels import is_table, tables_beside
+from progan.data.sources.lmdb import open_lmdb
+from progan.data.sources.parquet import open_parquet
 from progan.data.sources.tfrecords import open_tfrecords
 from progan.errors import DatasetError
 
@@ -36,21 +43,96 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
     `scratch` is a folder for what must be unpacked to be read; it is made when needed.
     """
     word = f"{source.partition(':')[0]}:"
+    if word not in SOURCES and not os.path.exists(source):
+        raise DatasetError(f"{source} does not exist. {_KINDS}")
     for kind, opener in SOURCES.items():
         if kind.endswith(":") and kind != word:
             continue
         try:
-            found = opener(source, scratch, config)
+            found = _opened(opener, source, scratch, config)
+        except Unreadable as error:
+            raise DatasetError(f"{source} cannot be read: {error}") from None
         except _DAMAGED as error:
             raise DatasetError(f"{source} is damaged ({error}). Copy or download it again") from None
         if found:
             if not found.entries:
-                raise DatasetError(f"{source} holds no images")
+                raise DatasetError(f"{source} holds no images{_instead(Path(source))}")
             if config.labels not in ("auto", "none") and not found.has_files:
                 raise DatasetError(f"--labels {config.labels} is for image files; {source} brings its own labels")
+            if config.label_column is not None and not found.has_columns:
+                raise DatasetError(f"--label-column is for tables; {source} has none")
+            if config.partition not in ("auto", "all") and not found.has_partitions:
+                raise DatasetError(f"--partition {config.partition}: {source} does not come in partitions")
             return found if config.labels != "none" else dataclasses.replace(found, labels=None)
-    raise DatasetError(f"{source} is neither an archive nor an array. Put the images into a folder and name the folder")
+    raise DatasetError(f"{source} {_what_it_is(Path(source))}")
 
+
+def _opened(opener: Opener, source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    """What the opener makes of the source; without labels, and with a note, where those that it brings are none."""
+    try:
+        return opener(source, scratch, config)
+    except NoLabelsError as error:
+        if config.labels != "auto" or config.label_column is not None:
+            raise
+        found = opener(source, scratch, dataclasses.replace(config, labels="none"))
+        return found and dataclasses.replace(found, notes=(*found.notes, f"{error}. Prepared without labels"))
+
+
+def _open_inside(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    """A folder without pictures of its own around one thing that is known, as downloads and torchvision make them."""
+    path = Path(source)
+    if not path.is_dir():
+        return None
+    folders: dict[Path, None] = {}
+    downloads: dict[Path, None] = {}
+    for name, file in walk(path):
+        if is_picture(name):
+            return None
+        if any(PurePosixPath(name).match(mark) for mark in _FOLDER_MARKS):
+            folders[file.parent] = None
+        elif any(PurePosixPath(name).match(mark) for mark in _FILE_MARKS):
+            downloads[file] = None
+    found = folders or downloads  # a download may still lie beside what was unpacked from it
+    if not found or list(found) == [path]:
+        return None
+    if len(found) > 1:
+        listed = ", ".join(map(str, list(found)[:5]))
+        raise DatasetError(f"{source} holds several data sets. Name one of {listed}{' …' if len(found) > 5 else ''}")
+    (inside,) = found
+    opened = open_source(str(inside), scratch, config)
+    return dataclasses.replace(opened, notes=(f"the images are those of {inside}", *opened.notes))
+
+
+def _what_it_is(path: Path) -> str:
+    """What a file is that is no source, and what to name instead."""
+    if Manifest.is_in(path.parent):
+        return f"is a part of a prepared dataset. Name its folder, {path.parent}"
+    if path.suffix == ".safetensors":
+        return "is a snapshot or a state of a run, not images"
+    if is_idx_labels(path):
+        return "holds labels, not images. Name the file of the images (…-images-idx3-ubyte), or the folder of both"
+    if is_table(path.name):
+        return "is a table, not images. Name the folder of the images, and the table with --labels"
+    with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path):
+        return "is a single picture. Put pictures into a folder and name the folder"
+    return "is neither an archive nor an array. Put the images into a folder and name the folder"
+
+
+def _instead(path: Path) -> str:
+    """End of the error on a folder without images: what it holds of what progan made."""
+    left_out: list[str] = []
+    if path.is_dir():
+        for _ in walk(path, left_out):
+            pass
+    return f" but {', '.join(left_out[:3])}. Name that, or the images" if left_out else ". Name a folder that has some"
+
+
+_KINDS = "Name a folder, a zip, an idx, npy or npz file, or `avatars`"
+_FOLDER_MARKS = (
+    "*images*idx3-ubyte*", "data_batch_1*", "train.bin", "cifar-100-python/train", "*.tfrecords", "data.mdb", "*.parquet"
+)  # fmt: skip
+_FILE_MARKS = ("cifar-10*.tar.gz", "*.npz")
+"""Files by which a folder, and a file, is known that lies inside the one that was named."""
 
 SOURCES: dict[str, Opener] = {
     "avatars:": open_avatars,
@@ -58,7 +140,10 @@ SOURCES: dict[str, Opener] = {
     "idx": open_idx,
     "cifar": open_cifar,
     "tfrecords": open_tfrecords,
+    "lmdb": open_lmdb,
+    "parquet": open_parquet,
     "npy": open_npy,
+    "inside": _open_inside,
     "archive": open_archive,
     "folder": open_folder,
 }
@@ -67,26 +152,27 @@ SOURCES: dict[str, Opener] = {
 this order."""
 
 
-def identity(source: str) -> Iterator[Any]:
+def identity(source: str, left_out: list[str] | None = None) -> Iterator[Any]:
     """JSON values that are equal as long as the source is: names, sizes and times of its files; no image is read.
 
-    Raises DatasetError where there is no such source.
+    `left_out` gets the folders that are left out (`folder.walk`). Raises DatasetError where there is no such source.
     """
     word, _, argument = source.partition(":")
     path = Path(source)
     if word == "stacked":
         yield word
-        yield from identity(argument)
+        yield from identity(argument, left_out)
     elif f"{word}:" in SOURCES:
         yield source
     elif path.is_dir():
         yield str(path.resolve())
-        yield from ([name, *file_identity(file)] for name, file in walk(path))
+        yield from ([name, *file_identity(file)] for name, file in walk(path, left_out))
+        yield from map(file_identity, tables_beside(path))
     elif path.exists():
         yield str(path.resolve())
         yield from map(file_identity, [path, *tables_beside(path), *sorted(path.parent.glob("*labels*"))])
     else:
-        raise DatasetError(f"{source} does not exist. Name a folder, a zip, an idx, npy or npz file, or `avatars`")
+        raise DatasetError(f"{source} does not exist. {_KINDS}")
 
 
 def file_identity(path: Path) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Images that come as arrays: MNIST's idx, CIFAR's binary batches, numpy's npy and npz."""
+"""Images that come as arrays: MNIST's idx, numpy's npy and npz."""
 
 import gzip
 import math
@@ -6,7 +6,8 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,12 +16,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.sources.base import Labels, Source, Unreadable, array_labels, class_labels
+from progan.data.sources.base import Labels, Source, Unreadable, array_labels
 from progan.errors import DatasetError
 
-_IMAGE_KEYS = ("images", "x", "x_train", "train_images", "data", "arr_0")
-_LABEL_KEYS = ("labels", "y", "y_train", "train_labels", "arr_1")
-_CIFAR_CLASS_FILES = {3073: "batches.meta.txt", 3074: "fine_label_names.txt"}  # by the bytes of a record
+_IMAGE_KEYS = (
+    "images", "image", "x", "x_train", "train_images", "train_image", "imgs", "img", "data", "samples", "sample",
+    "pictures", "picture", "pixels", "arr_0",
+)  # fmt: skip
+_LABEL_KEYS = (
+    "labels", "label", "y", "y_train", "train_labels", "train_label", "classes", "class", "targets", "target", "arr_1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,9 @@ class ArrayReader:
 
 def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
     """MNIST's format, gzip or not: `…images-idx3-ubyte`, labels in `…labels-idx1-ubyte` beside it."""
-    path = Path(source)
-    if path.is_dir():  # MNIST as it is published: four files in a folder
-        path = min(path.glob("train-images*idx3-ubyte*"), default=path)
+    path = folder = Path(source)
+    if folder.is_dir():  # MNIST as it is published: four files in a folder
+        path = _idx_of(folder, "train" if config.partition == "auto" else config.partition) or folder
     shape = _idx_shape(path)
     if shape is None or len(shape) not in (3, 4):
         return None
@@ -71,7 +76,24 @@ def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None
         with _open_unpacked(labels_path) as stream:
             codes = np.frombuffer(stream.read()[8:], np.uint8)
         labels = array_labels(codes, shape[0], labels_path)
-    return _source(path, ArrayReader(str(file), offset, "|u1", shape), labels)
+    opened = _source(path, ArrayReader(str(file), offset, "|u1", shape), labels)
+    return replace(opened, has_partitions=path != folder)
+
+
+def _idx_of(folder: Path, partition: str) -> Path | None:
+    """File of a partition's images, not packed rather than packed; None where there is none. Raises DatasetError."""
+    files = {path.name.removesuffix(".gz"): path for path in sorted(folder.glob("*images*idx3-ubyte*"), reverse=True)}
+    parts = {"train": ("train",), "test": ("t10k", "test")}
+    found = [path for name, path in files.items() if any(word in name for word in parts.get(partition, ()))]
+    if files and len(found) != 1:
+        what = f"{len(found)} files of {partition} images" if partition in parts else f"no partition {partition}"
+        raise DatasetError(f"{folder} has {what}. Name one of {', '.join(sorted(files))}")
+    return found[0] if found else None
+
+
+def is_idx_labels(path: Path) -> bool:
+    """True for an idx file of labels."""
+    return len(_idx_shape(path) or ()) == 1
 
 
 def _idx_shape(path: Path) -> tuple[int, ...] | None:
@@ -107,31 +129,6 @@ def _unpacked(path: Path, scratch: Path) -> Path:
     return scratch / path.stem
 
 
-def open_cifar(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
-    """CIFAR-10 and CIFAR-100, binary version: a folder with data_batch_1.bin … or train.bin, or one such file."""
-    path = Path(source)
-    if path.is_dir():
-        files = sorted(path.glob("data_batch_*.bin")) or sorted(path.glob("train.bin"))
-        if not files and any((path / name).exists() for name in ("data_batch_1", "batches.meta")):
-            raise DatasetError(f"{path} holds Python pickles, which could run code. Use the binary version of CIFAR")
-    else:
-        files = [path] if path.suffix == ".bin" else []
-    sizes = [file.stat().st_size for file in files]
-    record = next((one for one in _CIFAR_CLASS_FILES if all(size and size % one == 0 for size in sizes)), None)
-    if not files or record is None:
-        return None
-    # A record is one or two classes and 3072 bytes of pixels [3, 32, 32].
-    records = np.concatenate([np.fromfile(file, np.uint8) for file in files]).reshape(-1, record)
-    images, codes = records[:, record - 3072 :], records[:, record - 3073]  # CIFAR-100: coarse, then fine class
-    scratch.mkdir(parents=True, exist_ok=True)
-    np.save(scratch / "cifar.npy", images.reshape(-1, 3, 32, 32))
-    names = files[0].with_name(_CIFAR_CLASS_FILES[record])
-    words = names.read_text("utf-8").split() if names.exists() else [str(code) for code in range(int(codes.max()) + 1)]
-    if codes.max() >= len(words):
-        raise DatasetError(f"{path} has class {codes.max()}, but {len(words)} are named. Download it again")
-    return _source(path, _npy_reader(scratch / "cifar.npy", path), class_labels(tuple(words), codes))
-
-
 def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
     """[N, H, W], [N, H, W, C] or [N, C, H, W] in a .npy; a .npz has images under `images` (`x` …), labels `labels`."""
     path = Path(source)
@@ -142,6 +139,9 @@ def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             return None
+    with suppress(ValueError):  # which _npy_reader explains
+        if np.load(path, mmap_mode="r", allow_pickle=False).ndim == 1:
+            raise DatasetError(f"{path} has a number or word for each image, as labels are, and no images")
     return _source(path, _npy_reader(path, path))
 
 

@@ -14,7 +14,8 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -26,13 +27,31 @@ from PIL import Image
 from progan.config import PrepareConfig
 from progan.data.dataset import FILE_NAME
 from progan.data.sources import labels as tables
-from progan.data.sources.base import Labels, Source, Unreadable
+from progan.data.sources.base import Labels, NoLabelsError, Source, Unreadable, import_extra
 from progan.errors import DatasetError
+from progan.files import printable
 
 # Of Pillow's formats those that decode in this process: EPS would start Ghostscript.
 _FORMATS = "AVIF BMP GIF ICO JPEG JPEG2000 MPO PCX PNG PPM QOI SGI TGA TIFF WEBP"
 _SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "icon\r"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+PICTURES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".pgm", ".ppm"
+)  # fmt: skip
+_HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
+_OURS = {  # file -> what its first bytes say, and what the folder is then
+    FILE_NAME: (b"progan dataset", "a prepared dataset"),
+    "unfinished.json": (b'{"note": {"key": ', "an unfinished preparation"),
+    "config.json": (b"progan run", "a run"),
+    "plan.json": (b"progan comparison", "a comparison"),
+}
+_MADE = {  # by a run or a comparison, where it lies among the images
+    "samples", "snapshots", "state", "good", "tensorboard", "generated", "generated.png", "report.html", "stats.jsonl",
+    "config.json", "plan.json", "runs", "data", "grids", "measured",
+}  # fmt: skip
+_UNPACK = (".mdb", ".parquet", ".tfrecords", ".h5", ".hdf5")
+"""Suffixes of files that hold many images and are read where they lie, so not inside an archive."""
+MOST_TABLES = 20  # that are tried
 _PACKERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 MAX_FILE_BYTES = 2**29
 MAX_TABLE_BYTES = 2**26  # of a table of labels that was not named
@@ -98,21 +117,74 @@ def open_archive(source: str, scratch: Path, config: PrepareConfig) -> Source | 
 
 
 def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
-    images, labels = _labelled(sorted(entries, key=str), path, config.labels)
-    return Source(path.resolve().name.split(".")[0] or "images", FileReader(), images, labels, has_files=True)
+    entries.sort(key=str)
+    is_packed = [entry.name for entry in entries if entry.name.lower().endswith(_UNPACK)]
+    if path.is_file() and is_packed and not any(is_picture(entry.name) for entry in entries):
+        raise DatasetError(f"{path} holds {is_packed[0]}, which is read where it lies. Unpack it and name its folder")
+    # CelebA's table of partitions is no candidate; without it, the names of folders say what is for training.
+    table = next((entry for entry in entries if tables.is_partition_table(entry.name)), None)
+    beside = [_file(other) for other in tables.tables_beside(path)]
+    table = table or next((entry for entry in beside if tables.is_partition_table(entry.name)), None)
+    is_celeba = any("celeba" in entry.name.lower() for entry in (*beside, *entries) if tables.is_table(entry.name))
+    entries = [entry for entry in entries if not tables.is_partition_table(entry.name)]
+    images, labels, notes = _labelled(entries, path, [entry for entry in beside if entry is not table], config)
+    images, labels, parts = _partition(images, labels, table, config.partition)
+    if is_celeba and config.crop != "celeba":
+        parts.append("these are CelebA's images: --crop celeba cuts out the 128x128 that the paper's authors took")
+    return Source(
+        name=printable(path.resolve().name.split(".")[0]) or "images",
+        reader=FileReader(),
+        entries=images,
+        labels=labels,
+        has_files=True,
+        has_columns=True,
+        has_partitions=True,
+        notes=(*notes, *parts),
+    )
 
 
-def _labelled(entries: list[Entry], source: Path, wanted: str) -> tuple[list[Entry], Labels | None]:
-    """The candidates and their labels; `wanted` is PrepareConfig.labels.
+def _partition(
+    images: list[Entry], labels: Labels | None, table: Entry | None, wanted: str
+) -> tuple[list[Entry], Labels | None, list[str]]:
+    """The images of a partition, their labels, and a note where all are taken though there are several."""
+    names = [entry.name for entry in images]
+    found = [next(filter(None, map(tables.partition_of, PurePosixPath(name).parts[:-1])), None) for name in names]
+    if table is not None:
+        try:
+            found = tables.table_partitions(table.name, entry_bytes(table), names)
+        except (DatasetError, Unreadable) as error:
+            if wanted not in ("auto", "all"):
+                raise DatasetError(f"--partition {wanted}: {error}") from None
+    counts = Counter(filter(None, found))
+    listed = ", ".join(f"{part} ({count:,})" for part, count in counts.items())
+    if wanted in ("auto", "all"):
+        several = wanted == "auto" and len(counts) > 1
+        return images, labels, [f"all partitions are taken: {listed}. --partition takes one"] if several else []
+    kept = [position for position, part in enumerate(found) if part == wanted]
+    if not kept:
+        raise DatasetError(f"--partition {wanted}: no image is in it. There are {listed or 'no partitions'}")
+    if labels is not None:
+        labels = labels.of(kept)
+    return [images[position] for position in kept], labels, []
+
+
+def _labelled(
+    entries: list[Entry], source: Path, beside: list[Entry], config: PrepareConfig
+) -> tuple[list[Entry], Labels | None, list[str]]:
+    """The candidates, their labels, and notes on tables that are not used.
 
     A table that gives labels is no candidate; a file that it does not name is refused.
     """
+    wanted, column = config.labels, config.label_column
     if wanted not in ("auto", "none"):
         path = Path(wanted)
         if not path.is_file():
             raise DatasetError(f"--labels {wanted} is not a file. Name a csv or json file, or `auto` or `none`")
-        others = [entry for entry in entries if Path(entry.container) != path]
-        return _by_table(path.name, others, partial(tables.table_labels, path.name, path.read_bytes()))
+        others = [entry for entry in entries if not tables.is_table(entry.name)]
+        if not tables.is_table(path.name):  # it may lie among the images
+            others = [entry for entry in others if not os.path.samefile(entry.container, path)]
+        labels_of = partial(tables.table_labels, printable(path.name), path.read_bytes(), wanted=column)
+        return *_by_table(printable(path.name), others, labels_of), []
     # 1. A dataset.json of the StyleGAN family, which also without labels means that folders are no classes.
     described = [entry for entry in entries if PurePosixPath(entry.name).name == FILE_NAME]
     if len(described) == 1:
@@ -121,19 +193,58 @@ def _labelled(entries: list[Entry], source: Path, wanted: str) -> tuple[list[Ent
             if content := tables.stylegan_content(entry_bytes(table)):
                 others = [entry for entry in entries if entry is not table]
                 if wanted == "none" or not content["labels"]:
-                    return others, None
-                return _by_table(table.name, others, partial(tables.stylegan_labels, table.name, content))
+                    return others, None, []
+                try:
+                    return *_by_table(table.name, others, partial(tables.stylegan_labels, table.name, content)), []
+                except NoLabelsError as error:
+                    return others, None, [f"{error}: prepared without labels"]
     if wanted == "none":
-        return entries, None
+        return entries, None, []
     # 2. The first table that names most of the images, inside the source or beside it.
-    inside = [entry for entry in entries if entry.name.lower().endswith(tables.SUFFIXES)]
-    beside = [Entry(path.name, str(path), path.stat().st_size) for path in tables.tables_beside(source)]
-    for table in [entry for entry in inside if entry.size <= MAX_TABLE_BYTES] + beside:
-        others = [entry for entry in entries if entry is not table]
-        with suppress(DatasetError, Unreadable):  # some other csv or json
-            return _by_table(table.name, others, partial(tables.table_labels, table.name, entry_bytes(table)))
+    found = [entry for entry in entries if tables.is_table(entry.name) and entry.size <= MAX_TABLE_BYTES]
+    stems = {entry.name.rpartition(".")[0] for entry in entries if not tables.is_table(entry.name)}
+    captions = [entry for entry in found if entry.name.rpartition(".")[0] in stems]  # 0001.txt beside 0001.jpg
+    notes = []
+    if len(captions) > 1:
+        entries, found = _without(entries, captions), _without(found, captions)
+        notes = [f"{len(captions):,} files with the names of images ({captions[0].name} …) are not read as labels"]
+    found = sorted([*found, *beside], key=lambda table: "list_attr_celeba" not in table.name)[:MOST_TABLES]
+    images, unused = _without(entries, found), []
+    for table in found:
+        try:
+            labels_of = partial(tables.table_labels, table.name, entry_bytes(table), wanted=column)
+            labelled = _by_table(table.name, images, labels_of)
+        except NoLabelsError as error:
+            unused.append(table)
+            notes.append(str(error))
+        except (DatasetError, Unreadable):  # some other csv or json
+            continue
+        else:
+            rest = [other.name for other in found if other is not table]
+            also = [f"labels are from {table.name}; not used: {', '.join(rest[:5])}"] if rest else []
+            return *labelled, also
+    if column is not None:
+        reason = notes[-1] if unused else f"no csv or json file in {source} or beside it names the images"
+        raise DatasetError(f"--label-column {column}: {reason}")
     # 3. Folders.
-    return entries, tables.folder_labels([entry.name for entry in entries])
+    images = _without(entries, unused)
+    labels, more = tables.folder_labels([entry.name for entry in images])
+    return images, labels, [*notes, *more]
+
+
+def _without(entries: list[Entry], others: list[Entry]) -> list[Entry]:
+    ids = set(map(id, others))
+    return [entry for entry in entries if id(entry) not in ids]
+
+
+def _file(path: Path) -> Entry:
+    """A file on disk by itself."""
+    return Entry(printable(path.name), str(path), path.stat().st_size)
+
+
+def is_picture(name: str) -> bool:
+    """True for a file that its name calls a picture."""
+    return name.lower().endswith(PICTURES)
 
 
 def _by_table(
@@ -153,28 +264,35 @@ class FileReader:
         """Image of each file, in turn, not decoded yet."""
         for entry in entries:
             try:
-                yield _open_image(entry_bytes(entry))
+                yield open_image(entry_bytes(entry))
             except Unreadable as error:
                 yield error
 
 
-def _open_image(encoded: bytes) -> Image.Image:
-    """An image from the bytes of a file, not yet decoded."""
+def open_image(encoded: bytes) -> Image.Image:
+    """An image from the bytes of a file, not yet decoded. Raises Unreadable."""
     try:
-        return Image.open(io.BytesIO(encoded), formats=_formats())
+        image = Image.open(io.BytesIO(encoded), formats=_formats(encoded[4:12] in _HEIC))
     except Image.DecompressionBombError as error:
         raise Unreadable("decompression bomb", str(error)) from None
-    except Exception:  # Pillow's plugins raise almost anything on damaged data
-        if encoded[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
-            raise Unreadable("HEIC photograph", "export it as JPEG first") from None
+    except Unreadable:
+        raise
+    except Exception as error:  # Pillow's plugins raise almost anything on damaged data
+        if encoded[4:12] in _HEIC:
+            raise Unreadable("damaged", f"HEIC, but {error}") from None
         raise Unreadable("not an image") from None
+    if image.info.get("Software") == "progan" and "," in str(image.info.get("seed")):
+        raise Unreadable("made by progan", "a grid of generated images")
+    return image
 
 
 @cache
-def _formats() -> tuple[str, ...]:
-    """Formats of _FORMATS that this Pillow can read."""
+def _formats(heic: bool = False) -> tuple[str, ...]:
+    """Formats of _FORMATS that this Pillow can read, and HEIC's where it is wanted. Raises Unreadable."""
     Image.init()
-    return tuple(name for name in _FORMATS.split() if name in Image.OPEN)
+    if heic:
+        import_extra("pillow_heif", "heic", "HEIC photographs need it").register_heif_opener()
+    return (*(name for name in _FORMATS.split() if name in Image.OPEN), *(["HEIF"] if heic else []))
 
 
 def entry_bytes(entry: Entry) -> bytes:
@@ -187,8 +305,17 @@ def entry_bytes(entry: Entry) -> bytes:
         with open(entry.container, "rb") as file:
             file.seek(entry.offset)
             return _unzip(file, entry, *entry.zipped) if entry.zipped else file.read(entry.size)
-    except (OSError, zlib.error, struct.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, struct.error) as error:
         raise Unreadable("cannot be read", str(error)) from None
+
+
+_OTHER_METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+_UNZIPPERS: dict[int, Callable[[], Any]] = {
+    zipfile.ZIP_DEFLATED: partial(zlib.decompressobj, -zlib.MAX_WBITS),
+    zipfile.ZIP_BZIP2: bz2.BZ2Decompressor,
+    zipfile.ZIP_LZMA: partial(lzma.LZMADecompressor, lzma.FORMAT_ALONE, _HARMLESS_BYTES * 8),
+}
+"""Compression method of zip -> what makes a decompressor, whose `decompress(packed, limit)` stops at a limit."""
 
 
 def _unzip(file: IO[bytes], entry: Entry, method: int, packed_size: int, crc: int) -> bytes:
@@ -196,8 +323,11 @@ def _unzip(file: IO[bytes], entry: Entry, method: int, packed_size: int, crc: in
     name_length, extra_length = struct.unpack_from("<HH", file.read(30), 26)
     file.seek(name_length + extra_length, os.SEEK_CUR)
     unpacked = file.read(packed_size)
-    if method == zipfile.ZIP_DEFLATED:
-        unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(unpacked, entry.size)
+    if method == zipfile.ZIP_LZMA:  # the properties after a version and their length; xz's older format has a size
+        (length,) = struct.unpack_from("<H", unpacked, 2)
+        unpacked = unpacked[4 : 4 + length] + b"\xff" * 8 + unpacked[4 + length :]
+    if method != zipfile.ZIP_STORED:
+        unpacked = _UNZIPPERS[method]().decompress(unpacked, entry.size)
     if len(unpacked) != entry.size or zlib.crc32(unpacked) != crc:
         raise Unreadable("damaged", "its checksum in the zip differs")
     return unpacked
@@ -206,8 +336,14 @@ def _unzip(file: IO[bytes], entry: Entry, method: int, packed_size: int, crc: in
 # --- what lies in folders and archives
 
 
-def walk(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()) -> Iterator[tuple[str, Path]]:
-    """Name (relative, with slashes) and path of every file that is not hidden or the system's; links are followed."""
+def walk(
+    folder: Path, left_out: list[str] | None = None, prefix: str = "", above: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, Path]]:
+    """Name (relative, with slashes) and path of every file that is not hidden or the system's; links are followed.
+
+    What progan made is no image: folders with runs, comparisons and prepared datasets are put on the list `left_out`
+    instead, as `runs/00000-digits (a run)`. Where `folder` is itself a run, what the run makes is left out.
+    """
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder around it
         return
@@ -217,13 +353,30 @@ def walk(folder: Path, prefix: str = "", above: frozenset[str] = frozenset()) ->
         raise DatasetError(
             f"{folder} cannot be read ({error.strerror}). Correct its permissions or move it away"
         ) from None
+    ours = what_we_made(folder, {child.name for child in children})
+    if ours and above:
+        if left_out is not None:
+            left_out.append(f"{printable(prefix[:-1])} ({ours})")
+        return
+    if ours and left_out is not None:
+        left_out.append(f"what belongs to {ours} in {printable(str(folder))}")
     for child in children:
-        if _is_system(child.name):
+        if _is_system(child.name) or (ours and child.name in _MADE):
             continue
         if child.is_dir():
-            yield from walk(Path(child.path), f"{prefix}{child.name}/", above | {real})
+            yield from walk(Path(child.path), left_out, f"{prefix}{child.name}/", above | {real})
         elif child.is_file():
-            yield prefix + child.name, Path(child.path)
+            yield printable(prefix + child.name), Path(child.path)
+
+
+def what_we_made(folder: Path, names: Set[str]) -> str:
+    """`a run`, `a prepared dataset` … where the folder with files of these names is one; else empty."""
+    for name in names & _OURS.keys():
+        mark, what = _OURS[name]
+        with suppress(OSError), open(folder / name, "rb") as file:
+            if mark in file.read(100):
+                return what
+    return ""
 
 
 class _Refused(Exception):
@@ -274,8 +427,9 @@ class _Lister:
                 entry = Entry(info.filename.replace("\\", "/"), str(path), info.file_size, info.header_offset, packed)
                 if info.flag_bits & 1:
                     entry = replace(entry, refused="encrypted")
-                elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    entry = replace(entry, refused=f"compression method {info.compress_type} of zip is not supported")
+                elif info.compress_type not in (zipfile.ZIP_STORED, *_UNZIPPERS):
+                    method = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
+                    entry = replace(entry, refused=f"packed with {method}, which is not read. Pack it with deflate")
                 yield entry, info.compress_size, partial(archive.open, info)
 
     def _tar_members(self, path: Path) -> Iterator[tuple[Entry, int, Callable[[], Any]]]:
@@ -288,7 +442,7 @@ class _Lister:
         with tarfile.open(path, "r:") as archive:
             for info in archive:
                 if info.isreg():
-                    entry = Entry(info.name, str(path), info.size, info.offset_data)
+                    entry = Entry(printable(info.name), str(path), info.size, info.offset_data)
                     yield entry, info.size, partial(archive.extractfile, info)
 
     def _unpack(self, opener: Callable[[], Any], limit: int) -> Path:

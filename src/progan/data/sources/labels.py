@@ -6,100 +6,251 @@ Everything here works on names and on the bytes of tables; folder.py finds the t
 import csv
 import io
 import json
-from collections.abc import Sequence
+import os
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from progan.data.sources.base import Labels, attribute_labels, class_labels
-from progan.errors import DatasetError
+from progan.data.sources.base import (
+    MAX_CLASSES,
+    Labels,
+    NoLabelsError,
+    attribute_labels,
+    attribute_values,
+    by_number,
+    class_labels,
+    why_no_classes,
+)
+from progan.errors import DatasetError, did_you_mean
+from progan.files import printable
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 MAX_FOLDERS = 1000  # more folders than this are not classes
 MAX_CLASS = 2**16  # of StyleGAN's class numbers
-_CLASS_COLUMNS = ("label", "class", "category", "target")
-_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+_CLASS_COLUMNS = {
+    "label", "labels", "class", "classes", "category", "categories", "target", "targets", "class_name", "label_name",
+    "class_id", "label_id",
+}  # fmt: skip
+_PARTITION_COLUMNS = {"partition", "split", "subset", "fold", "set"}
+_PARTITIONS = {
+    "train": {"train", "training"},
+    "valid": {"val", "valid", "validation", "dev"},
+    "test": {"test", "testing"},
+}
+_CELEBA = ("list_attr_celeba.txt", "list_attr_celeba.csv", "list_eval_partition.txt", "list_eval_partition.csv")
+_MOST_LISTED, _MOST_NAMED = 40, 5  # columns of a table in a message
 _ADVICE = "Correct it, or use --labels none"
 _Table = tuple[list[str], list[list[Any]]]  # names of the columns, and rows of as many cells, as they were written
 
 
 def tables_beside(source: Path) -> list[Path]:
-    """Tables that go by an archive's name: faces.csv for faces.zip."""
-    return [path for suffix in SUFFIXES if (path := source.with_suffix(suffix)).is_file() and path != source]
+    """Tables that go by the name of an archive or folder (faces.csv for faces.zip), and those of CelebA around it."""
+    source = Path(os.path.abspath(source))
+    if not source.name:  # the root of the file system
+        return []
+    own = [source.with_name(source.stem + suffix) for suffix in SUFFIXES]
+    if source.is_dir():  # a folder's name has no suffix
+        own = [source.with_name(source.name + suffix) for suffix in SUFFIXES]
+    above = [source.parent, *(source.parents[1:2] if source.name == source.parent.name else ())]  # unpacked twice
+    folders = [folder / part for folder in (*above, source.parent.parent) for part in ("", "Anno", "Eval")]
+    celeba = [folder / name for folder in folders for name in _CELEBA] if "celeba" in source.name.lower() else []
+    return [path for path in dict.fromkeys([*own, *celeba]) if path.is_file() and path != source]
 
 
-def folder_labels(files: Sequence[str]) -> Labels | None:
-    """A class per folder where every file lies in one and there are several; folders around all do not count."""
+def is_table(name: str) -> bool:
+    """True for a file whose name says that it may be a table of labels."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def is_partition_table(name: str) -> bool:
+    """True for CelebA's table of which image is for training, validation and testing."""
+    return PurePosixPath(name).stem.lower() == "list_eval_partition"
+
+
+def partition_of(word: str) -> str | None:
+    """`train`, `valid` or `test`, as names of folders and files spell them; None for any other word."""
+    return next((part for part, words in _PARTITIONS.items() if word.lower() in words), None)
+
+
+def table_partitions(name: str, content: bytes, files: Sequence[str]) -> list[str | None]:
+    """Partition of each file by CelebA's table, which has 0, 1 and 2 for them. Raises DatasetError."""
+    columns, rows = _parse(name, content, files)
+    file_column, numbers = _match(rows, len(columns), files)
+    codes = dict(zip("012", _PARTITIONS, strict=True))
+    column = next((column for column in range(len(columns)) if column != file_column), file_column)
+    found = [None if number is None else codes.get(str(rows[number][column]).strip()) for number in numbers]
+    if 2 * sum(part is not None for part in found) < len(files):
+        raise DatasetError(f"{name} does not say of most images to which partition they belong. Copy it again")
+    return found
+
+
+def folder_labels(files: Sequence[str]) -> tuple[Labels | None, tuple[str, ...]]:
+    """A class per folder where every file lies in one and there are several, and a note where these are no classes.
+
+    Folders around all do not count.
+    """
     folders = [PurePosixPath(file).parent.parts for file in files]
     for level in range(min(map(len, folders), default=0)):
-        names = sorted({parts[level] for parts in folders})
+        names = sorted({parts[level] for parts in folders}, key=by_number)
+        if len(names) == 1 or all(map(partition_of, names)):
+            continue
+        reason = why_no_classes(names, len(files))
         if len(names) > MAX_FOLDERS:
-            return None
-        if len(names) > 1 and not {name.lower() for name in names} <= _SPLITS:
-            numbers = {name: number for number, name in enumerate(names)}
-            return class_labels(tuple(names), np.array([numbers[parts[level]] for parts in folders]))
-    return None
+            reason = f"there are more than {MAX_FOLDERS:,}"
+        if reason:
+            return None, (f"the {len(names):,} folders are not taken for classes ({reason})",)
+        numbers = {name: number for number, name in enumerate(names)}
+        return class_labels(tuple(names), np.array([numbers[parts[level]] for parts in folders])), ()
+    return None, ()
 
 
-def table_labels(name: str, content: bytes, files: Sequence[str]) -> tuple[Labels, list[bool]]:
+def table_labels(
+    name: str, content: bytes, files: Sequence[str], wanted: str | None = None
+) -> tuple[Labels, list[bool]]:
     """Labels of the files (named relative to the source), and which of them the table `name` knows.
 
-    The column that names files is found by its content. A column called `label` (`class` …), or a single other column,
-    holds classes; several hold attributes. Raises DatasetError for what is no table of labels.
+    The column that names files is found by its content; `wanted` is PrepareConfig.label_column. Raises NoLabelsError
+    for a table that names the files but has no labels, DatasetError for any other.
     """
-    columns, rows = _parse(name, content)
-    if {_spellings(cell)[1] for cell in columns} & {_spellings(file)[1] for file in files}:  # there is no header
-        columns, rows = [str(number) for number in range(len(columns))], [columns, *rows]
+    columns, rows = _parse(name, content, files)
     # Which column names files, and which row names each of them.
     file_column, numbers = _match(rows, len(columns), files)
-    known = [number is not None for number in numbers]
-    if 2 * sum(known) < len(files):
-        raise DatasetError(f"{name} does not name most of the images. Write lines of: file, label")
+    known = len(numbers) - numbers.count(None)
+    if 2 * known < len(files):
+        few = f"names {known:,} of {len(files):,} images, and labels are for most of them"
+        error = NoLabelsError if known else DatasetError
+        raise error(f"{name} {few if known else 'does not name most of the images'}. Write lines of: file, label")
     others = [column for column in range(len(columns)) if column != file_column]
     if not others:
         raise DatasetError(f"{name} has no column of labels. Write lines of: file, label")
-    # Classes: numbered by the order of their words, or of the numbers that they are.
-    named = [column for column in others if columns[column].lower() in _CLASS_COLUMNS]
-    if len(others) == 1 or named:
-        column = (named or others)[0]
-        words = [None if number is None else str(rows[number][column]).strip() for number in numbers]
-        found = {word for word in words if word is not None}
-        classes = sorted(found, key=int) if all(word.isdecimal() for word in found) else sorted(found)
-        codes = {word: code for code, word in enumerate(classes)}
-        return class_labels(tuple(classes), np.array([-1 if word is None else codes[word] for word in words])), known
-    # Attributes: a number for every other column; NaN where a file is not known, which is refused and never written.
-    unknown = [np.nan] * len(others)
-    try:
-        values = np.array(
-            [unknown if number is None else [float(rows[number][column]) for column in others] for number in numbers]
-        )
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{name}: {error}. Attributes are numbers; call a column of words `label`") from None
-    if set(np.unique(values[~np.isnan(values)])) <= {-1.0, 1.0}:
-        values = (values + 1) / 2  # -1 and 1, as CelebA has them, become 0 and 1
-    return attribute_labels(tuple(columns[column] for column in others), values.astype(np.float32)), known
+    cells = {
+        columns[column]: [None if number is None else rows[number][column] for number in numbers] for column in others
+    }
+    return column_labels(name, cells, wanted)
 
 
-def _parse(name: str, content: bytes) -> _Table:
-    """The table in a file, by its suffix. Raises DatasetError where it is none."""
+def column_labels(
+    table: str, columns: Mapping[str, Sequence[Any]], wanted: str | None = None
+) -> tuple[Labels, list[bool]]:
+    """Labels of images from columns with a cell for each, None or empty where it has none; and which have a label.
+
+    `wanted` names the column of classes, or several of attributes. Otherwise a column called `label` (`class` …), or a
+    single one, holds classes, and several with numbers from 0 to 1 hold attributes. Raises NoLabelsError, which says
+    which column could be the label.
+    """
+    if wanted is not None:
+        names = [wanted] if wanted in columns else [name.strip() for name in wanted.split(",")]
+        if missing := [name for name in names if name not in columns]:
+            hint = did_you_mean(missing[0], columns) or f"; there are {_listed(columns)}"
+            raise NoLabelsError(f"{table} has no column {missing[0]!r}{hint}")
+        found, reason = _classes(columns[names[0]]) if len(names) == 1 else _attributes(columns, names)
+        if found is None:
+            raise NoLabelsError(f"column {wanted} of {table} has no labels ({reason})")
+        return found
+    # 1. The column whose name says so, or the only one.
+    named = [name for name in columns if name.strip().lower() in _CLASS_COLUMNS]
+    free = [name for name in columns if name.strip().lower() not in _PARTITION_COLUMNS]
+    reasons = {}
+    for name in named or (free if len(free) == 1 else []):
+        found, reasons[name] = _classes(columns[name])
+        if found is not None:
+            return found
+    # 2. Attributes: a number from 0 to 1 in every other column.
+    if len(columns) > 1:
+        found, attribute_reason = _attributes(columns, list(columns))
+        if found is not None:
+            return found
+    # 3. None: which column could be?
+    could = []
+    for name in list(columns)[:_MOST_LISTED]:
+        found, reason = _classes(columns[name])
+        if found is None:
+            reasons[name] = reason
+        else:
+            could.append(f"--label-column {shlex.quote(name)} takes its {len(found[0].names)} values as classes")
+    why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:_MOST_NAMED])
+    if len(columns) > _MOST_LISTED and not could:
+        why = f"{attribute_reason}; {why}"
+    advice = "; ".join(could[:_MOST_NAMED]) or "it has no column of classes or of attributes from 0 to 1"
+    raise NoLabelsError(f"{table} names the images, but its labels are not used: {advice}{f' ({why})' if why else ''}")
+
+
+def _classes(cells: Sequence[Any]) -> tuple[tuple[Labels, list[bool]] | None, str]:
+    """Labels that are classes, and which images have one; or None and the reason why not."""
+    words = ["" if cell is None else printable(str(cell).strip()) for cell in cells]
+    if any(isinstance(cell, list | dict) for cell in cells):
+        return None, "no words or numbers"
+    known = [bool(word) for word in words]
+    names = sorted(set(words) - {""}, key=by_number)
+    if 2 * sum(known) < len(words):
+        return None, "empty for most images"
+    if reason := why_no_classes(names, sum(known)):
+        return None, reason
+    codes = {"": -1, **{name: code for code, name in enumerate(names)}}
+    return (class_labels(tuple(names), np.array([codes[word] for word in words])), known), ""
+
+
+def _attributes(
+    columns: Mapping[str, Sequence[Any]], names: Sequence[str]
+) -> tuple[tuple[Labels, list[bool]] | None, str]:
+    """Labels that are attributes, and which images have all of them; or None and the reason why not."""
+    known = [None not in row for row in zip(*(columns[name] for name in names), strict=True)]
+    values = np.zeros((len(known), len(names)), np.float32)  # rows of images without labels are never written
     try:
-        text = content.decode("utf-8-sig")
+        for column, name in enumerate(names):
+            values[known, column] = [float(cell) for cell, has in zip(columns[name], known, strict=True) if has]
+        values[known] = attribute_values(values[known])
+    except (TypeError, ValueError, OverflowError) as error:
+        return None, f"{name}: {error}" if "convert" in str(error) else str(error)
+    if not any(known):
+        return None, "empty for most images"
+    return (attribute_labels(tuple(map(printable, names)), values), known), ""
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(list(names)[:_MOST_LISTED]) + (" …" if len(names) > _MOST_LISTED else "")
+
+
+def _parse(name: str, content: bytes, files: Sequence[str]) -> _Table:
+    """The table in a file, by its suffix; columns are numbered where it has no header. Raises DatasetError."""
+    try:
+        text = content.decode("utf-8-sig", "backslashreplace")  # as names of files that are not UTF-8 are shown
         if name.lower().endswith(".jsonl"):
             header, rows = _from_json([json.loads(line) for line in text.splitlines() if line.strip()])
         elif name.lower().endswith(".json"):
             header, rows = _from_json(json.loads(text))
+        elif name.lower().endswith(".txt"):
+            header, rows = _from_text(text)
         else:
             delimiter = max("\t;,", key=text.partition("\n")[0].count)
             header, *rows = (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row)
         if not rows or any(len(row) != len(header) for row in rows):
             raise ValueError("its lines differ in length" if rows else "it is empty")
-        return [str(cell).strip() for cell in header], rows
+        columns = [str(cell).strip() for cell in header]
     except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         raise DatasetError(f"{name} is not a table of labels ({error}). Write lines of: file, label") from None
+    if {_spellings(cell)[1] for cell in columns} & {_spellings(file)[1] for file in files}:  # there is no header
+        return [str(number) for number in range(len(columns))], [header, *rows]
+    # A column without a name (pandas' index) or with another's name is called by its number.
+    columns = [column if column and column not in columns[:at] else str(at) for at, column in enumerate(columns)]
+    return columns, rows
 
 
-def _from_json(content: Any) -> _Table:
+def _from_text(text: str) -> tuple[list[Any], list[list[Any]]]:
+    """Lines of words, as in ImageNet's lists, or as CelebA's: a number of lines and names of columns before them."""
+    lines = [line.split("," if "," in line else None) for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and len(lines[0]) == 1 and lines[0][0].isdecimal():
+        del lines[0]
+    header, *rows = lines
+    if rows and all(len(row) == len(header) + 1 for row in rows):  # nothing stands above the names of files
+        header = ["file", *header]
+    return header, rows
+
+
+def _from_json(content: Any) -> tuple[list[Any], list[list[Any]]]:
     """The table in {file: label}, {"labels": [[file, label], …]} (StyleGAN's) or [{"file": …, "label": …}, …].
 
     A label may be a word, a number, a list of numbers or {attribute: number}.
@@ -171,6 +322,11 @@ def stylegan_labels(name: str, content: dict[str, Any], files: Sequence[str]) ->
         raise DatasetError(f"{name} does not name most of the images. {_ADVICE}")
     named = [value is not None for value in values]
     if all(type(value) is int and 0 <= value < MAX_CLASS for value in known):
+        different = max(len(set(known)), 2)  # the numbers of one class may come from a part of a set
+        if reason := why_no_classes(list(map(str, range(different))), len(known)):
+            raise NoLabelsError(f"{name} has labels that are no classes ({reason})")
+        if max(known) >= MAX_CLASSES:
+            raise NoLabelsError(f"{name} has a class {max(known)}, and there may be {MAX_CLASSES:,}")
         codes = np.array([-1 if value is None else value for value in values])
         return class_labels(_column_names(content, max(known) + 1), codes), named
     try:
@@ -180,7 +336,10 @@ def stylegan_labels(name: str, content: dict[str, Any], files: Sequence[str]) ->
     if vectors.ndim != 2 or vectors.shape[1] == 0 or not np.isfinite(vectors).all():
         raise DatasetError(f"{name} has labels that are neither class numbers nor vectors of one length. {_ADVICE}")
     rows = np.zeros((len(values), vectors.shape[1]), np.float32)
-    rows[named] = vectors
+    try:
+        rows[named] = attribute_values(vectors)
+    except ValueError as error:
+        raise NoLabelsError(f"{name} has labels that are no attributes ({error})") from None
     return attribute_labels(_column_names(content, vectors.shape[1]), rows), named
 
 

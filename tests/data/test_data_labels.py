@@ -1,0 +1,210 @@
+"""What is a label and what is not: classes in their order, columns that are none, and what is said of them."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from progan.config import PrepareConfig
+from progan.data.dataset import Dataset
+from progan.data.prepare import PrepareReport, prepare
+from progan.data.sources.base import NoLabelsError, array_labels, by_number, why_no_classes
+from progan.data.sources.labels import column_labels
+from progan.errors import ConfigError, DatasetError
+
+COUNT = 24
+FILES = [f"{number:04d}.png" for number in range(COUNT)]
+
+
+def pictures(folder: Path, files: list[str] = FILES) -> Path:
+    for number, name in enumerate(files):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(folder / name)
+    return folder
+
+
+def made(source: Path, out: Path, **settings: Any) -> tuple[Dataset, PrepareReport]:
+    report = prepare(source, out, PrepareConfig(workers=1, **settings))
+    return Dataset.open(out), report
+
+
+def codes(dataset: Dataset) -> list[int]:
+    labels = dataset.labels(np.arange(dataset.count))
+    assert labels is not None
+    return [int(code) for code in labels.argmax(1)]
+
+
+# --- the order of classes
+
+
+def test_numbers_are_in_their_order_and_words_behind() -> None:
+    names = ["10", "2", "b", "1", "0.5", "-3", "a", "1e1", "nan"]
+    assert sorted(names, key=by_number) == ["-3", "0.5", "1", "2", "10", "1e1", "a", "b", "nan"]
+
+
+def test_folders_that_are_numbers(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "digits", [f"{number % 12}/{number}.png" for number in range(COUNT)])
+    dataset, _ = made(folder, tmp_path / "out")
+    assert dataset.label_names == tuple(map(str, range(12)))
+    shown = [int(value) % 12 for value in dataset.pixels(8, np.arange(COUNT))[:, 0, 0, 0]]
+    assert codes(dataset) == shown
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "npz", "words of an npz", "floats of an npz"])
+def test_tables_and_arrays_of_numbers(tmp_path: Path, kind: str) -> None:
+    numbers = [number % 12 for number in range(COUNT)]
+    source = tmp_path / "images"
+    if "npz" in kind:
+        source = tmp_path / "images.npz"
+        label: Any = {"w": [str(n) for n in numbers], "f": [float(n) for n in numbers]}.get(kind[0], numbers)
+        np.savez(source, images=np.zeros((COUNT, 8, 8), np.uint8), labels=np.array(label))
+    else:
+        pictures(source)
+        pairs = zip(FILES, numbers, strict=True)
+        text = json.dumps({file: str(n) for file, n in pairs}) if kind == "json" else "file,label\n"
+        (source / f"t.{kind}").write_text(text if kind == "json" else text + "\n".join(f"{f},{n}" for f, n in pairs))
+    dataset, _ = made(source, tmp_path / "out")
+    assert dataset.label_names == tuple(map(str, range(12)))
+    assert codes(dataset) == numbers
+
+
+# --- what is no class and no attribute
+
+CAPTIONS = [f"a photograph of {number} people in a street near the sea" for number in range(COUNT)]
+FEW_CAPTIONS = ["a dog that runs on a beach", "a cat that sleeps on a bed"] * (COUNT // 2)
+NO_CLASSES = {
+    "identifiers": [f"id{number}" for number in range(COUNT)],
+    "captions": CAPTIONS,
+    "few captions": FEW_CAPTIONS,
+    "measurements": [f"{number % 11 / 7:.3f}" for number in range(COUNT)],
+    "one value": ["x"] * COUNT,
+    "mostly empty": ["a", "b"] + [""] * (COUNT - 2),
+}
+
+
+@pytest.mark.parametrize("kind", NO_CLASSES)
+@pytest.mark.parametrize("column", ["label", "caption"])
+def test_columns_that_are_no_classes(tmp_path: Path, kind: str, column: str) -> None:
+    folder = pictures(tmp_path / "images")
+    lines = [
+        f"{file},{word},{number % 3}" for number, (file, word) in enumerate(zip(FILES, NO_CLASSES[kind], strict=True))
+    ]
+    (folder / "table.csv").write_text(f"file,{column},kind\n" + "\n".join(lines))
+    dataset, report = made(folder, tmp_path / "out")
+    assert (dataset.label_kind, report.skipped) == (None, {})  # the table is no image that cannot be read
+    (note,) = report.notes
+    assert note.startswith("table.csv names the images")
+    assert "--label-column kind takes its 3 values as classes" in note
+    assert f"{column}: " in note
+    dataset, report = made(folder, tmp_path / "named", label_column="kind")
+    assert (dataset.label_names, report.notes) == (("0", "1", "2"), ())
+    assert codes(dataset) == [number % 3 for number in range(COUNT)]
+    with pytest.raises(DatasetError, match=f"--label-column {column}: column {column} of table.csv has no labels"):
+        made(folder, tmp_path / "no", label_column=column)
+    with pytest.raises(DatasetError, match="has no column 'kinds'; did you mean kind"):
+        made(folder, tmp_path / "no", label_column="kinds")
+
+
+def test_named_columns_are_attributes(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "images")
+    rows = [(f"{n}", n % 2, n % 3 / 2, f"{n}", n % 5) for n in range(COUNT)]
+    text = "id,hat,smile,name,age\n" + "\n".join(
+        ",".join(map(str, (f"{n:04d}", *row[1:]))) for n, row in enumerate(rows)
+    )
+    (tmp_path / "images.csv").write_text(text)  # beside the folder
+    dataset, _ = made(folder, tmp_path / "out", label_column="hat, smile")
+    assert (dataset.label_kind, dataset.label_names) == ("attributes", ("hat", "smile"))
+    assert np.array_equal(dataset.labels(np.arange(COUNT)), [row[1:3] for row in rows])  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match=r"outside 0 … 1"):
+        made(folder, tmp_path / "no", label_column="hat,age")
+    with pytest.raises(DatasetError, match="no csv or json file"):
+        made(pictures(tmp_path / "bare"), tmp_path / "no", label_column="hat")
+    with pytest.raises(DatasetError, match="--label-column is for tables"):
+        made(Path("avatars:3"), tmp_path / "no", label_column="hat")
+    with pytest.raises(ConfigError, match="wants none"):
+        PrepareConfig(labels="none", label_column="hat")
+
+
+def test_a_table_of_a_few_images_is_said(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "images")
+    (folder / "t.csv").write_text("file,label\n0000.png,a\n0001.png,b\n")
+    dataset, report = made(folder, tmp_path / "out")
+    assert dataset.label_kind is None
+    assert "names 2 of 24 images" in report.notes[0]
+
+
+def test_cells_that_are_empty_are_no_class(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "images")
+    (folder / "t.csv").write_text(
+        "file,label\n" + "\n".join(f"{f},{'' if f == FILES[3] else 'ab'[n % 2]}" for n, f in enumerate(FILES))
+    )
+    dataset, report = made(folder, tmp_path / "out")
+    assert (dataset.label_names, dataset.count, report.skipped) == (("a", "b"), COUNT - 1, {"refused": 1})
+
+
+def test_texts_beside_images_are_no_tables(tmp_path: Path) -> None:
+    """Captions as other trainers have them, 0001.txt beside 0001.png; each would be matched with all images."""
+    folder = pictures(tmp_path / "images")
+    for file in FILES:
+        (folder / file).with_suffix(".txt").write_text(f"{file} cat\n")
+    _, report = made(folder, tmp_path / "out")
+    assert (report.count, report.read, report.skipped, report.label_kind) == (COUNT, COUNT, {}, None)
+    assert "24 files with the names of images (0000.txt …) are not read as labels" in report.notes
+
+
+def test_vectors_outside_0_and_1_are_no_attributes(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "images")
+    vectors = {file: [number - 2.5, 0.5] for number, file in enumerate(FILES)}
+    (folder / "dataset.json").write_text(json.dumps({"labels": [[f, v] for f, v in vectors.items()]}))
+    np.savez(tmp_path / "a.npz", images=np.zeros((COUNT, 8, 8), np.uint8), label=np.array(list(vectors.values())))
+    for number, source in enumerate((folder, tmp_path / "a.npz")):
+        dataset, report = made(source, tmp_path / f"out{number}")
+        assert (dataset.label_kind, dataset.count) == (None, COUNT)
+        assert "values from -2.5 to 20.5, outside 0 … 1" in report.notes[0]
+
+
+@pytest.mark.parametrize("place", ["folder", "array", "numbers of StyleGAN", "table"])
+def test_as_many_values_as_images_never_become_as_many_columns(tmp_path: Path, place: str) -> None:
+    many = 3000  # one-hot: 36 MB
+    if place == "array":
+        with pytest.raises(NoLabelsError, match="3,000 different values for 3,000 images"):
+            array_labels(np.arange(many), many, Path("y.npy"))
+    elif place == "table":
+        with pytest.raises(NoLabelsError, match="3,000 different values for 3,000 images"):
+            column_labels("t.csv", {"label": list(range(many))})
+    else:
+        names = [f"{n if place == 'folder' else 'x'}/{n}.png" for n in range(COUNT)]
+        folder = pictures(tmp_path / "images", names)
+        if place != "folder":
+            (folder / "dataset.json").write_text(json.dumps({"labels": [[f, n] for n, f in enumerate(names)]}))
+        dataset, report = made(folder, tmp_path / "out")
+        assert dataset.label_kind is None
+        assert "24 different values for 24 images" in report.notes[0]
+
+
+def test_what_may_be_a_class() -> None:
+    assert why_no_classes(["a", "b"], 2) == ""  # few images may have as many
+    assert why_no_classes([str(n) for n in range(7)], 7) == ""
+    assert "8 different values for 8 images" in why_no_classes([str(n) for n in range(8)], 8)
+    assert why_no_classes([str(n) for n in range(1000)], 2000) == ""
+    assert "more than 10,000 classes" in why_no_classes([str(n) for n in range(20_000)], 10**6)
+    assert why_no_classes(["1.5", "2.5", "3"], 100) == ""
+    assert why_no_classes(["golden retriever", "great dane"], 100) == ""
+
+
+def test_imagenets_lists(tmp_path: Path) -> None:
+    """Lines of a file and a number, with a space, in a zip."""
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "PNG")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in FILES:
+            archive.writestr(f"n1/{file}", stream.getvalue())
+        archive.writestr("val.txt", "\n".join(f"n1/{file} {number % 11}" for number, file in enumerate(FILES)))
+    dataset, _ = made(tmp_path / "a.zip", tmp_path / "out")
+    assert dataset.label_names == tuple(map(str, range(11)))
+    assert codes(dataset) == [number % 11 for number in range(COUNT)]
