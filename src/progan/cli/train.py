@@ -45,7 +45,7 @@ def add_arguments(parser: Parser, config: RunConfig | None = None, everything: b
     text = f"a named configuration: {', '.join(list(PRESETS)[:7])}, … (all: --help-all)"
     parser.add_argument("preset", metavar="PRESET", nargs="?", help=f"{text} (default: quickstart)")
     parser.add_argument("--out", metavar="DIR", help="run folder (default: a new one in runs/)")
-    text = "stop, all saved, after so long: 50m, 2h, 1h30m; the same command goes on (default: no limit)"
+    text = "stop after 50m, 2h, 1h30m …, all saved (default: no limit)"
     parser.add_argument("--for", dest="time_limit", metavar="TIME", help=text)
     parser.add_argument("--dry-run", action="store_true", help="print stages, memory and time; do not train")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
