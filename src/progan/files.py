@@ -29,8 +29,8 @@ def printable(name: str) -> str:
         return name.encode("utf-8", "backslashreplace").decode()
 
 
-def write_whole(path: Path, *content: bytes | memoryview) -> None:
-    """Write the pieces to a temporary file beside `path`, force it to the disk, and rename it."""
+def write_whole(path: Path, *content: bytes | memoryview, sync: bool = True) -> None:
+    """Write the pieces to a temporary file beside `path`, force it to the disk unless not `sync`, and rename it."""
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(path.name + UNFINISHED)
@@ -38,14 +38,16 @@ def write_whole(path: Path, *content: bytes | memoryview) -> None:
         with temporary.open("wb") as file:
             for piece in content:
                 file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
+    if sync:
+        _sync_folder(path.parent)
 
 
 def output_path(out: str, name: str, suffixes: Sequence[str]) -> Path:

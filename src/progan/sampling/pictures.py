@@ -1,24 +1,37 @@
 """Generated images as files that say where they come from."""
 
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
 from progan import snapshot
 from progan.errors import ConfigError, SnapshotError
-from progan.files import write_whole
-from progan.images import grid, pil_image, to_pixels
+from progan.files import UNFINISHED, write_whole
+from progan.images import at_once, pil_image, to_pixels, upscale
 from progan.run_folder import RunFolder
 from progan.snapshot import Snapshot
 
+Progress = Callable[[int, int], None]
+"""Called with the number of images made so far and the number of all."""
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 """Suffix of a picture -> format of Pillow."""
+NOTE = ".progan-samples.json"
+"""Note of which images a folder is being filled with."""
+WRITERS = 4
+"""Threads that compress pictures and write them."""
 LARGEST = {"jpeg": 65_535, "webp": 16_383}
 """Pixels of a side that a format has room for."""
 
@@ -34,25 +47,37 @@ def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapsho
     return snapshot.load(RunFolder(path).snapshot(resolution) if path.is_dir() else path)
 
 
-def draw(
-    source: Snapshot,
-    seeds: Sequence[int],
-    labels: Sequence[str | int] = (),
-    truncation: float = 1.0,
-    resolution: int | None = None,
-    batch_size: int = 32,
-) -> Iterator[Tensor]:
-    """Pixels uint8 [n, C, R, R] of the seeds, a batch at a time, on the CPU; `labels`: one for each, if it has any."""
-    rows = source.labels(labels) if labels else None
-    for i in range(0, len(seeds), batch_size):
-        some = slice(i, i + batch_size)
-        z, given = source.latents(seeds[some]), None if rows is None else rows[some]
-        yield to_pixels(source.generate(z, given, truncation, resolution)).cpu()
+@dataclass(frozen=True)
+class Drawing:
+    """What is to be drawn by a snapshot: an image for each seed, with its label if it has any."""
+
+    source: Snapshot
+    seeds: Sequence[int]
+    labels: Sequence[str | int] = ()
+    truncation: float = 1.0
+    resolution: int | None = None
+    upscale: int = 1
+
+    def names(self) -> list[str]:
+        """Name of each label."""
+        known = self.source.info.label_names
+        return [known[label] if isinstance(label, int) else label for label in self.labels]
+
+    def pixels(self, numbers: Sequence[int] | None = None, batch_size: int | None = None) -> Iterator[Tensor]:
+        """Pixels uint8 [n, C, R, R] of some of the images, or of all, a batch at a time, on the CPU."""
+        numbers = range(len(self.seeds)) if numbers is None else numbers
+        rows = self.source.labels(self.labels) if self.labels else None  # those of an attribute depend on the place
+        size = batch_size or at_once(self.source.resolution)
+        for start in range(0, len(numbers), size):
+            some = list(numbers[start : start + size])
+            z, given = self.source.latents([self.seeds[i] for i in some]), None if rows is None else rows[some]
+            pixels = to_pixels(self.source.generate(z, given, self.truncation, self.resolution)).cpu()
+            yield pixels if self.upscale == 1 else upscale(pixels.float(), self.upscale).to(torch.uint8)
 
 
 def samples(source: Snapshot, num: int) -> Tensor:
     """Pixels uint8 [num, C, R, R] of seeds 0 … num - 1, on the CPU: samples that nobody chose."""
-    return torch.cat(list(draw(source, range(num), default_labels(source, num))))
+    return torch.cat(list(Drawing(source, range(num), default_labels(source, num)).pixels()))
 
 
 def default_labels(source: Snapshot, num: int) -> Sequence[str | int]:
@@ -62,24 +87,92 @@ def default_labels(source: Snapshot, num: int) -> Sequence[str | int]:
     return [i % source.G.label_size for i in range(num)] if source.G.label_size else []
 
 
-def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], pixels: Tensor, columns: int) -> None:
-    """One picture of pixels uint8 [N, C, R, R], in the format of the path's suffix."""
-    write_whole(path, encode(grid(pixels, columns), source, seeds, path.suffix))
+def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], sheet: Tensor) -> None:
+    """A picture uint8 [C, H, W] of images of these seeds, in the format of the path's suffix."""
+    write_whole(path, encode(sheet, source, seeds, path.suffix))
 
 
-def write_files(
-    folder: Path, source: Snapshot, seeds: Sequence[int], labels: Sequence[str | int], batches: Iterator[Tensor]
-) -> None:
-    """A PNG for every seed: `seed-0000007.png`, with its label in the name if there are several."""
+def captioned(pixels: Tensor, words: Sequence[str], columns: int) -> Tensor:
+    """A sheet uint8 [C, H, W] of pixels uint8 [N, C, R, R] with a line of words below each."""
+    n, c, r, _ = pixels.shape
+    height = max(10, r // 8)
+    columns, rows = min(columns, n), -(-n // columns)
+    sheet = Image.new("L" if c == 1 else "RGB", (columns * (r + 2), rows * (r + height + 4)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(height)
+    for i in range(n):
+        x, y = i % columns * (r + 2), i // columns * (r + height + 4)
+        sheet.paste(pil_image(pixels[i]), (x, y))
+        text = words[i]
+        while text and draw.textlength(text, font) > r:  # what is too long ends early
+            text = text[:-1]
+        draw.text((x + r / 2, y + r + 1), text, fill="black", font=font, anchor="mt")
+    array = torch.from_numpy(np.array(sheet))
+    return array[None] if c == 1 else array.permute(2, 0, 1)
+
+
+def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: Progress | None = None) -> int:
+    """A file for every image: `seed-0000007.png`, with its label in the name if there are several.
+
+    Goes on where an earlier call for the same pictures was interrupted, and leaves a note there for that. Returns how
+    many images it made.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    several = len(set(labels)) > 1
-    called = [source.info.label_names[label] if isinstance(label, int) else label for label in labels]
-    names = iter(zip(seeds, called or [""] * len(seeds), strict=True))
-    for pixels in batches:
-        for image in pixels:
-            seed, label = next(names)
-            suffix = "-" + re.sub(r"[^\w=-]+", "_", label) if several else ""
-            write_whole(folder / f"seed-{seed:07d}{suffix}.png", encode(image, source, [seed]))
+    note, names = folder / NOTE, drawing.names()
+    facts = [drawing.source.digest, drawing.truncation, drawing.resolution, drawing.upscale, suffix]
+    if drawing.source.info.label_kind == "attributes":  # what is not named of them follows from the place in the list
+        facts.append([list(drawing.seeds), list(drawing.labels)])
+    labels = ["-" + re.sub(r"[^\w=-]+", "_", name) for name in names] if len(set(names)) > 1 else [""] * len(names)
+    labels = labels or [""] * len(drawing.seeds)
+    paths = [folder / f"seed-{seed:07d}{label}{suffix}" for seed, label in zip(drawing.seeds, labels, strict=True)]
+    # Files are written under other names first: one that has its name is whole.
+    try:
+        same = json.loads(note.read_text(encoding="utf-8")) == facts
+    except (OSError, ValueError):
+        same = False
+    there = {path.name for path in folder.iterdir()} if same else set()
+    missing = [i for i, path in enumerate(paths) if path.name not in there]
+    write_whole(note, json.dumps(facts).encode())
+
+    def write(i: int, image: Tensor) -> None:
+        write_whole(paths[i], encode(image, drawing.source, [drawing.seeds[i]], suffix), sync=False)
+
+    done = 0
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for pixels in drawing.pixels(missing):
+            list(pool.map(write, missing[done:], pixels))
+            done += len(pixels)
+            if progress:
+                progress(done, len(missing))
+    return done
+
+
+def write_zip(path: Path, drawing: Drawing, suffix: str = ".png", progress: Progress | None = None) -> int:
+    """The same files in a zip. An interrupted call leaves them in a folder beside it, with which the next goes on."""
+    folder = path.with_name(f"{path.name}.unfinished")
+    made = write_files(folder, drawing, suffix, progress)
+    (folder / NOTE).unlink()
+    unfinished = path.with_name(path.name + UNFINISHED)
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    unfinished.replace(path)
+    shutil.rmtree(folder)
+    return made
+
+
+def write_arrays(path: Path, drawing: Drawing) -> None:
+    """An .npz: `images` uint8 [N, R, R, C], `seeds` int64 [N], `labels` str [N] where there are any, `snapshot`."""
+    images = torch.cat(list(drawing.pixels())).permute(0, 2, 3, 1).numpy()
+    arrays: dict[str, Any] = {
+        "images": images,
+        "seeds": np.array(drawing.seeds, np.int64),
+        "snapshot": drawing.source.digest,
+    }
+    if drawing.labels:
+        arrays["labels"] = np.array(drawing.names())
+    file = BytesIO()
+    np.savez_compressed(file, **arrays)
+    write_whole(path, file.getvalue())
 
 
 def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str = ".png") -> bytes:
