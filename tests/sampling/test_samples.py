@@ -12,7 +12,7 @@ from progan.cli import main
 from progan.config import RunConfig
 from progan.models import ImageShape
 from progan.options import override
-from progan.sampling.pictures import NOTE, Drawing, captioned, write_arrays, write_files, write_zip
+from progan.sampling.pictures import Drawing, captioned, write_arrays, write_files, write_zip
 from progan.snapshot import SnapshotInfo, of_generator
 
 
@@ -28,42 +28,51 @@ def made():
 
 def content(folder):
     """Bytes of every file by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != NOTE}
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+def interrupted(write, *arguments, at):
+    """What a call leaves that is interrupted after so many images."""
+
+    def stop(done, of):
+        if done >= at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(*arguments, progress=stop)
 
 
 def test_an_interrupted_call_goes_on_to_the_same_files(made, tmp_path):
-    drawing = Drawing(made, range(40), [""] * 40)
-    assert write_files(tmp_path / "whole", drawing) == 40
+    drawing = Drawing(made, range(80), [""] * 80)
+    assert write_files(tmp_path / "whole", drawing) == 80
     whole = content(tmp_path / "whole")
-    assert len(whole) == 40
-    # Some are missing, and one was being written.
-    assert write_files(tmp_path / "cut", drawing) == 40
-    for seed in (0, 7, 33):
-        (tmp_path / "cut" / f"seed-{seed:07d}.png").unlink()
-    (tmp_path / "cut" / "seed-0000007.png.progan-tmp").write_bytes(b"half")
-    assert write_files(tmp_path / "cut", drawing) == 3
+    assert len(whole) == 80
+    interrupted(write_files, tmp_path / "cut", drawing, at=32)
+    assert len(content(tmp_path / "cut")) == 32
+    (tmp_path / "cut" / "seed-0000040.png.progan-tmp").write_bytes(b"half")  # as after a kill
+    assert write_files(tmp_path / "cut", drawing) == 48
     assert content(tmp_path / "cut") == whole
-    assert write_files(tmp_path / "cut", drawing) == 0
 
 
-@pytest.mark.parametrize("change", [{"truncation": 0.5}, {"upscale": 2}, {"resolution": 4}])
+@pytest.mark.parametrize("change", [{"truncation": 0.5}, {"upscale": 2}, {"resolution": 4}, None])
 def test_other_pictures_take_the_place_of_the_old_ones(change, made, tmp_path):
-    write_files(tmp_path, Drawing(made, range(3), [""] * 3))
+    drawing = Drawing(made, range(40), [""] * 40)
+    interrupted(write_files, tmp_path, drawing, at=32)
     before = content(tmp_path)
-    assert write_files(tmp_path, Drawing(made, range(3), [""] * 3, **change)) == 3
+    # Attributes that are not named follow from the place in the list of seeds: there these are other pictures, too.
+    other = Drawing(made, range(20, 40), [""] * 20) if change is None else Drawing(made, range(40), [""] * 40, **change)
+    assert write_files(tmp_path, other) == len(other.seeds)
     after = content(tmp_path)
-    assert all(before[name] != after[name] for name in before)
-    # Attributes that are not named follow from the place in the list of seeds: these are other pictures, too.
-    assert write_files(tmp_path, Drawing(made, range(1, 3), [""] * 2, **change)) == 2
+    made_anew = [f"seed-{seed:07d}.png" for seed in other.seeds]
+    assert any(before[name] != after[name] for name in made_anew if name in before)
 
 
 def test_a_zip_has_the_same_files_and_an_interrupted_one_goes_on(made, tmp_path):
-    drawing = Drawing(made, range(20), [""] * 20)
+    drawing = Drawing(made, range(80), [""] * 80)
     write_files(tmp_path / "files", drawing)
-    write_files(tmp_path / "x.zip.unfinished", drawing)
-    for seed in range(12, 20):  # not made yet before a kill
-        (tmp_path / "x.zip.unfinished" / f"seed-{seed:07d}.png").unlink()
-    assert write_zip(tmp_path / "x.zip", drawing) == 8
+    interrupted(write_zip, tmp_path / "x.zip", drawing, at=64)
+    assert not (tmp_path / "x.zip").exists()
+    assert write_zip(tmp_path / "x.zip", drawing) == 16
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == content(tmp_path / "files")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "x.zip"]

@@ -113,8 +113,8 @@ def captioned(pixels: Tensor, words: Sequence[str], columns: int) -> Tensor:
 def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: Progress | None = None) -> int:
     """A file for every image: `seed-0000007.png`, with its label in the name if there are several.
 
-    Goes on where an earlier call for the same pictures was interrupted, and leaves a note there for that. Returns how
-    many images it made.
+    Goes on where an earlier call for the same pictures was interrupted, which has left a note there. Returns how many
+    images it made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     note, names = folder / NOTE, drawing.names()
@@ -143,6 +143,7 @@ def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: 
             done += len(pixels)
             if progress:
                 progress(done, len(missing))
+    note.unlink()
     return done
 
 
@@ -150,7 +151,6 @@ def write_zip(path: Path, drawing: Drawing, suffix: str = ".png", progress: Prog
     """The same files in a zip. An interrupted call leaves them in a folder beside it, with which the next goes on."""
     folder = path.with_name(f"{path.name}.unfinished")
     made = write_files(folder, drawing, suffix, progress)
-    (folder / NOTE).unlink()
     unfinished = path.with_name(path.name + UNFINISHED)
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
         for file in sorted(folder.iterdir()):
