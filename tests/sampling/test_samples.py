@@ -60,7 +60,7 @@ def test_other_pictures_take_the_place_of_the_old_ones(change, made, tmp_path):
     interrupted(write_files, tmp_path, drawing, at=32)
     before = content(tmp_path)
     # Attributes that are not named follow from the place in the list of seeds: there these are other pictures, too.
-    other = Drawing(made, range(20, 40), [""] * 20) if change is None else Drawing(made, range(40), [""] * 40, **change)
+    other = Drawing(made, range(21, 40), [""] * 19) if change is None else Drawing(made, range(40), [""] * 40, **change)
     assert write_files(tmp_path, other) == len(other.seeds)
     after = content(tmp_path)
     made_anew = [f"seed-{seed:07d}.png" for seed in other.seeds]
