@@ -649,6 +649,47 @@ ORDER = [
     ),
 ]
 
+PREPARING = [
+    Mutation(
+        "classes that are numbers in the order of words",
+        "data/sources/base.py",
+        {"return (float(name) if _is_number(name) else math.inf, name)": "return (0.0, name)"},
+        ["data_labels.py::test_folders_that_are_numbers"],
+    ),
+    Mutation(
+        "identifiers taken for classes",
+        "data/sources/base.py",
+        {"if len(names) > max(_FEW, count // 2):": "if False:"},
+        ["data_labels.py::test_as_many_values_as_images_never_become_as_many_columns"],
+    ),
+    Mutation(
+        "any numbers taken for attributes",
+        "data/sources/base.py",
+        {"if values.min() < 0 or values.max() > 1:": "if False:"},
+        ["data_labels.py::test_vectors_outside_0_and_1_are_no_attributes"],
+    ),
+    Mutation(
+        "runs among the images read",
+        "data/sources/folder.py",
+        {"if ours and above:": "if False:"},
+        ["data_left_out.py::test_runs_and_datasets_among_the_images_are_left_out"],
+    ),
+    Mutation(
+        "pickles of CIFAR run",
+        "data/sources/cifar.py",
+        {
+            "if (module, name) not in _KNOWN:": "if True:\n            return super().find_class(module, name)\n        if False:"
+        },
+        ["data_containers.py::test_other_pickles_are_refused"],
+    ),
+    Mutation(
+        "a zip's member unpacked beyond its size",
+        "data/sources/folder.py",
+        {"_UNZIPPERS[method]().decompress(unpacked, entry.size)": "_UNZIPPERS[method]().decompress(unpacked)"},
+        ["data_containers.py::test_no_more_is_unpacked_than_a_zip_lists"],
+    ),
+]
+
 MEASURING = [
     Mutation(
         "pyramid with another border",
@@ -1383,6 +1424,7 @@ MUTATIONS = [
     *OPTIMIZER,
     *IMAGE,
     *ORDER,
+    *PREPARING,
     *MEASURING,
     *COMPARING,
     *IMPORTING,

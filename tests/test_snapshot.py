@@ -1,6 +1,7 @@
 """Snapshots: what goes in comes out, on any batch, and nothing else gets in."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from progan import models, randomness, snapshot
+from progan.cli import main
 from progan.config import ProGANConfig, RunConfig, ScheduleConfig
 from progan.errors import SnapshotError
 from progan.images import downscale, to_pixels
@@ -70,15 +72,41 @@ def test_a_lower_resolution_is_the_average_of_the_output(saved):
         made.generate(z, resolution=32)
 
 
-def test_labels_by_name_and_number():
+def test_labels_by_name_and_index():
     made = make(labels=3)
     assert torch.equal(made.labels(["class1", 2]), torch.eye(3)[[1, 2]])
+    with pytest.raises(SnapshotError, match=r"no label '2'.* index 2 is called 'class2' \(--label-index 2\)"):
+        made.labels(["2"])
+    for index in (3, -1):
+        with pytest.raises(SnapshotError, match=f"no label with index {index}; this snapshot has 3, from 0"):
+            made.labels([index])
     with pytest.raises(SnapshotError, match="knows class0, class1, class2"):
         made.labels(["cat"])
     with pytest.raises(SnapshotError, match="needs labels"):
         made.generate(made.latents([1]))
     batches = list(Drawing(made, range(7), ["class1"] * 7).pixels(batch_size=2))
     assert [len(batch) for batch in batches] == [2, 2, 2, 1]
+    # Names that are numbers are names: 7 is not the eighth.
+    made.info = replace(made.info, label_names=("7", "0", "2"))
+    assert torch.equal(made.labels(["7", "0", 0, "2"]), torch.eye(3)[[0, 1, 0, 2]])
+
+
+def test_sample_takes_names_and_indices_in_their_order(tmp_path, capsys):
+    make(labels=3).save(tmp_path / "a.safetensors")
+    command = ["sample", str(tmp_path / "a.safetensors"), "--seeds", "5", "--separate", "--out", str(tmp_path / "out")]
+    assert main([*command, "--label-index", "2", "--label", "class0"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "seed-0000005-class0.png",
+        "seed-0000005-class2.png",
+    ]
+    assert main([*command, "--label", "2"]) == 2
+    assert "(--label-index 2)" in capsys.readouterr().err
+    # Classes without names, as those of imported pickles, are called by their numbers, and that is said.
+    made = make(labels=3)
+    made.info = replace(made.info, label_names=("0", "1", "2"))
+    made.save(tmp_path / "a.safetensors")
+    assert main([*command, "--label", "2"]) == 0
+    assert "these classes are called by their numbers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -143,5 +171,6 @@ def test_attributes_are_put_into_rows_of_the_data(tmp_path):
     made = snapshot.load(tmp_path / "a.safetensors")
     assert torch.equal(made.labels(["", "", ""]), data[[0, 1, 0]])
     assert made.labels(["hat=sunhat", "hat=sunhat,beard=none"]).tolist() == [[0, 0, 1, 1, 0], [0, 0, 1, 1, 0]]
+    assert made.labels([2, 4]).tolist() == [[0, 0, 1, 1, 0], [0, 1, 0, 0, 1]]
     with pytest.raises(SnapshotError, match="no label 'hat=crown'"):
         made.labels(["hat=crown"])

@@ -46,7 +46,8 @@ class DatasetConfig:
     """The images that the run is trained on."""
 
     data: str = "avatars"
-    """A prepared dataset, or a folder, zip, idx, npy or npz file of images, or `avatars` for the embedded faces.
+    """A prepared dataset, or a folder, archive or array of images, or a data set as it is downloaded, or `avatars` for
+    the embedded faces.
     Default: none, it must be given."""
     mirror: bool = False
     """Flip half of the real images left to right."""
@@ -514,8 +515,8 @@ class PrepareConfig:
     strict: bool = False
     """Fail at the first image that cannot be used instead of skipping it."""
     labels: str = "auto"
-    """Labels from folder names or a csv or json file beside the images (`auto`), none (`none`), or from the csv or json
-    file of this path."""
+    """Labels from folder names or a table beside the images (`auto`), none (`none`), or from the table at this path,
+    which may be csv, tsv, json or lines of words."""
     label_column: str | None = None
     """Column of a table beside the images that has the classes; several with commas between are attributes. Default: a
     column called `label` or the like, or the only one."""

@@ -138,6 +138,15 @@ def test_a_table_of_a_few_images_is_said(tmp_path: Path) -> None:
     assert "names 2 of 24 images" in report.notes[0]
 
 
+def test_a_stylegan_folder_among_others(tmp_path: Path) -> None:
+    """Its dataset.json is not that of all; whoever collects data sets in a folder gets them all, without labels."""
+    folder = pictures(tmp_path / "images")
+    pictures(folder / "ffhq", FILES[:3])
+    (folder / "ffhq" / "dataset.json").write_text(json.dumps({"labels": [[file, 0] for file in FILES[:3]]}))
+    dataset, _ = made(folder, tmp_path / "out")
+    assert (dataset.label_kind, dataset.count) == (None, COUNT + 3)
+
+
 def test_cells_that_are_empty_are_no_class(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "images")
     (folder / "t.csv").write_text(

@@ -79,6 +79,9 @@ def test_out_may_lie_inside(
     report = prepare(".", "second", ONE)
     assert (report.count, report.skipped) == (6, {})
     assert report.notes == ("left out, since progan made it: out (a prepared dataset)",)
+    assert main(["prepare", ".", "out.zip", "--to", "stylegan-zip", "--resolution", "8", "--workers", "1"]) == 0
+    assert prepare(".", "third", ONE).count == 6
+    assert prepare("out.zip", "of-zip", ONE).count == 6  # where it is named
 
 
 class Stop(Exception):

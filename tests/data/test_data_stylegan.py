@@ -135,7 +135,11 @@ def arrays(path: Path, **labels: np.ndarray) -> Path:
     return path
 
 
-LABELS = {"none": {}, "class": {"labels": np.array([7, 3, 7, 5, 3, 5])}, "attributes": {"labels": COLOUR[:, 0, 0] / 7}}
+LABELS = {
+    "none": {},
+    "class": {"labels": np.array([7, 3, 7, 5, 3, 5])},
+    "attributes": {"labels": COLOUR[:, 0, 0] / 255},
+}
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -147,6 +151,7 @@ def test_a_zip_gives_the_dataset_it_was_made_of(tmp_path: Path, kind: str, chann
     report = prepare_stylegan_zip(source, tmp_path / "out.zip", config)
     assert (report.count, report.out) == (6, str(tmp_path / "out.zip"))
     found = prepared(tmp_path / "out.zip", tmp_path / "again")
+    assert expected.label_kind == {"none": None}.get(kind, kind)
     assert found.fingerprint == expected.fingerprint  # pixels, channels, labels and their names
     assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "direct", "out.zip", "again"}
     prepare_stylegan_zip(tmp_path / "direct", tmp_path / "of-dataset.zip")

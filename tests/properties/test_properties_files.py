@@ -67,7 +67,7 @@ def use(loaded: Snapshot, folder: Path) -> None:
     """What every command does with a snapshot."""
     info = loaded.info
     # By number, since a name may hold the comma that parts values.
-    first = ["", "0"] if info.label_kind == "attributes" else list(info.label_names[:1]) * 2
+    first = ["", 0] if info.label_kind == "attributes" else list(info.label_names[:1]) * 2
     rows = loaded.labels(first) if loaded.G.label_size else None
     images = loaded.generate(loaded.latents([0, 1]), rows, truncation=0.7)
     assert images.shape == (2, info.shape.channels, info.resolution, info.resolution)

@@ -19,8 +19,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder, zip or tar of images, also StyleGAN's; MNIST's idx files, CIFAR's binary files, an npy or npz "
-        "file; the authors' TFRecords; `avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE`",
+        help="a folder, zip or tar of images, also StyleGAN's; an npy or npz file; MNIST, CIFAR, CelebA, LSUN (LMDB), "
+        "parquet files and the authors' TFRecords as they are downloaded; `avatars` or `avatars:N` for N drawn faces; "
+        "`stacked:SOURCE`",
     )
     parser.add_argument("out", metavar="OUT", help="folder of the dataset, or the zip to write")
     kinds = ("dataset", "stylegan-zip")

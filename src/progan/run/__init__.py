@@ -12,7 +12,7 @@ from typing import Any
 
 from progan.config import PrepareConfig, RunConfig
 from progan.data.dataset import Dataset, Manifest
-from progan.data.prepare import request_key
+from progan.data.prepare import left_out_note, request_key
 from progan.data.sources import open_source
 from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
@@ -24,6 +24,7 @@ from progan.run.assemble import (
     configure,
     fit_into_memory,
     image_shape,
+    no_labels,
     open_dataset,
     open_dataset_in_turn,
     out_of_memory,
@@ -190,11 +191,18 @@ def dry_run(
     config = configure(preset, data, None, options)
     source, resolution = config.dataset.data, config.schedule.resolution
     shape, held = ImageShape(resolution, channels=3), _nothing
+    notes: list[str] = []
     if source and not Manifest.is_in(Path(source)):
         wanted = PrepareConfig(resolution=resolution, label_column=config.dataset.label_column)
-        request_key(source, wanted)
+        left_out: list[str] = []
+        request_key(source, wanted, left_out)
         with tempfile.TemporaryDirectory() as scratch:
-            open_source(source, Path(scratch), wanted)
+            opened = open_source(source, Path(scratch), wanted)
+        notes += [*left_out_note(left_out), *opened.notes]
+        if config.dataset.labels:
+            if opened.labels is None:
+                raise no_labels(source, opened.notes)
+            shape = dataclasses.replace(shape, label_size=len(opened.labels.names))
     elif source:
         dataset = open_dataset(config, log_line)
         held = dataset.level_bytes
@@ -205,7 +213,6 @@ def dry_run(
             "--dry-run: to plan epochs the number of images is needed: name a prepared dataset with --data, or give "
             "--stable-kimg"
         )
-    notes: list[str] = []
     setup = RunSetup(config, shape, numerics.choose(config.runtime), log=notes.append)
     found, words = autotune.foresee(setup)
     setup = dataclasses.replace(setup, numerics=found)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,17 @@ def open_dataset(config: RunConfig, log: Log) -> Dataset:
             f"--resolution {resolution}"
         )
     if config.dataset.labels and dataset.label_kind is None:
-        why = "; ".join(("", *preparation_notes(dataset)))
-        raise DatasetError(f"--labels: {dataset.path} has no labels{why}. Leave it out, or prepare images with labels")
+        raise no_labels(str(dataset.path), preparation_notes(dataset))
     if config.runtime.metrics_kimg is not None and dataset.count < 2 * LEAST:
         raise DatasetError(f"--metrics-kimg: {dataset.path} has too few images to measure with, {dataset.count}")
     return dataset
+
+
+def no_labels(place: str, notes: Sequence[str]) -> DatasetError:
+    """Error for --labels where the data has none; the notes say why."""
+    return DatasetError(
+        f"--labels: {'; '.join((f'{place} has no labels', *notes))}. Leave it out, or prepare images with labels"
+    )
 
 
 def open_held_out(config: RunConfig, dataset: Dataset) -> Dataset | None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.dataset import FILE_NAME, Dataset, Manifest, array_name
+from progan.data.dataset import FILE_NAME, FORMAT, Dataset, Manifest, array_name
 from progan.data.prepare import PrepareReport, Progress, prepare
 from progan.data.prepare.output import SKIPPED
 from progan.errors import DatasetError
@@ -84,6 +84,7 @@ def write_stylegan_zip(dataset: Dataset, path: Path) -> None:
     try:
         with path.open("wb") as file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                archive.comment = FORMAT.encode()  # among images it is left out (`sources.folder.walk`)
                 for indices in dataset.blocks(_AT_ONCE):
                     for index, image in zip(indices, dataset.rows(name, indices), strict=True):
                         archive.writestr(_member(_image_name(index)), _png(image))

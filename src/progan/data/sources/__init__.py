@@ -111,6 +111,8 @@ def _what_it_is(path: Path) -> str:
         return "is a snapshot or a state of a run, not images"
     if is_idx_labels(path):
         return "holds labels, not images. Name the file of the images (…-images-idx3-ubyte), or the folder of both"
+    if is_picture(path.name):
+        return "is a single picture. Put pictures into a folder and name the folder"
     if is_table(path.name):
         return "is a table, not images. Name the folder of the images, and the table with --labels"
     with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path):
@@ -129,7 +131,8 @@ def _instead(path: Path) -> str:
 
 _KINDS = "Name a folder, a zip, an idx, npy or npz file, or `avatars`"
 _FOLDER_MARKS = (
-    "*images*idx3-ubyte*", "data_batch_1*", "train.bin", "cifar-100-python/train", "*.tfrecords", "data.mdb", "*.parquet"
+    "*images*idx3-ubyte*", "data_batch_1*", "train.bin", "cifar-100-python/train", "*.tfrecords", "data.mdb",
+    "*.parquet",
 )  # fmt: skip
 _FILE_MARKS = ("cifar-10*.tar.gz", "*.npz")
 """Files by which a folder, and a file, is known that lies inside the one that was named."""

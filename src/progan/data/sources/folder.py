@@ -25,7 +25,7 @@ from typing import IO, Any
 from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.dataset import FILE_NAME
+from progan.data.dataset import FILE_NAME, FORMAT
 from progan.data.sources import labels as tables
 from progan.data.sources.base import Labels, NoLabelsError, Source, Unreadable, import_extra
 from progan.errors import DatasetError
@@ -40,7 +40,7 @@ PICTURES = (
 )  # fmt: skip
 _HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")}
 _OURS = {  # file -> what its first bytes say, and what the folder is then
-    FILE_NAME: (b"progan dataset", "a prepared dataset"),
+    FILE_NAME: (FORMAT.encode(), "a prepared dataset"),
     "unfinished.json": (b'{"note": {"key": ', "an unfinished preparation"),
     "config.json": (b"progan run", "a run"),
     "plan.json": (b"progan comparison", "a comparison"),
@@ -187,7 +187,9 @@ def _labelled(
         return *_by_table(printable(path.name), others, labels_of), []
     # 1. A dataset.json of the StyleGAN family, which also without labels means that folders are no classes.
     described = [entry for entry in entries if PurePosixPath(entry.name).name == FILE_NAME]
-    if len(described) == 1:
+    around = described[0].name.removesuffix(FILE_NAME) if described else ""
+    is_for_most = 2 * sum(entry.name.startswith(around) for entry in entries) > len(entries)
+    if len(described) == 1 and is_for_most:
         table = described[0]
         with suppress(Unreadable):
             if content := tables.stylegan_content(entry_bytes(table)):
@@ -366,6 +368,10 @@ def walk(
         if child.is_dir():
             yield from walk(Path(child.path), left_out, f"{prefix}{child.name}/", above | {real})
         elif child.is_file():
+            if child.name.endswith(".zip") and _ends_as_ours(child.path):
+                if left_out is not None:
+                    left_out.append(f"{printable(prefix + child.name)} (a prepared dataset)")
+                continue
             yield printable(prefix + child.name), Path(child.path)
 
 
@@ -377,6 +383,15 @@ def what_we_made(folder: Path, names: Set[str]) -> str:
             if mark in file.read(100):
                 return what
     return ""
+
+
+def _ends_as_ours(path: str) -> bool:
+    """True for a zip that `prepare --to stylegan-zip` wrote, by its comment."""
+    mark = FORMAT.encode()
+    with suppress(OSError), open(path, "rb") as file:
+        file.seek(-len(mark), os.SEEK_END)
+        return file.read() == mark
+    return False
 
 
 class _Refused(Exception):
