@@ -128,7 +128,7 @@ class TestWhatASnapshotSays:
         out = tmp_path / "mine.safetensors"
         assert main(["import", str(tmp_path / "network.pkl"), str(out), "--licence", "MIT", "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == {
-            "out": str(out), "resolution": 16, "channels": 1, "labels": 10, "licence": "MIT",
+            "out": str(out), "resolution": 16, "channels": 1, "labels": 10, "licence": "MIT", "networks": ["Gs"],
         }  # fmt: skip
         assert progan.load(out).info.licence == "MIT"
 
