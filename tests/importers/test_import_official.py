@@ -207,7 +207,7 @@ class TestTheOtherNetworks:
             ({}, {"build_func_name": "D_other"}, ["without its discriminator: it was built by 'D_other'"]),
             ({}, {"static_kwargs": {}}, ["without its discriminator: its options are not those of the generator"]),
             ({}, {"variables": []}, ["without its discriminator: it lacks what would be"]),
-            ({"variables": []}, {}, ["without the trained generator, only its average: its variables are not"]),
+            ({"variables": []}, {}, ["without the trained generator, only its average: it lacks what would be"]),
             ({"static_kwargs": {}}, {}, ["without the trained generator, only its average: its options are not"]),
         ],
     )

@@ -202,6 +202,26 @@ class TestOtherFiles:
         assert made(tmp_path / "net.bin", tmp_path).D is None
         assert "judges classes by an embedding" in capsys.readouterr().err
 
+    def test_one_that_does_not_fit_is_left_out_and_said(self, tmp_path, capsys):
+        G, D = zoo_networks(self.settings)
+        other = zoo_networks(zoo_settings([4, 6]))
+        broken = {name: x for name, x in G.items() if "groupScale0" not in name}
+        for networks, lost in (
+            ({"netG": other[0], "netD": D}, "G"),
+            ({"netG": broken, "netD": D}, "G"),
+            ({"netG": G, "netD": other[1]}, "D"),
+            ({"netG": G, "netD": G}, "D"),
+        ):
+            save_zoo(tmp_path / "net.pth", self.settings, avgG=G, **networks)
+            snapshot = made(tmp_path / "net.pth", tmp_path)
+            assert [snapshot.raw is None, snapshot.D is None] == [lost == "G", lost == "D"]
+            said = {"G": "without the trained generator, only its average:", "D": "without its discriminator:"}[lost]
+            assert f"note: {said}" in capsys.readouterr().err
+        G, D = aka_networks([4, 4], 4)
+        save_aka(tmp_path / "net.bin", 4, generator=G, discriminator=aka_networks([4, 4, 4], 4)[1], shadow_generator=G)
+        assert made(tmp_path / "net.bin", tmp_path).D is None
+        assert "note: without its discriminator:" in capsys.readouterr().err
+
     def test_names_of_classes_and_of_several_attributes(self, tmp_path):
         one = {"Main": {"order": 0, "values": ["wood", "sand", "silk"]}}
         several = {

@@ -1,7 +1,7 @@
 """What every importer ends with: weights of another implementation by our names, and the snapshot that they make."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,9 +19,12 @@ from progan.snapshot import Snapshot, SnapshotInfo, of_generator
 
 LIMIT = 2**16
 """Largest number of maps, latents or labels of a network."""
+WITHOUT_G = "without the trained generator, only its average"
+WITHOUT_D = "without its discriminator"
 _ROWS = 1024
 Weights = Mapping[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
+Result = TypeVar("Result")
 
 
 class Refused(Exception):
@@ -48,6 +51,7 @@ class Imported:
     average: Weights
     """The averaged generator; of a file that has none, the trained one."""
     G: Weights | None = None
+    """The trained generator and, below, the discriminator. What does not fit is left out, and said."""
     D: Weights | None = None
     labels: Sequence[Sequence[str]] = ()
     """Names of the classes; where there are several attributes, those of each, as `attribute=value`."""
@@ -70,16 +74,25 @@ class Imported:
         stage = self.resolution, self.alpha
         info = SnapshotInfo(config, shape, *stage, 0, "", kind, labels, licence, progan.__version__)
         made = of_generator(_filled(average, self.average), info, _rows(self.labels) if labels else None)
-        made.raw = None if self.G is None else _filled(G, self.G).eval().requires_grad_(False)
         notes = list(self.notes)
-        if self.D is not None:
-            try:
-                made.D = _filled(D, self.D).eval().requires_grad_(False)
-            except Refused as error:
-                notes.append(f"without its discriminator: {error}")
+        made.raw = taken(lambda: _ready(G, self.G), WITHOUT_G, notes)
+        made.D = taken(lambda: _ready(D, self.D), WITHOUT_D, notes)
         for note in notes:
             log(f"note: {note}")
         return made
+
+
+def taken(take: Callable[[], Result], without: str, notes: list[str]) -> Result | None:
+    """What `take` returns. None, and a note, where it raises Refused: training on can do without it."""
+    try:
+        return take()
+    except Refused as error:
+        notes.append(f"{without}: {error}")
+        return None
+
+
+def _ready(network: Network, weights: Weights | None) -> Network | None:
+    return None if weights is None else _filled(network, weights).eval().requires_grad_(False)
 
 
 def _filled(network: Network, weights: Weights) -> Network:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from progan.config import ProGANConfig
 from progan.errors import SnapshotError
-from progan.importers.base import LIMIT, Imported, Refused, checked
+from progan.importers.base import LIMIT, WITHOUT_D, WITHOUT_G, Imported, Refused, checked, taken
 from progan.importers.pickled import PickledNetwork, read_networks
 from progan.models import ImageShape
 from progan.progress import Log, silent
@@ -49,22 +49,18 @@ def _imported(trained: PickledNetwork, critic: PickledNetwork, average: PickledN
     resolution, alpha = _stage(average.variables.get("lod", np.zeros((), np.float32)), shape.resolution)
     Gs = _weights(average.variables, shape.resolution)
     labels = [list(map(str, range(shape.label_size)))] if shape.label_size else []
-    notes, G, D = [], None, None
-    # What is only wanted for training on may be lacking.
-    try:
-        if configuration(trained, fused) != (model, shape):
-            raise Refused("its options are not those of the averaged one")
-        G = _weights(trained.variables, shape.resolution)
-        if G.keys() != Gs.keys():
-            raise Refused("its variables are not those of the averaged one")
-    except Refused as error:
-        notes.append(f"without the trained generator, only its average: {error}")
-        G = None
-    try:
-        model, D = _critic(critic, model, shape)
-    except Refused as error:
-        notes.append(f"without its discriminator: {error}")
-    return Imported(model, shape, resolution, alpha, Gs, G, D, labels, notes)
+    notes: list[str] = []
+    G = taken(lambda: _trained(trained, fused, model, shape), WITHOUT_G, notes)
+    # With D's options. G computes the same fused or not; D does not.
+    full, D = taken(lambda: _critic(critic, model, shape), WITHOUT_D, notes) or (model, None)
+    return Imported(full, shape, resolution, alpha, Gs, G, D, labels, notes)
+
+
+def _trained(network: PickledNetwork, fused: bool, model: ProGANConfig, shape: ImageShape) -> dict[str, Tensor]:
+    """Weights of the generator of which the other is the average."""
+    if configuration(network, fused) != (model, shape):
+        raise Refused("its options are not those of the average")
+    return _weights(network.variables, shape.resolution)
 
 
 def _critic(network: PickledNetwork, model: ProGANConfig, shape: ImageShape) -> tuple[ProGANConfig, dict[str, Tensor]]:
@@ -77,10 +73,8 @@ def _critic(network: PickledNetwork, model: ProGANConfig, shape: ImageShape) -> 
     if own != theirs or _choice(network, "use_wscale") != model.use_wscale:
         raise Refused("its options are not those of the generator")
     group = _number(network, "mbstd_group_size", 4)
-    # G computes the same fused or not; D does not.
     fused = "8x8/Conv1_down/weight" in network.variables
-    variables = {name: value for name, value in network.variables.items() if name != "lod"}
-    return replace(model, fused_scale=fused, mbstd_group=max(group, 1)), _weights(variables, shape.resolution)
+    return replace(model, fused_scale=fused, mbstd_group=max(group, 1)), _weights(network.variables, shape.resolution)
 
 
 def _weights(variables: Variables, final: int) -> dict[str, Tensor]:

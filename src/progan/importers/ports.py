@@ -15,7 +15,7 @@ from torch import Tensor
 from progan.config import ProGANConfig
 from progan.errors import SnapshotError
 from progan.importers import torch_file
-from progan.importers.base import LIMIT, Imported, Refused, Weights, checked
+from progan.importers.base import LIMIT, WITHOUT_D, WITHOUT_G, Imported, Refused, Weights, checked, taken
 from progan.models import ImageShape
 from progan.per_resolution import PerResolution
 from progan.progress import Log, silent
@@ -90,26 +90,28 @@ def _zoo(content: dict[Any, Any], resolution: int | None) -> Imported:
     def weights(state: Weights, names: Mapping[str, str]) -> dict[str, Tensor]:
         return _renamed(state, names, "{}.module.{}", equalized, scaled_bias=True)
 
-    D, notes = None, []
-    if "netD" in states:
+    def critic() -> dict[str, Tensor] | None:
+        if "netD" not in states:
+            return None
         D = weights(states["netD"], _zoo_d(len(rgb)))
-        if _choice(settings, "miniBatchStdDev") and D["conv.weight"].ndim == 4:
-            # Its deviation is that of n - 1: the map of the deviation is larger by this, in a group of 4.
+        if model.mbstd_group > 1:
+            # Its deviation is √(n / (n - 1)) times ours; in the groups of 4 in which it was trained, this.
             D["conv.weight"] = torch.cat([D["conv.weight"][:, :-1], D["conv.weight"][:, -1:] * math.sqrt(4 / 3)], 1)
-        # Class logits, then the score.
         for name in ("dense1.weight", "dense1.bias"):
-            D[name] = D[name].roll(1, 0)
+            D[name] = D[name].roll(1, 0)  # class logits, then the score
         if fade and final == 8:
-            notes.append("its discriminator does not fade at 8x8, as ours does")
-    elif "netG" in states:
-        notes.append("it has no discriminator")
+            notes.append("its discriminator does not fade into 8x8, as ours does: its scores are others until then")
+        return D
+
+    notes: list[str] = []
+    D = taken(critic, WITHOUT_D, notes)
     return Imported(
         model,
         checked(ImageShape(final, rgb[-1].shape[0], labels)),
         final,
         1 - fade,
         weights(average, _zoo_g(len(rgb))),
-        weights(states["netG"], _zoo_g(len(rgb))) if "netG" in states else None,
+        taken(lambda: weights(states["netG"], _zoo_g(len(rgb))), WITHOUT_G, notes) if "netG" in states else None,
         D,
         classes,
         notes,
@@ -187,10 +189,12 @@ def _aka(content: dict[Any, Any], resolution: int | None) -> Imported:
                 layers |= {f"blocks.{4 << i}.{k}": f"layers.{i}.conv_{k + 1}" for k in (0, 1)}
         return _renamed(state, layers, "{}.{}", equalized, scaled_bias=False)
 
-    D, hidden, notes = None, None, []
-    if "discriminator" in states and confs["discriminator"].get("num_classes"):
-        notes.append("without its discriminator: it judges classes by an embedding, which ours does not have")
-    elif "discriminator" in states:
+    def critic() -> tuple[int, dict[str, Tensor]] | None:
+        """Units of its hidden layer, and its weights."""
+        if "discriminator" not in states:
+            return None
+        if confs["discriminator"].get("num_classes"):
+            raise Refused("it judges classes by an embedding, which ours does not have")
         state, last = states["discriminator"], len(rgb) - 1
         layers = {"conv": f"layers.{last}.conv_1", "dense0": f"layers.{last}.conv_2", "dense1": f"layers.{last}.conv_3"}
         for i in range(len(rgb)):
@@ -201,26 +205,30 @@ def _aka(content: dict[Any, Any], resolution: int | None) -> Imported:
         for name in ("conv_2", "conv_3"):
             weight = _of(state, f"layers.{last}.{name}.weight", 4)
             state = {**state, f"layers.{last}.{name}.weight": weight.flatten(1)}
-            hidden = len(weight) if name == "conv_2" else hidden
         D = _renamed(state, layers, "{}.{}", _choice(confs["discriminator"], "use_eql"), scaled_bias=False)
+        return len(D["dense0.weight"]), D
+
+    notes: list[str] = []
+    hidden, D = taken(critic, WITHOUT_D, notes) or (maps[0], None)
     if resolution is None and final > 4:
         notes.append(f"taken as trained at {final}x{final}, which it does not say; if not, give --resolution")
     model = ProGANConfig(
         z_dim=dense.shape[0],
         fmaps=_widths(maps),
-        d_hidden=None if hidden in (None, maps[0]) else hidden,
+        d_hidden=None if hidden == maps[0] else hidden,
         use_wscale=equalized,
         fused_scale=False,
         g_first="no-norm",
     )
     trained = states.get("generator")
+    G = None if trained is None else taken(lambda: generator(trained), WITHOUT_G, notes)
     return Imported(
         model,
         checked(ImageShape(final, rgb[-1].shape[0])),
         at,
         1.0,
         generator(average),
-        None if trained is None else generator(trained),
+        G,
         D,
         notes=notes,
     )
