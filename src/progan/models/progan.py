@@ -4,6 +4,7 @@ All layers exist from the start; `resolution` and `alpha` say which of them a ca
 """
 
 import math
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -155,26 +156,34 @@ class Discriminator(base.Discriminator):
         self.discrimination = MinibatchDiscrimination(hidden, kernels, wscale) if kernels else nn.Identity()
         self.dense1 = EqualizedLinear(hidden + kernels, 1 + label_size, gain=1, use_wscale=wscale)
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
-        """Scores; in a fade the newest block is mixed with the downscaled images' features (figure 2)."""
+    def features(
+        self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Features; in a fade the newest block is mixed with the downscaled images' features (figure 2)."""
         resolution = images.shape[2]
-        x = self._features(images, resolution)
+        x = self._from_rgb(images, resolution)
         if resolution > 4:
             x = self._down(x, resolution, noise)
             if not (isinstance(alpha, float) and alpha == 1):
-                below = self._features(downscale(images), resolution // 2)
+                below = self._from_rgb(downscale(images), resolution // 2)
                 x = _mix(below, x, alpha)
+            yield f"{resolution}x{resolution}", x
             for r in reversed(_doublings(resolution // 2)):
                 x = self._down(x, r, noise)
+                yield f"{r}x{r}", x
         if self.mbstd_group != 1:
             x = minibatch_stddev(x, self.mbstd_group)
         x = self.norm(self.activations["conv"](self.conv(self._noisy(x, noise))))
+        yield "4x4", x
         x = self.activations["dense0"](self.dense0(self._noisy(x, noise).flatten(1)))
-        x = self.discrimination(x)
+        yield "last", self.discrimination(x)
+
+    def score(self, x: Tensor) -> Scores:
+        """Last features [N, F] -> scores."""
         out = self.dense1(x.to(wide(x.dtype)))  # the score itself is never rounded to 16 bits
         return Scores(out[:, 0], out[:, 1:] if out.shape[1] > 1 else None)
 
-    def _features(self, images: Tensor, resolution: int) -> Tensor:
+    def _from_rgb(self, images: Tensor, resolution: int) -> Tensor:
         x: Tensor = self.norm(leaky_relu(self.from_rgb[str(resolution)](images), self.leak))
         return x
 

@@ -198,7 +198,7 @@ class TrainingState:
 
 
 @dataclass(frozen=True)
-class _Progress:
+class Progress:
     """Progress of a state, checked before anything of it is loaded."""
 
     cur_nimg: int
@@ -216,10 +216,10 @@ class _Progress:
             raise ValueError("its progress is not that of a run")
 
 
-_FIELDS = {each.name for each in fields(_Progress)}
+_FIELDS = {each.name for each in fields(Progress)}
 
 
-def parse(content: bytes) -> tuple[_Progress, dict[str, Tensor]]:
+def parse(content: bytes) -> tuple[Progress, dict[str, Tensor]]:
     """Progress and tensors of a file. Raises ValueError if it is damaged, RunError if a newer progan wrote it."""
     metadata, tensors = from_bytes(content)
     if metadata.get("format") != FORMAT:
@@ -229,7 +229,7 @@ def parse(content: bytes) -> tuple[_Progress, dict[str, Tensor]]:
     progress = json.loads(metadata["progress"])
     if isinstance(progress, dict):  # a later progan of the same format may have added fields
         progress = {name: value for name, value in progress.items() if name in _FIELDS}
-    return parse_json(_Progress, progress), tensors
+    return parse_json(Progress, progress), tensors
 
 
 def _moments(parameter: Tensor, tensors: dict[str, Tensor], prefix: str, name: str) -> dict[str, Tensor]:
@@ -268,14 +268,21 @@ class StateFolder:
         """True if no state was written here."""
         return not self._paths()
 
-    def numerics(self) -> Numerics | None:
-        """Numerics of the newest readable state; None if there is none. RunError if a newer progan wrote it."""
+    def newest(self) -> tuple[Progress, dict[str, Tensor]] | None:
+        """Progress and tensors of the newest readable state; None if there is none. RunError if a newer progan wrote
+        it.
+        """
         for path in reversed(self._paths()):
             try:
-                return parse(path.read_bytes())[0].numerics
+                return parse(path.read_bytes())
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
+
+    def numerics(self) -> Numerics | None:
+        """Numerics of the newest readable state, as `newest`."""
+        found = self.newest()
+        return None if found is None else found[0].numerics
 
     def restore(self, state: TrainingState, before: int | None = None) -> list[str]:
         """Load the newest valid state (with fewer than `before` images). Returns a line for each newer one that was

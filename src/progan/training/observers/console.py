@@ -1,10 +1,8 @@
 """Console observer: a progress bar on a terminal, one line a tick elsewhere."""
 
-import sys
-
 from tqdm import tqdm
 
-from progan.progress import log_line
+from progan.progress import log_line, on_terminal
 from progan.schedule import Schedule, Stage
 from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState
@@ -22,7 +20,7 @@ class Console(Observer):
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         if changed := state.adjustments.describe():
             log_line(f"from {state.cur_nimg / 1000:g} kimg on with {changed}")
-        if sys.stderr.isatty():
+        if on_terminal():
             total = self._schedule.total_nimg / 1000
             self._bar = tqdm(total=total, initial=state.cur_nimg / 1000, unit="kimg", bar_format=_BAR, leave=True)
 
