@@ -331,7 +331,7 @@ LAYER = [
     Mutation(
         "leaky ReLU of slope 0.01",
         "models/layers.py",
-        {"F.leaky_relu(x, 0.2)": "F.leaky_relu(x, 0.01)"},
+        {"def leaky_relu(x: Tensor, leak: float = 0.2)": "def leaky_relu(x: Tensor, leak: float = 0.01)"},
         [LAYERS + "functions_of_the_4d_input"],
     ),
     Mutation(
