@@ -54,6 +54,8 @@ class Adjustments:
     """Consecutive ticks in which D won."""
     ticks: int = 0
     """Ticks since the run began, without those that were gone back over."""
+    augment_p: float = 0.0
+    """Probability of each transformation of `--augment ada`."""
 
     def apply(self, stage: Stage) -> Stage:
         """Stage with the learning rates that hold now."""

@@ -38,7 +38,8 @@ class Console(Observer):
         if self._bar is not None:
             self._bar.set_postfix_str(f"{speed}, {left} left")
         else:
-            losses = "  ".join(f"{name} {value:.3g}" for name, value in tick.losses.items())
+            numbers = tick.losses | {name: v for name, v in tick.metrics.items() if name.startswith("augment/")}
+            losses = "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
             done = f"{tick.cur_nimg / 1000:8.1f} of {self._schedule.total_nimg / 1000:g} kimg"
             log_line(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}")
         for notice in tick.notices:
