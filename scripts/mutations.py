@@ -34,7 +34,7 @@ ANSWERS, TRAINING = "known_answers.py::test_", "known_answers_training.py::test_
 NETWORKS, LAYERS = "reference_networks.py::test_", "reference_layers.py::test_"
 LOSSES, STEPS = "reference_losses.py::test_", "reference_training.py::test_"
 METRICS, MEASURED, EVALUATE = "metrics_known_answers.py::Test", "metrics_reference.py::test_", "evaluate.py::Test"
-IMPORT = "import_official.py::"
+IMPORT, PORTS = "import_official.py::", "import_ports.py::"
 OBJECTIVES = "losses.py::test_"
 FAULTS, PROCESSES = "faults.py::test_", "faults_processes.py::test_"
 FILES, FORMATS = "files.py::test_", "formats.py::test_"
@@ -785,14 +785,14 @@ IMPORTING = [
     Mutation(
         "G instead of its average",
         "importers/official.py",
-        {"read_networks(path)[2]": "read_networks(path)[0]"},
+        {"trained, critic, average = read_networks(path)": "average, critic, trained = read_networks(path)"},
         [IMPORT + "TestImages::test_of_the_authors_file"],
     ),
     Mutation(
-        "always the fused layout",
+        "every D taken for a fused one",
         "importers/official.py",
-        {'fused = "8x8/Conv0_up/weight" in variables': "fused = True"},
-        [IMPORT + "TestImages::test_of_both_layouts_with_labels_and_while_growing"],
+        {'fused = "8x8/Conv1_down/weight" in network.variables': "fused = True"},
+        [IMPORT + "TestTheOtherNetworks::test_scores_in_both_layouts_and_with_labels"],
     ),
     Mutation(
         "a network that grows taken for a finished one",
@@ -809,12 +809,12 @@ IMPORTING = [
     Mutation(
         "another default width",
         "importers/official.py",
-        {'"fmap_base", 8192': '"fmap_base", 4096'},
+        {'"fmap_base": 8192': '"fmap_base": 4096'},
         [IMPORT + "TestWhatASnapshotSays::test_options_left_out_have_the_authors_defaults"],
     ),
     Mutation(
         "no licence",
-        "importers/official.py",
+        "importers/base.py",
         {"kind, labels, licence, progan": 'kind, labels, "", progan'},
         [IMPORT + "TestWhatASnapshotSays::test_licence_and_labels"],
     ),
@@ -822,7 +822,10 @@ IMPORTING = [
         "any name of a module admitted",
         "importers/pickled.py",
         {'raise Refused(f"it asks for': "return super().find_class(module, name)  #"},
-        [IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
+        [
+            IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing",
+            PORTS + "test_a_hostile_file_gets_one_line_and_runs_nothing",
+        ],
     ),
     Mutation(
         "functions that a pickle may change",
@@ -833,7 +836,7 @@ IMPORTING = [
     Mutation(
         "any instruction admitted",
         "importers/pickled.py",
-        {"if instruction.name not in _INSTRUCTIONS:": "if False:"},
+        {"if instruction.name not in known:": "if False:"},
         [IMPORT + "test_every_check_speaks_for_itself"],
     ),
     Mutation(
@@ -847,6 +850,24 @@ IMPORTING = [
         "importers/pickled.py",
         {'order="F" if fortran else "C"': 'order="C"'},
         [IMPORT + "TestImages::test_arrays_in_fortran_order"],
+    ),
+    Mutation(
+        "biases of a port not scaled",
+        "importers/ports.py",
+        {"bias * math.sqrt(2 / max(weight[:1].numel(), 1)) if scaled_bias else bias": "bias"},
+        [PORTS + "test_networks_of_pytorch_gan_zoo"],
+    ),
+    Mutation(
+        "alpha of a port the wrong way round",
+        "importers/ports.py",
+        {"        1 - fade,": "        fade,"},
+        [PORTS + "test_networks_of_pytorch_gan_zoo"],
+    ),
+    Mutation(
+        "tensors that reach beyond their numbers",
+        "importers/torch_file.py",
+        {"if storage.left < 0 or (count and last >= len(storage.values)):": "if False:"},
+        [PORTS + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
     ),
 ]
 

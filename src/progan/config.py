@@ -178,6 +178,10 @@ class ProGANConfig(_ModelConfig):
     """Feature maps of the layer at resolution 2^r: min(fmap_base / 2^(r-1), fmap_max)."""
     fmap_max: int = 512
     """Largest number of feature maps of a layer."""
+    fmaps: PerResolution | None = None
+    """Feature maps of the block at each resolution, such as `4:512,64:256`. Default: by --fmap-base and --fmap-max."""
+    d_hidden: int | None = None
+    """Units of D's hidden dense layer. Default: by --fmap-base and --fmap-max at 2x2, or those of --fmaps at 4x4."""
     use_wscale: bool = True
     """Equalised learning rate: N(0, 1) weights, scaled by He's constant at run time (section 4.1)."""
     pixel_norm: Literal["g", "both", "none"] = "g"
@@ -194,8 +198,15 @@ class ProGANConfig(_ModelConfig):
     """Layer normalisation before the activations of D's 3x3 and 4x4 convolutions."""
     g_activation: Literal["leaky-relu", "relu"] = "leaky-relu"
     """Activation function of G."""
+    leak: float = 0.2
+    """Slope of leaky ReLU below 0, in G and D."""
+    g_first: Literal["paper", "unit-bias", "no-norm"] = "paper"
+    """G's first layer: the paper's; with a bias for each unit instead of each map (pytorch_GAN_zoo); or without pixel
+    norm behind it (pro_gan_pytorch)."""
     tanh: bool = False
     """Pass G's images through tanh."""
+    tanh_last: bool = False
+    """With --tanh: fade first and pass the mixture through tanh, instead of both images (pytorch_GAN_zoo)."""
     mbdisc_kernels: int = 0
     """Kernels of minibatch discrimination before D's last layer (Salimans et al. 2016); 0 = none."""
     d_noise: float = 0.0
@@ -206,6 +217,12 @@ class ProGANConfig(_ModelConfig):
         _at_least(self, 0, "mbstd_group", "mbdisc_kernels", "d_noise")
         _at_most(self, 2**16, "z_dim", "fmap_max", "mbstd_group", "mbdisc_kernels")
         _at_most(self, 2**24, "fmap_base")
+        if any(not 1 <= value <= 2**16 or value != int(value) for _, value in (self.fmaps or per_resolution(1)).values):
+            raise ConfigError(f"--fmaps must be whole numbers from 1 to 65,536; got {self.fmaps}")
+        if self.d_hidden is not None and not 1 <= self.d_hidden <= 2**16:
+            raise ConfigError(f"--d-hidden must be from 1 to 65,536; got {self.d_hidden}")
+        if not 0 <= self.leak <= 1:
+            raise ConfigError(f"--leak must be from 0 to 1; got {self.leak}")
         if not 0 <= self.batch_norm <= 1:
             raise ConfigError(f"--batch-norm must be from 0 to 1; got {self.batch_norm}")
 

@@ -1,4 +1,7 @@
-"""Snapshots: an averaged generator with all that is needed to use it, in one .safetensors file that holds no code."""
+"""Snapshots: an averaged generator with all that is needed to use it, in one .safetensors file that holds no code.
+
+One made from another implementation's file may also hold the trained generator and the discriminator.
+"""
 
 import copy
 import hashlib
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from progan import models, randomness
 from progan.config import RunConfig
@@ -17,13 +20,16 @@ from progan.data.dataset import LabelKind
 from progan.errors import ProganError, SnapshotError
 from progan.files import write_whole
 from progan.images import at_once, downscale
-from progan.models import Generator, ImageShape
+from progan.models import Discriminator, Generator, ImageShape
 from progan.options import from_dict, parse_json, to_dict
 from progan.per_resolution import RESOLUTIONS
 from progan.tensorfile import DamagedError, from_bytes, to_bytes
 
-FORMAT, VERSION = "progan snapshot", 1
+FORMAT, VERSIONS = "progan snapshot", ("1", "2")
+"""Name of the format and its versions: 2 has the trained generator or the discriminator, too."""
 MEAN, ROWS = "truncation.mean", "labels.rows"
+RAW, CRITIC = "trained-G.", "D."
+"""What the names of the other networks' weights begin with."""
 _MEAN_LATENTS = 10_000
 
 
@@ -59,6 +65,10 @@ class Snapshot:
         """SHA-256 of the file, first 16 digits."""
         self.label_rows = label_rows
         """Labels float32 [M, L] of some images of the data, for attributes only."""
+        self.raw: Generator | None = None
+        """The trained generator, of which G is the average, where the file has it."""
+        self.D: Discriminator | None = None
+        """The discriminator, where the file has it."""
 
     @property
     def resolution(self) -> int:
@@ -151,7 +161,11 @@ class Snapshot:
         """The file's content, in pieces. Equal snapshots have equal bytes."""
         info = asdict(replace(self.info, config=RunConfig())) | {"config": to_dict(self.info.config)}
         tensors = dict(self.G.state_dict())
-        metadata = {"format": FORMAT, "version": str(VERSION), "info": json.dumps(info)}
+        for prefix, network in ((RAW, self.raw), (CRITIC, self.D)):
+            if network is not None:
+                tensors |= {prefix + name: value for name, value in network.state_dict().items()}
+        version = VERSIONS[self.raw is not None or self.D is not None]
+        metadata = {"format": FORMAT, "version": version, "info": json.dumps(info)}
         tensors[MEAN] = self.mean
         if self.label_rows is not None:
             tensors[ROWS] = self.label_rows
@@ -216,18 +230,39 @@ def load(path: str | Path) -> Snapshot:
         raise SnapshotError(f"{path} is not a snapshot, or is damaged. Snapshots lie in RUN/snapshots") from None
     if metadata.get("format") != FORMAT:
         raise SnapshotError(f"{path} is not a snapshot of progan")
-    if metadata.get("version") != str(VERSION):
-        raise SnapshotError(f"{path} has format version {metadata.get('version')}, this progan reads {VERSION}")
+    if metadata.get("version") not in VERSIONS:
+        raise SnapshotError(f"{path} has format version {metadata.get('version')}, this progan reads {VERSIONS[-1]}")
     try:
         info = _info(json.loads(metadata["info"]))
         with torch.device("meta"):
-            G, _ = models.build(info.config.model, info.shape, seed=0)
+            G, D = models.build(info.config.model, info.shape, seed=0)
+            raw, _ = models.build(info.config.model, info.shape, seed=0)
         mean, rows = tensors.pop(MEAN), tensors.pop(ROWS, None)
-        _check_tensors(G, tensors, mean, rows, info)
-        G.load_state_dict(tensors, assign=True)
+        others = [_below(tensors, prefix) for prefix in (RAW, CRITIC)]
+        _check_rest(G, mean, rows, info)
+        for network, own in zip((raw, D), others, strict=True):
+            if own:
+                _fill(network, own)
+        _fill(G, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, ProganError) as error:
         raise SnapshotError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    return Snapshot(G, mean, info, hashlib.sha256(content).hexdigest()[:16], rows)
+    made = Snapshot(G, mean, info, hashlib.sha256(content).hexdigest()[:16], rows)
+    made.raw = raw.eval().requires_grad_(False) if others[0] else None
+    made.D = D.eval().requires_grad_(False) if others[1] else None
+    return made
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors of a network out of those of a file."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load weights, whose types `load_state_dict` does not look at."""
+    for name, expected in network.state_dict().items():
+        if name in tensors and tensors[name].dtype != expected.dtype:
+            raise ValueError(f"{name} holds {tensors[name].dtype}")
+    network.load_state_dict(tensors, assign=True)
 
 
 def _info(data: Mapping[str, Any]) -> SnapshotInfo:
@@ -242,13 +277,8 @@ def _info(data: Mapping[str, Any]) -> SnapshotInfo:
     return info
 
 
-def _check_tensors(
-    G: Generator, tensors: Mapping[str, Tensor], mean: Tensor, rows: Tensor | None, info: SnapshotInfo
-) -> None:
-    """What `load_state_dict` does not look at: types, and the tensors that are not the network's."""
-    for name, expected in G.state_dict().items():
-        if name in tensors and tensors[name].dtype != expected.dtype:
-            raise ValueError(f"{name} holds {tensors[name].dtype}")
+def _check_rest(G: Generator, mean: Tensor, rows: Tensor | None, info: SnapshotInfo) -> None:
+    """The tensors that are not the networks'."""
     z, labels = torch.empty(1, G.z_dim, device="meta"), torch.empty(1, G.label_size, device="meta")
     if mean.shape != G.embed(z, labels if G.label_size else None).shape[1:] or mean.dtype != torch.float32:
         raise ValueError(f"{MEAN} is {mean.dtype} {list(mean.shape)}")
