@@ -428,6 +428,9 @@ class RuntimeConfig:
 
     seed: int = 0
     """Seed of all random numbers of the run."""
+    init: str | None = None
+    """Begin with the networks of a run folder, a snapshot, or a file that `progan import` takes. Options of the model
+    and --start-resolution are then as they were there, unless they are given. Default: new networks."""
     device: str = "auto"
     """Where to train: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     precision: Precision = "auto"
@@ -518,6 +521,10 @@ CHANGEABLE = (
 )
 """Options that may change when a run is continued (`--allow-change`): its length, where it is computed and what it
 writes. None of them changes what is learned, but results on another device are not bit-exact."""
+
+INEXACT = ("lr", "d_lr", "ema_decay")
+"""Options that may change, too (`--allow-change`), and change what is learned from there on: the run is no longer the
+one that was begun, and its history says so. The same holds for images that were added."""
 
 
 @dataclass(frozen=True)
