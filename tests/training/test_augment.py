@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,10 +18,11 @@ from progan.schedule import Stage
 from progan.training import augment, loop
 from progan.training.accelerate.traced import Traced, missing
 from progan.training.augment import Ada, DiffAugment, adapt, real_sign
+from progan.training.preflight import memory
 from progan.training.setup import RunSetup
 from progan.training.state import StateFolder, TrainingState
 from progan.training.step import Batch, Eager, d_loss, g_loss
-from steps import in_dtype
+from steps import CPU, in_dtype
 
 ALWAYS, NEVER = torch.tensor(1.0), torch.tensor(0.0)
 NAMES = (
@@ -354,10 +356,11 @@ def stats(run: progan.Run) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_run_with_ada_stopped_and_continued_equals_one_that_was_not(precision, tmp_path, monkeypatch):
+def test_a_run_with_ada_stopped_and_continued_equals_one_that_was_not(precision, tmp_path, monkeypatch, capsys):
     options = {**TINY, "augment": "ada", "precision": precision}
-    whole = progan.train(out=tmp_path / "whole", **options)
+    whole = progan.train(out=tmp_path / "whole", **{**options, "quiet": False})
     lines = stats(whole)
+    assert f"augment/p {lines[-1]['augment/p']:.3g}" in capsys.readouterr().err
     assert len({line["augment/p"] for line in lines}) > 2, "p must have moved"
     assert lines[0]["augment/p"] == 0
     original, calls = loop.train, iter(range(1000))
@@ -389,3 +392,9 @@ def test_images_are_shown_and_prepared_without_augmentation(tmp_path):
     lines = [json.loads(line) for line in run.folder.stats.read_text().splitlines()]
     assert all("D/real_sign" in line and "augment/p" not in line for line in lines)
     assert run.folder.read()[0].dataset.augment == "diffaugment"
+
+
+def test_the_memory_of_augmented_steps_is_rehearsed():
+    (plain, _), *augmented = (made("wgan-gp", kind, torch.float32) for kind in ("none", "diffaugment", "ada"))
+    without = memory.estimate(replace(plain, numerics=CPU), 8, 64)
+    assert all(memory.estimate(replace(setup, numerics=CPU), 8, 64) > without for setup, _ in augmented)

@@ -12,7 +12,7 @@ from progan.data.dataset import Dataset
 from progan.errors import ConfigError, DatasetError, MemoryShortError
 from progan.metrics.evaluation import LEAST
 from progan.models import ImageShape
-from progan.options import from_dict, override, to_dict
+from progan.options import coerce, from_dict, override, to_dict
 from progan.presets import preset as named_preset
 from progan.progress import Log, log_line, progress_bar
 from progan.run import initial
@@ -44,15 +44,16 @@ def configure(
     begun = folder.read()[0] if folder is not None and folder.exists else None
     config = begun if preset is None and begun is not None else named_preset(preset or "quickstart")
     if config is not begun and changes.get("init") is not None:
-        final = override(config, {"resolution": changes.get("resolution", config.schedule.resolution)}).schedule
+        final = coerce("resolution", changes.get("resolution", config.schedule.resolution), int)
         if begun is None:
-            known = initial.read(override(config, {"init": changes["init"]}).runtime.init or "")
-            model, start = known.model, known.start(final.resolution)
+            known = initial.read(coerce("init", changes["init"], str))
+            model, start = known.model, known.start(final)
         else:  # what was begun goes on without them
             model, start = begun.model, begun.schedule.start_resolution
         if changes.get("model", model.kind) != model.kind:
             raise ConfigError(f"--init {changes['init']} has networks of --model {model.kind}, not {changes['model']}")
-        config = replace(config, model=model, schedule=replace(final, start_resolution=final.resolution))
+        schedule = replace(config.schedule, resolution=final, start_resolution=final)
+        config = replace(config, model=model, schedule=schedule)
         changes = {"start_resolution": start, **changes}
     if options.get("batch_size") != AUTO:
         return override(config, changes)
@@ -158,7 +159,7 @@ def assemble(setup: RunSetup, dataset: Dataset, folder: RunFolder) -> tuple[Job,
     state = TrainingState.new(setup)
     if setup.config.runtime.init is not None and processes.first and not resumed:
         # From here on the run has what it needs: its first state is written, and the networks are not read again.
-        line, facts = initial.begin(initial.read(setup.config.runtime.init), setup.config, state)
+        line, facts = initial.begin(initial.read(setup.config.runtime.init, setup.log), setup.config, state)
         setup.log(line)
         folder.record_initial(facts)
         states.write(state)

@@ -66,15 +66,19 @@ def read(source: str, log: Log = silent) -> Initial:
     run = RunFolder(path.absolute().parent.parent)
     if path.name.startswith("state-") and run.exists:
         return _of_state(source, run, path)
-    if path.suffix == ".safetensors":
-        return _of_snapshot(source, path)
-    return _of_networks(source, path, import_network(path, log=log))
+    try:
+        with path.open("rb") as file:
+            ours = file.read(9)[8:] == b"{"  # as .safetensors files begin
+    except OSError as error:
+        raise ConfigError(f"--init {source} cannot be read: {error.strerror}") from None
+    return _of_snapshot(source, path) if ours else _of_networks(source, path, import_network(path, log=log))
 
 
 def _of_state(source: str, run: RunFolder, path: Path) -> Initial:
     config, data = run.read()
     try:
-        progress, tensors = parse(path.read_bytes())
+        content = path.read_bytes()
+        progress, tensors = parse(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"--init {source} cannot be used ({str(error).splitlines()[0]})") from None
     labels = len(data.label_names) if config.dataset.labels else 0
@@ -85,7 +89,7 @@ def _of_state(source: str, run: RunFolder, path: Path) -> Initial:
         part: {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
         for part in ("G", "D", "G_ema")
     }
-    facts = _facts(path, progress.cur_nimg, data.name, run.initial().get("licence", ""))
+    facts = _facts(path, content, progress.cur_nimg, data.name, run.initial().get("licence", ""))
     return Initial(source, config.model, shape, stage.resolution, stage.alpha, weights, facts)
 
 
@@ -100,12 +104,12 @@ def _of_networks(source: str, path: Path, made: Snapshot) -> Initial:
     if made.D is not None:
         weights["D"] = made.D.state_dict()
     info = made.info
-    facts = _facts(path, info.cur_nimg, info.dataset, info.licence)
+    facts = _facts(path, path.read_bytes(), info.cur_nimg, info.dataset, info.licence)
     return Initial(source, info.config.model, info.shape, info.resolution, info.alpha, weights, facts)
 
 
-def _facts(path: Path, cur_nimg: int, dataset: str, licence: str) -> dict[str, Any]:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+def _facts(path: Path, content: bytes, cur_nimg: int, dataset: str, licence: str) -> dict[str, Any]:
+    digest = hashlib.sha256(content).hexdigest()
     return {"path": str(path.absolute()), "sha256": digest, "cur_nimg": cur_nimg, "dataset": dataset} | (
         {"licence": licence} if licence else {}
     )
