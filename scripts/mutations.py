@@ -39,6 +39,7 @@ OBJECTIVES = "losses.py::test_"
 FAULTS, PROCESSES = "faults.py::test_", "faults_processes.py::test_"
 FILES, FORMATS = "files.py::test_", "formats.py::test_"
 TOGETHER = "distributed.py::test_"
+AUGMENT, INITIAL = "augment.py::test_", "initial.py::test_"
 CLI = "cli.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
@@ -1394,6 +1395,61 @@ COMMANDS = [
         [CLI + "a_mistyped_metric_names_the_nearest"],
     ),
 ]
+AUGMENTING = [
+    Mutation(
+        "fakes that are not augmented in D's step",
+        "training/step.py",
+        {
+            "reals, fakes = (augment(augmentation, images, batch, draws) for images in (reals, fakes))": (
+                "reals = augment(augmentation, reals, batch, draws)"
+            )
+        },
+        [AUGMENT + "every_loss_and_penalty_sees_augmented_images_only"],
+    ),
+    Mutation(
+        "p that falls where it should rise",
+        "training/augment.py",
+        {"sign - config.ada_target)": "config.ada_target - sign)"},
+        [AUGMENT + "p_rises_and_falls_with_the_sign_and_stays_in_bounds"],
+    ),
+    Mutation(
+        "p fixed when a step is traced",
+        "training/accelerate/traced.py",
+        {"else alpha, p=p)": "else alpha)"},
+        [AUGMENT + "a_traced_step_is_the_eager_one_for_every_p_of_one_build"],
+    ),
+    Mutation(
+        "quarter turns the other way",
+        "training/augment.py",
+        {"torch.rot90(x, -1, (2, 3))": "torch.rot90(x, 1, (2, 3))"},
+        [AUGMENT + "ada_turns_by_any_angle"],
+    ),
+    Mutation(
+        "sign of D counted over the local batch",
+        "training/augment.py",
+        {"(fake if boundary is None": "((real.mean() + fake.mean()) / 2 if boundary is None"},
+        [TOGETHER + "two_processes_compute_what_one_would_with_other_losses"],
+    ),
+    Mutation(
+        "networks to begin with read again",
+        "run/assemble.py",
+        {"processes.first and not resumed:": "processes.first:"},
+        [INITIAL + "a_run_killed_before_its_first_tick_needs_no_source"],
+    ),
+    Mutation(
+        "first state of networks to begin with not written",
+        "run/assemble.py",
+        {"        states.write(state)\n": ""},
+        [INITIAL + "a_run_killed_before_its_first_tick_needs_no_source"],
+    ),
+    Mutation(
+        "added images without a word in the history",
+        "run_folder.py",
+        {"""changed.isdisjoint({"data", """: "changed.isdisjoint({"},
+        [INITIAL + "images_may_be_added"],
+    ),
+]
+
 MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,
@@ -1411,6 +1467,7 @@ MUTATIONS = [
     *SEVERAL,
     *REPORTING,
     *COMMANDS,
+    *AUGMENTING,
 ]
 
 

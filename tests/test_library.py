@@ -104,7 +104,9 @@ except BaseException:
 
 def test_without_a_console(tmp_path):
     """Under pythonw, and in a service, there are no streams."""
-    code = WITHOUT_A_CONSOLE.replace("{options}", repr(TINY | {"resolution": 16, "start_resolution": 16, "metrics_kimg": 0.05}))
+    code = WITHOUT_A_CONSOLE.replace(
+        "{options}", repr(TINY | {"resolution": 16, "start_resolution": 16, "metrics_kimg": 0.05})
+    )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     assert (tmp_path / "outcome").read_text() == "done"
     assert (tmp_path / "run" / "generated.png").exists()
@@ -382,9 +384,10 @@ class TestLoad:
         assert progan.load(run.path, 8, network="D").resolution == 8
 
     def test_they_are_those_of_the_state(self, run):
-        from progan.training.state import StateFolder
+        from progan.training.state import StateFolder, parse
 
-        _, tensors = StateFolder(run.folder.state).newest()
+        path, _ = StateFolder(run.folder.state).newest()
+        _, tensors = parse(path.read_bytes())
         for name in ("G", "D"):
             network = progan.load(run.path, network=name)
             own = (network.D if name == "D" else network.G).state_dict()

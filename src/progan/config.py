@@ -52,6 +52,19 @@ class DatasetConfig:
     """Flip half of the real images left to right."""
     labels: bool = False
     """Train with the data's labels: an auxiliary classifier in D, labels as a second input of G."""
+    augment: Literal["none", "diffaugment", "ada"] = "none"
+    """Change what D sees of reals and fakes at random, for small sets: `diffaugment` always (Zhao et al. 2020), `ada`
+    with a probability that follows how well D knows the reals (Karras et al. 2020)."""
+    ada_target: float = 0.6
+    """With `--augment ada`: the mean sign of D's scores of reals that is aimed at."""
+    ada_kimg: float = 500.0
+    """With `--augment ada`: thousands of real images in which its probability may rise from 0 to 1; less for short
+    runs (100 in the authors' fine-tuning)."""
+
+    def __post_init__(self) -> None:
+        if not -1 < self.ada_target < 1:
+            raise ConfigError(f"--ada-target must be between -1 and 1; got {self.ada_target}")
+        _above_zero(self, "ada_kimg")
 
 
 @dataclass(frozen=True)
@@ -286,6 +299,9 @@ class _LossConfig:
     undecided: ClassVar[float | None] = None
     """Score of a D that takes no side, where D's and G's losses are measured against what they are then (--rescue);
     None for a loss in which D's falls without end, or G's does not rise when D wins."""
+    boundary: ClassVar[float | None] = None
+    """Score between those of reals and those of fakes, from which `--augment ada` counts; None for a loss in which only
+    differences of scores matter."""
     wants_reals: ClassVar[bool] = False
     """True if G's loss is given the reals of the last D step."""
     label_weight: float = 1.0
@@ -343,10 +359,12 @@ class LsganConfig(_LossConfig):
 
     kind: ClassVar[str] = "lsgan"
     undecided: ClassVar[float | None] = 0.5
+    boundary: ClassVar[float | None] = 0.5
 
 
 @dataclass(frozen=True)
 class _R1Config(_LossConfig):
+    boundary: ClassVar[float | None] = 0.0
     r1_weight: float = 0.0
     """Weight gamma of the R1 penalty gamma/2 |grad D(real)|^2 (Mescheder et al. 2018, equation 9)."""
 
@@ -410,6 +428,9 @@ class RuntimeConfig:
 
     seed: int = 0
     """Seed of all random numbers of the run."""
+    init: str | None = None
+    """Begin with the networks of a run folder, a snapshot, or a file that `progan import` takes. Options of the model
+    and --start-resolution are then as they were there, unless they are given. Default: new networks."""
     device: str = "auto"
     """Where to train: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     precision: Precision = "auto"
@@ -500,6 +521,10 @@ CHANGEABLE = (
 )
 """Options that may change when a run is continued (`--allow-change`): its length, where it is computed and what it
 writes. None of them changes what is learned, but results on another device are not bit-exact."""
+
+INEXACT = ("lr", "d_lr", "ema_decay")
+"""Options that may change, too (`--allow-change`), and change what is learned from there on: the run is no longer the
+one that was begun, and its history says so. The same holds for images that were added."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from progan import importers, models, sampling
 from progan.data.dataset import LabelKind
 from progan.errors import SnapshotError
 from progan.importers.torch_file import is_torch_file
-from progan.models import ImageShape
 from progan.progress import log_line
+from progan.run import initial
 from progan.run_folder import RunFolder
-from progan.schedule import Schedule
 from progan.snapshot import Critic, Snapshot, SnapshotInfo, of_generator
 from progan.training.state import StateFolder
 
@@ -68,24 +67,21 @@ def _is_foreign(path: Path) -> bool:
 def _of_state(folder: RunFolder, resolution: int | None, network: Literal["G", "D"]) -> Snapshot | Critic:
     """G or D of a run's newest state, at the stage it had reached."""
     config, data = folder.read()
-    newest = StateFolder(folder.state).newest()
-    if newest is None:
+    if StateFolder(folder.state).newest() is None:
         raise SnapshotError(f"{folder.path} has no training state yet: the first comes with the first tick")
-    progress, tensors = newest
-    stage = Schedule(config.schedule).at(progress.cur_nimg)
-    if resolution not in (None, stage.resolution):
-        size = f"{stage.resolution}x{stage.resolution}"
+    state = initial.read(str(folder.path))
+    if resolution not in (None, state.resolution):
+        size = f"{state.resolution}x{state.resolution}"
         raise SnapshotError(f"{folder.path} is at {size}: its {network} is not that of {resolution}x{resolution}")
 
     names: tuple[str, ...] = data.label_names if config.dataset.labels else ()
     kind: LabelKind | None = None if not names else "attributes" if data.label_kind == "attributes" else "class"
-    shape = ImageShape(config.schedule.resolution, data.channels, len(names))
-    at = stage.resolution, stage.alpha, progress.cur_nimg
-    info = SnapshotInfo(config, shape, *at, data.name, kind, names, progan=progan.__version__)
-    G, D = models.build(config.model, shape, seed=0)
+    at = state.resolution, state.alpha, state.facts["cur_nimg"]
+    info = SnapshotInfo(config, state.shape, *at, data.name, kind, names, progan=progan.__version__)
+    G, D = models.build(config.model, state.shape, seed=0)
     made = D if network == "D" else G
     try:
-        made.load_state_dict({name: tensors[f"{network}.{name}"] for name in made.state_dict()})
+        made.load_state_dict({name: state.weights[network][name] for name in made.state_dict()})
     except (KeyError, RuntimeError):
         raise SnapshotError(f"{folder.state} does not fit {folder.config}") from None
     if isinstance(made, models.Discriminator):

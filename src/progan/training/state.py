@@ -54,6 +54,8 @@ class Adjustments:
     """Consecutive ticks in which D won."""
     ticks: int = 0
     """Ticks since the run began, without those that were gone back over."""
+    augment_p: float = 0.0
+    """Probability of each transformation of `--augment ada`."""
 
     def apply(self, stage: Stage) -> Stage:
         """Stage with the learning rates that hold now."""
@@ -198,7 +200,7 @@ class TrainingState:
 
 
 @dataclass(frozen=True)
-class Progress:
+class _Progress:
     """Progress of a state, checked before anything of it is loaded."""
 
     cur_nimg: int
@@ -216,10 +218,10 @@ class Progress:
             raise ValueError("its progress is not that of a run")
 
 
-_FIELDS = {each.name for each in fields(Progress)}
+_FIELDS = {each.name for each in fields(_Progress)}
 
 
-def parse(content: bytes) -> tuple[Progress, dict[str, Tensor]]:
+def parse(content: bytes) -> tuple[_Progress, dict[str, Tensor]]:
     """Progress and tensors of a file. Raises ValueError if it is damaged, RunError if a newer progan wrote it."""
     metadata, tensors = from_bytes(content)
     if metadata.get("format") != FORMAT:
@@ -229,7 +231,7 @@ def parse(content: bytes) -> tuple[Progress, dict[str, Tensor]]:
     progress = json.loads(metadata["progress"])
     if isinstance(progress, dict):  # a later progan of the same format may have added fields
         progress = {name: value for name, value in progress.items() if name in _FIELDS}
-    return parse_json(Progress, progress), tensors
+    return parse_json(_Progress, progress), tensors
 
 
 def _moments(parameter: Tensor, tensors: dict[str, Tensor], prefix: str, name: str) -> dict[str, Tensor]:
@@ -268,21 +270,22 @@ class StateFolder:
         """True if no state was written here."""
         return not self._paths()
 
-    def newest(self) -> tuple[Progress, dict[str, Tensor]] | None:
-        """Progress and tensors of the newest readable state; None if there is none. RunError if a newer progan wrote
-        it.
+    def newest(self) -> tuple[Path, Numerics] | None:
+        """Path of the newest readable state and its numerics; None if there is none.
+
+        Raises RunError if a newer progan wrote it.
         """
         for path in reversed(self._paths()):
             try:
-                return parse(path.read_bytes())
+                return path, parse(path.read_bytes())[0].numerics
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
 
     def numerics(self) -> Numerics | None:
-        """Numerics of the newest readable state, as `newest`."""
-        found = self.newest()
-        return None if found is None else found[0].numerics
+        """Numerics of the newest readable state; None if there is none. RunError if a newer progan wrote it."""
+        newest = self.newest()
+        return None if newest is None else newest[1]
 
     def restore(self, state: TrainingState, before: int | None = None) -> list[str]:
         """Load the newest valid state (with fewer than `before` images). Returns a line for each newer one that was

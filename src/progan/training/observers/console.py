@@ -33,10 +33,11 @@ class Console(Observer):
         self._measure(tick)
         left = duration(self.seconds_left(tick.cur_nimg))
         speed = f"{tick.img_per_sec:.4g} img/s"
+        ada = {name: value for name, value in tick.metrics.items() if name == "augment/p"}
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{speed}, {left} left")
+            self._bar.set_postfix_str(", ".join([speed, f"{left} left", *(f"p {p:.2f}" for p in ada.values())]))
         else:
-            losses = "  ".join(f"{name} {value:.3g}" for name, value in tick.losses.items())
+            losses = "  ".join(f"{name} {value:.3g}" for name, value in (tick.losses | ada).items())
             done = f"{tick.cur_nimg / 1000:8.1f} of {self._schedule.total_nimg / 1000:g} kimg"
             log_line(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}")
         for notice in tick.notices:
