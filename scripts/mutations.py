@@ -34,7 +34,7 @@ ANSWERS, TRAINING = "known_answers.py::test_", "known_answers_training.py::test_
 NETWORKS, LAYERS = "reference_networks.py::test_", "reference_layers.py::test_"
 LOSSES, STEPS = "reference_losses.py::test_", "reference_training.py::test_"
 METRICS, MEASURED, EVALUATE = "metrics_known_answers.py::Test", "metrics_reference.py::test_", "evaluate.py::Test"
-IMPORT, PORTS = "import_official.py::", "import_ports.py::"
+IMPORT, PORTS, LIBRARY = "import_official.py::", "import_ports.py::", "library.py::"
 OBJECTIVES = "losses.py::test_"
 FAULTS, PROCESSES = "faults.py::test_", "faults_processes.py::test_"
 FILES, FORMATS = "files.py::test_", "formats.py::test_"
@@ -863,6 +863,30 @@ IMPORTING = [
         "importers/ports.py",
         {"        1 - fade,": "        fade,"},
         [PORTS + "test_networks_of_pytorch_gan_zoo"],
+    ),
+    Mutation(
+        "a loaded D without its fade",
+        "snapshot.py",
+        {"given[i : i + size].to(self.device), self.info.alpha": "given[i : i + size].to(self.device)"},
+        [LIBRARY + "TestDiscriminator::test_features_are_what_scores_are_made_of"],
+    ),
+    Mutation(
+        "images of the last axis taken as they are",
+        "snapshot.py",
+        {"given = given.permute(0, 3, 1, 2)": "given = given.reshape(-1, c, r, r)"},
+        [LIBRARY + "TestDiscriminator::test_any_container_of_images"],
+    ),
+    Mutation(
+        "handlers of signals in a thread",
+        "training/signals.py",
+        {"if threading.current_thread() is not threading.main_thread():": "if False:"},
+        [LIBRARY + "test_in_a_thread"],
+    ),
+    Mutation(
+        "a console taken for granted",
+        "progress.py",
+        {"return sys.stderr is not None and not": "return not"},
+        [LIBRARY + "test_without_a_console"],
     ),
     Mutation(
         "tensors that reach beyond their numbers",

@@ -242,6 +242,13 @@ class TestOtherFiles:
         rows = made(tmp_path / "net.pth", tmp_path).labels(["hair=no,hat=none"])
         assert rows.tolist() == [[0, 0, 1, 0, 1]]
 
+    def test_number_of_classes_from_the_latents(self, tmp_path):
+        settings = zoo_settings([4, 4], categoryVectorDim=3)
+        average = zoo_networks(settings)[0]
+        del settings["categoryVectorDim"]
+        save_zoo(tmp_path / "net.pth", settings, avgG=average)
+        assert made(tmp_path / "net.pth", tmp_path).info.label_names == ("0", "1", "2")
+
     def test_licence(self, tmp_path):
         save_zoo(tmp_path / "net.pth", self.settings, avgG=zoo_networks(self.settings)[0])
         assert made(tmp_path / "net.pth", tmp_path).info.licence == "", "that of a port is not known"

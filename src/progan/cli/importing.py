@@ -53,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
         "networks": ["Gs", *(["G"] if snapshot.raw else []), *(["D"] if snapshot.D else [])],
     }
     kind = {1: "grey", 3: "RGB"}[shape.channels]
-    lines = [f"{out}: {size}x{size}, {kind}, {shape.label_size or 'no'} labels. Licence: {licence or 'unknown'}"]
+    others = [name for name, there in (("trained G", snapshot.raw), ("D", snapshot.D)) if there]
+    besides = f", and {' and '.join(others)}" if others else ""
+    what = f"{size}x{size}, {kind}, {shape.label_size or 'no'} labels{besides}"
+    lines = [f"{out}: {what}. Licence: {licence or 'unknown'}"]
     if arguments.licence is None and licence:
         lines.append("(the licence of the networks that the authors published; for another network, give --licence)")
     return answer(arguments, facts, "\n".join([*lines, f"next: progan sample {out}"]))

@@ -140,7 +140,9 @@ def _zoo_d(scales: int) -> dict[str, str]:
 
 def _labels(settings: Mapping[str, Any]) -> list[list[str]]:
     """Names of the values of each attribute, in the order of the one-hot columns; numbers where it has no names."""
-    count = settings.get("categoryVectorDim", 0)
+    noise, latent = (settings.get(name) for name in ("noiseVectorDim", "latentVectorDim"))
+    rest = latent - noise if isinstance(latent, int) and isinstance(noise, int) else 0
+    count = settings.get("categoryVectorDim", rest)
     if type(count) is not int or not 0 <= count <= LIMIT:
         raise Refused("categoryVectorDim is no number of labels")
     order = settings.get("attribKeysOrder")
@@ -211,7 +213,8 @@ def _aka(content: dict[Any, Any], resolution: int | None) -> Imported:
     notes: list[str] = []
     hidden, D = taken(critic, WITHOUT_D, notes) or (maps[0], None)
     if resolution is None and final > 4:
-        notes.append(f"taken as trained at {final}x{final}, which it does not say; if not, give --resolution")
+        size = f"{final}x{final}"
+        notes.append(f"taken as trained at {size}, its highest; it does not say (progan import --resolution R)")
     model = ProGANConfig(
         z_dim=dense.shape[0],
         fmaps=_widths(maps),
