@@ -1,5 +1,6 @@
 """As a library: in notebooks, threads and programs without a console; any array or list that one has; D, not only G."""
 
+import math
 import subprocess
 import sys
 import threading
@@ -126,6 +127,23 @@ def test_in_a_thread(run, tmp_path):
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
+def test_in_several_threads(tmp_path):
+    """Networks begin with the same weights, although threads share PyTorch's random numbers."""
+    found = {}
+
+    def build(seed: int) -> None:
+        found[seed] = [models.build(MODEL, ImageShape(16, 3), seed)[0].state_dict() for _ in range(5)]
+
+    threads = [threading.Thread(target=build, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed, states in found.items():
+        expected = models.build(MODEL, ImageShape(16, 3), seed)[0].state_dict()
+        assert all(torch.equal(state[name], expected[name]) for state in states for name in expected)
+
+
 def test_in_a_notebook(run, tmp_path, monkeypatch):
     """Its stream is no terminal: whole lines, and no bar that is drawn over."""
 
@@ -206,6 +224,26 @@ class TestLatents:
         with pytest.raises(SnapshotError, match=message) as caught:
             snapshot().generate(given)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"truncation": "x"}, "truncation must be a number"),
+            ({"truncation": math.nan}, "truncation must be a number"),
+            ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
+            ({"batch_size": 1.5}, "batch_size must be a whole number of at least 1"),
+            ({"resolution": 0}, "makes 16x16, not 0x0"),
+            ({"resolution": "8"}, "makes 16x16, not 8x8"),
+            ({"resolution": 12}, "makes 16x16, not 12x12"),
+        ],
+    )
+    def test_other_arguments(self, options, message):
+        with pytest.raises(SnapshotError, match=message):
+            snapshot().generate([0] * 8, **options)
+
+    def test_numbers_of_numpy(self):
+        images = snapshot().generate([0] * 8, None, np.float32(0.5), np.int64(8), np.int64(1))
+        assert images.shape == (1, 3, 8, 8)
 
     @pytest.mark.parametrize("seeds", [[-1], [2**64], [0.5], ["7"], [None], 1.0])
     def test_what_is_no_seed(self, seeds):
@@ -290,6 +328,12 @@ class TestLabels:
 
     def test_a_word_is_one_label(self):
         assert snapshot(3).labels("class1").tolist() == [[0, 1, 0]]
+
+
+def test_pixels_and_images_of_arrays():
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    assert np.array_equal(progan.to_pixels(progan.to_images(pixels)), pixels)
+    assert np.array_equal(progan.to_pixels(pixels / 127.5 - 1), pixels)
 
 
 class TestDiscriminator:

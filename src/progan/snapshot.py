@@ -13,7 +13,7 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -178,7 +178,11 @@ class Snapshot:
         if (labels is None) != (self.G.label_size == 0):
             raise SnapshotError("this snapshot needs labels" if labels is None else "this snapshot knows no labels")
         rows = None if labels is None else self._label_rows(labels, len(z))
-        resolution = resolution or self.resolution
+        if not isinstance(truncation, SupportsFloat) or not math.isfinite(truncation):
+            raise SnapshotError(f"truncation must be a number about 0 to 1; got {truncation!r}")
+        if batch_size is not None and not (isinstance(batch_size, SupportsIndex) and batch_size.__index__() > 0):
+            raise SnapshotError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
+        resolution = self.resolution if resolution is None else resolution
         if resolution not in RESOLUTIONS or resolution > self.resolution:
             raise SnapshotError(
                 f"this snapshot makes {self.resolution}x{self.resolution}, not {resolution}x{resolution}"
