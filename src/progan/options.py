@@ -10,6 +10,7 @@ import functools
 import inspect
 import json
 import math
+import os
 import reprlib
 import sys
 import textwrap
@@ -86,6 +87,7 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
 def _plain(value: Any, kind: Any) -> Any:
     """A str, bool, int or finite float. Raises ValueError, TypeError, KeyError or OverflowError."""
     if kind is str:
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
         # No name and no path that is meant well has control characters.
         if not isinstance(value, str) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
             raise ValueError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import progan
-from progan.config import CHANGEABLE, RunConfig
+from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
 from progan.data.dataset import Dataset, Manifest
 from progan.data.sources import identity
 from progan.errors import ConfigError, DatasetError, RunError, SnapshotError
@@ -61,6 +61,13 @@ class DataFacts:
         changed = [name for name in self.files if now.files.get(name, self.files[name]) != self.files[name]]
         lines = [f"{name}: {before} -> {after}" for name, (before, after) in pairs.items() if before != after]
         return [*lines, f"other content of {', '.join(changed)}"] if changed else lines or ["other content"]
+
+    def takes(self, now: "DataFacts", labels: bool) -> bool:
+        """True if a run can go on with other data because images may have been added to it: there are more, alike."""
+        same = self.channels == now.channels and set(self.resolutions) <= set(now.resolutions)
+        if labels:
+            same = same and (self.label_kind, self.label_names) == (now.label_kind, now.label_names)
+        return same and now.count > self.count
 
 
 @dataclass(frozen=True)
@@ -119,10 +126,18 @@ class RunFolder:
         except OSError as error:
             raise self.unwritable(error) from None
 
-    def write(self, config: RunConfig, data: DataFacts, changes: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Write `config.json`; `changes` is the history of its settings, oldest first."""
+    def write(
+        self,
+        config: RunConfig,
+        data: DataFacts,
+        changes: Sequence[Mapping[str, Any]] = (),
+        initial: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write `config.json`; `changes` is the history of its settings, oldest first, `initial` is what it began with
+        (--init).
+        """
         content = {"format": FORMAT, "version": VERSION, "progan": progan.__version__, "config": to_dict(config)}
-        content |= {"dataset": asdict(data), "changes": list(changes)}
+        content |= {"dataset": asdict(data), "changes": list(changes)} | ({"initial": initial} if initial else {})
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.config, (json.dumps(content, indent=1) + "\n").encode())
@@ -145,8 +160,14 @@ class RunFolder:
             raise RunError(f"{self.config} cannot be read: {error}") from None
 
     def changes(self) -> list[dict[str, Any]]:
-        """History of its settings: `cur_nimg` and `changes`, lines `name: old -> new`. Raises RunError."""
+        """History of its settings: `cur_nimg` and `changes`, lines `name: old -> new`, and `inexact` where they change
+        what is learned. Raises RunError.
+        """
         return list(self._content().get("changes", []))
+
+    def initial(self) -> dict[str, Any]:
+        """Facts on the networks that the run began with (--init); empty if they were new. Raises RunError."""
+        return dict(self._content().get("initial", {}))
 
     def _content(self) -> dict[str, Any]:
         try:
@@ -174,10 +195,13 @@ class RunFolder:
             self.write(config, data)
             return []
         old, old_data = self.read()
-        if lines := old_data.difference(data):
+        lines = old_data.difference(data)
+        added = bool(lines) and old_data.takes(data, config.dataset.labels)
+        if lines and not (added and allow_change):
+            goes_on = "--allow-change goes on with images that were added; else give" if added else "Give"
             raise RunError(
                 f"{self.path} was begun with other images: {'; '.join(lines)} ({old_data.path} -> {data.path}). "
-                "Give it those, or start a new run with another --out"
+                f"{goes_on} it those, or start a new run with another --out"
             )
         changes = difference(old, _same_place(config, old))
         fixed = difference(_with_changeable(old, config), _same_place(config, old))
@@ -193,18 +217,25 @@ class RunFolder:
                 f"{self.path} was begun with other settings: {'; '.join(allowed)}. Add --allow-change to go on with "
                 "these, give it the same ones, or start a new run with another --out"
             )
-        return allowed
+        return [*allowed, f"data: {'; '.join(lines)}"] if lines else allowed
 
-    def record(self, config: RunConfig, data: DataFacts, changes: list[str], cur_nimg: int) -> None:
+    def record(self, config: RunConfig, data: DataFacts, changes: list[str], cur_nimg: int) -> bool:
         """Put changed settings into `config.json`, and into its history that they hold from `cur_nimg` on.
 
-        Where the images lie now is put there as well, and is no change.
+        Where the images lie now is put there as well, and is no change. True if the changes change what is learned.
         """
         old, old_data = self.read()
+        changed = {line.partition(":")[0] for line in changes}
+        inexact = not changed.isdisjoint({"data", *map(flag, INEXACT)})
         config = override(config, {"held_out": config.health.held_out or old.health.held_out})
         if changes or (config, data) != (old, old_data):
-            history = [{"cur_nimg": cur_nimg, "changes": changes}] if changes else []
-            self.write(config, data, [*self.changes(), *history])
+            entry = {"cur_nimg": cur_nimg, "changes": changes} | ({"inexact": True} if inexact else {})
+            self.write(config, data, [*self.changes(), *([entry] if changes else [])], self.initial())
+        return inexact
+
+    def record_initial(self, facts: Mapping[str, Any]) -> None:
+        """Put facts on the networks that the run begins with into `config.json`."""
+        self.write(*self.read(), self.changes(), facts)
 
     def images(self) -> str:
         """Where the images of the run are: prepared, as it was trained on them, or else what --data named.
@@ -246,7 +277,7 @@ def _same_place(config: RunConfig, old: RunConfig) -> RunConfig:
 def _with_changeable(old: RunConfig, config: RunConfig) -> RunConfig:
     """The old settings with the new values of those that may change."""
     values = {option.name: value for _, option, value in leaves(config)}
-    return override(old, {name: values[name] for name in CHANGEABLE})
+    return override(old, {name: values[name] for name in (*CHANGEABLE, *INEXACT)})
 
 
 def numbered(parent: Path, name: str) -> Path:

@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{place}: {error.strerror}. Fix this, or choose another place" if place else str(error))
     finally:
         # What nobody reads, Python would try to write once more at its end, and exit with 120 when that fails too.
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # a program without a console has none
             try:
                 stream.flush()
             except (OSError, ValueError):

@@ -1,6 +1,7 @@
 """Networks: `G(z, labels=None, resolution=None, alpha=1.0) -> images`, `D(images, alpha=1.0, noise=None) -> Scores`."""
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ MODELS: dict[type[ModelConfig], tuple[Callable[..., Generator], Callable[..., Di
     GrowingBatchNormConfig: (growing_batchnorm.Generator, growing_batchnorm.Discriminator),
 }
 """Registry: a model is a config class in the union `config.ModelConfig`, a file of this folder, and a line here."""
+_BUILDING = threading.Lock()
+"""Threads share PyTorch's generator of random numbers: one builds at a time."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,6 @@ class ImageShape:
 def build(config: ModelConfig, shape: ImageShape, seed: int) -> tuple[Generator, Discriminator]:
     """G and D on the CPU, float32, initialised from the seed alone."""
     generator, discriminator = MODELS[type(config)]
-    with torch.random.fork_rng(devices=[]):
+    with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 0, 3))
         return generator(config, **dataclasses.asdict(shape)), discriminator(config, **dataclasses.asdict(shape))

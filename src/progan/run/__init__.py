@@ -18,6 +18,7 @@ from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
 from progan.progress import Log, log_line, silent
+from progan.run import initial
 from progan.run.assemble import (
     AUTO,
     assemble,
@@ -47,6 +48,10 @@ from progan.training.preflight import autotune, fit
 from progan.training.preflight.estimate import Plan, plan
 from progan.training.setup import RunSetup
 from progan.training.signals import seconds, stop_on_signals
+from progan.training.state import StateFolder
+
+FEW = 50
+"""Images of a set below which a run begins with advice."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,8 @@ def _agree(
     if processes.first and folder is not None and folder.exists:
         with folder.held(log_line):
             folder.begin(config, DataFacts.of(dataset), allow_change)
+    if processes.first and config.runtime.init is not None and (folder is None or StateFolder(folder.state).empty):
+        initial.check(initial.read(config.runtime.init), config, image_shape(config, dataset))
     setup = set_up(config, dataset, folder, log, processes)
     return fit_into_memory(setup, dataset, folder, options.get("batch_size") == AUTO), dataset
 
@@ -148,11 +155,14 @@ def _train(
         # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
         job, resumed = assemble(setup, dataset, folder)
-        if processes.first:
-            folder.record(config, DataFacts.of(dataset), changes, job.state.cur_nimg)
+        since = job.state.cur_nimg
+        if processes.first and folder.record(config, DataFacts.of(dataset), changes, since):
+            log(f"note: from {since / 1000:g} kimg on it is not the run that was begun: {'; '.join(changes)}")
         if not resumed:
             together = f", {processes.size} processes" if processes.size > 1 else ""
             log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
+            if (few := advice(config, dataset.count)) is not None:
+                log(few)
 
         # Only the first process has observers.
         wanted = config.runtime.stop_when_flat and processes.first
@@ -178,6 +188,20 @@ def _train(
     if not finished:
         log(f"stopped at {state.cur_nimg / 1000:g} kimg, all saved. To go on: {again}")
     return Run(folder.path, finished, state.cur_nimg, state.elapsed + state.tally.seconds, stopped.signal)
+
+
+def advice(config: RunConfig, count: int) -> str | None:
+    """A line on what so few images give and what helps; None if there are more."""
+    helps = {
+        "more images": True,
+        "--augment diffaugment": config.dataset.augment == "none",
+        "--init with a generator of similar images": config.runtime.init is None,
+        "--mirror, if they may be mirrored": not config.dataset.mirror,
+    }
+    if count >= FEW:
+        return None
+    listed = ", ".join(name for name, missing in helps.items() if missing)
+    return f"note: from {count} images G learns little but to repeat them. What helps: {listed}"
 
 
 def dry_run(
@@ -213,6 +237,11 @@ def dry_run(
             "--dry-run: to plan epochs the number of images is needed: name a prepared dataset with --data, or give "
             "--stable-kimg"
         )
+    if config.runtime.init is not None:
+        known = initial.read(config.runtime.init, notes.append)
+        if held is _nothing:  # images that were not looked at
+            shape = dataclasses.replace(shape, channels=known.shape.channels)
+        notes.append(initial.check(known, config, shape))
     setup = RunSetup(config, shape, numerics.choose(config.runtime), log=notes.append)
     found, words = autotune.foresee(setup)
     setup = dataclasses.replace(setup, numerics=found)

@@ -52,7 +52,9 @@ def observers(
     runtime, pending = config.runtime, job.pending
     rows = _label_rows(dataset) if config.dataset.labels else None
     kind, names = (dataset.label_kind, tuple(dataset.label_names)) if config.dataset.labels else (None, ())
-    info = SnapshotInfo(config, shape, shape.resolution, 1.0, 0, dataset.name, kind, names, progan=progan.__version__)
+    licence = str(folder.initial().get("licence", ""))  # that of the networks the run began with
+    stage = shape.resolution, 1.0, 0
+    info = SnapshotInfo(config, shape, *stage, dataset.name, kind, names, licence, progan.__version__)
     try:
         _write_reals(folder, dataset, shape.resolution)
     except OSError as error:

@@ -14,7 +14,7 @@ from progan.files import PendingWrites
 from progan.progress import log_line
 from progan.randomness import Rng
 from progan.schedule import Block, Schedule, Stage
-from progan.training import recovery
+from progan.training import augment, recovery
 from progan.training.accelerate.traced import Executors
 from progan.training.feed import Feed, Reals, Request
 from progan.training.meter import Meter, Tally, together
@@ -200,7 +200,7 @@ def _tick(job: Job, observers: Sequence[Observer], tally: Tally, stage: Stage) -
     state, config = job.state, job.setup.config
     state.tally = Tally()
     state.elapsed += tally.seconds
-    losses = tally.losses
+    losses, noted, ada = tally.losses, state.adjustments, config.dataset.augment == "ada"
     tick = Tick(
         cur_nimg=state.cur_nimg,
         stage=stage,
@@ -210,7 +210,11 @@ def _tick(job: Job, observers: Sequence[Observer], tally: Tally, stage: Stage) -
         data_wait=tally.data_wait,
         elapsed=state.elapsed,
         skipped=dict(state.skipped),
+        metrics={"augment/p": noted.augment_p} if ada else {},
     )
+    # The probability of the next tick, from the mean sign of D's scores of all processes' reals.
+    if ada:
+        noted.augment_p = augment.adapt(noted.augment_p, losses["D/real_sign"], tally.images, config.dataset)
     sign = recovery.find_divergence(state, losses)
     if sign is not None:
         tick.notices.append(f"diverged: {sign}")

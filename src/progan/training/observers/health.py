@@ -205,6 +205,7 @@ def look(state: TrainingState, stage: Stage, reals: Sample, held_out: Sample | N
     if held_out is not None:
         unseen, _ = judged(shown(held_out.take(stage.resolution, num)[0]))
         found["score_held_out"] = float(unseen.mean())
+        found["held_out_gap"] = found["score_real"] - found["score_held_out"]
     return {f"health/{name}": value for name, value in found.items()}
 
 
