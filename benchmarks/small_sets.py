@@ -45,13 +45,12 @@ COMMON: dict[str, Any] = {
     "compile": "off",
     "quiet": True,
 }
-GROWING = {"start_resolution": 4, "stable_kimg": "4:1,8:2,16:3,32:20", "fade_kimg": "8:2,16:3,32:4"}
-SOURCE: dict[str, Any] = {"start_resolution": 4, "tick_kimg": 4}
-"""The run to begin with: the quickstart's schedule, on the other faces."""
+GROWING = {4: (0, 0.05), 8: (0.1, 0.1), 16: (0.15, 0.15), 32: (0.2, 1)}
+"""Resolution -> fractions of a growing run in which it fades in and is stable; the last lasts to the end."""
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "init": {
         "from nothing": {},
-        "from nothing, growing": GROWING,
+        "from nothing, growing": {"start_resolution": 4},
         "from G and D of other faces": {"init": "RUN"},
         "from the average of G": {"init": "SNAPSHOT"},
     },
@@ -75,8 +74,13 @@ def datasets(source: str, folder: Path) -> dict[str, Dataset]:
     return {name: Dataset.open(parts[name]) for name in ("small", "unseen", "others")}
 
 
-def train(out: Path, **options: Any) -> dict[str, Any]:
-    """A whole run in a process of its own, begun or continued: its path, seconds and kimg."""
+def train(out: Path, kimg: float, **options: Any) -> dict[str, Any]:
+    """A whole run of so many kimg in a process of its own, begun or continued: its path, seconds and kimg."""
+    if options["start_resolution"] < options["resolution"]:
+        lengths = [(r, round(kimg * fade, 3), round(kimg * stable, 3)) for r, (fade, stable) in GROWING.items()]
+        options["fade_kimg"] = ",".join(f"{r}:{fade}" for r, fade, _ in lengths)
+        options["stable_kimg"] = ",".join(f"{r}:{stable}" for r, _, stable in lengths)
+    options["total_kimg"] = kimg
     given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     command = [sys.executable, "-c", TRAIN, str(out), json.dumps(given)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -115,7 +119,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kimg", type=float, help="of every run (default: 20 for init, 60 for augment)")
-    parser.add_argument("--source-kimg", type=float, help="of the run to begin with (default: the whole quickstart)")
+    parser.add_argument("--source-kimg", type=float, default=145, help="of the run to begin with, which grows")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs/measured"))
@@ -127,19 +131,20 @@ def main() -> None:
 
     source: Path | None = None
     if arguments.study == "init":
-        changes = {"total_kimg": arguments.source_kimg} if arguments.source_kimg else {}
+        other = {"data": sets["others"].path, "seed": 100, "start_resolution": 4}
         begun = train(
-            arguments.runs / "source", **{**common, **SOURCE, **changes, "data": sets["others"].path, "seed": 100}
+            arguments.runs / f"source-{arguments.source_kimg:g}", arguments.source_kimg, **{**common, **other}
         )
         source = Path(begun["path"])
         print("source", measured(begun, sets["unseen"]), flush=True)
 
     def one(case: tuple[int, str]) -> dict[str, Any]:
         seed, name = case
-        options = {**common, **cases[name], "total_kimg": kimg, "seed": seed}
+        options = {**common, **cases[name], "seed": seed}
         if source is not None and "init" in options:
             options["init"] = source if options["init"] == "RUN" else RunFolder(source).snapshot()
-        run = train(arguments.runs / f"{arguments.study}-{kimg:g}" / f"{name.replace(' ', '-')}-{seed}", **options)
+        folder = arguments.runs / f"{arguments.study}-{kimg:g}" / f"{name.replace(' ', '-')}-{seed}"
+        run = train(folder, kimg, **options)
         line = {"case": name, "seed": seed, **measured(run, sets["unseen"])}
         print(line, flush=True)
         return line
