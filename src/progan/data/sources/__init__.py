@@ -14,7 +14,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from progan.config import PrepareConfig
-from progan.data.sources.arrays import open_cifar, open_idx, open_npy
+from progan.data.sources.arrays import open_cifar, open_hdf5, open_idx, open_npy
 from progan.data.sources.base import Opener, Source
 from progan.data.sources.drawn import open_avatars, open_stacked
 from progan.data.sources.folder import open_archive, open_folder, walk
@@ -59,6 +59,7 @@ SOURCES: dict[str, Opener] = {
     "cifar": open_cifar,
     "tfrecords": open_tfrecords,
     "npy": open_npy,
+    "hdf5": open_hdf5,
     "archive": open_archive,
     "folder": open_folder,
 }
