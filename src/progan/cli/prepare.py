@@ -19,8 +19,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder, zip or tar of images, also StyleGAN's; MNIST's idx files, CIFAR's binary files, an npy or npz "
-        "file; the authors' TFRecords; `avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE`",
+        help="a folder, zip or tar of images, also StyleGAN's; MNIST's idx files, CIFAR's binary files; an npy, npz or "
+        "HDF5 file; a TIFF or DICOM file of many pages; the authors' TFRecords; `avatars` or `avatars:N` for N drawn "
+        "faces; `stacked:SOURCE`",
     )
     parser.add_argument("out", metavar="OUT", help="folder of the dataset, or the zip to write")
     kinds = ("dataset", "stylegan-zip")
@@ -59,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def report_table(report: "PrepareReport") -> str:
     """The report as lines of text."""
+    from progan.data.prepare import remarks
+
     size = report.resolutions[-1]
     separator = "/" if Path(report.out).is_dir() else "."
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped.items())
@@ -73,10 +76,11 @@ def report_table(report: "PrepareReport") -> str:
         "skipped": skipped if reasons else "0",
         "upscaled": f"{report.upscaled:,} (smaller than {size}x{size})" if report.upscaled else "0",
         "channels": {1: "1 (grey)", 3: "3 (RGB)"}[report.channels],
+        "pixels": f"\n{'':10}".join(remarks(report)),
         "levels": " ".join(map(str, report.resolutions)),
         "labels": labels,
         "on disk": f"{report.bytes / 1e6:,.1f} MB in {report.out}",
         "time": f"{report.seconds:.1f} s, {report.read / max(report.seconds, 1e-9):,.0f} images/s",
         "state": report.state,
     }
-    return "\n".join(f"{name:10}{text}" for name, text in rows.items())
+    return "\n".join(f"{name:10}{text}" for name, text in rows.items() if text)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset, Manifest
-from progan.data.prepare import Progress, prepare, request_key
+from progan.data.prepare import Progress, prepare, remarks, request_key
 from progan.progress import Log, silent
 
 
@@ -43,7 +43,8 @@ def open_data(
         log(f"{source} was prepared before: {folder}")
     else:
         log(f"preparing {source} into {folder}")
-        prepare(source, folder, config, progress)
+        for remark in remarks(prepare(source, folder, config, progress)):
+            log(remark)
     return Dataset.open(folder)
 
 

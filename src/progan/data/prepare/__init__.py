@@ -24,7 +24,7 @@ from progan.config import PrepareConfig
 from progan.data.dataset import FileRecord, LabelKind, Manifest
 from progan.data.prepare.decode import Target, core_count, decode_chunk, fit, ordered_map, without_warnings
 from progan.data.prepare.output import FILE_LIMIT, IMAGES, SKIPPED, UNFINISHED, Output, Unfinished, read_ledger
-from progan.data.prepare.ranges import Extremes, Ranges, Tally, Unmeasured, decide, look, look_at
+from progan.data.prepare.ranges import Ends, Extremes, Ranges, Tally, Unmeasured, decide, look, look_at, range_text
 from progan.data.sources import file_identity, identity, open_source
 from progan.data.sources.base import Picture, Source, Unreadable, Values
 from progan.errors import DatasetError
@@ -331,11 +331,14 @@ def remarks(report: PrepareReport) -> list[str]:
     """What was done to the values and colours of a set, one line each; none for ordinary pictures."""
     ranges, tally = report.ranges, report.tally
     lines = []
-    shown = {ends: None for ends in (ranges.integers, ranges.floats) if ends and tally.wide > tally.windowed}
+    shown: dict[Ends, str] = {}
+    if tally.wide > tally.windowed:
+        shown |= {ends: f"{kind} " for kind, ends in (("integers", ranges.integers), ("floats", ranges.floats)) if ends}
     if tally.masks:
-        shown[ranges.bytes] = None
-    for low, high in shown:
-        lines.append(f"values {low:.6g} … {high:.6g} become 0 … 255")
+        shown[ranges.bytes] = "masks "
+    for ends, kind in shown.items():
+        text, whose = range_text(ends), kind if len(shown) > 1 else "values "
+        lines.append(f"{whose}{text.replace(':', ' … ')} become 0 … 255 (of other images, too, with --range {text})")
     others = report.count - tally.wide - tally.masks
     if lines and others > 0:
         lines[-1] += f"; {others:,} images of 8 bits stay as they are"

@@ -7,7 +7,6 @@ of its width, else their minimum and maximum. Integers and floats share one rang
 """
 
 import dataclasses
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ Ends = tuple[float, float]
 USUAL: tuple[Ends, ...] = ((0, 1), (-1, 1), (0, 255), (0, 1023), (0, 4095), (0, 16383), (0, 65535))
 """Smallest first: floats, floats around 0, and unsigned integers of 8, 10, 12, 14 and 16 bits."""
 _TOLERANCE = 0.01  # of a range's width: interpolation overshoots, sensors have an offset
-_SAMPLE_FORMAT, _PHOTOMETRIC, _BITS, _PLANAR = 339, 262, 258, 284  # tags of TIFF
+_SAMPLE_FORMAT, _PHOTOMETRIC, _BITS = 339, 262, 258  # tags of TIFF
 _SIGNED, _WHITE_IS_ZERO = 2, 0
 _NOTHING = (math.inf, -math.inf)  # extremes of no number
 # Pillow's raw mode of 16-bit colour -> that which takes the other, lower byte of every number.
@@ -124,11 +123,10 @@ def _high_and_low(image: Any) -> npt.NDArray[np.uint16]:
     """uint16 [H, W, 2 … 4]: the picture is decoded twice, for the higher and for the lower byte of every number."""
     raw, position = _sixteen_bits(image), image.tell()
     assert raw is not None
-    image.fp.seek(0)
-    encoded = image.fp.read()
 
     def decoded(replacement: str) -> npt.NDArray[np.uint8]:
-        again: Any = Image.open(io.BytesIO(encoded), formats=[image.format])
+        image.fp.seek(0)
+        again: Any = Image.open(image.fp, formats=[image.format])
         again.seek(position)
         for place, tile in enumerate(again.tile):
             arguments = replacement if isinstance(tile[3], str) else (replacement, *tile[3][1:])
@@ -141,7 +139,7 @@ def _high_and_low(image: Any) -> npt.NDArray[np.uint16]:
         high, low = parts[..., 0::2], parts[..., 1::2]
     else:
         high, low = decoded(raw), decoded(_LOWER_BYTE[raw])
-    return high.astype(np.uint16) * np.uint16(256) + low
+    return np.asarray(high.astype(np.uint16) * np.uint16(256) + low, np.uint16)
 
 
 # --- the first pass
@@ -243,6 +241,11 @@ def usual(low: float, high: float) -> Ends:
     if low == high:
         raise DatasetError(f"all values are {low:g}. Say with --range LOW:HIGH which become black and white")
     return low, high
+
+
+def range_text(ends: Ends) -> str:
+    """`LOW:HIGH`, exact, as `--range` takes it."""
+    return ":".join(str(int(value)) if value == int(value) else repr(value) for value in ends)
 
 
 # --- from numbers to pixels

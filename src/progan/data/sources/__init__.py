@@ -17,7 +17,7 @@ from progan.config import PrepareConfig
 from progan.data.sources.arrays import open_cifar, open_hdf5, open_idx, open_npy
 from progan.data.sources.base import Opener, Source
 from progan.data.sources.drawn import open_avatars, open_stacked
-from progan.data.sources.folder import open_archive, open_folder, walk
+from progan.data.sources.folder import open_archive, open_folder, open_stack_file, walk
 from progan.data.sources.labels import tables_beside
 from progan.data.sources.tfrecords import open_tfrecords
 from progan.errors import DatasetError
@@ -61,6 +61,7 @@ SOURCES: dict[str, Opener] = {
     "npy": open_npy,
     "hdf5": open_hdf5,
     "archive": open_archive,
+    "stack": open_stack_file,
     "folder": open_folder,
 }
 """Kind -> opener. A kind that ends in a colon is a word that users write, alone or followed by a colon and an argument

@@ -26,13 +26,16 @@ from PIL import Image
 from progan.config import PrepareConfig
 from progan.data.dataset import FILE_NAME
 from progan.data.sources import labels as tables
-from progan.data.sources.base import Labels, Source, Unreadable
+from progan.data.sources.base import Labels, Picture, Source, Unreadable
+from progan.data.sources.stacks import HEAD_BYTES, Stack, kind_of_stack, misread, stack_of
 from progan.errors import DatasetError
 
 # Of Pillow's formats those that decode in this process: EPS would start Ghostscript.
 _FORMATS = "AVIF BMP GIF ICO JPEG JPEG2000 MPO PCX PNG PPM QOI SGI TGA TIFF WEBP"
 _SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "icon\r"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+# Of files with these names only one picture is used, and none is opened to count them.
+_ONE_PICTURE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 _PACKERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 MAX_FILE_BYTES = 2**29
 MAX_TABLE_BYTES = 2**26  # of a table of labels that was not named
@@ -60,9 +63,11 @@ class Entry:
     """Compression method, packed size and CRC-32 of a zip's member."""
     refused: str = ""
     """Reason why it must not even be opened."""
+    page: int | None = None
+    """Number of the picture in a file that holds many."""
 
     def __str__(self) -> str:
-        return self.name
+        return self.name if self.page is None else f"{self.name}#{self.page}"
 
 
 def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
@@ -98,8 +103,52 @@ def open_archive(source: str, scratch: Path, config: PrepareConfig) -> Source | 
 
 
 def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
-    images, labels = _labelled(sorted(entries, key=str), path, config.labels)
+    images, labels = _labelled(_paged(sorted(entries, key=str)), path, config.labels)
     return Source(path.resolve().name.split(".")[0] or "images", FileReader(), images, labels, has_files=True)
+
+
+def open_stack_file(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    """A TIFF or DICOM file with more than one picture."""
+    path = Path(source)
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        if kind_of_stack(file.read(HEAD_BYTES)) in (None, "npy"):
+            return None
+    entries = _paged([Entry(path.name, str(path), path.stat().st_size)])
+    return _source(path, entries, config) if len(entries) > 1 else None
+
+
+def _paged(entries: list[Entry]) -> list[Entry]:
+    """The entries, an entry for every page of a TIFF, frame of a DICOM file and row of an npy file among them.
+
+    An npy file among picture files is not taken for one: there it is a table of something else.
+    """
+    arrays = sum(entry.name.lower().endswith(".npy") for entry in entries)
+    pictures = sum(entry.name.lower().endswith(_ONE_PICTURE) for entry in entries)
+    paged = []
+    for entry in entries:
+        if entry.page is not None or entry.refused or entry.name.lower().endswith((*_ONE_PICTURE, *tables.SUFFIXES)):
+            paged.append(entry)
+        elif entry.name.lower().endswith(".npy") and pictures > arrays:
+            paged.append(replace(entry, refused="an array among pictures"))
+        else:
+            count = 1
+            with suppress(Unreadable):
+                if kind_of_stack(_head(entry)):
+                    count = stack_of(_content(entry)).count
+            paged += [replace(entry, page=page) for page in range(count)] if count > 1 else [entry]
+    return paged
+
+
+def _head(entry: Entry) -> bytes:
+    """The first bytes of a file; of a zip's member all of them."""
+    return entry_bytes(entry if entry.zipped else replace(entry, size=min(entry.size, HEAD_BYTES)))
+
+
+def _content(entry: Entry) -> bytes | Path:
+    """Path of a file that lies on the disk as it is, else its bytes."""
+    return Path(entry.container) if entry.zipped is None and entry.offset == 0 else entry_bytes(entry)
 
 
 def _labelled(entries: list[Entry], source: Path, wanted: str) -> tuple[list[Entry], Labels | None]:
@@ -149,25 +198,33 @@ def _by_table(
 class FileReader:
     """Opens image files by their content, whatever their names say."""
 
-    def read(self, entries: Sequence[Entry], resolution: int) -> Iterator[Image.Image | Unreadable]:
-        """Image of each file, in turn, not decoded yet."""
+    def read(self, entries: Sequence[Entry], resolution: int) -> Iterator[Picture | Unreadable]:
+        """Image of each file, in turn, not decoded yet where that can wait."""
+        opened: tuple[str, Stack] | None = None  # that of many pages which was read last
         for entry in entries:
             try:
-                yield _open_image(entry_bytes(entry))
+                if entry.page is None:
+                    yield _open_image(entry_bytes(entry))
+                    continue
+                if opened is None or opened[0] != entry.name:
+                    opened = entry.name, stack_of(_content(entry))
+                yield opened[1].picture(entry.page)
             except Unreadable as error:
                 yield error
 
 
-def _open_image(encoded: bytes) -> Image.Image:
+def _open_image(encoded: bytes) -> Picture:
     """An image from the bytes of a file, not yet decoded."""
     try:
-        return Image.open(io.BytesIO(encoded), formats=_formats())
+        image = Image.open(io.BytesIO(encoded), formats=_formats())
+        if not misread(image):
+            return image
     except Image.DecompressionBombError as error:
         raise Unreadable("decompression bomb", str(error)) from None
     except Exception:  # Pillow's plugins raise almost anything on damaged data
         if encoded[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
             raise Unreadable("HEIC photograph", "export it as JPEG first") from None
-        raise Unreadable("not an image") from None
+    return stack_of(encoded).picture(0)
 
 
 @cache
