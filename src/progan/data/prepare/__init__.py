@@ -21,7 +21,7 @@ from typing import Any, Literal
 from PIL import ImageColor
 
 from progan.config import PrepareConfig
-from progan.data.dataset import FileRecord, LabelKind, Manifest
+from progan.data.dataset import RANGE, FileRecord, LabelKind, Manifest
 from progan.data.prepare.decode import Target, core_count, decode_chunk, fit, ordered_map, without_warnings
 from progan.data.prepare.output import FILE_LIMIT, IMAGES, SKIPPED, UNFINISHED, Output, Unfinished, read_ledger
 from progan.data.prepare.ranges import Ends, Extremes, Ranges, Tally, Unmeasured, decide, look, look_at, range_text
@@ -187,7 +187,12 @@ def _prepare(
         label_names=report.label_names,
         source=Path(source).name,
         arrays=arrays,
-        preparation={"key": key, "settings": dataclasses.asdict(config), "report": dataclasses.asdict(report)},
+        preparation={
+            "key": key,
+            "settings": dataclasses.asdict(config),
+            "report": dataclasses.asdict(report),
+            RANGE: _range_of(report),
+        },
     ).write(out)
     if not report.skipped:
         (out / SKIPPED).unlink()
@@ -327,25 +332,35 @@ def _is_coloured(image: Picture, ranges: Ranges) -> bool:
     return bool((pixels.max(-1).astype(int) - pixels.min(-1)).max() > _COLOURED)
 
 
-def remarks(report: PrepareReport) -> list[str]:
-    """What was done to the values and colours of a set, one line each; none for ordinary pictures."""
+def _shown(report: PrepareReport) -> dict[Ends, str]:
+    """The ranges that pictures were brought to 0 … 255 by, and what they were."""
     ranges, tally = report.ranges, report.tally
-    lines = []
     shown: dict[Ends, str] = {}
     if tally.wide > tally.windowed:
         shown |= {ends: f"{kind} " for kind, ends in (("integers", ranges.integers), ("floats", ranges.floats)) if ends}
-    if tally.masks:
-        shown[ranges.bytes] = "masks "
+    if tally.stretched:
+        shown[ranges.bytes] = "8 bits "
+    return shown
+
+
+def _range_of(report: PrepareReport) -> str | None:
+    """What `--range` must be for other images to be treated in the same way; None where it need not be given."""
+    shown = list(_shown(report))
+    return range_text(shown[0]) if len(shown) == 1 else None
+
+
+def remarks(report: PrepareReport) -> list[str]:
+    """What was done to the values and colours of a set, one line each; none for ordinary pictures."""
+    ranges, tally, shown = report.ranges, report.tally, _shown(report)
+    lines = []
     for ends, kind in shown.items():
         text, whose = range_text(ends), kind if len(shown) > 1 else "values "
         lines.append(f"{whose}{text.replace(':', ' … ')} become 0 … 255 (of other images, too, with --range {text})")
-    others = report.count - tally.wide - tally.masks
+    others = report.count - tally.wide - tally.stretched
     if lines and others > 0:
-        lines[-1] += f"; {others:,} images of 8 bits stay as they are"
+        lines[-1] += f"; {_images_of(others)} of 8 bits as they are"
     if tally.windowed:
-        lines.append(
-            f"{tally.windowed:,} images are shown through the window of their file (--range LOW:HIGH overrides)"
-        )
+        lines.append(f"{_images_of(tally.windowed)} through the window of the file (--range LOW:HIGH overrides it)")
     if tally.outside:
         part = tally.outside / max(1, tally.values)
         lines.append(f"{tally.outside:,} values ({part:.2%}) lie outside the range and are cut off")
@@ -354,7 +369,13 @@ def remarks(report: PrepareReport) -> list[str]:
             f"{tally.not_finite:,} values are NaN or infinite: NaN becomes black, infinities an end of the range"
         )
     if tally.recoloured:
-        lines.append(f"{tally.recoloured:,} images are converted from their colour profile to sRGB")
+        lines.append(f"{_images_of(tally.recoloured)} converted from another colour profile to sRGB")
     if tally.profiles_ignored:
-        lines.append(f"{tally.profiles_ignored:,} images have a colour profile that is broken or not theirs: ignored")
+        lines.append(
+            f"{_images_of(tally.profiles_ignored)} with a colour profile that is broken or not for such pixels: ignored"
+        )
     return lines
+
+
+def _images_of(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"

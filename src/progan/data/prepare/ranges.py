@@ -24,6 +24,7 @@ Ends = tuple[float, float]
 
 USUAL: tuple[Ends, ...] = ((0, 1), (-1, 1), (0, 255), (0, 1023), (0, 4095), (0, 16383), (0, 65535))
 """Smallest first: floats, floats around 0, and unsigned integers of 8, 10, 12, 14 and 16 bits."""
+_REACH = 0.1  # of the ends of a range must be reached; what overshoots 0 … 1 reaches those of no other
 _TOLERANCE = 0.01  # of a range's width: interpolation overshoots, sensors have an offset
 _SAMPLE_FORMAT, _PHOTOMETRIC, _BITS = 339, 262, 258  # tags of TIFF
 _SIGNED, _WHITE_IS_ZERO = 2, 0
@@ -233,11 +234,20 @@ def decide(found: Extremes) -> Ranges:
 
 
 def usual(low: float, high: float) -> Ends:
-    """The smallest usual range that holds low … high to within 1 % of its width, else that itself."""
+    """The smallest usual range that holds low … high to within 1 % of its width, else that itself.
+
+    A range is not taken for its tolerance alone, nor where next to nothing of it is used: -3 … 9 would be black in
+    0 … 1023, and 0 … 9 in 0 … 255; -0.05 … 1 would be washed out in -1 … 1.
+    """
     for least, most in USUAL:
         slack = _TOLERANCE * (most - least)
-        if least - slack <= low and high <= most + slack:
+        reached = (least, most) == (0, 1) or (low <= least * _REACH if least < 0 else high >= most * _REACH)
+        if high > most + slack or not reached:
+            continue
+        if low >= least - slack:
             return least, most
+        if (least, most) != (0, 1):  # the wider ones begin at 0, too
+            break
     if low == high:
         raise DatasetError(f"all values are {low:g}. Say with --range LOW:HIGH which become black and white")
     return low, high
@@ -257,8 +267,8 @@ class Tally:
 
     wide: int = 0
     """Pictures of numbers that are not 8 unsigned bits."""
-    masks: int = 0
-    """Pictures of 8 bits that were scaled."""
+    stretched: int = 0
+    """Pictures of 8 bits that were scaled: masks, or by the user's range."""
     windowed: int = 0
     """Pictures shown through the window of their file (DICOM)."""
     not_finite: int = 0
@@ -294,7 +304,7 @@ def to_picture(values: Values, ranges: Ranges, tally: Tally) -> Image.Image:
     if values.inverted:
         pixels = np.where(np.isnan(numbers), 0, 255 - pixels).astype(np.uint8) if missing else 255 - pixels
     tally.wide += kind != "bytes"
-    tally.masks += kind == "bytes" and (low, high) == (0, 1)
+    tally.stretched += kind == "bytes" and not windowed and (low, high) != (0, 255)
     tally.windowed += windowed
     tally.not_finite += missing
     tally.values += numbers.size

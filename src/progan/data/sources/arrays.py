@@ -33,7 +33,8 @@ _IMAGE_KEYS = (
     "pictures", "picture", "pixels", "arr_0",
 )  # fmt: skip
 _LABEL_KEYS = (
-    "labels", "label", "y", "y_train", "train_labels", "train_label", "classes", "class", "targets", "target", "arr_1",
+    "labels", "label", "y", "y_train", "train_labels", "train_label", "classes", "class", "targets", "target", "ans",
+    "train_set_y", "arr_1",
 )  # fmt: skip
 _LEVEL = re.compile(r"data(\d+)x\1")  # the authors' older HDF5 files: a dataset for each resolution
 _CIFAR_CLASS_FILES = {3073: "batches.meta.txt", 3074: "fine_label_names.txt"}  # by the bytes of a record
@@ -255,7 +256,7 @@ def _image_dataset(path: Path, shapes: dict[str, tuple[int, ...]]) -> str:
     likely = [name for name, shape in shapes.items() if len(shape) == 4] or [
         name for name, shape in shapes.items() if len(shape) == 3
     ]
-    known = next((keys[key] for key in _IMAGE_KEYS if key in keys), None)
+    known = next((keys[key] for key in _IMAGE_KEYS if key in keys and len(shapes[keys[key]]) in (3, 4)), None)
     if known is not None or len(likely) == 1:
         return known or likely[0]
     listed = ", ".join(f"{name} {list(shape)}" for name, shape in list(shapes.items())[:8]) or "no arrays of numbers"

@@ -123,14 +123,14 @@ class Source:
 Opener = Callable[[str, Path, PrepareConfig], Source | None]
 
 
-def import_extra(module: str, extra: str, wanted_for: str) -> Any:
+def import_extra(module: str, extra: str, why: str) -> Any:
     """A module of an optional dependency. Raises Unreadable, with the command to install it, where it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError:
         package = module.partition(".")[0]
         raise Unreadable(
-            f"{package} is missing", f"{wanted_for}: pip install '.[{extra}]' in the checkout of progan"
+            f"{package} is missing", f"{why}: pip install '.[{extra}]' in the checkout of progan"
         ) from None
 
 

@@ -12,6 +12,7 @@ import lzma
 import os
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -134,7 +135,8 @@ def _paged(entries: list[Entry]) -> list[Entry]:
             paged.append(replace(entry, refused="an array among pictures"))
         else:
             count = 1
-            with suppress(Unreadable):
+            with suppress(Unreadable), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 if kind_of_stack(_head(entry)):
                     count = stack_of(_content(entry)).count
             paged += [replace(entry, page=page) for page in range(count)] if count > 1 else [entry]

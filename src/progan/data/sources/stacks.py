@@ -1,6 +1,8 @@
 """Files that Pillow alone does not read, or that hold many pictures: TIFF with pages, DICOM with frames, npy."""
 
 import io
+import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,10 @@ HEAD_BYTES = 132
 """Bytes that tell what a file is."""
 _SUBFILE, _THUMBNAIL = 254, 1  # a TIFF's page that is another one, smaller
 _BITS, _PLANAR, _ONE_BY_ONE = 258, 284, 2  # channels one after another
-_FEW = (1, 3, 4)  # channels
+_LAST, _FIRST = (1, 3, 4), (1, 3)  # channels of [H, W, C] and of [C, H, W]; [4, H, W] are four pictures
+_LEAST_FRAME = 64  # bytes of a frame, however well compressed
+for _name in ("PIL", "pydicom", "tifffile"):  # what they say of damaged files becomes a reason in skipped.csv
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ def _open_tiff(file: BinaryIO) -> Stack:
                 pages.append(page)
             if misread(image):
                 return _open_odd_tiff(file)
+    except Image.DecompressionBombError as error:
+        raise Unreadable("decompression bomb", str(error)) from None
     except Exception:  # a kind of pixels that it does not know
         return _open_odd_tiff(file)
 
@@ -86,13 +93,14 @@ def misread(image: Image.Image) -> bool:
 
 def _open_odd_tiff(file: BinaryIO) -> Stack:
     """Pages of any number type, by tifffile."""
-    tifffile = import_extra("tifffile", "tiff", "this kind of TIFF needs it")
+    tifffile = import_extra("tifffile", "tiff", "Pillow does not read this TIFF, tifffile may")
     file.seek(0)
     tiff = tifffile.TiffFile(file)
     pages = [page for page in tiff.pages if not page.is_reduced] or list(tiff.pages)
 
     def picture(number: int) -> Picture:
         page = pages[number]
+        check_size(page.imagewidth, page.imagelength)
         try:
             numbers = page.asarray()
         except Exception as error:
@@ -102,6 +110,12 @@ def _open_odd_tiff(file: BinaryIO) -> Stack:
         return Values(_flat(numbers), inverted=page.photometric == 0)
 
     return Stack(len(pages), picture)
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise Unreadable for pictures larger than Pillow would decode."""
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise Unreadable("decompression bomb", f"{width}x{height} pixels")
 
 
 def _flat(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -123,6 +137,10 @@ def _open_dicom(file: BinaryIO) -> Stack:
     data = pydicom.dcmread(file)
     if "Rows" not in data:
         raise Unreadable("not an image", "a DICOM file without pixels")
+    check_size(int(data.Columns), int(data.Rows))
+    count = max(1, int(data.get("NumberOfFrames", 1) or 1))
+    if count > 1 and count * _LEAST_FRAME > file.seek(0, os.SEEK_END):
+        raise Unreadable("damaged", f"{count} frames cannot lie in so short a file")
 
     def picture(number: int) -> Picture:
         try:
@@ -137,7 +155,7 @@ def _open_dicom(file: BinaryIO) -> Stack:
         inverted = data.get("PhotometricInterpretation") == "MONOCHROME1"
         return Values(_flat(numbers), inverted, _window(data))
 
-    return Stack(max(1, int(data.get("NumberOfFrames", 1) or 1)), picture)
+    return Stack(count, picture)
 
 
 def _window(data: Any) -> tuple[float, float] | None:
@@ -169,13 +187,13 @@ def _open_npy(file: BinaryIO) -> Stack:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
         raise Unreadable("not an image", "an npy file of other things than numbers")
     shape = array.shape
-    single = len(shape) == 2 or (len(shape) == 3 and (shape[2] in _FEW or shape[0] in _FEW))
+    single = len(shape) == 2 or (len(shape) == 3 and (shape[2] in _LAST or shape[0] in _FIRST))
     if len(shape) not in (2, 3, 4) or 0 in shape:
         raise Unreadable("not an image", f"an array of shape {list(shape)}")
 
     def picture(number: int) -> Picture:
         row = np.asarray(array) if single else np.asarray(array[number])
-        if row.ndim == 3 and row.shape[2] > 4 and row.shape[0] in _FEW:
+        if row.ndim == 3 and row.shape[2] > 4 and row.shape[0] in _LAST:
             row = row.transpose(1, 2, 0)
         return Values(_flat(row))
 
