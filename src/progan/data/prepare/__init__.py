@@ -351,7 +351,7 @@ def _range_of(report: PrepareReport) -> str | None:
 
 def remarks(report: PrepareReport) -> list[str]:
     """What was done to the values and colours of a set, one line each; none for ordinary pictures."""
-    ranges, tally, shown = report.ranges, report.tally, _shown(report)
+    tally, shown = report.tally, _shown(report)
     lines = []
     for ends, kind in shown.items():
         text, whose = range_text(ends), kind if len(shown) > 1 else "values "

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -104,7 +105,7 @@ def open_archive(source: str, scratch: Path, config: PrepareConfig) -> Source | 
 
 
 def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
-    images, labels = _labelled(_paged(sorted(entries, key=str)), path, config.labels)
+    images, labels = _labelled(_paged(sorted(entries, key=attrgetter("name"))), path, config.labels)
     return Source(path.resolve().name.split(".")[0] or "images", FileReader(), images, labels, has_files=True)
 
 
