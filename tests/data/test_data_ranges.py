@@ -96,11 +96,20 @@ def of_source(source: Path, out: Path, **settings: Any) -> tuple[np.ndarray, Pre
         (-128, 127, (-128, 127)),  # within 1 % of 0 … 16383, where it would be black
         (-3, 9, (-3, 9)),
         (0, 9, (0, 9)),
-        (-0.05, 1.05, (-0.05, 1.05)),  # within -1 … 1, where it would be washed out
+        (-8, 300, (0, 1023)),
     ],
 )
-def test_the_smallest_usual_range_that_holds_all_values(low: float, high: float, expected: tuple[float, float]) -> None:
-    assert usual(low, high) == expected
+@pytest.mark.parametrize("floats", [False, True])
+def test_the_smallest_usual_range_that_holds_all_values(
+    low: float, high: float, expected: tuple[float, float], floats: bool
+) -> None:
+    assert usual(low, high, floats) == expected
+
+
+@pytest.mark.parametrize("ends", [(-0.05, 1.05), (0, 1.015), (-5, 260), (-8, 250)])
+def test_floats_that_overshoot_a_range_are_not_squeezed_into_a_wider_one(ends: tuple[float, float]) -> None:
+    """As resampling makes them; in -1 … 1 they would be washed out, in 0 … 1023 dark."""
+    assert usual(*ends, floats=True) == ends
 
 
 ENDS = [

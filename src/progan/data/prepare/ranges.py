@@ -24,7 +24,7 @@ Ends = tuple[float, float]
 
 USUAL: tuple[Ends, ...] = ((0, 1), (-1, 1), (0, 255), (0, 1023), (0, 4095), (0, 16383), (0, 65535))
 """Smallest first: floats, floats around 0, and unsigned integers of 8, 10, 12, 14 and 16 bits."""
-_REACH = 0.1  # of the ends of a range must be reached; what overshoots 0 … 1 reaches those of no other
+_USED, _OVERSHOOT = 0.1, 0.1
 _TOLERANCE = 0.01  # of a range's width: interpolation overshoots, sensors have an offset
 _SAMPLE_FORMAT, _PHOTOMETRIC, _BITS = 339, 262, 258  # tags of TIFF
 _SIGNED, _WHITE_IS_ZERO = 2, 0
@@ -224,7 +224,7 @@ def decide(found: Extremes) -> Ranges:
     ranges = Ranges(
         bytes=(0, 1) if ends.get("bytes", (0, 255)) in ((0, 1), (1, 1)) else (0, 255),
         integers=usual(*integers) if integers else None,
-        floats=usual(*floats) if floats else None,
+        floats=usual(*floats, floats=True) if floats else None,
         alpha=usual(*ends["alpha"]) if "alpha" in ends else None,
     )
     if integers and floats and ranges.floats not in USUAL[:2]:  # one unit
@@ -233,20 +233,18 @@ def decide(found: Extremes) -> Ranges:
     return ranges
 
 
-def usual(low: float, high: float) -> Ends:
+def usual(low: float, high: float, floats: bool = False) -> Ends:
     """The smallest usual range that holds low … high to within 1 % of its width, else that itself.
 
-    A range is not taken for its tolerance alone, nor where next to nothing of it is used: -3 … 9 would be black in
-    0 … 1023, and 0 … 9 in 0 … 255; -0.05 … 1 would be washed out in -1 … 1.
+    A range of which less than a tenth would be used is not taken: in 0 … 255, all of 0 … 9 would be black. Nor is one for
+    `floats` that overshoot a smaller one by up to a tenth: -0.05 … 1 would be washed out in -1 … 1.
     """
     for least, most in USUAL:
-        slack = _TOLERANCE * (most - least)
-        reached = (least, most) == (0, 1) or (low <= least * _REACH if least < 0 else high >= most * _REACH)
-        if high > most + slack or not reached:
-            continue
-        if low >= least - slack:
+        width = most - least
+        outside = max(least - low, high - most) / width
+        if outside <= _TOLERANCE and (width <= 2 or high >= most * _USED):
             return least, most
-        if (least, most) != (0, 1):  # the wider ones begin at 0, too
+        if floats and outside <= _OVERSHOOT:
             break
     if low == high:
         raise DatasetError(f"all values are {low:g}. Say with --range LOW:HIGH which become black and white")

@@ -199,7 +199,8 @@ def _npy_reader(path: Path, named: Path) -> ArrayReader:
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
-        raise DatasetError(f"{named} cannot be read ({error}). Save numbers, not Python objects") from None
+        reason = str(error).partition("\n")[0]
+        raise DatasetError(f"{named} cannot be read ({reason}). Save numbers, not Python objects") from None
     try:
         first = channels_first(array.shape, array.dtype)
     except ValueError as error:
@@ -227,7 +228,10 @@ def open_hdf5(source: str, scratch: Path, config: PrepareConfig) -> Source | Non
     try:
         with h5py.File(path, "r") as file:
             found: dict[str, Any] = {}
-            file.visititems(lambda name, item: found.update({name: item}) if hasattr(item, "dtype") else None)
+            # Links are not followed, and data kept in other files not read: a file may not choose what else is.
+            file.visititems(
+                lambda name, item: found.update({name: item}) if hasattr(item, "dtype") and not item.external else None
+            )
             name = _image_dataset(path, {name: item.shape for name, item in found.items() if item.dtype.kind in "buif"})
             shape = found[name].shape
             try:

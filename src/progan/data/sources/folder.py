@@ -38,6 +38,7 @@ _SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Of files with these names only one picture is used, and none is opened to count them.
 _ONE_PICTURE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+_MANY_PICTURES = (".tif", ".tiff", ".dcm", ".dicom", ".npy")
 _PACKERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 MAX_FILE_BYTES = 2**29
 MAX_TABLE_BYTES = 2**26  # of a table of labels that was not named
@@ -83,8 +84,8 @@ def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | N
         entry = Entry(name, str(file), file.stat().st_size)
         if _is_archive(name):
             entries += lister.inner(entry, partial(Path, file), 1)
-        else:
-            entries.append(_checked(entry, entry.size))
+        else:  # stacks are read page by page, so that their size does not matter
+            entries.append(entry if name.lower().endswith(_MANY_PICTURES) else _checked(entry, entry.size))
     return _source(path, entries, config)
 
 

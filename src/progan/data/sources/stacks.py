@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from PIL import Image
 
 from progan.data.sources.base import Picture, Unreadable, Values, import_extra
 
+Result = TypeVar("Result")
 TIFF, NPY = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), b"\x93NUMPY"
 DICOM, _DICOM_AT = b"DICM", 128
 HEAD_BYTES = 132
@@ -51,12 +52,22 @@ def open_stack(file: BinaryIO) -> Stack:
     openers = {"tiff": _open_tiff, "dicom": _open_dicom, "npy": _open_npy}
     if kind is None:
         raise Unreadable("not an image")
-    try:
-        return openers[kind](file)
-    except Unreadable:
-        raise
-    except Exception as error:  # damaged files raise almost anything
-        raise Unreadable("damaged", f"{type(error).__name__}: {error}") from None
+    stack = _guarded(openers[kind])(file)
+    return Stack(stack.count, _guarded(stack.picture))
+
+
+def _guarded(function: Callable[[Any], Result]) -> Callable[[Any], Result]:
+    """The function, with whatever it raises at damaged files as Unreadable."""
+
+    def call(argument: Any) -> Result:
+        try:
+            return function(argument)
+        except Unreadable:
+            raise
+        except Exception as error:  # of one line: pydicom's have several
+            raise Unreadable("damaged", f"{type(error).__name__}: {error}".partition("\n")[0]) from None
+
+    return call
 
 
 # --- TIFF
@@ -101,10 +112,7 @@ def _open_odd_tiff(file: BinaryIO) -> Stack:
     def picture(number: int) -> Picture:
         page = pages[number]
         check_size(page.imagewidth, page.imagelength)
-        try:
-            numbers = page.asarray()
-        except Exception as error:
-            raise Unreadable("cannot be read", f"{type(error).__name__}: {error}") from None
+        numbers = page.asarray()
         if numbers.ndim == 3 and page.planarconfig == 2:
             numbers = numbers.transpose(1, 2, 0)
         return Values(_flat(numbers), inverted=page.photometric == 0)
@@ -143,10 +151,7 @@ def _open_dicom(file: BinaryIO) -> Stack:
         raise Unreadable("damaged", f"{count} frames cannot lie in so short a file")
 
     def picture(number: int) -> Picture:
-        try:
-            numbers = pixels.pixel_array(data, index=number)
-        except Exception as error:
-            raise Unreadable("cannot be read", f"{type(error).__name__}: {error}".partition("\n")[0]) from None
+        numbers = pixels.pixel_array(data, index=number)
         if data.get("PhotometricInterpretation") == "PALETTE COLOR":
             return Values(_flat(pixels.apply_color_lut(numbers, data)))
         if numbers.ndim == 3:  # colour
