@@ -1390,7 +1390,7 @@ PREPARING = [
     Mutation(
         "floats that overshoot 0 … 1 squeezed into -1 … 1",
         "data/prepare/ranges.py",
-        {"if floats and outside": "if False and outside"},
+        {"if within[1] and floats:": "if False:"},
         [RANGES + "floats_that_overshoot_a_range_are_not_squeezed_into_a_wider_one"],
     ),
     Mutation(

@@ -236,15 +236,15 @@ def decide(found: Extremes) -> Ranges:
 def usual(low: float, high: float, floats: bool = False) -> Ends:
     """The smallest usual range that holds low … high to within 1 % of its width, else that itself.
 
-    A range of which less than a tenth would be used is not taken: in 0 … 255, all of 0 … 9 would be black. Nor is one for
-    `floats` that overshoot a smaller one by up to a tenth: -0.05 … 1 would be washed out in -1 … 1.
+    A range is not taken where less than a tenth of it would be used: all of 0 … 9 would be black in 0 … 255. Nor is a
+    wider one for `floats` that overshoot one by up to a tenth: -0.05 … 1 would be washed out in -1 … 1.
     """
     for least, most in USUAL:
         width = most - least
-        outside = max(least - low, high - most) / width
-        if outside <= _TOLERANCE and (width <= 2 or high >= most * _USED):
+        within = [low >= least - part * width and high <= most + part * width for part in (_TOLERANCE, _OVERSHOOT)]
+        if within[0] and (width <= 2 or high >= most * _USED):
             return least, most
-        if floats and outside <= _OVERSHOOT:
+        if within[1] and floats:
             break
     if low == high:
         raise DatasetError(f"all values are {low:g}. Say with --range LOW:HIGH which become black and white")
