@@ -30,6 +30,8 @@ Y, X = np.mgrid[0:16, 0:16] / 15
 RAMP = np.rint(X * 255)  # what every ramp from the lowest to the highest value becomes
 COLOURS = np.stack([X, Y, 1 - X], -1)
 COLOURED = np.rint(COLOURS * 255)
+IMAGES = np.stack([np.roll(COLOURED, i, 1) for i in range(6)]).astype(np.uint8)
+CLASSES = np.array([2, 0, 1, 1, 0, 2])
 
 
 def ramp(low: float, high: float, dtype: str, values: np.ndarray = X) -> np.ndarray:
@@ -411,6 +413,18 @@ def test_all_pages_of_a_tiff_are_pictures(tmp_path: Path) -> None:
     assert np.array_equal(of_source(tmp_path / "a.zip", tmp_path / "zipped")[0], pixels)
 
 
+def test_channels_of_a_tiff_that_are_no_transparency(tmp_path: Path) -> None:
+    two = np.stack([X, Y], -1).astype("f4")
+    files = {
+        "two.tif": tiff(two, planarconfig="contig"),
+        "clear.tif": tiff(np.stack([X, np.ones_like(X)], -1), planarconfig="contig", extrasamples=["unassalpha"]),
+        "more.tif": tiff(np.concatenate([COLOURS, Y[..., None]], -1), photometric="rgb", extrasamples=["unspecified"]),
+    }
+    pixels, report = prepared(tmp_path, files)
+    assert np.array_equal(pixels, [np.repeat(RAMP[..., None], 3, -1), COLOURED])
+    assert report.skipped == {"not an image": 1}
+
+
 def test_smaller_copies_in_a_tiff_are_no_pictures(tmp_path: Path) -> None:
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
@@ -436,15 +450,20 @@ def test_folders_of_npy_files(tmp_path: Path, array: np.ndarray, expected: list[
     assert np.array_equal(pixels, expected * 2)
 
 
+def test_npy_files_called_images_and_labels(tmp_path: Path) -> None:
+    files = {"X_train.npy": npy(IMAGES), "y_train.npy": npy(CLASSES), "x_test.npy": npy(IMAGES[:2])}
+    pixels, report = prepared(tmp_path, files)
+    assert np.array_equal(pixels, IMAGES)
+    labels = Dataset.open(report.out).labels(np.arange(6))
+    assert labels is not None
+    assert labels.argmax(1).tolist() == CLASSES.tolist()
+
+
 def test_npy_files_among_pictures_are_something_else(tmp_path: Path) -> None:
     files = {"a.png": saved(RAMP.astype(np.uint8)), "b.png": saved(RAMP.astype(np.uint8)), "codes.npy": npy(np.eye(12))}
     _, report = prepared(tmp_path, files)
     assert (report.count, report.skipped) == (2, {"refused": 1})
     assert "codes.npy,refused,an array among pictures" in (tmp_path / "out" / "skipped.csv").read_text()
-
-
-IMAGES = np.stack([np.roll(COLOURED, i, 1) for i in range(6)]).astype(np.uint8)
-CLASSES = np.array([2, 0, 1, 1, 0, 2])
 
 
 @pytest.mark.parametrize(
@@ -533,6 +552,28 @@ def test_dicom(tmp_path: Path, kind: str) -> None:
     pixels, report = prepared(tmp_path, {"IM0001": content}, **settings)
     assert np.array_equal(pixels[0], expected)
     assert ("1 image through the window of the file" in " ".join(remarks(report))) is (kind == "window")
+
+
+def test_what_a_dicom_file_says_of_each_frame(tmp_path: Path) -> None:
+    """An enhanced file: rescaling for all frames, a window for each."""
+
+    def item(**values: Any) -> pydicom.Dataset:
+        made = pydicom.Dataset()
+        for name, value in values.items():
+            setattr(made, name, value)
+        return made
+
+    rescaling = item(RescaleSlope=1, RescaleIntercept=-1024, RescaleType="HU")
+    windows = [item(WindowCenter=centre, WindowWidth=1001) for centre in (0.5, 1000.5)]
+    content = dicom(
+        np.stack([STORED] * 2),
+        NumberOfFrames=2,
+        SharedFunctionalGroupsSequence=[item(PixelValueTransformationSequence=[rescaling])],
+        PerFrameFunctionalGroupsSequence=[item(FrameVOILUTSequence=[window]) for window in windows],
+    )
+    pixels, _ = prepared(tmp_path, {"a.dcm": content})
+    for picture, centre in zip(pixels, (0, 1000), strict=True):
+        assert np.array_equal(picture, np.rint(((STORED - 1024.0 - centre) / 1000 + 0.5).clip(0, 1) * 255))
 
 
 def test_frames_of_dicom(tmp_path: Path) -> None:

@@ -254,8 +254,18 @@ def survey(source: Source, config: PrepareConfig) -> Target:
     it, and by one at all of them where the range is not known from their type.
     """
     entries = _spread(source.entries, _LOOKED_AT)
+    sizes: list[tuple[int, int]] = []
     reasons: Counter[str] = Counter()
-    sizes = [] if source.drawn_at else [image.size for image in _images(source, entries, reasons)]
+
+    def looked_at() -> Iterator[Picture]:
+        for image in source.reader.read(entries, _LOOKED_AT_SIZE):
+            if isinstance(image, Unreadable):
+                reasons[str(image)] += 1
+                continue
+            sizes.append(image.size)
+            yield image
+
+    found = Extremes() if source.drawn_at else look(looked_at(), every=False)
     if not (sizes or source.drawn_at):
         why = f" ({reasons.most_common(1)[0][0]})" if reasons else ""
         raise DatasetError(f"{source.name} has no image that can be read among {len(entries)} files looked at{why}")
@@ -268,8 +278,8 @@ def survey(source: Source, config: PrepareConfig) -> Target:
         red, green, blue, *_ = ImageColor.getrgb(config.background)
     except ValueError:
         raise DatasetError(f"background {config.background!r} is not a colour. Write a name or #rrggbb") from None
-    ranges = Ranges() if source.drawn_at else _ranges(source, entries, config)
-    some = _images(source, _spread(entries, _LOOKED_AT_FOR_COLOUR))
+    ranges = _ranges(source, found, config)
+    some = source.reader.read(_spread(entries, _LOOKED_AT_FOR_COLOUR), _LOOKED_AT_SIZE)
     # By default: three channels where any picture shows colour, however it is stored.
     channels = {"grey": 1, "rgb": 3}.get(config.channels) or (
         3 if any(_is_coloured(image, ranges) for image in some) else 1
@@ -277,14 +287,13 @@ def survey(source: Source, config: PrepareConfig) -> Target:
     return Target(resolution, channels, config.crop, (red, green, blue), all_28, ranges)
 
 
-def _ranges(source: Source, entries: Sequence[Any], config: PrepareConfig) -> Ranges:
+def _ranges(source: Source, found: Extremes, config: PrepareConfig) -> Ranges:
     """The range of a source's values: the user's, or that of 8 bits, or found by a first pass over the whole source.
 
-    The pass is made where some of the images looked at have other numbers, or all may be masks.
+    The pass is made where some of the images looked at have other numbers (`found`), or all may be masks.
     """
     if ends := config.range_ends():
         return Ranges.by_user(*ends)
-    found = look(source.reader.read(entries, _LOOKED_AT_SIZE), every=False)
     if found.ends.keys() <= {"bytes"} and not found.has_masks:
         return Ranges()
     return decide(_measure(source, config))
@@ -310,16 +319,9 @@ def _spread(entries: Sequence[Any], wanted: int) -> list[Any]:
     return [entries[position * len(entries) // wanted] for position in range(wanted)]
 
 
-def _images(source: Source, entries: Sequence[Any], reasons: "Counter[str] | None" = None) -> Iterator[Picture]:
-    """The pictures among the entries; why others are none is counted."""
-    for image in source.reader.read(entries, _LOOKED_AT_SIZE):
-        if not isinstance(image, Unreadable):
-            yield image
-        elif reasons is not None:
-            reasons[str(image)] += 1
-
-
-def _is_coloured(image: Picture, ranges: Ranges) -> bool:
+def _is_coloured(image: Picture | Unreadable, ranges: Ranges) -> bool:
+    if isinstance(image, Unreadable):
+        return False
     if isinstance(image, Values):
         if image.colours.ndim == 2:
             return False

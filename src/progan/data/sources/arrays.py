@@ -161,10 +161,23 @@ def open_cifar(source: str, scratch: Path, config: PrepareConfig) -> Source | No
 
 
 def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
-    """[N, H, W], [N, H, W, C] or [N, C, H, W] in a .npy; a .npz has images under `images` (`x` …), labels `labels`."""
+    """[N, H, W], [N, H, W, C] or [N, C, H, W] in a .npy; a .npz has images under `images` (`x` …), labels `labels`.
+
+    A folder of nothing but npy files, of which one is called `images` and perhaps another `labels`, is read as a npz.
+    """
     path = Path(source)
     if path.is_dir():
-        return None
+        files = {file.name.lower(): file for file in path.iterdir() if not file.name.startswith(".")}
+        known, labels_path = (
+            next((files[f"{key}.npy"] for key in keys if f"{key}.npy" in files), None)
+            for keys in (_IMAGE_KEYS, _LABEL_KEYS)
+        )
+        if known is None or labels_path is None or not all(name.endswith(".npy") for name in files):
+            return None
+        reader = _npy_reader(known, known)
+        values = np.load(labels_path, allow_pickle=False) if config.labels == "auto" else None
+        labels = None if values is None else array_labels(values, reader.shape[0], labels_path)
+        return Source(path.resolve().name, reader, range(reader.shape[0]), labels)
     if zipfile.is_zipfile(path):
         return _open_npz(path, scratch, config.labels == "auto")
     with path.open("rb") as file:

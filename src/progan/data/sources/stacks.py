@@ -21,6 +21,8 @@ HEAD_BYTES = 132
 """Bytes that tell what a file is."""
 _SUBFILE, _THUMBNAIL = 254, 1  # a TIFF's page that is another one, smaller
 _BITS, _PLANAR, _ONE_BY_ONE = 258, 284, 2  # channels one after another
+_WHITE_IS_ZERO, _RGB = 0, 2  # photometric interpretations
+_ALPHA = (1, 2)  # kinds of extra samples: transparency that colours are multiplied with, and that they are not
 _LAST, _FIRST = (1, 3, 4), (1, 3)  # channels of [H, W, C] and of [C, H, W]; [4, H, W] are four pictures
 _LEAST_FRAME = 64  # bytes of a frame, however well compressed
 for _name in ("PIL", "pydicom", "tifffile"):  # what they say of damaged files becomes a reason in skipped.csv
@@ -115,7 +117,15 @@ def _open_odd_tiff(file: BinaryIO) -> Stack:
         numbers = page.asarray()
         if numbers.ndim == 3 and page.planarconfig == 2:
             numbers = numbers.transpose(1, 2, 0)
-        return Values(_flat(numbers), inverted=page.photometric == 0)
+        numbers = _flat(numbers)
+        clear = any(sample in _ALPHA for sample in page.extrasamples or ())
+        if numbers.ndim == 3 and numbers.shape[2] in (2, 4) and not clear:
+            if page.photometric != _RGB:
+                raise Unreadable(
+                    "not an image", f"{numbers.shape[2]} channels that are neither colours nor transparency"
+                )
+            numbers = numbers[:, :, :3]
+        return Values(numbers, inverted=page.photometric == _WHITE_IS_ZERO)
 
     return Stack(len(pages), picture)
 
@@ -156,11 +166,24 @@ def _open_dicom(file: BinaryIO) -> Stack:
             return Values(_flat(pixels.apply_color_lut(numbers, data)))
         if numbers.ndim == 3:  # colour
             return Values(_flat(numbers))
-        numbers = pixels.apply_modality_lut(numbers, data)
+        rescaled = _settings(data, number, "PixelValueTransformationSequence")
+        if rescaled is not data:
+            numbers = numbers * float(rescaled.RescaleSlope) + float(rescaled.RescaleIntercept)
+        else:
+            numbers = pixels.apply_modality_lut(numbers, data)
         inverted = data.get("PhotometricInterpretation") == "MONOCHROME1"
-        return Values(_flat(numbers), inverted, _window(data))
+        return Values(_flat(numbers), inverted, _window(_settings(data, number, "FrameVOILUTSequence")))
 
     return Stack(count, picture)
+
+
+def _settings(data: Any, number: int, sequence: str) -> Any:
+    """What a file of many frames says of one of them, or of all, in a sequence; the file itself where it does not."""
+    for groups, place in (("PerFrameFunctionalGroupsSequence", number), ("SharedFunctionalGroupsSequence", 0)):
+        items = data.get(groups) or ()
+        if place < len(items) and items[place].get(sequence):
+            return items[place].get(sequence)[0]
+    return data
 
 
 def _window(data: Any) -> tuple[float, float] | None:
