@@ -98,15 +98,13 @@ def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target) -> Chun
                 size = image.size
                 if target.crop == "celeba" and size != CELEBA_SIZE:
                     raise Unreadable("not 178x218", f"{size[0]}x{size[1]} is no aligned picture of CelebA")
-                done = Tally()
-                pixels, enlarged = fit(image, target, done)
+                pixels, enlarged = fit(image, target, tally)
             except Unreadable as error:
                 skipped.append((position, error))
                 continue
             images.append(pixels)
             kept.append((position, *size))
             upscaled += enlarged
-            tally = tally.add(done)
     shape = (len(images), target.resolution, target.resolution, target.channels)
     return Chunk(pyramid(np.array(images, np.uint8).reshape(shape)), kept, skipped, upscaled, tally)
 

@@ -81,13 +81,14 @@ def kind_of(dtype: np.dtype[Any]) -> str:
 
 def wide(image: Image.Image) -> bool:
     """True if a file has more than 8 unsigned bits for a value. Looks at its header only."""
-    tags = getattr(image, "tag_v2", {})
-    return image.mode.startswith(("I", "F")) or _signed_bytes(image, tags) or _sixteen_bits(image) is not None
+    return image.mode[0] in "IF" or (
+        image.format in ("PNG", "TIFF") and (_signed_bytes(image) or _sixteen_bits(image) is not None)
+    )
 
 
 def values_of(image: Image.Image) -> Values:
     """The numbers of a picture that is `wide`, as the file has them; Pillow alone would cut colour to 8 bits."""
-    tags = getattr(image, "tag_v2", {})
+    tags = _tags(image)
     inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # which Pillow respects for up to 8 bits
     key = image.info.get("transparency") if image.format == "PNG" else None  # the value of all transparent pixels
     if _sixteen_bits(image) is not None:
@@ -95,7 +96,7 @@ def values_of(image: Image.Image) -> Values:
     else:
         image.load()
         numbers = np.asarray(image)
-        if _signed_bytes(image, tags):  # Pillow inverts no signed ones, and takes them for unsigned
+        if _signed_bytes(image):  # Pillow inverts no signed ones, and takes them for unsigned
             numbers = numbers.view(np.int8)
         elif image.mode == "I" and tags.get(_BITS, (0,))[0] == 32 and tags.get(_SAMPLE_FORMAT, (1,))[0] != _SIGNED:
             numbers = numbers.view(np.uint32)  # Pillow's own are signed
@@ -106,13 +107,18 @@ def values_of(image: Image.Image) -> Values:
     return Values(numbers, inverted)
 
 
-def _signed_bytes(image: Image.Image, tags: Any) -> bool:
-    return image.mode == "L" and tags.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED
+def _signed_bytes(image: Image.Image) -> bool:
+    return image.mode == "L" and _tags(image).get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED
 
 
-def _sixteen_bits(image: Image.Image) -> str | None:
+def _tags(image: Any) -> Any:
+    """The tags of a TIFF; none of other files."""
+    return image.tag_v2 if image.format == "TIFF" else {}
+
+
+def _sixteen_bits(image: Any) -> str | None:
     """Pillow's raw mode where colour of 16 bits would be cut to 8."""
-    for tile in getattr(image, "tile", None) or ():
+    for tile in image.tile:
         arguments = tile[3]
         raw = arguments if isinstance(arguments, str) else arguments[0] if isinstance(arguments, tuple) else None
         if raw in _LOWER_BYTE:
@@ -282,7 +288,7 @@ class Tally:
 
     def add(self, other: "Tally") -> "Tally":
         """Sum of two."""
-        return Tally(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+        return Tally(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 def to_picture(values: Values, ranges: Ranges, tally: Tally) -> Image.Image:
