@@ -1,8 +1,10 @@
 """Values of any type and range, colour profiles, and files of numbers: what becomes 0 … 255, and what is said of it."""
 
+import contextlib
 import io
 import struct
 import sys
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -14,7 +16,9 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 import progan.data.prepare as preparation
@@ -273,6 +277,11 @@ def test_an_interrupted_preparation_keeps_its_range(tmp_path: Path, monkeypatch:
 # --- 16 bits of colour
 
 
+def chunk(name: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + check
+
+
 def png16(numbers: np.ndarray, kind: int, transparent: bytes = b"") -> bytes:
     """A PNG of 16 bits [H, W, C], its rows stored as differences from the pixel to the left."""
     rows = numbers.astype(">u2")
@@ -280,10 +289,6 @@ def png16(numbers: np.ndarray, kind: int, transparent: bytes = b"") -> bytes:
     packed = np.frombuffer(rows.tobytes(), np.uint8).reshape(height, width, -1)
     packed = np.diff(packed, axis=1, prepend=np.zeros_like(packed[:, :1]))
     lines = b"".join(b"\1" + line.tobytes() for line in packed)
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(name + content))
-        return struct.pack(">I", len(content)) + name + content + check
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
     colour = chunk(b"tRNS", transparent) if transparent else b""
@@ -319,6 +324,26 @@ def test_tiff_of_16_bits_of_colour(tmp_path: Path, order: Any, compression: str 
     assert np.array_equal(pixels[0], COLOURED)
 
 
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("colour", [False, True])
+def test_cameras_held_any_way_with_16_bits(tmp_path: Path, orientation: int, colour: bool) -> None:
+    """As Pillow turns the same picture of 8 bits."""
+    picture = COLOURED.astype(np.uint8) if colour else (X * 200 + Y * 55).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(saved(picture, exif=exif)))))
+    turned = [(274, "H", 1, orientation, True)]
+    numbers = picture.astype("u2") * 257
+    content = png16(numbers if colour else numbers[..., None], 2 if colour else 0)
+    content = content[:33] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + content[33:]
+    files = {
+        "a.tif": tiff(numbers, photometric="rgb" if colour else "minisblack", extratags=turned),
+        "b.png": content,
+    }
+    pixels, _ = prepared(tmp_path, files)
+    assert np.array_equal(pixels, [expected] * 2)
+
+
 # --- colour profiles
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -349,6 +374,7 @@ ONLY_BLACK_PRINTS = profile(b"CMYK", b"Lab ", {b"wtpt": WHITE, b"A2B0": _LUT})
 
 def test_pictures_of_other_colour_profiles_are_converted_counted_and_said(tmp_path: Path) -> None:
     red = Image.new("RGB", (64, 64), (255, 0, 0))
+    icc = (34675, "B", len(SWAPPED), SWAPPED, True)
     files = {
         "0.png": saved(red, icc_profile=SWAPPED),
         "1.jpg": saved(red, "JPEG", quality=95, icc_profile=SWAPPED),
@@ -358,13 +384,14 @@ def test_pictures_of_other_colour_profiles_are_converted_counted_and_said(tmp_pa
         "5.jpg": saved(
             Image.new("CMYK", (64, 64), (255, 255, 255, 0)), "JPEG", quality=95, icc_profile=ONLY_BLACK_PRINTS
         ),
+        "7.tif": tiff(np.full((64, 64, 3), (65535, 0, 0), "u2"), photometric="rgb", extratags=[icc]),
         "6.png": saved(Image.new("RGBA", (64, 64), (255, 0, 0, 0)), icc_profile=SWAPPED),
     }
     pixels, report = prepared(tmp_path, files, background="#00ff00")
     blue, middle = [0, 0, 255], pixels[:, 32, 32].astype(int)
-    expected = [blue, blue, blue, blue, [188] * 3, [255] * 3, [0, 255, 0]]
+    expected = [blue, blue, blue, blue, [188] * 3, [255] * 3, [0, 255, 0], blue]
     assert np.abs(middle - expected).max() <= 3
-    assert remarks(report) == ["7 images converted from another colour profile to sRGB"]
+    assert remarks(report)[-1:] == ["8 images converted from another colour profile to sRGB"]
 
 
 def test_pictures_in_srgb_are_not_touched_and_broken_profiles_are_said(tmp_path: Path) -> None:
@@ -606,3 +633,26 @@ def test_what_is_not_installed_is_named_with_the_command(
         prepare(tmp_path / "in" / name if module == "h5py" else tmp_path / "in", tmp_path / "out")
     assert f"{module} is missing" in str(error.value)
     assert command in str(error.value)
+
+
+SEEDS = {
+    "a.tif": tiff(X),
+    "b.tif": tiff(np.stack([RAMP] * 3).astype(np.uint8)),
+    "c.tif": tiff(ramp(0, 4095, "u2", COLOURS), photometric="rgb"),
+    "d.dcm": dicom(np.stack([STORED] * 3), NumberOfFrames=3, **CT, **WINDOW),
+    "e.npy": npy(COLOURS),
+    "f.png": saved(RAMP.astype(np.uint8), icc_profile=LINEAR_GREY),
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.sampled_from(list(SEEDS)), data=st.data())
+def test_damaged_files_of_numbers_give_pictures_or_reasons(name: str, data: st.DataObject) -> None:
+    content = bytearray(SEEDS[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(len(content), 400) - 1))] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(DatasetError):
+        (Path(folder) / "in").mkdir()
+        (Path(folder) / "in" / name).write_bytes(content)
+        report = prepare(Path(folder) / "in", Path(folder) / "out", PrepareConfig(resolution=4, workers=1))
+        assert report.count + sum(report.skipped.values()) == report.read

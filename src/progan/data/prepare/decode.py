@@ -169,11 +169,8 @@ def _eight_bits(picture: Picture, target: Target, tally: Tally) -> Image.Image:
     if not wide(picture):
         return picture
     image = to_picture(values_of(picture), target.ranges, tally)
-    # What the file says besides: its colour profile, and how the camera was held.
-    if profile := picture.info.get("icc_profile"):
+    if profile := picture.info.get("icc_profile"):  # what the file says besides
         image.info["icc_profile"] = profile
-    if upright := _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1)):
-        image = image.transpose(upright)
     return image
 
 

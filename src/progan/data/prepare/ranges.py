@@ -8,7 +8,7 @@ of its width, else their minimum and maximum. Integers and floats share one rang
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,20 @@ _LOWER_BYTE = {
     "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B", "RGBA;16N": "RGBA;16B",
     "RGBX;16L": "RGBX;16B", "RGBX;16B": "RGBX;16L", "LA;16B": "RGBA",
 }  # fmt: skip
+
+
+_ORIENTATION = 0x0112  # tag of EXIF
+_UPRIGHT: dict[
+    int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+] = {  # how a camera was held -> what turns it upright
+    2: lambda numbers: numbers[:, ::-1],
+    3: lambda numbers: numbers[::-1, ::-1],
+    4: lambda numbers: numbers[::-1],
+    5: lambda numbers: numbers.swapaxes(0, 1),
+    6: lambda numbers: np.rot90(numbers, -1),
+    7: lambda numbers: numbers[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
 
 
 class Unmeasured(Exception):
@@ -92,7 +106,7 @@ def values_of(image: Image.Image) -> Values:
     inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # which Pillow respects for up to 8 bits
     key = image.info.get("transparency") if image.format == "PNG" else None  # the value of all transparent pixels
     if _sixteen_bits(image) is not None:
-        numbers = _high_and_low(image)
+        numbers, image = _high_and_low(image)
     else:
         image.load()
         numbers = np.asarray(image)
@@ -104,7 +118,8 @@ def values_of(image: Image.Image) -> Values:
         colours = numbers if numbers.ndim == 3 else numbers[..., None]
         opaque = np.where((colours == key).all(-1, keepdims=True), 0, 65535).astype(numbers.dtype)
         numbers = np.concatenate([colours, opaque], -1)
-    return Values(numbers, inverted)
+    turned = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))  # of a TIFF Pillow has done it
+    return Values(turned(numbers) if turned else numbers, inverted)
 
 
 def _signed_bytes(image: Image.Image) -> bool:
@@ -126,12 +141,12 @@ def _sixteen_bits(image: Any) -> str | None:
     return None
 
 
-def _high_and_low(image: Any) -> npt.NDArray[np.uint16]:
-    """uint16 [H, W, 2 … 4]: the picture is decoded twice, for the higher and for the lower byte of every number."""
+def _high_and_low(image: Any) -> tuple[npt.NDArray[np.uint16], Image.Image]:
+    """uint16 [H, W, 2 … 4] and the image, which is decoded twice: for the higher byte of every number and the lower."""
     raw, position = _sixteen_bits(image), image.tell()
     assert raw is not None
 
-    def decoded(replacement: str) -> npt.NDArray[np.uint8]:
+    def decoded(replacement: str) -> tuple[npt.NDArray[np.uint8], Image.Image]:
         image.fp.seek(0)
         again: Any = Image.open(image.fp, formats=[image.format])
         again.seek(position)
@@ -139,14 +154,14 @@ def _high_and_low(image: Any) -> npt.NDArray[np.uint16]:
             arguments = replacement if isinstance(tile[3], str) else (replacement, *tile[3][1:])
             again.tile[place] = tile._replace(args=arguments)
         again.load()
-        return np.asarray(again)
+        return np.asarray(again), again
 
     if raw == "LA;16B":  # four bytes a pixel, as RGBA has
-        parts = decoded(_LOWER_BYTE[raw])
+        parts, again = decoded(_LOWER_BYTE[raw])
         high, low = parts[..., 0::2], parts[..., 1::2]
     else:
-        high, low = decoded(raw), decoded(_LOWER_BYTE[raw])
-    return np.asarray(high.astype(np.uint16) * np.uint16(256) + low, np.uint16)
+        (high, again), (low, _) = decoded(raw), decoded(_LOWER_BYTE[raw])
+    return np.asarray(high.astype(np.uint16) * np.uint16(256) + low, np.uint16), again
 
 
 # --- the first pass

@@ -37,7 +37,7 @@ _FORMATS = "AVIF BMP GIF ICO JPEG JPEG2000 MPO PCX PNG PPM QOI SGI TGA TIFF WEBP
 _SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "icon\r"}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Of files with these names only one picture is used, and none is opened to count them.
-_ONE_PICTURE = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+_ONE_PICTURE = tuple(".png .jpg .jpeg .jfif .jp2 .webp .avif .heic .heif .gif .bmp .ppm .pgm .pbm .tga .ico".split())
 _MANY_PICTURES = (".tif", ".tiff", ".dcm", ".dicom", ".npy")
 _PACKERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 MAX_FILE_BYTES = 2**29
