@@ -41,6 +41,7 @@ FILES, FORMATS = "files.py::test_", "formats.py::test_"
 TOGETHER = "distributed.py::test_"
 AUGMENT, INITIAL = "augment.py::test_", "initial.py::test_"
 CLI = "cli.py::test_"
+RANGES = "data_ranges.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
 GROWING = [
@@ -1515,6 +1516,56 @@ AUGMENTING = [
     ),
 ]
 
+VALUES = [
+    Mutation(
+        "range of values found by the first look alone",
+        "data/prepare/__init__.py",
+        {"return decide(_measure(source, config))": "return decide(found)"},
+        [RANGES + "the_range_is_looked_for_in_every_picture"],
+    ),
+    Mutation(
+        "a range taken for its tolerance alone",
+        "data/prepare/ranges.py",
+        {" and (width <= 2 or high >= most * _USED)": ""},
+        [RANGES + "the_smallest_usual_range_that_holds_all_values"],
+    ),
+    Mutation(
+        "floats that overshoot 0 … 1 squeezed into -1 … 1",
+        "data/prepare/ranges.py",
+        {"if within[1] and floats:": "if False:"},
+        [RANGES + "floats_that_overshoot_a_range_are_not_squeezed_into_a_wider_one"],
+    ),
+    Mutation(
+        "a picture of more bits among others not measured",
+        "data/prepare/__init__.py",
+        {"except Unmeasured:": "except ZeroDivisionError:"},
+        [RANGES + "pictures_of_8_bits_stay_as_they_are_among_others"],
+    ),
+    Mutation(
+        "lower bytes of 16-bit colour forgotten",
+        "data/prepare/ranges.py",
+        {"np.uint16(256) + low": "np.uint16(256)"},
+        [RANGES + "png_of_16_bits_is_not_cut_to_8"],
+    ),
+    Mutation(
+        "white that is zero taken for black",
+        "data/prepare/ranges.py",
+        {"inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO": "inverted = False"},
+        [RANGES + "every_number_type_fills_0_to_255"],
+    ),
+    Mutation(
+        "JPEGs with a profile decoded as grey",
+        "data/prepare/decode.py",
+        {"and not is_foreign(image)": ""},
+        [RANGES + "large_jpegs_of_a_profile_that_become_grey"],
+    ),
+    Mutation(
+        "pages sorted as text",
+        "data/sources/folder.py",
+        {'attrgetter("name")': "str"},
+        [RANGES + "all_pages_of_a_tiff_are_pictures"],
+    ),
+]
 MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,
@@ -1526,6 +1577,7 @@ MUTATIONS = [
     *IMAGE,
     *ORDER,
     *PREPARING,
+    *VALUES,
     *MEASURING,
     *COMPARING,
     *IMPORTING,

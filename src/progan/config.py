@@ -5,6 +5,7 @@ Free of torch, so that the help of a command is quick. A string literal under a 
 """
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -553,6 +554,10 @@ class PrepareConfig:
     """Seed of drawn data (`avatars`)."""
     background: str = "white"
     """Colour behind transparent pixels, a name or #rrggbb."""
+    range: str | None = None
+    """`LOW:HIGH`: the values that become black and white, of pictures that are not 8 bits; `-1024:3071` for example.
+    Default: the smallest usual range (0:1, -1:1, 0:255, 0:1023, 0:4095, 0:16383, 0:65535) that holds all values, else
+    their minimum and maximum; windows of DICOM files as they say."""
     strict: bool = False
     """Fail at the first image that cannot be used instead of skipping it."""
     labels: str = "auto"
@@ -574,8 +579,21 @@ class PrepareConfig:
         _at_least(self, 0, "seed", "workers")
         if self.label_column is not None and self.labels == "none":
             raise ConfigError("--label-column names labels, and --labels none wants none. Give one of them")
+        self.range_ends()
         _at_most(self, 1024, "workers")
         _at_most(self, MOST_SEED, "seed")
+
+    def range_ends(self) -> tuple[float, float] | None:
+        """Lowest and highest value of `range`. Raises ConfigError."""
+        if self.range is None:
+            return None
+        try:
+            low, high = map(float, self.range.split(":"))
+            if -math.inf < low < high < math.inf and high - low < math.inf:
+                return low, high
+        except (ValueError, AttributeError):  # also where it is no text
+            pass
+        raise ConfigError(f"--range must be LOW:HIGH, two numbers of which the second is larger; got {self.range!r}")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import itertools
+import re
 import sys
 import textwrap
 import typing
@@ -40,6 +41,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, run: Run | None = None, **settings: Any) -> None:
         # A command may bring a --help of its own ("resolve").
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, conflict_handler="resolve", **settings)
+        # What begins like a negative number is a value (`--range -1024:3071`), as it is for Python 3.14.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
         if run:
             parts = inspect.cleandoc(run.__doc__ or "").split("\n\n")
             examples = next((i for i, part in enumerate(parts) if part.startswith("    ")), len(parts))

@@ -85,11 +85,13 @@ def split(arguments: argparse.Namespace) -> int:
 
 def facts(inspection: "Inspection") -> list[tuple[str, str]]:
     """Name and text of the rows that say what the dataset is."""
-    from progan.data.prepare import PrepareReport
+    from progan.data.prepare import PrepareReport, remarks
 
     upscaled = skipped = "not recorded"
+    pixels: list[str] = []
     with contextlib.suppress(ValueError):  # a dataset need not say how it was prepared
         made = parse_json(PrepareReport, inspection.preparation.get("report"))
+        pixels = remarks(made)
         upscaled, skipped = f"{made.upscaled:,}", f"{sum(made.skipped.values()):,} of {made.read:,} files"
     sizes = [f"{name} {width}x{height}" for name, (width, height) in inspection.original_sizes.items()]
     levels, size = " ".join(map(str, inspection.resolutions)), sum(inspection.bytes.values()) / 1e6
@@ -100,6 +102,7 @@ def facts(inspection: "Inspection") -> list[tuple[str, str]]:
         ("originals", ", ".join(sizes) or "not recorded"),
         ("upscaled", upscaled),
         ("skipped", skipped),
+        *(("pixels", remark) for remark in pixels),
         ("labels", f"{len(inspection.label_counts)}, {inspection.label_kind}" if inspection.label_kind else "none"),
         ("duplicates", f"{len(inspection.duplicates):,} groups, {sum(map(len, inspection.duplicates)):,} images"),
         ("suspicious", f"{len(inspection.suspects):,}"),

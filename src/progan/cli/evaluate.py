@@ -1,7 +1,7 @@
 """`progan evaluate`: how good a generator is."""
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     log = (lambda text: None) if quiet else log_line
     wanted = PrepareConfig(resolution=snapshot.info.shape.resolution)
     dataset = open_data(arguments.data or RunFolder(source).images(), wanted, log)
-    held_out = None if arguments.held_out is None else open_data(arguments.held_out, wanted, log)
+    # Held-out images that are not prepared yet get the same range of values.
+    same = replace(wanted, range=dataset.range)
+    held_out = None if arguments.held_out is None else open_data(arguments.held_out, same, log)
     weights = Path(arguments.inception_weights) if arguments.inception_weights else None
     names = arguments.metrics.split(",")
     yardstick = Yardstick(dataset, names, arguments.num, arguments.seed, snapshot.device, held_out, weights, log)
