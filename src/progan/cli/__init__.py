@@ -10,7 +10,20 @@ import sys
 from collections.abc import Callable, Sequence
 
 import progan
-from progan.cli import cache, compare, data, doctor, evaluate, importing, interpolate, prepare, report, sample, train
+from progan.cli import (
+    cache,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    find,
+    importing,
+    interpolate,
+    prepare,
+    report,
+    sample,
+    train,
+)
 from progan.cli.base import Parser, Run, UsageError
 from progan.errors import ProganError
 from progan.progress import log_line
@@ -27,6 +40,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     "sample": (sample.add_arguments, sample.run),
     "interpolate": (interpolate.add_arguments, interpolate.run),
     "video": (interpolate.add_video_arguments, interpolate.video),
+    "find": (find.add_arguments, find.run),
     "evaluate": (evaluate.add_arguments, evaluate.run),
     "compare": (compare.add_arguments, compare.run),
     "report": (report.add_arguments, report.run),
