@@ -113,21 +113,27 @@ def test_without_a_console(tmp_path):
     assert (tmp_path / "run" / "generated.png").exists()
 
 
-def test_in_a_thread(run, tmp_path):
-    """Where no handlers of signals can be installed: the same run."""
+def test_in_threads(run, tmp_path):
+    """Where no handlers of signals can be installed, and several runs at once: the same bits."""
     found = []
     data = run.folder.read()[1].path
-    thread = threading.Thread(
-        target=lambda: found.append(progan.train(data=data, out=tmp_path, labels=True, quiet=True, **TINY))
-    )
-    thread.start()
-    thread.join()
-    assert found[0].finished
-    mine, theirs = (progan.load(each.path).G.state_dict() for each in (found[0], run))
-    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+    def train(name: str) -> None:
+        found.append(progan.train(data=data, out=tmp_path / name, labels=True, quiet=True, **TINY))
+
+    threads = [threading.Thread(target=train, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [each.finished for each in found] == [True] * 3
+    expected = progan.load(run.path).G.state_dict()
+    for each in found:
+        mine = progan.load(each.path).G.state_dict()
+        assert all(torch.equal(mine[name], expected[name]) for name in expected)
 
 
-def test_in_several_threads(tmp_path):
+def test_networks_in_several_threads(tmp_path):
     """Networks begin with the same weights, although threads share PyTorch's random numbers."""
     found = {}
 
