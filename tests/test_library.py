@@ -113,6 +113,23 @@ def test_without_a_console(tmp_path):
     assert (tmp_path / "run" / "generated.png").exists()
 
 
+def test_numbers_of_numpy_as_options(run, tmp_path):
+    """They come from loops over np.arange and from files."""
+    options = {name: np.array(value)[()] for name, value in TINY.items()}
+    again = progan.train(data=run.folder.read()[1].path, out=tmp_path, labels=np.bool_(True), quiet=True, **options)
+    mine, theirs = (progan.load(each.path).G.state_dict() for each in (again, run))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_folder_to_evaluate_with(tmp_path):
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8))
+    progan.prepare(tmp_path / "images.npy", tmp_path / "data", progan.PrepareConfig(resolution=16))
+    values = progan.evaluate(snapshot(), tmp_path / "data", "swd", num=16)
+    assert values == progan.evaluate(snapshot(), progan.Dataset.open(tmp_path / "data"), ["swd"], num=16)
+    with pytest.raises(ProganError, match="has no dataset.json"):
+        progan.evaluate(snapshot(), tmp_path / "images.npy")
+
+
 def test_in_threads(run, tmp_path):
     """Where no handlers of signals can be installed, and several runs at once: the same bits."""
     found = []
@@ -121,12 +138,12 @@ def test_in_threads(run, tmp_path):
     def train(name: str) -> None:
         found.append(progan.train(data=data, out=tmp_path / name, labels=True, quiet=True, **TINY))
 
-    threads = [threading.Thread(target=train, args=(name,)) for name in "abc"]
+    threads = [threading.Thread(target=train, args=(name,)) for name in "abcd"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [each.finished for each in found] == [True] * 3
+    assert [each.finished for each in found] == [True] * 4
     expected = progan.load(run.path).G.state_dict()
     for each in found:
         mine = progan.load(each.path).G.state_dict()
