@@ -126,7 +126,7 @@ def test_a_folder_to_evaluate_with(tmp_path):
     progan.prepare(tmp_path / "images.npy", tmp_path / "data", progan.PrepareConfig(resolution=16))
     values = progan.evaluate(snapshot(), tmp_path / "data", "swd", num=16)
     assert values == progan.evaluate(snapshot(), progan.Dataset.open(tmp_path / "data"), ["swd"], num=16)
-    with pytest.raises(ProganError, match="has no dataset.json"):
+    with pytest.raises(ProganError, match=r"has no dataset\.json"):
         progan.evaluate(snapshot(), tmp_path / "images.npy")
 
 

@@ -44,8 +44,8 @@ def evaluate(
     """Numbers of a snapshot's images at its own resolution, with their real-vs-real baselines.
 
     `dataset`: a prepared one, or its folder. `metrics`: names of METRICS, or `all`. `num`: images of each kind, default
-    half of the dataset, at most 16,384. Raises a ProganError if the two cannot be compared, or if a metric lacks what it
-    needs.
+    half of the dataset, at most 16,384. Raises a ProganError if the two cannot be compared, or if a metric lacks what
+    it needs.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     metrics = [metrics] if isinstance(metrics, str) else metrics
