@@ -922,7 +922,7 @@ IMPORTING = [
         "handlers of signals in a thread",
         "training/signals.py",
         {"if threading.current_thread() is not threading.main_thread():": "if False:"},
-        [LIBRARY + "test_in_a_thread"],
+        [LIBRARY + "test_in_threads"],
     ),
     Mutation(
         "a console taken for granted",

@@ -113,21 +113,44 @@ def test_without_a_console(tmp_path):
     assert (tmp_path / "run" / "generated.png").exists()
 
 
-def test_in_a_thread(run, tmp_path):
-    """Where no handlers of signals can be installed: the same run."""
-    found = []
-    data = run.folder.read()[1].path
-    thread = threading.Thread(
-        target=lambda: found.append(progan.train(data=data, out=tmp_path, labels=True, quiet=True, **TINY))
-    )
-    thread.start()
-    thread.join()
-    assert found[0].finished
-    mine, theirs = (progan.load(each.path).G.state_dict() for each in (found[0], run))
+def test_numbers_of_numpy_as_options(run, tmp_path):
+    """They come from loops over np.arange and from files."""
+    options = {name: np.array(value)[()] for name, value in TINY.items()}
+    again = progan.train(data=run.folder.read()[1].path, out=tmp_path, labels=np.bool_(True), quiet=True, **options)
+    mine, theirs = (progan.load(each.path).G.state_dict() for each in (again, run))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
-def test_in_several_threads(tmp_path):
+def test_a_folder_to_evaluate_with(tmp_path):
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8))
+    progan.prepare(tmp_path / "images.npy", tmp_path / "data", progan.PrepareConfig(resolution=16))
+    values = progan.evaluate(snapshot(), tmp_path / "data", "swd", num=16)
+    assert values == progan.evaluate(snapshot(), progan.Dataset.open(tmp_path / "data"), ["swd"], num=16)
+    with pytest.raises(ProganError, match=r"has no dataset\.json"):
+        progan.evaluate(snapshot(), tmp_path / "images.npy")
+
+
+def test_in_threads(run, tmp_path):
+    """Where no handlers of signals can be installed, and several runs at once: the same bits."""
+    found = []
+    data = run.folder.read()[1].path
+
+    def train(name: str) -> None:
+        found.append(progan.train(data=data, out=tmp_path / name, labels=True, quiet=True, **TINY))
+
+    threads = [threading.Thread(target=train, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [each.finished for each in found] == [True] * 4
+    expected = progan.load(run.path).G.state_dict()
+    for each in found:
+        mine = progan.load(each.path).G.state_dict()
+        assert all(torch.equal(mine[name], expected[name]) for name in expected)
+
+
+def test_networks_in_several_threads(tmp_path):
     """Networks begin with the same weights, although threads share PyTorch's random numbers."""
     found = {}
 
@@ -137,8 +160,8 @@ def test_in_several_threads(tmp_path):
     threads = [threading.Thread(target=build, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads):
+        torch.rand(1000)  # as whoever works on in the notebook
     for seed, states in found.items():
         expected = models.build(MODEL, ImageShape(16, 3), seed)[0].state_dict()
         assert all(torch.equal(state[name], expected[name]) for state in states for name in expected)

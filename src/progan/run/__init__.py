@@ -143,7 +143,7 @@ def _agree(
     if processes.first and config.runtime.init is not None and (folder is None or StateFolder(folder.state).empty):
         initial.check(initial.read(config.runtime.init), config, image_shape(config, dataset))
     setup = set_up(config, dataset, folder, log, processes)
-    return fit_into_memory(setup, dataset, folder, options.get("batch_size") == AUTO), dataset
+    return fit_into_memory(setup, dataset, folder, str(options.get("batch_size")) == AUTO), dataset
 
 
 def _train(
@@ -246,7 +246,7 @@ def dry_run(
     found, words = autotune.foresee(setup)
     setup = dataclasses.replace(setup, numerics=found)
     try:
-        setup = dataclasses.replace(setup, config=fit.ensure(setup, held, options.get("batch_size") == AUTO, 0))
+        setup = dataclasses.replace(setup, config=fit.ensure(setup, held, str(options.get("batch_size")) == AUTO, 0))
     except MemoryShortError as error:
         notes.append(str(error))
     return dataclasses.replace(plan(setup), precision=words, notes=tuple(notes)), setup.config, found

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -32,6 +33,9 @@ from progan.training.setup import RunSetup
 from progan.training.state import TrainingState
 from progan.training.step import Batch, Eager, Executor, Terms, d_loss, g_loss, total
 from progan.training.step import Part as LossPart
+
+_TRACING = threading.Lock()
+"""One thread traces at a time: what records operations is the same for all."""
 
 
 def missing(device: torch.device) -> str | None:
@@ -95,7 +99,8 @@ class Executors:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
             log(f"compiling {name}: a minute or two, and seconds the next time")
         try:
-            traced = Traced(self._setup, self._state, stage, size, kernels, self._finish)
+            with _TRACING:
+                traced = Traced(self._setup, self._state, stage, size, kernels, self._finish)
         except Exception as error:  # whatever the compiler trips over: training can do without it
             if is_out_of_memory(error):
                 raise
