@@ -92,9 +92,9 @@ def train(out: Path, kimg: float, **options: Any) -> dict[str, Any]:
 def gaps(run: Path) -> dict[str, float]:
     """D's gap between faces it is trained on and unseen ones, over the last ticks; its probability where it has one."""
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()][-LAST:]
-    gap = [line["health/held_out_gap"] for line in lines]
-    share = [a / (line["health/score_real"] - line["health/score_fake"]) for a, line in zip(gap, lines, strict=True)]
-    found = {"gap": sum(gap) / len(gap), "relative_gap": sum(share) / len(share)}
+    gap = sum(line["health/held_out_gap"] for line in lines)
+    whole = sum(line["health/score_real"] - line["health/score_fake"] for line in lines)
+    found = {"gap": gap / len(lines), "relative_gap": gap / whole}
     p = [line["augment/p"] for line in lines if "augment/p" in line]
     return found | ({"p": p[-1]} if p else {})
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from progan.cli.base import Parser, add_flags, answer
-from progan.config import CHANGEABLE, RunConfig, flag
+from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
 from progan.errors import ProganError
 from progan.options import KINDS, Option, options, owners
 from progan.presets import PRESETS, about, preset
@@ -49,7 +49,8 @@ def add_arguments(parser: Parser, config: RunConfig | None = None, everything: b
     parser.add_argument("--for", dest="time_limit", metavar="TIME", help=text)
     parser.add_argument("--dry-run", action="store_true", help="print stages, memory and time; do not train")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
-    changeable = ", ".join(f"--{flag(name)}" for name in CHANGEABLE)
+    changeable, inexact = (", ".join(f"--{flag(name)}" for name in names) for names in (CHANGEABLE, INEXACT))
+    changeable += f"; or as another run than was begun: {inexact}, added images"
     text = f"continue a run with other values of {changeable if everything else 'some options (see --help-all)'}"
     parser.add_argument("--allow-change", action="store_true", help=text)
     if everything:

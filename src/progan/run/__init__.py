@@ -196,7 +196,7 @@ def advice(config: RunConfig, count: int) -> str | None:
         "more images": True,
         "--augment diffaugment": config.dataset.augment == "none",
         "--init with a generator of similar images": config.runtime.init is None,
-        "--mirror, if they may be mirrored": not config.dataset.mirror,
+        "--mirror (where a mirror image makes sense)": not config.dataset.mirror,
     }
     if count >= FEW:
         return None

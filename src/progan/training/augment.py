@@ -112,7 +112,7 @@ class Ada:
         def choose(happening: Tensor, value: Tensor, otherwise: float) -> Tensor:
             return torch.where(happening, value, otherwise)
 
-        # All numbers are taken first, in this order. Shifts are in pixels, angles in quarter turns.
+        # Numbers of the geometry, in this order. Shifts are in pixels, angles in quarter turns.
         flip = choose(happens(), torch.where(next(u) < 0.5, -1.0, 1.0).to(images.dtype), 1.0)
         quarters = choose(happens(), torch.floor(4 * next(u)), 0.0)
         shifted, most = happens(), size / 8
@@ -142,6 +142,7 @@ class Ada:
         x = torch.where(torch.remainder(quarters, 2) == 1, torch.rot90(x, -1, (2, 3)), x)
         x = torch.where(quarters >= 2, torch.rot90(x, 2, (2, 3)), x)
 
+        # Colours: brightness, contrast, and what only colour images have.
         x = torch.where(happens(), x + normal(0.2), x)
         x = torch.where(happens(), x * torch.exp2(normal(0.5)), x)
         if images.shape[1] == 3:
