@@ -137,11 +137,11 @@ def test_parquet_as_hugging_face_writes_it(tmp_path: Path) -> None:
     assert (top(dataset) == COLOUR[:9]).all()
     assert dataset.label_names == ("zebra", "ape", "none")  # in the order of the data set
     assert names(dataset) == ["zebra", "ape"] * 4 + ["zebra"]
-    assert report.notes == ("the images are those of train; there is also test (--partition)",)
+    assert report.notes == ("the images are those of train; `progan prepare --partition` takes test",)
     dataset, report = made(folder, tmp_path / "above", partition="test")  # one level above
     assert (top(dataset) == COLOUR[9:11]).all()
     assert names(dataset) == ["ape", "ape"]
-    assert "1 images without a label are left out (--labels none takes them)" in report.notes
+    assert "1 images without a label are left out (`progan prepare --labels none` takes them)" in report.notes
     assert made(folder, tmp_path / "all", partition="all", labels="none")[0].count == 12
     dataset, report = made(folder / "data" / "train-00001-of-00002.parquet", tmp_path / "one")
     assert (top(dataset) == COLOUR[5:9]).all()
@@ -319,10 +319,13 @@ def test_celeba_with_attributes_partitions_and_crop(tmp_path: Path, named: str, 
     assert (dataset.label_names, dataset.count, report.skipped) == (("Smiling", "Wearing_Hat"), 12, {})
     assert np.array_equal(dataset.labels(np.arange(12)), ATTRIBUTES)  # type: ignore[arg-type]
     assert np.abs(top(dataset)[:, 4:12, 4:12].astype(int) - COLOUR[:, 4:12, 4:12]).max() < 90  # resampled
-    assert "all partitions are taken: train (8), valid (2), test (2). --partition takes one" in report.notes
+    assert (
+        "all partitions are taken: train (8), valid (2), test (2). `progan prepare --partition` takes one"
+        in report.notes
+    )
     dataset, report = made(source, tmp_path / "valid", partition="valid")
     assert np.array_equal(dataset.labels(np.arange(2)), ATTRIBUTES[8:10])  # type: ignore[arg-type]
-    assert any("--crop celeba cuts out the 128x128" in note for note in report.notes)
+    assert any("--crop celeba` cuts out the 128x128" in note for note in report.notes)
 
 
 def test_celeba_as_kaggle_has_it(tmp_path: Path) -> None:
@@ -348,7 +351,9 @@ def test_folders_are_partitions(tmp_path: Path) -> None:
     )
     dataset, report = made(source, tmp_path / "out")
     assert (dataset.count, names(dataset)) == (6, ["cat", "dog"] * 3)
-    assert report.notes == ("all partitions are taken: test (2), train (2), valid (2). --partition takes one",)
+    assert report.notes == (
+        "all partitions are taken: test (2), train (2), valid (2). `progan prepare --partition` takes one",
+    )
     dataset, report = made(source, tmp_path / "valid", partition="valid")
     assert (report.notes, names(dataset), (top(dataset) == COLOUR[2:4]).all()) == ((), ["cat", "dog"], True)
     with pytest.raises(DatasetError, match="--partition train: no image is in it"):

@@ -130,7 +130,7 @@ def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
     images, labels, notes = _labelled(entries, path, [entry for entry in beside if entry is not table], config)
     images, labels, parts = _partition(images, labels, table, config.partition)
     if is_celeba and config.crop != "celeba":
-        parts.append("these are CelebA's images: --crop celeba cuts out the 128x128 that the paper's authors took")
+        parts.append("CelebA: `progan prepare --crop celeba` cuts out the 128x128 that the paper's authors took")
     return Source(
         name=printable(path.resolve().name.split(".")[0]) or "images",
         reader=FileReader(),
@@ -148,7 +148,7 @@ def _partition(
 ) -> tuple[list[Entry], Labels | None, list[str]]:
     """The images of a partition, their labels, and a note where all are taken though there are several."""
     names = [entry.name for entry in images]
-    found = [next(filter(None, map(tables.partition_of, PurePosixPath(name).parts[:-1])), None) for name in names]
+    found = [next(filter(None, map(tables.partition_of, name.split("/")[:-1])), None) for name in names]
     if table is not None:
         try:
             found = tables.table_partitions(table.name, entry_bytes(table), names)
@@ -159,7 +159,11 @@ def _partition(
     listed = ", ".join(f"{part} ({count:,})" for part, count in counts.items())
     if wanted in ("auto", "all"):
         several = wanted == "auto" and len(counts) > 1
-        return images, labels, [f"all partitions are taken: {listed}. --partition takes one"] if several else []
+        return (
+            images,
+            labels,
+            [f"all partitions are taken: {listed}. `progan prepare --partition` takes one"] if several else [],
+        )
     kept = [position for position, part in enumerate(found) if part == wanted]
     if not kept:
         raise DatasetError(f"--partition {wanted}: no image is in it. There are {listed or 'no partitions'}")
@@ -186,7 +190,7 @@ def _labelled(
         labels_of = partial(tables.table_labels, printable(path.name), path.read_bytes(), wanted=column)
         return *_by_table(printable(path.name), others, labels_of), []
     # 1. A dataset.json of the StyleGAN family, which also without labels means that folders are no classes.
-    described = [entry for entry in entries if PurePosixPath(entry.name).name == FILE_NAME]
+    described = [entry for entry in entries if entry.name.rpartition("/")[2] == FILE_NAME]
     around = described[0].name.removesuffix(FILE_NAME) if described else ""
     is_for_most = 2 * sum(entry.name.startswith(around) for entry in entries) > len(entries)
     if len(described) == 1 and is_for_most:

@@ -131,7 +131,9 @@ def open_parquet(source: str, scratch: Path, config: PrepareConfig) -> Source | 
     labels, known = _labels(path, cells, features, config.label_column) if simple else (None, [])
     if labels is not None and not all(known):
         entries = [row for row in range(total) if known[row]]
-        more.append(f"{total - len(entries):,} images without a label are left out (--labels none takes them)")
+        more.append(
+            f"{total - len(entries):,} images without a label are left out (`progan prepare --labels none` takes them)"
+        )
         labels = labels.of(entries)
     return Source(
         name=printable(path.resolve().name.removesuffix(_SUFFIX)),
@@ -160,7 +162,7 @@ def _of_partition(folder: Path, files: list[Path], wanted: str) -> tuple[list[Pa
     if not found:
         raise DatasetError(f"--partition {wanted}: {folder} has no such part. There are {', '.join(counts) or 'none'}")
     others = [part for part in counts if part != chosen]
-    note = f"the images are those of {chosen}; there is also {', '.join(others)} (--partition)"
+    note = f"the images are those of {chosen}; `progan prepare --partition` takes {', '.join(others)}"
     return found, [note] if others and wanted == "auto" else []
 
 
