@@ -395,6 +395,12 @@ def test_torchvisions_root_of_mnist(tmp_path: Path, prefix: str) -> None:
     assert made(tmp_path / "root", tmp_path / "test", partition="test")[0].count == 4
 
 
+def test_what_lies_beside_a_data_set_is_said(tmp_path: Path) -> None:
+    write(mnist(tmp_path / "raw"), {"a.zip": b"", "sub/b.png": png(COLOUR[0])})
+    _, report = made(tmp_path / "raw", tmp_path / "out")
+    assert report.notes == (f"not used, though in {tmp_path / 'raw'}: a.zip, sub/b.png",)
+
+
 def test_several_data_sets_in_a_folder_are_named(tmp_path: Path) -> None:
     mnist(tmp_path / "root" / "MNIST" / "raw")
     write(tmp_path / "root" / "cifar-10-batches-py", cifar(False))

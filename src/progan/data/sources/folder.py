@@ -93,7 +93,7 @@ def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | N
     entries: list[Entry] = []
     for name, file in walk(path):
         entry = Entry(name, str(file), file.stat().st_size)
-        if _is_archive(name):
+        if is_archive(name):
             entries += lister.inner(entry, partial(Path, file), 1)
         else:
             entries.append(_checked(entry, entry.size))
@@ -106,7 +106,7 @@ def open_archive(source: str, scratch: Path, config: PrepareConfig) -> Source | 
     if not path.is_file():
         return None
     try:
-        if not (_is_archive(path.name) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+        if not (is_archive(path.name) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
             return None
         entries = list(_Lister(scratch).members(path, "", 0))
     except _Refused as error:
@@ -420,7 +420,7 @@ class _Lister:
             if _is_system(entry.name):
                 continue
             named = replace(entry, name=prefix + entry.name)
-            if _is_archive(entry.name) and not entry.refused:
+            if is_archive(entry.name) and not entry.refused:
                 yield from self.inner(named, partial(self._unpack, opener, entry.size), depth + 1)
             else:
                 yield named
@@ -482,12 +482,13 @@ def _checked(entry: Entry, packed: int) -> Entry:
     """The entry, refused where it is too large for its packed size or at all."""
     if entry.size > _HARMLESS_BYTES and entry.size > MAX_RATIO * packed:
         return replace(entry, refused=f"zip bomb: {packed} bytes that unpack to {entry.size}")
-    if entry.size > MAX_FILE_BYTES and not _is_archive(entry.name):
+    if entry.size > MAX_FILE_BYTES and not is_archive(entry.name):
         return replace(entry, refused=f"larger than {MAX_FILE_BYTES >> 20} MB")
     return entry
 
 
-def _is_archive(name: str) -> bool:
+def is_archive(name: str) -> bool:
+    """True for a file that its name calls an archive."""
     return name.lower().endswith(_ARCHIVES)
 
 
