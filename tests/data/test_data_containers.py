@@ -92,9 +92,12 @@ def test_lmdb_of_several_sizes_and_with_what_is_no_image(tmp_path: Path) -> None
     mixed = lmdb_folder(tmp_path / "mixed", {b"a": png(COLOUR[0]), b"caf\xe9": b"pickled", b"z": png(COLOUR[1])})
     dataset, report = made(mixed, tmp_path / "out2")
     assert (dataset.count, report.skipped) == (2, {"not an image": 1})
-    write(tmp_path / "damaged", {"data.mdb": bytes(8192)})
-    with pytest.raises(DatasetError, match="is no LMDB that can be read"):
-        made(tmp_path / "damaged", tmp_path / "no")
+    # Cut off: reading behind the end of a mapped file would end this process.
+    whole = (tmp_path / "mixed" / "data.mdb").read_bytes()
+    for number, content in enumerate((bytes(8192), whole[: 2 * 4096], whole[:100], b"")):
+        write(tmp_path / f"damaged{number}", {"data.mdb": content})
+        with pytest.raises(DatasetError, match="is no LMDB that can be read"):
+            made(tmp_path / f"damaged{number}", tmp_path / "no")
 
 
 # --- parquet

@@ -105,6 +105,15 @@ def open_parquet(source: str, scratch: Path, config: PrepareConfig) -> Source | 
         files = [path] if path.suffix == _SUFFIX and path.is_file() else []
     if not files:
         return None
+    try:
+        return _open(path, files, config)
+    except OSError as error:  # pyarrow's for what is damaged, of several lines
+        reason = str(error).strip().splitlines()
+        raise DatasetError(f"{path} cannot be read ({reason[0] if reason else error!r}). Copy it again") from None
+
+
+def _open(path: Path, files: list[Path], config: PrepareConfig) -> Source:
+    """The source of these files."""
     parquet = import_extra("pyarrow.parquet", *_NEEDED)
     files, notes = _of_partition(path, files, config.partition)
     # The schema of the first file holds for all; the groups of rows say where each row lies.
