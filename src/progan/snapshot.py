@@ -24,7 +24,7 @@ from progan import models, randomness
 from progan.config import RunConfig
 from progan.data.dataset import LabelKind
 from progan.errors import DeviceError, ProganError, SnapshotError, did_you_mean
-from progan.files import write_whole
+from progan.files import printable, write_whole
 from progan.images import at_once, downscale, to_images
 from progan.models import Discriminator, Generator, ImageShape
 from progan.options import from_dict, parse_json, to_dict
@@ -157,6 +157,8 @@ class Snapshot:
             if 0 <= label < len(known):
                 return int(label)
             raise SnapshotError(f"there is no label with index {label}; this snapshot has {len(known)}, from 0")
+        if label not in known:
+            label = printable(label)  # as names that are not UTF-8 are stored
         if label in known:
             return known.index(label)
         hint = did_you_mean(label, known)

@@ -92,9 +92,12 @@ def test_lmdb_of_several_sizes_and_with_what_is_no_image(tmp_path: Path) -> None
     mixed = lmdb_folder(tmp_path / "mixed", {b"a": png(COLOUR[0]), b"caf\xe9": b"pickled", b"z": png(COLOUR[1])})
     dataset, report = made(mixed, tmp_path / "out2")
     assert (dataset.count, report.skipped) == (2, {"not an image": 1})
-    write(tmp_path / "damaged", {"data.mdb": bytes(8192)})
-    with pytest.raises(DatasetError, match="is no LMDB that can be read"):
-        made(tmp_path / "damaged", tmp_path / "no")
+    # Cut off: reading behind the end of a mapped file would end this process.
+    whole = (tmp_path / "mixed" / "data.mdb").read_bytes()
+    for number, content in enumerate((bytes(8192), whole[: 2 * 4096], whole[:100], b"")):
+        write(tmp_path / f"damaged{number}", {"data.mdb": content})
+        with pytest.raises(DatasetError, match="is no LMDB that can be read"):
+            made(tmp_path / f"damaged{number}", tmp_path / "no")
 
 
 # --- parquet
@@ -137,11 +140,11 @@ def test_parquet_as_hugging_face_writes_it(tmp_path: Path) -> None:
     assert (top(dataset) == COLOUR[:9]).all()
     assert dataset.label_names == ("zebra", "ape", "none")  # in the order of the data set
     assert names(dataset) == ["zebra", "ape"] * 4 + ["zebra"]
-    assert report.notes == ("the images are those of train; there is also test (--partition)",)
+    assert report.notes == ("the images are those of train; `progan prepare --partition` takes test",)
     dataset, report = made(folder, tmp_path / "above", partition="test")  # one level above
     assert (top(dataset) == COLOUR[9:11]).all()
     assert names(dataset) == ["ape", "ape"]
-    assert "1 images without a label are left out (--labels none takes them)" in report.notes
+    assert "1 images without a label are left out (`progan prepare --labels none` takes them)" in report.notes
     assert made(folder, tmp_path / "all", partition="all", labels="none")[0].count == 12
     dataset, report = made(folder / "data" / "train-00001-of-00002.parquet", tmp_path / "one")
     assert (top(dataset) == COLOUR[5:9]).all()
@@ -319,10 +322,13 @@ def test_celeba_with_attributes_partitions_and_crop(tmp_path: Path, named: str, 
     assert (dataset.label_names, dataset.count, report.skipped) == (("Smiling", "Wearing_Hat"), 12, {})
     assert np.array_equal(dataset.labels(np.arange(12)), ATTRIBUTES)  # type: ignore[arg-type]
     assert np.abs(top(dataset)[:, 4:12, 4:12].astype(int) - COLOUR[:, 4:12, 4:12]).max() < 90  # resampled
-    assert "all partitions are taken: train (8), valid (2), test (2). --partition takes one" in report.notes
+    assert (
+        "all partitions are taken: train (8), valid (2), test (2). `progan prepare --partition` takes one"
+        in report.notes
+    )
     dataset, report = made(source, tmp_path / "valid", partition="valid")
     assert np.array_equal(dataset.labels(np.arange(2)), ATTRIBUTES[8:10])  # type: ignore[arg-type]
-    assert any("--crop celeba cuts out the 128x128" in note for note in report.notes)
+    assert any("--crop celeba` cuts out the 128x128" in note for note in report.notes)
 
 
 def test_celeba_as_kaggle_has_it(tmp_path: Path) -> None:
@@ -348,7 +354,9 @@ def test_folders_are_partitions(tmp_path: Path) -> None:
     )
     dataset, report = made(source, tmp_path / "out")
     assert (dataset.count, names(dataset)) == (6, ["cat", "dog"] * 3)
-    assert report.notes == ("all partitions are taken: test (2), train (2), valid (2). --partition takes one",)
+    assert report.notes == (
+        "all partitions are taken: test (2), train (2), valid (2). `progan prepare --partition` takes one",
+    )
     dataset, report = made(source, tmp_path / "valid", partition="valid")
     assert (report.notes, names(dataset), (top(dataset) == COLOUR[2:4]).all()) == ((), ["cat", "dog"], True)
     with pytest.raises(DatasetError, match="--partition train: no image is in it"):
@@ -388,6 +396,12 @@ def test_torchvisions_root_of_mnist(tmp_path: Path, prefix: str) -> None:
         assert names(dataset) == ["0", "1", "2"] * 4
         assert bool(report.notes) == (place != "MNIST/raw")
     assert made(tmp_path / "root", tmp_path / "test", partition="test")[0].count == 4
+
+
+def test_what_lies_beside_a_data_set_is_said(tmp_path: Path) -> None:
+    write(mnist(tmp_path / "raw"), {"a.zip": b"", "sub/b.png": png(COLOUR[0])})
+    _, report = made(tmp_path / "raw", tmp_path / "out")
+    assert report.notes == (f"not used, though in {tmp_path / 'raw'}: a.zip, sub/b.png",)
 
 
 def test_several_data_sets_in_a_folder_are_named(tmp_path: Path) -> None:

@@ -183,6 +183,8 @@ def test_as_many_values_as_images_never_become_as_many_columns(tmp_path: Path, p
     if place == "array":
         with pytest.raises(NoLabelsError, match="3,000 different values for 3,000 images"):
             array_labels(np.arange(many), many, Path("y.npy"))
+        with pytest.raises(NoLabelsError, match="300 different values for 300 images"):
+            array_labels(np.eye(300), 300, Path("y.npy"))
     elif place == "table":
         with pytest.raises(NoLabelsError, match="3,000 different values for 3,000 images"):
             column_labels("t.csv", {"label": list(range(many))})

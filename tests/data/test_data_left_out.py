@@ -184,7 +184,8 @@ def test_names_that_are_not_utf_8_are_shown_escaped(
     source, run = os.fsdecode(root), os.fsdecode(os.path.join(os.fsencode(tmp_path), b"r\xfcn"))
     assert main(["train", "--data", source, "--out", run, "--labels", *TINY]) == 0
     assert main(["report", run]) == 0
-    assert main(["sample", run, "--label", "caf\\xe9", "--num", "2", "--separate"]) == 0
+    for label in ("caf\\xe9", os.fsdecode(b"caf\xe9")):
+        assert main(["sample", run, "--label", label, "--num", "2", "--separate"]) == 0
     assert main(["evaluate", run, "--data", source, "--metrics", "swd", "--num", "4", "--json"]) in (0, 2)
     out = tmp_path / "out"
     assert main(["prepare", source, str(out), "--workers", "1", "--json"]) == 0

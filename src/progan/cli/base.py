@@ -130,7 +130,7 @@ def add_label_flags(parser: Parser, text: str) -> None:
 
 def note_numbered(names: Sequence[str], labels: Iterable[str | int]) -> None:
     """Say where `--label` takes numbers because the classes have no names."""
-    if any(isinstance(label, str) for label in labels) and list(names) == [str(i) for i in range(len(names))]:
+    if names and any(isinstance(label, str) for label in labels) and list(names) == [str(i) for i in range(len(names))]:
         log_line("note: these classes are called by their numbers, so --label takes what --label-index takes")
 
 

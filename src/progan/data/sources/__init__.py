@@ -22,7 +22,7 @@ from progan.data.sources.arrays import is_idx_labels, open_hdf5, open_idx, open_
 from progan.data.sources.base import NoLabelsError, Opener, Source, Unreadable
 from progan.data.sources.cifar import open_cifar
 from progan.data.sources.drawn import open_avatars, open_stacked
-from progan.data.sources.folder import is_picture, open_archive, open_folder, open_stack_file, walk
+from progan.data.sources.folder import is_archive, is_picture, open_archive, open_folder, open_stack_file, walk
 from progan.data.sources.labels import is_table, tables_beside
 from progan.data.sources.lmdb import open_lmdb
 from progan.data.sources.parquet import open_parquet
@@ -63,6 +63,7 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
                 raise DatasetError(f"--label-column is for tables; {source} has none")
             if config.partition not in ("auto", "all") and not found.has_partitions:
                 raise DatasetError(f"--partition {config.partition}: {source} does not come in partitions")
+            found = dataclasses.replace(found, notes=(*found.notes, *_not_used(Path(source), found)))
             return found if config.labels != "none" else dataclasses.replace(found, labels=None)
     raise DatasetError(f"{source} {_what_it_is(Path(source))}")
 
@@ -76,6 +77,15 @@ def _opened(opener: Opener, source: str, scratch: Path, config: PrepareConfig) -
             raise
         found = opener(source, scratch, dataclasses.replace(config, labels="none"))
         return found and dataclasses.replace(found, notes=(*found.notes, f"{error}. Prepared without labels"))
+
+
+def _not_used(path: Path, found: Source) -> list[str]:
+    """A note on pictures and archives in a folder that was taken for something else than a folder of pictures."""
+    if found.has_files or not path.is_dir():
+        return []
+    others = [name for name, _ in walk(path) if is_picture(name) or is_archive(name)]
+    more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+    return [f"not used, though in {path}: {', '.join(others[:3])}{more}"] if others else []
 
 
 def _open_inside(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
@@ -135,7 +145,7 @@ _FOLDER_MARKS = (
     "*.parquet",
 )  # fmt: skip
 _FILE_MARKS = ("cifar-10*.tar.gz", "*.npz")
-"""Files by which a folder, and a file, is known that lies inside the one that was named."""
+"""Files by which a data set is known that lies inside the folder that was named: its folder, or the file itself."""
 
 SOURCES: dict[str, Opener] = {
     "avatars:": open_avatars,

@@ -97,6 +97,7 @@ def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None
 def _idx_of(folder: Path, partition: str) -> Path | None:
     """File of a partition's images, not packed rather than packed; None where there is none. Raises DatasetError."""
     files = {path.name.removesuffix(".gz"): path for path in sorted(folder.glob("*images*idx3-ubyte*"), reverse=True)}
+    files = {name: path for name, path in files.items() if path.is_file()}
     parts = {"train": ("train",), "test": ("t10k", "test")}
     found = [path for name, path in files.items() if any(word in name for word in parts.get(partition, ()))]
     if files and len(found) != 1:

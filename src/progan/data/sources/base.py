@@ -196,7 +196,11 @@ def array_labels(values: npt.NDArray[Any], count: int, named: Path) -> Labels:
         return class_labels(tuple(names[position] for position in order), np.argsort(order)[positions])
     names = [str(column) for column in range(values.shape[1])]
     if values.dtype.kind in "buif" and np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all():
-        return class_labels(tuple(names), values.argmax(1))
+        codes = values.argmax(1)
+        used = [names[code] for code in np.unique(codes)]
+        if len(used) > 1 and (reason := why_no_classes(used, count)):
+            raise NoLabelsError(f"{named} has labels that are no classes ({reason})")
+        return class_labels(tuple(names), codes)
     try:
         return attribute_labels(tuple(names), attribute_values(values.astype(np.float32)))
     except ValueError as error:

@@ -101,7 +101,7 @@ def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | N
     entries: list[Entry] = []
     for name, file in walk(path):
         entry = Entry(name, str(file), file.stat().st_size)
-        if _is_archive(name):
+        if is_archive(name):
             entries += lister.inner(entry, partial(Path, file), 1)
         else:  # stacks are read page by page, so that their size does not matter
             entries.append(entry if name.lower().endswith(_MANY_PICTURES) else _checked(entry, entry.size))
@@ -114,7 +114,7 @@ def open_archive(source: str, scratch: Path, config: PrepareConfig) -> Source | 
     if not path.is_file():
         return None
     try:
-        if not (_is_archive(path.name) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
+        if not (is_archive(path.name) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
             return None
         entries = list(_Lister(scratch).members(path, "", 0))
     except _Refused as error:
@@ -138,7 +138,7 @@ def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
     images, labels, notes = _labelled(entries, path, [entry for entry in beside if entry is not table], config)
     images, labels, parts = _partition(images, labels, table, config.partition)
     if is_celeba and config.crop != "celeba":
-        parts.append("these are CelebA's images: --crop celeba cuts out the 128x128 that the paper's authors took")
+        parts.append("CelebA: `progan prepare --crop celeba` cuts out the 128x128 that the paper's authors took")
     return Source(
         name=printable(path.resolve().name.split(".")[0]) or "images",
         reader=FileReader(),
@@ -156,7 +156,7 @@ def _partition(
 ) -> tuple[list[Entry], Labels | None, list[str]]:
     """The images of a partition, their labels, and a note where all are taken though there are several."""
     names = [entry.name for entry in images]
-    found = [next(filter(None, map(tables.partition_of, PurePosixPath(name).parts[:-1])), None) for name in names]
+    found = [next(filter(None, map(tables.partition_of, name.split("/")[:-1])), None) for name in names]
     if table is not None:
         try:
             found = tables.table_partitions(table.name, entry_bytes(table), names)
@@ -167,7 +167,11 @@ def _partition(
     listed = ", ".join(f"{part} ({count:,})" for part, count in counts.items())
     if wanted in ("auto", "all"):
         several = wanted == "auto" and len(counts) > 1
-        return images, labels, [f"all partitions are taken: {listed}. --partition takes one"] if several else []
+        return (
+            images,
+            labels,
+            [f"all partitions are taken: {listed}. `progan prepare --partition` takes one"] if several else [],
+        )
     kept = [position for position, part in enumerate(found) if part == wanted]
     if not kept:
         raise DatasetError(f"--partition {wanted}: no image is in it. There are {listed or 'no partitions'}")
@@ -239,7 +243,7 @@ def _labelled(
         labels_of = partial(tables.table_labels, printable(path.name), path.read_bytes(), wanted=column)
         return *_by_table(printable(path.name), others, labels_of), []
     # 1. A dataset.json of the StyleGAN family, which also without labels means that folders are no classes.
-    described = [entry for entry in entries if PurePosixPath(entry.name).name == FILE_NAME]
+    described = [entry for entry in entries if entry.name.rpartition("/")[2] == FILE_NAME]
     around = described[0].name.removesuffix(FILE_NAME) if described else ""
     is_for_most = 2 * sum(entry.name.startswith(around) for entry in entries) > len(entries)
     if len(described) == 1 and is_for_most:
@@ -477,7 +481,7 @@ class _Lister:
             if _is_system(entry.name):
                 continue
             named = replace(entry, name=prefix + entry.name)
-            if _is_archive(entry.name) and not entry.refused:
+            if is_archive(entry.name) and not entry.refused:
                 yield from self.inner(named, partial(self._unpack, opener, entry.size), depth + 1)
             else:
                 yield named
@@ -539,12 +543,13 @@ def _checked(entry: Entry, packed: int) -> Entry:
     """The entry, refused where it is too large for its packed size or at all."""
     if entry.size > _HARMLESS_BYTES and entry.size > MAX_RATIO * packed:
         return replace(entry, refused=f"zip bomb: {packed} bytes that unpack to {entry.size}")
-    if entry.size > MAX_FILE_BYTES and not _is_archive(entry.name):
+    if entry.size > MAX_FILE_BYTES and not is_archive(entry.name):
         return replace(entry, refused=f"larger than {MAX_FILE_BYTES >> 20} MB")
     return entry
 
 
-def _is_archive(name: str) -> bool:
+def is_archive(name: str) -> bool:
+    """True for a file that its name calls an archive."""
     return name.lower().endswith(_ARCHIVES)
 
 

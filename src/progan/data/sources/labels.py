@@ -41,6 +41,7 @@ _PARTITIONS = {
     "test": {"test", "testing"},
 }
 _CELEBA = ("list_attr_celeba.txt", "list_attr_celeba.csv", "list_eval_partition.txt", "list_eval_partition.csv")
+_LOOKED_AT = 1000  # rows
 _MOST_LISTED, _MOST_NAMED = 40, 5  # columns of a table in a message
 _ADVICE = "Correct it, or use --labels none"
 _Table = tuple[list[str], list[list[Any]]]  # names of the columns, and rows of as many cells, as they were written
@@ -67,7 +68,7 @@ def is_table(name: str) -> bool:
 
 def is_partition_table(name: str) -> bool:
     """True for CelebA's table of which image is for training, validation and testing."""
-    return PurePosixPath(name).stem.lower() == "list_eval_partition"
+    return name.rpartition("/")[2].lower().startswith("list_eval_partition.")
 
 
 def partition_of(word: str) -> str | None:
@@ -142,6 +143,7 @@ def column_labels(
     which column could be the label.
     """
     if wanted is not None:
+        wanted = printable(wanted)
         names = [wanted] if wanted in columns else [name.strip() for name in wanted.split(",")]
         if missing := [name for name in names if name not in columns]:
             hint = did_you_mean(missing[0], columns) or f"; there are {_listed(columns)}"
@@ -276,6 +278,9 @@ def _match(rows: list[list[Any]], columns: int, files: Sequence[str]) -> tuple[i
     most = 0
     wanted = [_spellings(file) for file in files]
     for column in range(columns):
+        some = [str(row[column]) for row in rows[:_LOOKED_AT]]
+        if len(set(some)) < len(some):  # not one row an image; most columns are known by this
+            continue
         cells = [_spellings(row[column]) for row in rows]
         for way in range(3):
             named = {cell[way]: number for number, cell in enumerate(cells)}
@@ -288,8 +293,9 @@ def _match(rows: list[list[Any]], columns: int, files: Sequence[str]) -> tuple[i
 
 def _spellings(file: Any) -> tuple[str, str, str]:
     """A file as tables may name it: whole, without folders, or without folders and suffix."""
-    whole = str(file).strip().replace("\\", "/")
-    return whole, PurePosixPath(whole).name, PurePosixPath(whole).stem
+    whole = str(file).strip().replace("\\", "/").removeprefix("./")
+    name = whole.rpartition("/")[2]
+    return whole, name, name.rpartition(".")[0] or name
 
 
 def stylegan_content(content: bytes) -> dict[str, Any] | None:

@@ -4,10 +4,12 @@ An environment is a folder with `data.mdb`, which is mapped into memory; it is o
 file. StyleGAN2's Python ports store every image in several sizes, under keys such as 256-00042: the largest is read.
 """
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +34,19 @@ class LmdbReader:
         """Image of each key, in turn, not decoded yet."""
         with _environment(self.path).begin() as transaction:
             for key in entries:
-                value = transaction.get(key.encode("latin-1"))
-                try:
-                    if value is None or len(value) > MAX_FILE_BYTES:
-                        raise Unreadable("refused", "no value, or too large a one")
-                    yield open_image(value)
-                except Unreadable as error:
-                    yield error
+                yield _image(transaction, key.encode("latin-1"))
+
+
+def _image(transaction: Any, key: bytes) -> Image.Image | Unreadable:
+    try:
+        value = transaction.get(key)
+        if value is None or len(value) > MAX_FILE_BYTES:
+            raise Unreadable("refused", "no value, or too large a one")
+        return open_image(value)
+    except Unreadable as error:
+        return error
+    except Exception as error:  # lmdb.Error, of a module that may be missing
+        return Unreadable("damaged", str(error))
 
 
 def open_lmdb(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
@@ -48,13 +56,8 @@ def open_lmdb(source: str, scratch: Path, config: PrepareConfig) -> Source | Non
         path = path.parent
     if not (path / _DATA).is_file():
         return None
-    try:
-        with _environment(str(path)).begin() as transaction:
-            keys = [key for key in transaction.cursor().iternext(keys=True, values=False) if key not in _COUNTS]
-    except Unreadable:
-        raise
-    except Exception as error:  # lmdb.Error, of a module that may be missing
-        raise DatasetError(f"{path} is no LMDB that can be read ({error}). Copy or download it again") from None
+    import_extra("lmdb", "lmdb", "LMDB folders need it")
+    keys = [key for key in _keys(path) if key not in _COUNTS]
     sizes = [matched and int(matched[1]) for matched in map(_SIZED.fullmatch, keys)]
     if keys and all(sizes):
         keys = [key for key, size in zip(keys, sizes, strict=True) if size == max(filter(None, sizes))]
@@ -62,12 +65,44 @@ def open_lmdb(source: str, scratch: Path, config: PrepareConfig) -> Source | Non
     return Source(name, LmdbReader(str(path)), [key.decode("latin-1") for key in keys])
 
 
+def _keys(path: Path) -> list[bytes]:
+    """All keys, in order, listed by a child process: what lies behind the end of a file that was cut off cannot be
+    caught as an error, but ends the process that reads it.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", _LIST, str(path)], capture_output=True, env=environment)
+    if done.returncode != 0:
+        lines = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
+        reason = lines[-1] if lines else "it refers to what lies outside of it"
+        raise DatasetError(f"{path} is no LMDB that can be read ({reason}). Copy or download it again")
+    return [bytes.fromhex(line) for line in done.stdout.decode().splitlines()]
+
+
+_LIST = """
+import os, sys, lmdb
+path = sys.argv[1]
+with lmdb.open(path, readonly=True, lock=False, readahead=False, create=False) as environment:
+    size, pages = os.path.getsize(os.path.join(path, "data.mdb")), environment.info()["last_pgno"] + 1
+    is_short = size < pages * environment.stat()["psize"]  # then its values are looked at, too
+    with environment.begin(buffers=True) as transaction:
+        for key, value in transaction.cursor():
+            if is_short and len(value):
+                value[0], value[-1]
+            print(bytes(key).hex())
+"""
+
+
 def _environment(path: str) -> Any:
     """The environment, opened for reading. Raises Unreadable where lmdb is missing."""
-    return _opened(path, (Path(path) / _DATA).stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=4)  # a process must not open one twice
-def _opened(path: str, changed: int) -> Any:
     lmdb = import_extra("lmdb", "lmdb", "LMDB folders need it")
-    return lmdb.open(path, readonly=True, lock=False, readahead=False, create=False)
+    changed = (Path(path) / _DATA).stat().st_mtime_ns
+    # A process must not open one twice, so that it stays open; one that changed meanwhile is opened again.
+    if path not in _OPEN or _OPEN[path][0] != changed:
+        if path in _OPEN:
+            _OPEN.pop(path)[1].close()
+        _OPEN[path] = changed, lmdb.open(path, readonly=True, lock=False, readahead=False, create=False)
+    return _OPEN[path][1]
+
+
+_OPEN: dict[str, tuple[int, Any]] = {}
+"""Path -> time of its last change when it was opened, and the environment."""

@@ -113,6 +113,15 @@ def open_parquet(source: str, scratch: Path, config: PrepareConfig) -> Source | 
         files = [path] if path.suffix == _SUFFIX and path.is_file() else []
     if not files:
         return None
+    try:
+        return _open(path, files, config)
+    except OSError as error:  # pyarrow's for what is damaged, of several lines
+        reason = str(error).strip().splitlines()
+        raise DatasetError(f"{path} cannot be read ({reason[0] if reason else error!r}). Copy it again") from None
+
+
+def _open(path: Path, files: list[Path], config: PrepareConfig) -> Source:
+    """The source of these files."""
     parquet = import_extra("pyarrow.parquet", *_NEEDED)
     files, notes = _of_partition(path, files, config.partition)
     # The schema of the first file holds for all; the groups of rows say where each row lies.
@@ -139,7 +148,9 @@ def open_parquet(source: str, scratch: Path, config: PrepareConfig) -> Source | 
     labels, known = _labels(path, cells, features, config.label_column) if simple else (None, [])
     if labels is not None and not all(known):
         entries = [row for row in range(total) if known[row]]
-        more.append(f"{total - len(entries):,} images without a label are left out (--labels none takes them)")
+        more.append(
+            f"{total - len(entries):,} images without a label are left out (`progan prepare --labels none` takes them)"
+        )
         labels = labels.of(entries)
     return Source(
         name=printable(path.resolve().name.removesuffix(_SUFFIX)),
@@ -168,7 +179,7 @@ def _of_partition(folder: Path, files: list[Path], wanted: str) -> tuple[list[Pa
     if not found:
         raise DatasetError(f"--partition {wanted}: {folder} has no such part. There are {', '.join(counts) or 'none'}")
     others = [part for part in counts if part != chosen]
-    note = f"the images are those of {chosen}; there is also {', '.join(others)} (--partition)"
+    note = f"the images are those of {chosen}; `progan prepare --partition` takes {', '.join(others)}"
     return found, [note] if others and wanted == "auto" else []
 
 
