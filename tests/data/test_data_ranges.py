@@ -452,12 +452,16 @@ def test_channels_of_a_tiff_that_are_no_transparency(tmp_path: Path) -> None:
     assert report.skipped == {"not an image": 1}
 
 
-def test_smaller_copies_in_a_tiff_are_no_pictures(tmp_path: Path) -> None:
-    file = io.BytesIO()
+@pytest.mark.parametrize("dtype", ["u1", "f8"])
+@pytest.mark.parametrize("first", [False, True])
+def test_smaller_copies_in_a_tiff_are_no_pictures(tmp_path: Path, dtype: str, first: bool) -> None:
+    """By Pillow (u1) and by tifffile (f8)."""
+    large, file = ramp(0, 255, dtype), io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
-        writer.write(RAMP.astype(np.uint8))
-        writer.write(RAMP[::2, ::2].astype(np.uint8), subfiletype=1)
-    assert prepared(tmp_path, {"a.tif": file.getvalue()})[0].shape == (1, 16, 16)
+        for small in (first, not first):
+            writer.write(large[::2, ::2] if small else large, subfiletype=int(small), photometric="minisblack")
+    pixels, _ = prepared(tmp_path, {"a.tif": file.getvalue()}, resolution=16)
+    assert np.array_equal(pixels, [RAMP])
 
 
 @pytest.mark.parametrize(
@@ -487,7 +491,11 @@ def test_npy_files_called_images_and_labels(tmp_path: Path) -> None:
 
 
 def test_npy_files_among_pictures_are_something_else(tmp_path: Path) -> None:
-    files = {"a.png": saved(RAMP.astype(np.uint8)), "b.png": saved(RAMP.astype(np.uint8)), "codes.npy": npy(np.eye(12))}
+    files = {
+        "a.tif": saved(RAMP.astype(np.uint8), "TIFF"),
+        "b.png": saved(RAMP.astype(np.uint8)),
+        "codes.npy": npy(np.eye(12)),
+    }
     _, report = prepared(tmp_path, files)
     assert (report.count, report.skipped) == (2, {"refused": 1})
     assert "codes.npy,refused,an array among pictures" in (tmp_path / "out" / "skipped.csv").read_text()
