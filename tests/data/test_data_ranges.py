@@ -452,12 +452,25 @@ def test_channels_of_a_tiff_that_are_no_transparency(tmp_path: Path) -> None:
     assert report.skipped == {"not an image": 1}
 
 
-def test_smaller_copies_in_a_tiff_are_no_pictures(tmp_path: Path) -> None:
-    file = io.BytesIO()
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_picture_is_used_and_it_is_said(tmp_path: Path, kind: str) -> None:
+    red, blue = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    files = {"a": saved(red, kind, save_all=True, append_images=[blue]), "b": saved(red, kind)}
+    pixels, report = prepared(tmp_path, files)
+    assert np.abs(pixels[:, 8, 8].astype(int) - [255, 0, 0]).max() <= 2
+    assert remarks(report) == ["of 1 animation only the first image"]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f8"])
+@pytest.mark.parametrize("first", [False, True])
+def test_smaller_copies_in_a_tiff_are_no_pictures(tmp_path: Path, dtype: str, first: bool) -> None:
+    """By Pillow (u1) and by tifffile (f8)."""
+    large, file = ramp(0, 255, dtype), io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
-        writer.write(RAMP.astype(np.uint8))
-        writer.write(RAMP[::2, ::2].astype(np.uint8), subfiletype=1)
-    assert prepared(tmp_path, {"a.tif": file.getvalue()})[0].shape == (1, 16, 16)
+        for small in (first, not first):
+            writer.write(large[::2, ::2] if small else large, subfiletype=int(small), photometric="minisblack")
+    pixels, _ = prepared(tmp_path, {"a.tif": file.getvalue()}, resolution=16)
+    assert np.array_equal(pixels, [RAMP])
 
 
 @pytest.mark.parametrize(
@@ -487,7 +500,11 @@ def test_npy_files_called_images_and_labels(tmp_path: Path) -> None:
 
 
 def test_npy_files_among_pictures_are_something_else(tmp_path: Path) -> None:
-    files = {"a.png": saved(RAMP.astype(np.uint8)), "b.png": saved(RAMP.astype(np.uint8)), "codes.npy": npy(np.eye(12))}
+    files = {
+        "a.tif": saved(RAMP.astype(np.uint8), "TIFF"),
+        "b.png": saved(RAMP.astype(np.uint8)),
+        "codes.npy": npy(np.eye(12)),
+    }
     _, report = prepared(tmp_path, files)
     assert (report.count, report.skipped) == (2, {"refused": 1})
     assert "codes.npy,refused,an array among pictures" in (tmp_path / "out" / "skipped.csv").read_text()
@@ -515,6 +532,16 @@ def test_hdf5(tmp_path: Path, content: dict[str, np.ndarray]) -> None:
     assert report.label_kind == "class"
     assert labels is not None
     assert labels.argmax(1).tolist() == CLASSES.tolist()
+
+
+def test_hdf5_with_other_things_in_it(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(6 * 16 * 16))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["pictures"], file["type"], file["nothing"] = IMAGES, np.dtype("u1"), h5py.Empty("f4")
+        file["elsewhere"] = h5py.ExternalLink("b.h5", "/images")
+        # Raw bytes of another file, which would be the better name: not read.
+        file.create_dataset("images", (6, 16, 16), "u1", external=[(str(tmp_path / "secret"), 0, 6 * 16 * 16)])
+    assert np.array_equal(of_source(tmp_path / "a.h5", tmp_path / "out")[0], IMAGES)
 
 
 def test_hdf5_that_is_not_understood(tmp_path: Path) -> None:

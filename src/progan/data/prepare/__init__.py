@@ -389,6 +389,10 @@ def remarks(report: PrepareReport) -> list[str]:
         lines.append(
             f"{_images_of(tally.profiles_ignored)} with a colour profile that is broken or not for such pixels: ignored"
         )
+    if tally.first_frames:
+        lines.append(
+            f"of {tally.first_frames:,} animation{'' if tally.first_frames == 1 else 's'} only the first image"
+        )
     return lines
 
 

@@ -45,6 +45,7 @@ _UPRIGHT = {  # how the camera was held -> what makes the picture upright
 }
 CELEBA_SIZE, CELEBA_SIDE, CELEBA_CORNER = (178, 218), 128, (25, 57)
 """The aligned pictures, and the part that the paper's authors cut out: 128x128 around (89, 121)."""
+_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # not MPO: what follows its picture is the same one in another form
 # JPEG's factor -> how many times the resolution an image must have for it. The decoder averages over blocks when it
 # reduces by 4 or 8, so that more must be left to the resampling, which costs less the less is left to it.
 _DRAFTS = {2: 2, 4: 5, 8: 11}
@@ -167,6 +168,8 @@ def _eight_bits(picture: Picture, target: Target, tally: Tally) -> Image.Image:
     if isinstance(picture, Values):
         return to_picture(picture, target.ranges, tally)
     if not wide(picture):
+        if picture.format in _ANIMATED and getattr(picture, "is_animated", False):
+            tally.first_frames += 1
         return picture
     image = to_picture(values_of(picture), target.ranges, tally)
     if profile := picture.info.get("icc_profile"):  # what the file says besides

@@ -152,7 +152,8 @@ def _high_and_low(image: Any) -> tuple[npt.NDArray[np.uint16], Image.Image]:
         again.seek(position)
         for place, tile in enumerate(again.tile):
             arguments = replacement if isinstance(tile[3], str) else (replacement, *tile[3][1:])
-            again.tile[place] = tile._replace(args=arguments)
+            # Plain tuples before Pillow 11.
+            again.tile[place] = tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
         again.load()
         return np.asarray(again), again
 
@@ -300,6 +301,8 @@ class Tally:
     """Pictures brought from another colour profile to sRGB."""
     profiles_ignored: int = 0
     """Pictures whose colour profile is broken or not for their kind of pixels."""
+    first_frames: int = 0
+    """Pictures that are the first one of an animation."""
 
     def add(self, other: "Tally") -> "Tally":
         """Sum of two."""
@@ -350,4 +353,7 @@ def stretched(image: Image.Image, ranges: Ranges, tally: Tally) -> Image.Image:
     clear = image.has_transparency_data
     grey = image.mode in ("L", "LA", "La")
     mode = ("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")
-    return to_picture(Values(np.asarray(image.convert(mode))), ranges, tally)
+    scaled = to_picture(Values(np.asarray(image.convert(mode))), ranges, tally)
+    if profile := image.info.get("icc_profile"):
+        scaled.info["icc_profile"] = profile
+    return scaled

@@ -230,7 +230,11 @@ def open_hdf5(source: str, scratch: Path, config: PrepareConfig) -> Source | Non
             found: dict[str, Any] = {}
             # Links are not followed, and data kept in other files not read: a file may not choose what else is.
             file.visititems(
-                lambda name, item: found.update({name: item}) if hasattr(item, "dtype") and not item.external else None
+                lambda name, item: (
+                    found.update({name: item})
+                    if isinstance(item, h5py.Dataset) and item.shape is not None and not item.external
+                    else None
+                )
             )
             name = _image_dataset(path, {name: item.shape for name, item in found.items() if item.dtype.kind in "buif"})
             shape = found[name].shape

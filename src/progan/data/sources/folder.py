@@ -198,20 +198,20 @@ def _paged(entries: list[Entry]) -> list[Entry]:
     An npy file among picture files is not taken for one: there it is a table of something else.
     """
     arrays = sum(entry.name.lower().endswith(".npy") for entry in entries)
-    pictures = sum(entry.name.lower().endswith(_ONE_PICTURE) for entry in entries)
+    pictures = sum(entry.name.lower().endswith(_ONE_PICTURE + _MANY_PICTURES) for entry in entries) - arrays
     paged = []
     for entry in entries:
         if entry.page is not None or entry.refused or entry.name.lower().endswith((*_ONE_PICTURE, *tables.SUFFIXES)):
             paged.append(entry)
-        elif entry.name.lower().endswith(".npy") and pictures > arrays:
+        elif entry.name.lower().endswith(".npy") and pictures >= arrays:
             paged.append(replace(entry, refused="an array among pictures"))
         else:
-            count = 1
+            numbers: Sequence[int] = [0]
             with suppress(Unreadable), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if kind_of_stack(_head(entry)):
-                    count = stack_of(_content(entry)).count
-            paged += [replace(entry, page=page) for page in range(count)] if count > 1 else [entry]
+                    numbers = stack_of(_content(entry)).numbers()
+            paged += [entry] if list(numbers) == [0] else [replace(entry, page=page) for page in numbers]
     return paged
 
 
@@ -321,14 +321,15 @@ class FileReader:
 
     def read(self, entries: Sequence[Entry], resolution: int) -> Iterator[Picture | Unreadable]:
         """Image of each file, in turn, not decoded yet where that can wait."""
-        opened: tuple[str, Stack] | None = None  # that of many pages which was read last
+        opened: tuple[Entry, Stack] | None = None  # that of many pages which was read last
         for entry in entries:
             try:
                 if entry.page is None:
                     yield open_image(entry_bytes(entry))
                     continue
-                if opened is None or opened[0] != entry.name:
-                    opened = entry.name, stack_of(_content(entry))
+                file = replace(entry, page=None)
+                if opened is None or opened[0] != file:
+                    opened = file, stack_of(_content(file))
                 yield opened[1].picture(entry.page)
             except Unreadable as error:
                 yield error

@@ -3,7 +3,7 @@
 import io
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -33,9 +33,10 @@ for _name in ("PIL", "pydicom", "tifffile"):  # what they say of damaged files b
 class Stack:
     """The pictures of an opened file."""
 
-    count: int
+    numbers: Callable[[], Sequence[int]]
+    """Numbers of its pictures, which may take a walk through the file. Raises Unreadable."""
     picture: Callable[[int], Picture]
-    """Picture of a number below `count`, to be used before the next is asked for. Raises Unreadable."""
+    """Picture of a number, to be used before the next is asked for. Raises Unreadable."""
 
 
 def kind_of_stack(head: bytes) -> str | None:
@@ -55,15 +56,15 @@ def open_stack(file: BinaryIO) -> Stack:
     if kind is None:
         raise Unreadable("not an image")
     stack = _guarded(openers[kind])(file)
-    return Stack(stack.count, _guarded(stack.picture))
+    return Stack(_guarded(stack.numbers), _guarded(stack.picture))
 
 
-def _guarded(function: Callable[[Any], Result]) -> Callable[[Any], Result]:
+def _guarded(function: Callable[..., Result]) -> Callable[..., Result]:
     """The function, with whatever it raises at damaged files as Unreadable."""
 
-    def call(argument: Any) -> Result:
+    def call(*arguments: Any) -> Result:
         try:
-            return function(argument)
+            return function(*arguments)
         except Unreadable:
             raise
         except Exception as error:  # of one line: pydicom's have several
@@ -76,26 +77,42 @@ def _guarded(function: Callable[[Any], Result]) -> Callable[[Any], Result]:
 
 
 def _open_tiff(file: BinaryIO) -> Stack:
-    """Pillow's pages where it reads them all and knows their numbers, else tifffile's."""
+    """Pillow's pages where it knows their numbers, else tifffile's; both count all pages of the file."""
     try:
         image: Any = Image.open(file, formats=["TIFF"])
-        pages = []
-        for page in range(image.n_frames):
-            image.seek(page)
-            if not image.tag_v2.get(_SUBFILE, 0) & _THUMBNAIL or not page:
-                pages.append(page)
-            if misread(image):
-                return _open_odd_tiff(file)
     except Image.DecompressionBombError as error:
         raise Unreadable("decompression bomb", str(error)) from None
     except Exception:  # a kind of pixels that it does not know
         return _open_odd_tiff(file)
 
-    def picture(number: int) -> Picture:
-        image.seek(pages[number])
-        return image  # type: ignore[no-any-return]
+    def seek(page: int) -> Any:
+        """The image at a page; None where Pillow cannot read it rightly."""
+        try:
+            image.seek(page)
+        except Image.DecompressionBombError as error:
+            raise Unreadable("decompression bomb", str(error)) from None
+        except Exception:
+            return None
+        return None if misread(image) else image
 
-    return Stack(len(pages), picture)
+    def numbers() -> Sequence[int]:
+        reduced = []
+        for page in range(image.n_frames):
+            if seek(page) is None:
+                return _open_odd_tiff(file).numbers()
+            reduced.append(bool(image.tag_v2.get(_SUBFILE, 0) & _THUMBNAIL))
+        return _full(reduced)
+
+    def picture(number: int) -> Picture:
+        found: Picture | None = seek(number)
+        return found if found is not None else _open_odd_tiff(file).picture(number)
+
+    return Stack(numbers, picture)
+
+
+def _full(reduced: Sequence[bool]) -> Sequence[int]:
+    """Numbers of the pages that are no smaller copies of others."""
+    return [page for page, is_reduced in enumerate(reduced) if not is_reduced] or range(len(reduced))
 
 
 def misread(image: Image.Image) -> bool:
@@ -109,10 +126,12 @@ def _open_odd_tiff(file: BinaryIO) -> Stack:
     tifffile = import_extra("tifffile", "tiff", "Pillow does not read this TIFF, tifffile may")
     file.seek(0)
     tiff = tifffile.TiffFile(file)
-    pages = [page for page in tiff.pages if not page.is_reduced] or list(tiff.pages)
+
+    def numbers_of_pages() -> Sequence[int]:
+        return _full([bool(page.is_reduced) for page in tiff.pages])
 
     def picture(number: int) -> Picture:
-        page = pages[number]
+        page = tiff.pages[number]
         check_size(page.imagewidth, page.imagelength)
         numbers = page.asarray()
         if numbers.ndim == 3 and page.planarconfig == 2:
@@ -127,7 +146,7 @@ def _open_odd_tiff(file: BinaryIO) -> Stack:
             numbers = numbers[:, :, :3]
         return Values(numbers, inverted=page.photometric == _WHITE_IS_ZERO)
 
-    return Stack(len(pages), picture)
+    return Stack(numbers_of_pages, picture)
 
 
 def check_size(width: int, height: int) -> None:
@@ -174,7 +193,7 @@ def _open_dicom(file: BinaryIO) -> Stack:
         inverted = data.get("PhotometricInterpretation") == "MONOCHROME1"
         return Values(_flat(numbers), inverted, _window(_settings(data, number, "FrameVOILUTSequence")))
 
-    return Stack(count, picture)
+    return Stack(lambda: range(count), picture)
 
 
 def _settings(data: Any, number: int, sequence: str) -> Any:
@@ -225,7 +244,7 @@ def _open_npy(file: BinaryIO) -> Stack:
             row = row.transpose(1, 2, 0)
         return Values(_flat(row))
 
-    return Stack(1 if single else shape[0], picture)
+    return Stack(lambda: range(1 if single else shape[0]), picture)
 
 
 def stack_of(content: bytes | Path) -> Stack:
