@@ -517,14 +517,14 @@ OPTIMIZER = [
     Mutation(
         "one trial of a precision for all resolutions",
         "training/preflight/autotune.py",
-        {"shape.channels, stage.resolution, stage.batch_size]": "shape.channels]"},
+        {"shape.channels, stage.resolution, stage.batch_size, *": "shape.channels, *"},
         ["precision.py::test_a_trial_of_something_else_is_made_again"],
     ),
     Mutation(
         "a trial before what cannot go on is refused",
         "run/__init__.py",
         {
-            "            folder.begin(config, DataFacts.of(dataset), allow_change)\n    setup": "            pass\n    setup",
+            "            folder.begin(config, DataFacts.of(dataset), allow_change)\n    if": "            pass\n    if",
         },
         ["precision.py::test_what_cannot_go_on_is_refused_before_any_trial"],
     ),
@@ -1133,7 +1133,7 @@ FAULT = [
     Mutation(
         "any setting may change",
         "run_folder.py",
-        {"{name: values[name] for name in CHANGEABLE}": "values"},
+        {"{name: values[name] for name in (*CHANGEABLE, *INEXACT)}": "values"},
         [FAULTS + "every_option_can_change_or_cannot"],
     ),
     Mutation(

@@ -37,7 +37,7 @@ class LmdbReader:
                 yield _image(transaction, key.encode("latin-1"))
 
 
-def _image(transaction: Any, key: bytes) -> Image.Image | Unreadable:
+def _image(transaction: Any, key: bytes) -> Picture | Unreadable:
     try:
         value = transaction.get(key)
         if value is None or len(value) > MAX_FILE_BYTES:
