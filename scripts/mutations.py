@@ -34,12 +34,14 @@ ANSWERS, TRAINING = "known_answers.py::test_", "known_answers_training.py::test_
 NETWORKS, LAYERS = "reference_networks.py::test_", "reference_layers.py::test_"
 LOSSES, STEPS = "reference_losses.py::test_", "reference_training.py::test_"
 METRICS, MEASURED, EVALUATE = "metrics_known_answers.py::Test", "metrics_reference.py::test_", "evaluate.py::Test"
-IMPORT = "import_official.py::"
+IMPORT, PORTS, LIBRARY = "import_official.py::", "import_ports.py::", "library.py::"
 OBJECTIVES = "losses.py::test_"
 FAULTS, PROCESSES = "faults.py::test_", "faults_processes.py::test_"
 FILES, FORMATS = "files.py::test_", "formats.py::test_"
 TOGETHER = "distributed.py::test_"
+AUGMENT, INITIAL = "augment.py::test_", "initial.py::test_"
 CLI = "cli.py::test_"
+RANGES = "data_ranges.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
 GROWING = [
@@ -331,7 +333,7 @@ LAYER = [
     Mutation(
         "leaky ReLU of slope 0.01",
         "models/layers.py",
-        {"F.leaky_relu(x, 0.2)": "F.leaky_relu(x, 0.01)"},
+        {"def leaky_relu(x: Tensor, leak: float = 0.2)": "def leaky_relu(x: Tensor, leak: float = 0.01)"},
         [LAYERS + "functions_of_the_4d_input"],
     ),
     Mutation(
@@ -826,14 +828,14 @@ IMPORTING = [
     Mutation(
         "G instead of its average",
         "importers/official.py",
-        {"read_networks(path)[2]": "read_networks(path)[0]"},
+        {"trained, critic, average = read_networks(path)": "average, critic, trained = read_networks(path)"},
         [IMPORT + "TestImages::test_of_the_authors_file"],
     ),
     Mutation(
-        "always the fused layout",
+        "every D taken for a fused one",
         "importers/official.py",
-        {'fused = "8x8/Conv0_up/weight" in variables': "fused = True"},
-        [IMPORT + "TestImages::test_of_both_layouts_with_labels_and_while_growing"],
+        {'fused = "8x8/Conv1_down/weight" in network.variables': "fused = True"},
+        [IMPORT + "TestTheOtherNetworks::test_scores_in_both_layouts_and_with_labels"],
     ),
     Mutation(
         "a network that grows taken for a finished one",
@@ -850,12 +852,12 @@ IMPORTING = [
     Mutation(
         "another default width",
         "importers/official.py",
-        {'"fmap_base", 8192': '"fmap_base", 4096'},
+        {'"fmap_base": 8192': '"fmap_base": 4096'},
         [IMPORT + "TestWhatASnapshotSays::test_options_left_out_have_the_authors_defaults"],
     ),
     Mutation(
         "no licence",
-        "importers/official.py",
+        "importers/base.py",
         {"kind, labels, licence, progan": 'kind, labels, "", progan'},
         [IMPORT + "TestWhatASnapshotSays::test_licence_and_labels"],
     ),
@@ -863,7 +865,10 @@ IMPORTING = [
         "any name of a module admitted",
         "importers/pickled.py",
         {'raise Refused(f"it asks for': "return super().find_class(module, name)  #"},
-        [IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
+        [
+            IMPORT + "test_a_hostile_file_gets_one_line_and_runs_nothing",
+            PORTS + "test_a_hostile_file_gets_one_line_and_runs_nothing",
+        ],
     ),
     Mutation(
         "functions that a pickle may change",
@@ -874,7 +879,7 @@ IMPORTING = [
     Mutation(
         "any instruction admitted",
         "importers/pickled.py",
-        {"if instruction.name not in _INSTRUCTIONS:": "if False:"},
+        {"if instruction.name not in known:": "if False:"},
         [IMPORT + "test_every_check_speaks_for_itself"],
     ),
     Mutation(
@@ -888,6 +893,48 @@ IMPORTING = [
         "importers/pickled.py",
         {'order="F" if fortran else "C"': 'order="C"'},
         [IMPORT + "TestImages::test_arrays_in_fortran_order"],
+    ),
+    Mutation(
+        "biases of a port not scaled",
+        "importers/ports.py",
+        {"bias * math.sqrt(2 / max(weight[:1].numel(), 1)) if scaled_bias else bias": "bias"},
+        [PORTS + "test_networks_of_pytorch_gan_zoo"],
+    ),
+    Mutation(
+        "alpha of a port the wrong way round",
+        "importers/ports.py",
+        {"        1 - fade,": "        fade,"},
+        [PORTS + "test_networks_of_pytorch_gan_zoo"],
+    ),
+    Mutation(
+        "a loaded D without its fade",
+        "snapshot.py",
+        {"given[i : i + size].to(self.device), self.info.alpha": "given[i : i + size].to(self.device)"},
+        [LIBRARY + "TestDiscriminator::test_features_are_what_scores_are_made_of"],
+    ),
+    Mutation(
+        "images of the last axis taken as they are",
+        "snapshot.py",
+        {"given = given.permute(0, 3, 1, 2)": "given = given.reshape(-1, c, r, r)"},
+        [LIBRARY + "TestDiscriminator::test_any_container_of_images"],
+    ),
+    Mutation(
+        "handlers of signals in a thread",
+        "training/signals.py",
+        {"if threading.current_thread() is not threading.main_thread():": "if False:"},
+        [LIBRARY + "test_in_threads"],
+    ),
+    Mutation(
+        "a console taken for granted",
+        "progress.py",
+        {"return sys.stderr is not None and not": "return not"},
+        [LIBRARY + "test_without_a_console"],
+    ),
+    Mutation(
+        "tensors that reach beyond their numbers",
+        "importers/torch_file.py",
+        {"if storage.left < 0 or (count and last >= len(storage.values)):": "if False:"},
+        [PORTS + "test_a_hostile_file_gets_one_line_and_runs_nothing"],
     ),
 ]
 
@@ -1414,6 +1461,111 @@ COMMANDS = [
         [CLI + "a_mistyped_metric_names_the_nearest"],
     ),
 ]
+AUGMENTING = [
+    Mutation(
+        "fakes that are not augmented in D's step",
+        "training/step.py",
+        {
+            "reals, fakes = (augment(augmentation, images, batch, draws) for images in (reals, fakes))": (
+                "reals = augment(augmentation, reals, batch, draws)"
+            )
+        },
+        [AUGMENT + "every_loss_and_penalty_sees_augmented_images_only"],
+    ),
+    Mutation(
+        "p that falls where it should rise",
+        "training/augment.py",
+        {"sign - config.ada_target)": "config.ada_target - sign)"},
+        [AUGMENT + "p_rises_and_falls_with_the_sign_and_stays_in_bounds"],
+    ),
+    Mutation(
+        "p fixed when a step is traced",
+        "training/accelerate/traced.py",
+        {"else alpha, p=p)": "else alpha)"},
+        [AUGMENT + "a_traced_step_is_the_eager_one_for_every_p_of_one_build"],
+    ),
+    Mutation(
+        "quarter turns the other way",
+        "training/augment.py",
+        {"torch.rot90(x, -1, (2, 3))": "torch.rot90(x, 1, (2, 3))"},
+        [AUGMENT + "ada_turns_by_any_angle"],
+    ),
+    Mutation(
+        "sign of D counted over the local batch",
+        "training/augment.py",
+        {"(fake if boundary is None": "((real.mean() + fake.mean()) / 2 if boundary is None"},
+        [TOGETHER + "two_processes_compute_what_one_would_with_other_losses"],
+    ),
+    Mutation(
+        "networks to begin with read again",
+        "run/assemble.py",
+        {"processes.first and not resumed:": "processes.first:"},
+        [INITIAL + "a_run_killed_before_its_first_tick_needs_no_source"],
+    ),
+    Mutation(
+        "first state of networks to begin with not written",
+        "run/assemble.py",
+        {"        states.write(state)\n": ""},
+        [INITIAL + "a_run_killed_before_its_first_tick_needs_no_source"],
+    ),
+    Mutation(
+        "added images without a word in the history",
+        "run_folder.py",
+        {"""changed.isdisjoint({"data", """: "changed.isdisjoint({"},
+        [INITIAL + "images_may_be_added"],
+    ),
+]
+
+VALUES = [
+    Mutation(
+        "range of values found by the first look alone",
+        "data/prepare/__init__.py",
+        {"return decide(_measure(source, config))": "return decide(found)"},
+        [RANGES + "the_range_is_looked_for_in_every_picture"],
+    ),
+    Mutation(
+        "a range taken for its tolerance alone",
+        "data/prepare/ranges.py",
+        {" and (width <= 2 or high >= most * _USED)": ""},
+        [RANGES + "the_smallest_usual_range_that_holds_all_values"],
+    ),
+    Mutation(
+        "floats that overshoot 0 … 1 squeezed into -1 … 1",
+        "data/prepare/ranges.py",
+        {"if within[1] and floats:": "if False:"},
+        [RANGES + "floats_that_overshoot_a_range_are_not_squeezed_into_a_wider_one"],
+    ),
+    Mutation(
+        "a picture of more bits among others not measured",
+        "data/prepare/__init__.py",
+        {"except Unmeasured:": "except ZeroDivisionError:"},
+        [RANGES + "pictures_of_8_bits_stay_as_they_are_among_others"],
+    ),
+    Mutation(
+        "lower bytes of 16-bit colour forgotten",
+        "data/prepare/ranges.py",
+        {"np.uint16(256) + low": "np.uint16(256)"},
+        [RANGES + "png_of_16_bits_is_not_cut_to_8"],
+    ),
+    Mutation(
+        "white that is zero taken for black",
+        "data/prepare/ranges.py",
+        {"inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO": "inverted = False"},
+        [RANGES + "every_number_type_fills_0_to_255"],
+    ),
+    Mutation(
+        "JPEGs with a profile decoded as grey",
+        "data/prepare/decode.py",
+        {"and not is_foreign(image)": ""},
+        [RANGES + "large_jpegs_of_a_profile_that_become_grey"],
+    ),
+    Mutation(
+        "pages sorted as text",
+        "data/sources/folder.py",
+        {'attrgetter("name")': "str"},
+        [RANGES + "all_pages_of_a_tiff_are_pictures"],
+    ),
+]
 MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,
@@ -1425,6 +1577,7 @@ MUTATIONS = [
     *IMAGE,
     *ORDER,
     *PREPARING,
+    *VALUES,
     *MEASURING,
     *COMPARING,
     *IMPORTING,
@@ -1432,6 +1585,7 @@ MUTATIONS = [
     *SEVERAL,
     *REPORTING,
     *COMMANDS,
+    *AUGMENTING,
 ]
 
 

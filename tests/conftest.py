@@ -46,7 +46,19 @@ def traced_once() -> Iterator[None]:
     def step(setup: Any, state: Any, stage: Any, size: int, kernels: bool, finish: Any) -> Any:
         config, dtype = setup.config, state.numerics.dtype
         lazy = config.optimizer.penalty_every
-        key = str((config.model, config.loss, lazy, setup.label_kind, setup.shape, stage.key, size, dtype))
+        key = str(
+            (
+                config.model,
+                config.loss,
+                config.dataset.augment,
+                lazy,
+                setup.label_kind,
+                setup.shape,
+                stage.key,
+                size,
+                dtype,
+            )
+        )
         if kernels or setup.device.type != "cpu":
             return original(setup, state, stage, size, kernels, finish)
         if key not in made:

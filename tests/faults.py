@@ -67,7 +67,7 @@ def train_with(patch, out: Path, observer: Observer, stop: StopAt | None = None,
     original = loop.train
     first = [observer] if stop is None else [observer, stop]
 
-    def watched(job, watching, stopped):
+    def watched(job, watching, stopped, *_):
         return original(job, [*first, *watching], stop or stopped)
 
     with patch.context() as inner:

@@ -54,6 +54,7 @@ OTHERS = {
     "minimax": replace(CONFIG, loss=MinimaxConfig(r1_weight=2.0)),
     "wgan": replace(CONFIG, loss=WganConfig(clip_weight=0.1)),
     "lazy": replace(CONFIG, optimizer=OptimizerConfig(beta1=0.5, penalty_every=2)),
+    "ada": replace(CONFIG, dataset=DatasetConfig(labels=True, augment="ada", ada_target=-0.9, ada_kimg=0.1)),
 }
 """Runs whose losses have what the first one's has not."""
 BIG = 8 * 2**20

@@ -107,7 +107,7 @@ def test_a_state_of_a_newer_version_is_refused_even_if_an_older_one_lies_there(t
 
 def test_a_snapshot_of_a_newer_version_is_refused(tmp_path):
     path = newer(tmp_path / "run", "snapshots/generator-000000096-8x8.safetensors")
-    with pytest.raises(SnapshotError, match="format version 99, this progan reads 1") as error:
+    with pytest.raises(SnapshotError, match="format version 99, this progan reads 2") as error:
         snapshot.load(path)
     assert "\n" not in str(error.value)
 

@@ -15,7 +15,7 @@ from progan.config import ProGANConfig, RunConfig, ScheduleConfig
 from progan.errors import SnapshotError
 from progan.images import downscale, to_pixels
 from progan.models import ImageShape
-from progan.sampling.pictures import draw, write_files
+from progan.sampling.pictures import Drawing, write_files
 from progan.snapshot import SnapshotInfo, of_generator
 
 MODEL = ProGANConfig(z_dim=8, fmap_base=64, fmap_max=8)
@@ -84,7 +84,7 @@ def test_labels_by_name_and_index():
         made.labels(["cat"])
     with pytest.raises(SnapshotError, match="needs labels"):
         made.generate(made.latents([1]))
-    batches = list(draw(made, range(7), ["class1"] * 7, batch_size=2))
+    batches = list(Drawing(made, range(7), ["class1"] * 7).pixels(batch_size=2))
     assert [len(batch) for batch in batches] == [2, 2, 2, 1]
     # Names that are numbers are names: 7 is not the eighth.
     made.info = replace(made.info, label_names=("7", "0", "2"))
@@ -112,7 +112,7 @@ def test_sample_takes_names_and_indices_in_their_order(tmp_path, capsys):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_say_where_they_come_from(channels, tmp_path):
     made = make(channels=channels)
-    write_files(tmp_path / "out", made, [7, 9], [], draw(made, [7, 9]))
+    write_files(tmp_path / "out", Drawing(made, [7, 9]))
     picture = Image.open(tmp_path / "out" / "seed-0000009.png")
     assert picture.text["seed"] == "9"
     expected = to_pixels(made.generate(made.latents([9])))[0].permute(1, 2, 0).numpy()

@@ -3,6 +3,7 @@
 run = progan.train("mnist32", data="digits/", out="runs/a", total_kimg=50)
 snapshot = progan.load("runs/a")
 pixels = progan.to_pixels(snapshot.generate(snapshot.latents(range(64))))
+scores = progan.load("runs/a", network="D")(pixels).value
 """
 
 import importlib
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from progan.config import PrepareConfig
     from progan.data.dataset import Dataset
+    from progan.data.prepare import prepare
     from progan.errors import ProganError
     from progan.images import to_images, to_pixels
     from progan.metrics.evaluation import evaluate
     from progan.run import Run, train
-    from progan.sampling import load
-    from progan.snapshot import Snapshot
+    from progan.run.networks import load
+    from progan.snapshot import Critic, Snapshot
 
 _HOMES = {
     "Dataset": "data.dataset",
@@ -27,17 +30,23 @@ _HOMES = {
     "evaluate": "metrics.evaluation",
     "to_images": "images",
     "to_pixels": "images",
-    "load": "sampling",
+    "load": "run.networks",
     "Snapshot": "snapshot",
+    "Critic": "snapshot",
+    "prepare": "data.prepare",
+    "PrepareConfig": "config",
 }
 __all__ = [
+    "Critic",
     "Dataset",
+    "PrepareConfig",
     "ProganError",
     "Run",
     "Snapshot",
     "__version__",
     "evaluate",
     "load",
+    "prepare",
     "to_images",
     "to_pixels",
     "train",
@@ -49,3 +58,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'progan' has no attribute {name!r}")
     return getattr(importlib.import_module(f"progan.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Public names, also those that were not used yet: a notebook completes them."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

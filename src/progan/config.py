@@ -5,6 +5,7 @@ Free of torch, so that the help of a command is quick. A string literal under a 
 """
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -46,8 +47,7 @@ class DatasetConfig:
     """The images that the run is trained on."""
 
     data: str = "avatars"
-    """A prepared dataset, or a folder, archive or array of images, or a data set as it is downloaded, or `avatars` for
-    the embedded faces.
+    """A prepared dataset, a folder, archive or array of images, a data set as downloaded, or `avatars`: drawn faces.
     Default: none, it must be given."""
     mirror: bool = False
     """Flip half of the real images left to right."""
@@ -56,6 +56,19 @@ class DatasetConfig:
     label_column: str | None = None
     """Column of a table beside the images that has the classes; several with commas between are attributes. Default: a
     column called `label` or the like, or the only one."""
+    augment: Literal["none", "diffaugment", "ada"] = "none"
+    """Change what D sees of reals and fakes at random, for small sets: `diffaugment` always (Zhao et al. 2020), `ada`
+    with a probability that follows how well D knows the reals (Karras et al. 2020)."""
+    ada_target: float = 0.6
+    """With `--augment ada`: the mean sign of D's scores of reals that is aimed at."""
+    ada_kimg: float = 500.0
+    """With `--augment ada`: thousands of real images in which its probability may rise from 0 to 1; less for short
+    runs (100 in the authors' fine-tuning)."""
+
+    def __post_init__(self) -> None:
+        if not -1 < self.ada_target < 1:
+            raise ConfigError(f"--ada-target must be between -1 and 1; got {self.ada_target}")
+        _above_zero(self, "ada_kimg")
 
 
 @dataclass(frozen=True)
@@ -169,6 +182,10 @@ class ProGANConfig(_ModelConfig):
     """Feature maps of the layer at resolution 2^r: min(fmap_base / 2^(r-1), fmap_max)."""
     fmap_max: int = 512
     """Largest number of feature maps of a layer."""
+    fmaps: PerResolution | None = None
+    """Feature maps of the block at each resolution, such as `4:512,64:256`. Default: by --fmap-base and --fmap-max."""
+    d_hidden: int | None = None
+    """Units of D's hidden dense layer. Default: by --fmap-base and --fmap-max at 2x2, or those of --fmaps at 4x4."""
     use_wscale: bool = True
     """Equalised learning rate: N(0, 1) weights, scaled by He's constant at run time (section 4.1)."""
     pixel_norm: Literal["g", "both", "none"] = "g"
@@ -185,8 +202,15 @@ class ProGANConfig(_ModelConfig):
     """Layer normalisation before the activations of D's 3x3 and 4x4 convolutions."""
     g_activation: Literal["leaky-relu", "relu"] = "leaky-relu"
     """Activation function of G."""
+    leak: float = 0.2
+    """Slope of leaky ReLU below 0, in G and D."""
+    g_first: Literal["paper", "unit-bias", "no-norm"] = "paper"
+    """G's first layer: the paper's; with a bias for each unit instead of each map (pytorch_GAN_zoo); or without pixel
+    norm behind it (pro_gan_pytorch)."""
     tanh: bool = False
     """Pass G's images through tanh."""
+    tanh_last: bool = False
+    """With --tanh: fade first and pass the mixture through tanh, instead of both images (pytorch_GAN_zoo)."""
     mbdisc_kernels: int = 0
     """Kernels of minibatch discrimination before D's last layer (Salimans et al. 2016); 0 = none."""
     d_noise: float = 0.0
@@ -197,6 +221,12 @@ class ProGANConfig(_ModelConfig):
         _at_least(self, 0, "mbstd_group", "mbdisc_kernels", "d_noise")
         _at_most(self, 2**16, "z_dim", "fmap_max", "mbstd_group", "mbdisc_kernels")
         _at_most(self, 2**24, "fmap_base")
+        if any(not 1 <= value <= 2**16 or value != int(value) for _, value in (self.fmaps or per_resolution(1)).values):
+            raise ConfigError(f"--fmaps must be whole numbers from 1 to 65,536; got {self.fmaps}")
+        if self.d_hidden is not None and not 1 <= self.d_hidden <= 2**16:
+            raise ConfigError(f"--d-hidden must be from 1 to 65,536; got {self.d_hidden}")
+        if not 0 <= self.leak <= 1:
+            raise ConfigError(f"--leak must be from 0 to 1; got {self.leak}")
         if not 0 <= self.batch_norm <= 1:
             raise ConfigError(f"--batch-norm must be from 0 to 1; got {self.batch_norm}")
 
@@ -273,6 +303,9 @@ class _LossConfig:
     undecided: ClassVar[float | None] = None
     """Score of a D that takes no side, where D's and G's losses are measured against what they are then (--rescue);
     None for a loss in which D's falls without end, or G's does not rise when D wins."""
+    boundary: ClassVar[float | None] = None
+    """Score between those of reals and those of fakes, from which `--augment ada` counts; None for a loss in which only
+    differences of scores matter."""
     wants_reals: ClassVar[bool] = False
     """True if G's loss is given the reals of the last D step."""
     label_weight: float = 1.0
@@ -330,10 +363,12 @@ class LsganConfig(_LossConfig):
 
     kind: ClassVar[str] = "lsgan"
     undecided: ClassVar[float | None] = 0.5
+    boundary: ClassVar[float | None] = 0.5
 
 
 @dataclass(frozen=True)
 class _R1Config(_LossConfig):
+    boundary: ClassVar[float | None] = 0.0
     r1_weight: float = 0.0
     """Weight gamma of the R1 penalty gamma/2 |grad D(real)|^2 (Mescheder et al. 2018, equation 9)."""
 
@@ -397,6 +432,9 @@ class RuntimeConfig:
 
     seed: int = 0
     """Seed of all random numbers of the run."""
+    init: str | None = None
+    """Begin with the networks of a run folder, a snapshot, or a file that `progan import` takes. Options of the model
+    and --start-resolution are then as they were there, unless they are given. Default: new networks."""
     device: str = "auto"
     """Where to train: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
     precision: Precision = "auto"
@@ -418,6 +456,9 @@ class RuntimeConfig:
     """Thousands of real images between two measurements of G and its average, from 16x16 on. Default: none."""
     metrics_num: int = 2048
     """Images of each kind in a measurement, at most half of the data."""
+    stop_when_flat: bool = False
+    """End the run when the sliced Wasserstein distance no longer improves: when none of five measurements at the final
+    resolution is below the 95 % interval of the best one before them. Needs --metrics-kimg."""
 
     def __post_init__(self) -> None:
         if any(value == 0 for _, value in self.tick_kimg.values):
@@ -425,6 +466,8 @@ class RuntimeConfig:
         for name in ("grid_kimg", "snapshot_kimg", "metrics_kimg"):
             if getattr(self, name) is not None:
                 _above_zero(self, name)
+        if self.stop_when_flat and self.metrics_kimg is None:
+            raise ConfigError("--stop-when-flat needs measurements: give --metrics-kimg")
         _at_least(self, 0, "seed", "workers")
         _at_least(self, 8, "metrics_num")
         _at_most(self, MOST, "grid_kimg", "snapshot_kimg", "metrics_kimg", "metrics_num")
@@ -484,9 +527,14 @@ CHANGEABLE = (
     "snapshot_kimg",
     "metrics_kimg",
     "metrics_num",
+    "stop_when_flat",
 )
 """Options that may change when a run is continued (`--allow-change`): its length, where it is computed and what it
 writes. None of them changes what is learned, but results on another device are not bit-exact."""
+
+INEXACT = ("lr", "d_lr", "ema_decay")
+"""Options that may change, too (`--allow-change`), and change what is learned from there on: the run is no longer the
+one that was begun, and its history says so. The same holds for images that were added."""
 
 
 @dataclass(frozen=True)
@@ -506,6 +554,10 @@ class PrepareConfig:
     """Seed of drawn data (`avatars`)."""
     background: str = "white"
     """Colour behind transparent pixels, a name or #rrggbb."""
+    range: str | None = None
+    """`LOW:HIGH`: the values that become black and white, of pictures that are not 8 bits; `-1024:3071` for example.
+    Default: the smallest usual range (0:1, -1:1, 0:255, 0:1023, 0:4095, 0:16383, 0:65535) that holds all values, else
+    their minimum and maximum; windows of DICOM files as they say."""
     strict: bool = False
     """Fail at the first image that cannot be used instead of skipping it."""
     labels: str = "auto"
@@ -527,8 +579,21 @@ class PrepareConfig:
         _at_least(self, 0, "seed", "workers")
         if self.label_column is not None and self.labels == "none":
             raise ConfigError("--label-column names labels, and --labels none wants none. Give one of them")
+        self.range_ends()
         _at_most(self, 1024, "workers")
         _at_most(self, MOST_SEED, "seed")
+
+    def range_ends(self) -> tuple[float, float] | None:
+        """Lowest and highest value of `range`. Raises ConfigError."""
+        if self.range is None:
+            return None
+        try:
+            low, high = map(float, self.range.split(":"))
+            if -math.inf < low < high < math.inf and high - low < math.inf:
+                return low, high
+        except (ValueError, AttributeError):  # also where it is no text
+            pass
+        raise ConfigError(f"--range must be LOW:HIGH, two numbers of which the second is larger; got {self.range!r}")
 
 
 @dataclass(frozen=True)

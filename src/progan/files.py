@@ -9,9 +9,11 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from progan.errors import ConfigError
 
 UNFINISHED = ".progan-tmp"
 """Suffix of a file that is being written."""
@@ -27,8 +29,8 @@ def printable(name: str) -> str:
         return name.encode("utf-8", "backslashreplace").decode()
 
 
-def write_whole(path: Path, *content: bytes | memoryview) -> None:
-    """Write the pieces to a temporary file beside `path`, force it to the disk, and rename it."""
+def write_whole(path: Path, *content: bytes | memoryview, sync: bool = True) -> None:
+    """Write the pieces to a temporary file beside `path`, force it to the disk unless not `sync`, and rename it."""
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(path.name + UNFINISHED)
@@ -36,14 +38,33 @@ def write_whole(path: Path, *content: bytes | memoryview) -> None:
         with temporary.open("wb") as file:
             for piece in content:
                 file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
+    if sync:
+        _sync_folder(path.parent)
+
+
+def output_path(out: str, name: str, suffixes: Sequence[str]) -> Path:
+    """The file that a command is to write: `out` if it has one of the suffixes, `name` in it if it is a folder.
+
+    A folder is what exists as one, or ends with a separator; folders are made. Raises ConfigError for anything else.
+    """
+    path = Path(out)
+    if path.is_dir() or out.endswith((os.sep, "/")):
+        path = path / name
+    elif path.suffix.lower() not in suffixes:
+        raise ConfigError(f"cannot write {out}: its name must end in {', '.join(suffixes)}, or be a folder's")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error.strerror}: {error.filename}") from None
+    return path
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -3,6 +3,10 @@
 Pixels are uint8 in 0…255; images are float in -1…1. Only this module converts.
 """
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -17,17 +21,17 @@ def at_once(resolution: int, most: int = 32) -> int:
     return max(1, min(most, 32 * 256**2 // resolution**2))
 
 
-def to_images(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Pixels uint8 [N, C, R, R] -> images `dtype` [N, C, R, R] in -1…1."""
-    return pixels.to(dtype) * (2 / 255) - 1
+def to_images(pixels: Tensor | npt.NDArray[np.uint8], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Pixels uint8 [N, C, R, R], a tensor or an array -> images `dtype` [N, C, R, R] in -1…1."""
+    return torch.as_tensor(pixels).to(dtype) * (2 / 255) - 1
 
 
-def to_pixels(images: Tensor) -> Tensor:
-    """Images float [N, C, R, R], any range -> pixels uint8 [N, C, R, R], rounded and clipped.
+def to_pixels(images: Tensor | npt.NDArray[Any]) -> Tensor:
+    """Images float [N, C, R, R], any range, a tensor or an array -> pixels uint8 [N, C, R, R], rounded and clipped.
 
     A bare cast would wrap -1.01 to 255 and pepper the picture with white dots.
     """
-    return ((images.float() + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8)
+    return ((torch.as_tensor(images).float() + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8)
 
 
 def upscale(x: Tensor, factor: int = 2) -> Tensor:

@@ -8,7 +8,9 @@ import ast
 import dataclasses
 import functools
 import inspect
+import json
 import math
+import os
 import reprlib
 import sys
 import textwrap
@@ -85,6 +87,7 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
 def _plain(value: Any, kind: Any) -> Any:
     """A str, bool, int or finite float. Raises ValueError, TypeError, KeyError or OverflowError."""
     if kind is str:
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
         # No name and no path that is meant well has control characters.
         if not isinstance(value, str) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
             raise ValueError
@@ -179,6 +182,21 @@ def _unknown(name: str, known: Mapping[str, Any], chosen: Mapping[str, str]) -> 
         if having := owners(group, name):
             return f"--{flag(name)} belongs to {group} {' and '.join(having)}; this run has {chosen[group]}"
     return f"there is no option --{flag(name)}{did_you_mean(f'--{flag(name)}', [f'--{flag(each)}' for each in known])}"
+
+
+def json_text(data: Any, indent: int | None = None) -> str:
+    """The data as JSON. That has no NaN and no infinity: they become null. Dataclasses become objects."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = vars(value)
+        if isinstance(value, Mapping):
+            return {key: plain(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(data), indent=indent, allow_nan=False)
 
 
 def parse_json(cls: type[Record], data: Any) -> Record:

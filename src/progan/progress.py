@@ -14,7 +14,7 @@ def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterato
     """Callback (done, total) that draws a bar on a terminal, and nothing elsewhere or where `hidden`."""
     from tqdm import tqdm
 
-    with tqdm(desc=title, unit=unit, unit_scale=True, disable=hidden or not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(desc=title, unit=unit, unit_scale=True, disable=hidden or not on_terminal(), leave=False) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
@@ -23,12 +23,19 @@ def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterato
         yield show
 
 
+def on_terminal() -> bool:
+    """True if standard error is a terminal; without a console, as under pythonw, there is none at all."""
+    return sys.stderr is not None and not getattr(sys.stderr, "closed", False) and sys.stderr.isatty()
+
+
 def silent(text: str) -> None:
     """Log that shows nothing."""
 
 
 def log_line(text: str) -> None:
     """Write a line to standard error, above a progress bar if there is one. Never fails, even if the stream is gone."""
+    if sys.stderr is None:
+        return
     from tqdm import tqdm
 
     with contextlib.suppress(OSError, ValueError):  # the terminal is gone, or the stream is closed

@@ -26,13 +26,7 @@ class Rng:
     """
 
     def __init__(
-        self,
-        seed: int,
-        cur_nimg: int,
-        stream: Stream,
-        device: torch.device | str = "cpu",
-        rank: int = 0,
-        size: int = 1,
+        self, seed: int, cur_nimg: int, stream: Stream, device: torch.device | str = "cpu", rank: int = 0, size: int = 1
     ) -> None:
         self._generator = torch.Generator().manual_seed(mix(seed, cur_nimg, _STREAMS[stream]))
         self._device = device

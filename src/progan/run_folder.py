@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import progan
-from progan.config import CHANGEABLE, RunConfig
-from progan.data.dataset import Dataset
-from progan.errors import ConfigError, RunError, SnapshotError
+from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
+from progan.data.dataset import Dataset, Manifest
+from progan.data.sources import identity
+from progan.errors import ConfigError, DatasetError, RunError, SnapshotError
 from progan.files import Claim, HeldError, NoLocksError, remove_unfinished, write_whole
 from progan.options import difference, from_dict, leaves, override, parse_json, to_dict
 from progan.progress import Log
 
 FORMAT, VERSION = "progan run", 2
+SMALLEST_CELL, GRID_GAP = 64, 2
+"""Pixels of a cell of the grids in `samples/`: smaller images are enlarged, so that the pictures of all stages compare.
+And pixels between the cells."""
 READ_VERSIONS = (1, 2)
 """1 had neither the data's resolutions and files nor a history of changes."""
 
@@ -57,6 +61,13 @@ class DataFacts:
         changed = [name for name in self.files if now.files.get(name, self.files[name]) != self.files[name]]
         lines = [f"{name}: {before} -> {after}" for name, (before, after) in pairs.items() if before != after]
         return [*lines, f"other content of {', '.join(changed)}"] if changed else lines or ["other content"]
+
+    def takes(self, now: "DataFacts", labels: bool) -> bool:
+        """True if a run can go on with other data because images may have been added to it: there are more, alike."""
+        same = self.channels == now.channels and set(self.resolutions) <= set(now.resolutions)
+        if labels:
+            same = same and (self.label_kind, self.label_names) == (now.label_kind, now.label_names)
+        return same and now.count > self.count
 
 
 @dataclass(frozen=True)
@@ -115,10 +126,18 @@ class RunFolder:
         except OSError as error:
             raise self.unwritable(error) from None
 
-    def write(self, config: RunConfig, data: DataFacts, changes: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Write `config.json`; `changes` is the history of its settings, oldest first."""
+    def write(
+        self,
+        config: RunConfig,
+        data: DataFacts,
+        changes: Sequence[Mapping[str, Any]] = (),
+        initial: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write `config.json`; `changes` is the history of its settings, oldest first, `initial` is what it began with
+        (--init).
+        """
         content = {"format": FORMAT, "version": VERSION, "progan": progan.__version__, "config": to_dict(config)}
-        content |= {"dataset": asdict(data), "changes": list(changes)}
+        content |= {"dataset": asdict(data), "changes": list(changes)} | ({"initial": initial} if initial else {})
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.config, (json.dumps(content, indent=1) + "\n").encode())
@@ -141,8 +160,14 @@ class RunFolder:
             raise RunError(f"{self.config} cannot be read: {error}") from None
 
     def changes(self) -> list[dict[str, Any]]:
-        """History of its settings: `cur_nimg` and `changes`, lines `name: old -> new`. Raises RunError."""
+        """History of its settings: `cur_nimg` and `changes`, lines `name: old -> new`, and `inexact` where they change
+        what is learned. Raises RunError.
+        """
         return list(self._content().get("changes", []))
+
+    def initial(self) -> dict[str, Any]:
+        """Facts on the networks that the run began with (--init); empty if they were new. Raises RunError."""
+        return dict(self._content().get("initial", {}))
 
     def _content(self) -> dict[str, Any]:
         try:
@@ -170,10 +195,13 @@ class RunFolder:
             self.write(config, data)
             return []
         old, old_data = self.read()
-        if lines := old_data.difference(data):
+        lines = old_data.difference(data)
+        added = bool(lines) and old_data.takes(data, config.dataset.labels)
+        if lines and not (added and allow_change):
+            goes_on = "--allow-change goes on with images that were added; else give" if added else "Give"
             raise RunError(
                 f"{self.path} was begun with other images: {'; '.join(lines)} ({old_data.path} -> {data.path}). "
-                "Give it those, or start a new run with another --out"
+                f"{goes_on} it those, or start a new run with another --out"
             )
         changes = difference(old, _same_place(config, old))
         fixed = difference(_with_changeable(old, config), _same_place(config, old))
@@ -189,14 +217,42 @@ class RunFolder:
                 f"{self.path} was begun with other settings: {'; '.join(allowed)}. Add --allow-change to go on with "
                 "these, give it the same ones, or start a new run with another --out"
             )
-        return allowed
+        return [*allowed, f"data: {'; '.join(lines)}"] if lines else allowed
 
-    def record(self, config: RunConfig, changes: list[str], cur_nimg: int) -> None:
-        """Put changed settings into `config.json`, and into its history that they hold from `cur_nimg` on."""
-        if changes:
-            old, data = self.read()
-            history = [*self.changes(), {"cur_nimg": cur_nimg, "changes": changes}]
-            self.write(_same_place(config, old), data, history)
+    def record(self, config: RunConfig, data: DataFacts, changes: list[str], cur_nimg: int) -> bool:
+        """Put changed settings into `config.json`, and into its history that they hold from `cur_nimg` on.
+
+        Where the images lie now is put there as well, and is no change. True if the changes change what is learned.
+        """
+        old, old_data = self.read()
+        changed = {line.partition(":")[0] for line in changes}
+        inexact = not changed.isdisjoint({"data", *map(flag, INEXACT)})
+        config = override(config, {"held_out": config.health.held_out or old.health.held_out})
+        if changes or (config, data) != (old, old_data):
+            entry = {"cur_nimg": cur_nimg, "changes": changes} | ({"inexact": True} if inexact else {})
+            self.write(config, data, [*self.changes(), *([entry] if changes else [])], self.initial())
+        return inexact
+
+    def record_initial(self, facts: Mapping[str, Any]) -> None:
+        """Put facts on the networks that the run begins with into `config.json`."""
+        self.write(*self.read(), self.changes(), facts)
+
+    def images(self) -> str:
+        """Where the images of the run are: prepared, as it was trained on them, or else what --data named.
+
+        Raises RunError if neither is there.
+        """
+        config, data = self.read()
+        place = data.path if Manifest.is_in(Path(data.path)) else config.dataset.data or data.path
+        try:
+            next(identity(place))
+        except DatasetError:
+            raise RunError(f"the images of {self.path} are no longer in {place}. Name them with --data") from None
+        return place
+
+    def best(self, resolution: int) -> Path:
+        """Path of the snapshot with the lowest SWD of a resolution; there is one if the run was measured there."""
+        return self.snapshots / f"best-{resolution}x{resolution}.safetensors"
 
     def snapshot(self, resolution: int | None = None) -> Path:
         """Path of the newest snapshot, or of the newest of a resolution. Raises SnapshotError if there is none."""
@@ -221,12 +277,13 @@ def _same_place(config: RunConfig, old: RunConfig) -> RunConfig:
 def _with_changeable(old: RunConfig, config: RunConfig) -> RunConfig:
     """The old settings with the new values of those that may change."""
     values = {option.name: value for _, option, value in leaves(config)}
-    return override(old, {name: values[name] for name in CHANGEABLE})
+    return override(old, {name: values[name] for name in (*CHANGEABLE, *INEXACT)})
 
 
 def numbered(parent: Path, name: str) -> Path:
     """Make and return the next free folder `00000-name` in `parent`."""
-    taken = [int(match[1]) for path in _children(parent) if (match := re.match(r"(\d{5})-", path.name))]
+    children = parent.iterdir() if parent.is_dir() else ()
+    taken = [int(match[1]) for path in children if (match := re.match(r"(\d{5})-", path.name))]
     number = max(taken, default=-1) + 1
     while True:
         path = parent / f"{number:05d}-{name}"
@@ -248,7 +305,3 @@ def _only(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:
 
 def _span(resolutions: Sequence[int]) -> str:
     return f"{resolutions[0]} … {resolutions[-1]}" if resolutions else "none"
-
-
-def _children(parent: Path) -> list[Path]:
-    return list(parent.iterdir()) if parent.is_dir() else []

@@ -1,31 +1,46 @@
-"""Snapshots: an averaged generator with all that is needed to use it, in one .safetensors file that holds no code."""
+"""Snapshots: an averaged generator with all that is needed to use it, in one .safetensors file that holds no code.
+
+One made from another implementation's file may also hold the trained generator and the discriminator. Whoever uses them
+in Python may give lists, numpy arrays and tensors of any device.
+"""
 
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+import operator
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from progan import models, randomness
 from progan.config import RunConfig
 from progan.data.dataset import LabelKind
-from progan.errors import ProganError, SnapshotError, did_you_mean
+from progan.errors import DeviceError, ProganError, SnapshotError, did_you_mean
 from progan.files import printable, write_whole
-from progan.images import at_once, downscale
-from progan.models import Generator, ImageShape
+from progan.images import at_once, downscale, to_images
+from progan.models import Discriminator, Generator, ImageShape
 from progan.options import from_dict, parse_json, to_dict
 from progan.per_resolution import RESOLUTIONS
+from progan.scores import Scores
 from progan.tensorfile import DamagedError, from_bytes, to_bytes
 
-FORMAT, VERSION = "progan snapshot", 1
+FORMAT, VERSIONS = "progan snapshot", ("1", "2")
+"""Name of the format and its versions: 2 has the trained generator or the discriminator, too."""
 MEAN, ROWS = "truncation.mean", "labels.rows"
+RAW, CRITIC = "trained-G.", "D."
+"""What the names of the other networks' weights begin with."""
 _MEAN_LATENTS = 10_000
 _MOST_LISTED = 40  # names in an error
+_LOUDEST = 16.0
+"""Largest magnitude of images in floats; what is larger are pixels."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,12 @@ class SnapshotInfo:
     progan: str = ""
 
 
+Images = Tensor | npt.NDArray[Any] | Sequence[Any]
+"""Images for a discriminator, see `Critic`."""
+Labels = Tensor | npt.NDArray[Any] | Sequence[Any] | str | int
+"""Labels of images, see `Snapshot.generate`."""
+
+
 class Snapshot:
     """Generator ready for use. Latents float32 [N, z_dim] in, images float32 [N, C, R, R] about -1…1 out."""
 
@@ -60,6 +81,15 @@ class Snapshot:
         """SHA-256 of the file, first 16 digits."""
         self.label_rows = label_rows
         """Labels float32 [M, L] of some images of the data, for attributes only."""
+        self.raw: Generator | None = None
+        """The trained generator, of which G is the average, where the file has it."""
+        self.D: Discriminator | None = None
+        """The discriminator, where the file has it."""
+
+    def __repr__(self) -> str:
+        shape, labels = self.info.shape, self.info.label_names
+        size = f"{self.resolution}x{self.resolution} {'grey' if shape.channels == 1 else 'RGB'}"
+        return f"<Snapshot: {size}, z_dim {self.z_dim}, {len(labels) or 'no'} labels, {self.device}>"
 
     @property
     def resolution(self) -> int:
@@ -74,21 +104,32 @@ class Snapshot:
         return self.mean.device
 
     def to(self, device: torch.device | str) -> "Snapshot":
-        """Move the weights, in place."""
-        self.G.to(device)
+        """Move the weights, in place. Raises DeviceError if there is no such device."""
+        for network in (self.G, self.raw, self.D):
+            if network is not None:
+                _move(network, device)
         self.mean = self.mean.to(device)
         return self
 
-    def latents(self, seeds: Iterable[int]) -> Tensor:
-        """Latent of every seed, float32 [N, z_dim]: the same whatever the batch, the machine or the language."""
-        return torch.from_numpy(randomness.latents(seeds, self.z_dim)).to(self.device)
+    def latents(self, seeds: Iterable[int] | int) -> Tensor:
+        """Latent of every seed (0 … 2^64-1), float32 [N, z_dim]: the same whatever the batch, the machine or the
+        language. Raises SnapshotError for other seeds.
+        """
+        try:
+            numbers = [operator.index(seed) for seed in _listed(seeds)]
+            if not all(0 <= number < 2**64 for number in numbers):
+                raise ValueError
+        except (TypeError, ValueError):
+            raise SnapshotError(f"seeds are whole numbers from 0 to 2^64-1; got {reprlib.repr(seeds)}") from None
+        return torch.from_numpy(randomness.latents(numbers, self.z_dim)).to(self.device)
 
-    def labels(self, names: Iterable[str | int]) -> Tensor:
+    def labels(self, names: Iterable[str | int] | str | int) -> Tensor:
         """Label rows float32 [N, L]. Raises SnapshotError for what the snapshot does not know.
 
         Of classes: a name (str) or an index (int) each. Of attributes: values such as `hat=cap,glasses=none` each, put
         into rows of the data in turn, so that what is not named varies as it does there.
         """
+        names = _listed(names)
         if self.info.label_kind != "attributes" or self.label_rows is None:
             numbers = [self.label_index(name) for name in names]
             return torch.eye(len(self.info.label_names), device=self.device)[numbers]
@@ -129,29 +170,80 @@ class Snapshot:
 
     def generate(
         self,
-        z: Tensor,
-        labels: Tensor | None = None,
+        z: Tensor | npt.NDArray[Any] | Sequence[Any],
+        labels: Labels | None = None,
         truncation: float = 1.0,
         resolution: int | None = None,
         batch_size: int | None = None,
     ) -> Tensor:
         """Images float32 [N, C, R, R] of latents [N, z_dim], not clipped; `progan.to_pixels` makes uint8 of them.
 
+        Latents may be a list, an array or a tensor, [z_dim] for one image. `labels`: rows [N, L] as of `labels()`, a
+        name or number for each image, or one row, name or number for all. Raises SnapshotError for what does not fit.
         `truncation` below 1 pulls the first activation towards its mean: fewer surprises, less variety. A `resolution`
         below the snapshot's is its output box-averaged, since older to_rgb layers are stale. `batch_size` of them are
         made at once; default: few of large ones.
         """
+        z = self._checked_latents(z)
         if (labels is None) != (self.G.label_size == 0):
             raise SnapshotError("this snapshot needs labels" if labels is None else "this snapshot knows no labels")
-        resolution = resolution or self.resolution
+        rows = None if labels is None else self._label_rows(labels, len(z))
+        if not isinstance(truncation, SupportsFloat) or not math.isfinite(truncation):
+            raise SnapshotError(f"truncation must be a number about 0 to 1; got {truncation!r}")
+        if batch_size is not None and not (isinstance(batch_size, SupportsIndex) and batch_size.__index__() > 0):
+            raise SnapshotError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
+        resolution = self.resolution if resolution is None else resolution
         if resolution not in RESOLUTIONS or resolution > self.resolution:
             raise SnapshotError(
                 f"this snapshot makes {self.resolution}x{self.resolution}, not {resolution}x{resolution}"
             )
         pull = None if truncation == 1 else (self.mean, truncation)
-        batches = generate(self.G, z, labels, self.resolution, self.info.alpha, batch_size, pull)
+        batches = generate(self.G, z, rows, self.resolution, self.info.alpha, batch_size, pull)
         parts = [downscale(images, self.resolution // resolution) for images in batches]
         return torch.cat(parts) if parts else z.new_zeros(0, self.info.shape.channels, resolution, resolution)
+
+    def _checked_latents(self, z: Any) -> Tensor:
+        """Latents [N, z_dim], in float32 unless they have 16 bits."""
+        given = _tensor(z, "latents")
+        if given.dtype not in (torch.float16, torch.bfloat16):
+            given = given.to(torch.float32)
+        given = given.new_zeros(0, self.z_dim) if given.numel() == 0 else given
+        given = given[None] if given.ndim == 1 else given
+        if given.ndim != 2 or given.shape[1] != self.z_dim:
+            raise SnapshotError(f"latents are [N, {self.z_dim}], or [{self.z_dim}] for one; got {_shape(z)}")
+        if not given.isfinite().all():
+            raise SnapshotError("latents must be finite")
+        return given.contiguous()
+
+    def _label_rows(self, labels: Any, n: int) -> Tensor:
+        """Label rows float32 [n, L] of whatever says which label each of n images, or all of them, shall have."""
+        size = self.G.label_size
+        if isinstance(labels, np.ndarray) and labels.dtype.kind in "USO":
+            labels = labels.tolist()
+        if isinstance(labels, str) or (isinstance(labels, int) and self.info.label_kind == "attributes"):
+            return self.labels([labels] * n)
+        if isinstance(labels, list | tuple) and any(isinstance(label, str) for label in labels):
+            return self.labels(list(labels) * n if len(labels) == 1 else self._one_each(labels, n))
+        given = _tensor(labels, "labels")
+        if given.ndim == 0:
+            given = given.expand(n)
+        whole = not given.is_floating_point() or bool((given == given.round()).all())
+        # Numbers of classes or, where they are as many as a row has entries and not one for each image, a row.
+        if given.ndim == 1 and whole and (len(given) == n or len(given) != size) and self.info.label_kind == "class":
+            numbers = self._one_each(given.tolist() * n if len(given) == 1 else given.tolist(), n)
+            if not all(0 <= number < size for number in numbers):
+                raise SnapshotError(f"labels are numbers from 0 to {size - 1}; got {reprlib.repr(given.tolist())}")
+            return torch.eye(size)[[int(number) for number in numbers]]
+        rows = given.to(torch.float32)
+        rows = rows[None] if rows.ndim == 1 else rows
+        if rows.ndim != 2 or rows.shape[1] != size or len(rows) not in (1, n) or not rows.isfinite().all():
+            raise SnapshotError(f"labels are names or numbers, or rows [{n}, {size}]; got {_shape(labels)}")
+        return rows.expand(n, size)
+
+    def _one_each(self, labels: Sequence[Any], n: int) -> Sequence[Any]:
+        if len(labels) != n:
+            raise SnapshotError(f"there are {len(labels)} labels for {n} latents: give one for each, or one for all")
+        return labels
 
     def save(self, path: Path) -> None:
         """Write the file, whole."""
@@ -161,11 +253,125 @@ class Snapshot:
         """The file's content, in pieces. Equal snapshots have equal bytes."""
         info = asdict(replace(self.info, config=RunConfig())) | {"config": to_dict(self.info.config)}
         tensors = dict(self.G.state_dict())
-        metadata = {"format": FORMAT, "version": str(VERSION), "info": json.dumps(info)}
+        for prefix, network in ((RAW, self.raw), (CRITIC, self.D)):
+            if network is not None:
+                tensors |= {prefix + name: value for name, value in network.state_dict().items()}
+        version = VERSIONS[self.raw is not None or self.D is not None]
+        metadata = {"format": FORMAT, "version": version, "info": json.dumps(info)}
         tensors[MEAN] = self.mean
         if self.label_rows is not None:
             tensors[ROWS] = self.label_rows
         return to_bytes(tensors, metadata)
+
+
+class Critic:
+    """Discriminator ready for use: images to scores and features.
+
+    Images [N, C, R, R] or [N, R, R, C], grey ones without C, too, and one image without N: lists, arrays or tensors.
+    Whole numbers are pixels 0…255, others images about -1…1. R is the `resolution` at which it was trained last.
+    What it says of an image depends on the others of its group (minibatch standard deviation), as in training.
+    """
+
+    def __init__(self, D: Discriminator, info: SnapshotInfo) -> None:
+        self.D = D.eval().requires_grad_(False)
+        self.info = info
+
+    def __repr__(self) -> str:
+        return f"<Critic: {self.resolution}x{self.resolution}, {len(self.info.label_names) or 'no'} labels>"
+
+    @property
+    def resolution(self) -> int:
+        return self.info.resolution
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.D.parameters()).device
+
+    def to(self, device: torch.device | str) -> "Critic":
+        """Move the weights, in place. Raises DeviceError if there is no such device."""
+        _move(self.D, device)
+        return self
+
+    def __call__(self, images: Images, batch_size: int | None = None) -> Scores:
+        """Scores, `value` float32 [N] and `logits` [N, L] or None. Raises SnapshotError for images that do not fit."""
+        parts = [self.D.score(x["last"]) for x in self._batches(images, batch_size)]
+        logits = [part.logits for part in parts if part.logits is not None]
+        return Scores(torch.cat([part.value for part in parts]), torch.cat(logits) if logits else None)
+
+    def features(self, images: Images, batch_size: int | None = None) -> dict[str, Tensor]:
+        """Features float32 [N, …] after the block of each resolution (`16x16`, `8x8` …), and `last`, what scores are
+        made of. Raises SnapshotError for images that do not fit.
+        """
+        parts = list(self._batches(images, batch_size))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    @torch.no_grad()
+    def _batches(self, images: Images, batch_size: int | None) -> Iterator[dict[str, Tensor]]:
+        """Features of a batch at a time; whole groups of the minibatch standard deviation, except at the end."""
+        given, group = self._checked(images), self.info.config.model.group_size
+        size = batch_size or max(group, at_once(self.resolution) // group * group)
+        for i in range(0, len(given), size):
+            yield dict(self.D.features(given[i : i + size].to(self.device), self.info.alpha))
+
+    def _checked(self, images: Images) -> Tensor:
+        """Images float32 [N, C, R, R], N at least 1."""
+        given, shape = _tensor(images, "images"), self.info.shape
+        r, c = self.resolution, shape.channels
+        if given.shape in ((r, r), (r, r, c), (c, r, r)):
+            given = given[None]
+        if given.shape[1:] == (r, r) and c == 1:
+            given = given[:, None]
+        if given.shape[1:] == (r, r, c):
+            given = given.permute(0, 3, 1, 2)
+        if given.shape[1:] != (c, r, r) or len(given) == 0:
+            raise SnapshotError(
+                f"this discriminator judges images [N, {c}, {r}, {r}] or [N, {r}, {r}, {c}]; got {_shape(images)}"
+            )
+        least, most = float(given.min()), float(given.max())
+        if not given.is_floating_point():
+            if least < 0 or most > 255:
+                raise SnapshotError(f"whole numbers are pixels from 0 to 255; got {least:g} … {most:g}")
+            return to_images(given.contiguous())
+        if not (math.isfinite(least) and math.isfinite(most)) or max(-least, most) > _LOUDEST:
+            raise SnapshotError(f"images are about -1 … 1, and pixels 0 … 255 uint8; got {least:g} … {most:g}")
+        return given.to(torch.float32).contiguous()
+
+
+def _move(network: nn.Module, device: torch.device | str) -> None:
+    try:
+        network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"{device} cannot be used here: {reason}. `progan doctor` shows what can") from None
+
+
+def _listed(values: Any) -> list[Any]:
+    """A list of what may also be a single number or word."""
+    if isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+        return [values]
+    return list(values)
+
+
+def _tensor(values: Any, what: str) -> Tensor:
+    """A tensor of a list, an array or a tensor. Raises SnapshotError for what holds no numbers."""
+    try:
+        if isinstance(values, list | tuple) and any(isinstance(each, Tensor | np.ndarray) for each in values):
+            values = torch.stack([_tensor(each, what) for each in values])
+        if not isinstance(values, Tensor):
+            # Tensors are neither read-only nor backwards nor big-endian, and compute little with wide unsigned numbers.
+            array = np.array(values)
+            wide = array.dtype.kind == "u" and array.dtype.itemsize > 1
+            values = torch.from_numpy(array.astype(np.int64 if wide else array.dtype.newbyteorder("=")))
+    except (TypeError, ValueError, RuntimeError):
+        raise SnapshotError(f"{what} must be numbers of one shape; got {reprlib.repr(values)}") from None
+    if values.is_complex():
+        raise SnapshotError(f"{what} must be real numbers")
+    detached: Tensor = values.detach()
+    return detached
+
+
+def _shape(values: Any) -> str:
+    return str(list(_tensor(values, "they").shape))
 
 
 @torch.no_grad()
@@ -226,18 +432,39 @@ def load(path: str | Path) -> Snapshot:
         raise SnapshotError(f"{path} is not a snapshot, or is damaged. Snapshots lie in RUN/snapshots") from None
     if metadata.get("format") != FORMAT:
         raise SnapshotError(f"{path} is not a snapshot of progan")
-    if metadata.get("version") != str(VERSION):
-        raise SnapshotError(f"{path} has format version {metadata.get('version')}, this progan reads {VERSION}")
+    if metadata.get("version") not in VERSIONS:
+        raise SnapshotError(f"{path} has format version {metadata.get('version')}, this progan reads {VERSIONS[-1]}")
     try:
         info = _info(json.loads(metadata["info"]))
         with torch.device("meta"):
-            G, _ = models.build(info.config.model, info.shape, seed=0)
+            G, D = models.build(info.config.model, info.shape, seed=0)
+            raw, _ = models.build(info.config.model, info.shape, seed=0)
         mean, rows = tensors.pop(MEAN), tensors.pop(ROWS, None)
-        _check_tensors(G, tensors, mean, rows, info)
-        G.load_state_dict(tensors, assign=True)
+        others = [_below(tensors, prefix) for prefix in (RAW, CRITIC)]
+        _check_rest(G, mean, rows, info)
+        for network, own in zip((raw, D), others, strict=True):
+            if own:
+                _fill(network, own)
+        _fill(G, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, ProganError) as error:
         raise SnapshotError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    return Snapshot(G, mean, info, hashlib.sha256(content).hexdigest()[:16], rows)
+    made = Snapshot(G, mean, info, hashlib.sha256(content).hexdigest()[:16], rows)
+    made.raw = raw.eval().requires_grad_(False) if others[0] else None
+    made.D = D.eval().requires_grad_(False) if others[1] else None
+    return made
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors of a network out of those of a file."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load weights, whose types `load_state_dict` does not look at."""
+    for name, expected in network.state_dict().items():
+        if name in tensors and tensors[name].dtype != expected.dtype:
+            raise ValueError(f"{name} holds {tensors[name].dtype}")
+    network.load_state_dict(tensors, assign=True)
 
 
 def _info(data: Mapping[str, Any]) -> SnapshotInfo:
@@ -252,13 +479,8 @@ def _info(data: Mapping[str, Any]) -> SnapshotInfo:
     return info
 
 
-def _check_tensors(
-    G: Generator, tensors: Mapping[str, Tensor], mean: Tensor, rows: Tensor | None, info: SnapshotInfo
-) -> None:
-    """What `load_state_dict` does not look at: types, and the tensors that are not the network's."""
-    for name, expected in G.state_dict().items():
-        if name in tensors and tensors[name].dtype != expected.dtype:
-            raise ValueError(f"{name} holds {tensors[name].dtype}")
+def _check_rest(G: Generator, mean: Tensor, rows: Tensor | None, info: SnapshotInfo) -> None:
+    """The tensors that are not the networks'."""
     z, labels = torch.empty(1, G.z_dim, device="meta"), torch.empty(1, G.label_size, device="meta")
     if mean.shape != G.embed(z, labels if G.label_size else None).shape[1:] or mean.dtype != torch.float32:
         raise ValueError(f"{MEAN} is {mean.dtype} {list(mean.shape)}")

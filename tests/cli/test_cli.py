@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 import progan
 from progan.cli import COMMANDS, main, parser
@@ -270,3 +271,90 @@ def test_cache_is_listed_and_cleared(tmp_path, monkeypatch, capsys):
     assert main(["cache", "clear"]) == 0
     assert main(["cache", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["entries"] == []
+
+
+def prepared(folder, count=24):
+    """A prepared dataset of avatars."""
+    prepare(f"avatars:{count}", folder, PrepareConfig(resolution=8, workers=0))
+    return folder
+
+
+def test_a_run_and_its_images_may_move(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    prepared(Path("here"))
+    settings = [each for each in TINY if each not in ("--data", "avatars:32")]
+    assert main(["train", "--data", "here", "--out", "run", *settings, "--total-kimg", "0.1", "--quiet"]) == 0
+    there = tmp_path / "there"
+    there.mkdir()
+    Path("here").rename(there / "images")
+    Path("run").rename(there / "moved")
+    monkeypatch.chdir(there)
+    # What needs the images says that they are not where they were.
+    for command in (["evaluate", "moved"], ["train", "--out", "moved", "--total-kimg", "0.2", "--allow-change"]):
+        assert main(command) == 2
+        assert "the images of moved are no longer in here. Name them with --data" in capsys.readouterr().err
+    go_on = ["train", "--out", "moved", "--data", "images", "--total-kimg", "0.2", "--allow-change"]
+    assert main(go_on) == 0
+    assert "warning: no report" not in capsys.readouterr().err
+    # The new place is in config.json, from which other commands take it; it is no entry of the history.
+    config, data = RunFolder(Path("moved")).read()
+    assert (config.dataset.data, Path(data.path)) == ("images", Path("images"))
+    (change,) = RunFolder(Path("moved")).changes()
+    assert change["changes"] == ["total-kimg: 0.1 -> 0.2"]
+    assert main(["train", "--out", "moved", "--total-kimg", "0.3", "--allow-change", "--quiet"]) == 0
+    assert main(["report", "moved", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reals"]
+
+
+def test_one_image_leaves_statistics_that_are_json(tmp_path, monkeypatch, recwarn):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    folder = prepared(tmp_path / "one", count=1)
+    settings = [*TINY, "--data", str(folder), "--total-kimg", "0.1", "--quiet"]
+    assert main(["train", "--out", str(tmp_path / "run"), *settings]) == 0
+    assert not [each for each in recwarn if "degrees of freedom" in str(each.message)]
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines():
+        assert "health/variety" not in json.loads(line, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    ("out", "written", "kind"),
+    [
+        ("x.png", "x.png", "PNG"),
+        ("x.JPG", "x.JPG", "JPEG"),
+        ("x.webp", "x.webp", "WEBP"),
+        ("new/", "new/generated.png", "PNG"),
+        (".", "generated.png", "PNG"),
+    ],
+)
+def test_the_suffix_of_a_picture_is_its_format(run, out, written, kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", str(run), "--num", "4", "--out", out]) == 0
+    assert written in capsys.readouterr().out
+    with Image.open(written) as image:
+        assert (image.format, image.size) == (kind, (16, 16))
+        said = image.text["seed"] if kind == "PNG" else image.getexif()[ExifTags.Base.ImageDescription]
+    assert said.endswith("0,1,2,3")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sample RUN --out x.gif",
+        "sample RUN --out x",
+        "sample RUN --separate --out x.png",
+        "report RUN --out x.pdf",
+        "evaluate RUN --neighbours x.txt",
+        "data show avatars:8 --html x.json",
+    ],
+)
+def test_a_name_of_no_known_kind_is_refused_and_nothing_is_written(run, command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [str(run) if word == "RUN" else word for word in command.split()]
+    assert main(words) == 2
+    assert words[-1] in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.prepare.decode import Target, decode_chunk
+from progan.data.prepare.ranges import Ranges
 from progan.data.sources.folder import Entry, FileReader
 from progan.errors import DatasetError
 
@@ -138,6 +139,7 @@ GOOD: dict[str, tuple[Callable[[], bytes], tuple[int, int, int]]] = {
     "tar.tar/a.png": (lambda: tarred({"a.png": encoded(plain("RGB", RED))}), RED),
     "tgz.tar.gz/a.png": (lambda: tarred({"a.png": encoded(plain("RGB", RED))}, "w:gz"), RED),
 }
+WIDE = Ranges.by_user(0, 65535)
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "truncated.jpg": (lambda: encoded(Image.effect_noise((64, 64), 90), "JPEG")[:-900], "damaged"),
     "truncated.png": (lambda: encoded(Image.effect_noise((64, 64), 90))[:-900], "damaged"),
@@ -210,7 +212,7 @@ def test_damaged_bytes_give_an_image_or_a_reason(folder: Path, name: str, data: 
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = folder.with_name("damaged")
     path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
-    chunk = decode_chunk(FileReader(), [Entry(name, str(path), path.stat().st_size)], Target(8, 3))
+    chunk = decode_chunk(FileReader(), [Entry(name, str(path), path.stat().st_size)], Target(8, 3, ranges=WIDE))
     assert len(chunk.kept) + len(chunk.skipped) == 1
     assert chunk.levels[-1].shape == (len(chunk.kept), 8, 8, 3)
 

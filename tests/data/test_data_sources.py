@@ -116,8 +116,8 @@ def test_arrays(tmp_path: Path, kind: str) -> None:
         (np.array([object()] * 3), "not Python objects"),
         (np.zeros((6, 16), np.uint8), r"shape \[6, 16\]"),
         (np.zeros((6, 16, 16, 7), np.uint8), r"shape \[6, 16, 16, 7\]"),
-        (np.full((6, 16, 16), 1000, np.int32), "values from 1000 to 1000"),
-        (np.full((6, 16, 16), np.nan), "not pixels"),
+        (np.full((6, 16, 16), -1000, np.int32), "all values are -1000"),
+        (np.full((6, 16, 16), np.nan), "NaN or infinite"),
         (np.zeros((6, 16, 16), np.complex64), "not pixels"),
     ],
 )

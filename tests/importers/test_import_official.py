@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 
 import progan
-from official_pickles import SMALL, changed, dump, hostile, networks, state, with_options
+from official_pickles import SMALL, Network, changed, dump, hostile, networks, state, with_options
 from progan import snapshot as snapshots
 from progan.cli import main
 from progan.errors import SnapshotError
 from progan.importers import import_official, pickled
 from progan.importers.official import configuration
 from progan.importers.pickled import PickledNetwork, read_networks
-from reference_networks import CONFIGS, IMAGES, SHAPES, double, load, variables
+from reference_networks import CONFIGS, IMAGES, SCORES, SHAPES, double, load, variables
 
 GIVEN = load("network_pickle")
 
@@ -128,7 +128,7 @@ class TestWhatASnapshotSays:
         out = tmp_path / "mine.safetensors"
         assert main(["import", str(tmp_path / "network.pkl"), str(out), "--licence", "MIT", "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == {
-            "out": str(out), "resolution": 16, "channels": 1, "labels": 10, "licence": "MIT",
+            "out": str(out), "resolution": 16, "channels": 1, "labels": 10, "licence": "MIT", "networks": ["Gs"],
         }  # fmt: skip
         assert progan.load(out).info.licence == "MIT"
 
@@ -174,6 +174,52 @@ def test_the_source_code_inside_is_not_run(tmp_path):
     made = imported(changed(build_module_src=f"open({str(marker)!r}, 'w')\ndef G_paper(**kwargs): pass"), tmp_path)
     assert made.resolution == 16
     assert not marker.exists()
+
+
+class TestTheOtherNetworks:
+    """The trained generator and D, for training on."""
+
+    def test_of_the_authors_file(self, tmp_path):
+        made = imported(SMALL.read_bytes(), tmp_path)
+        images = made.raw(torch.from_numpy(GIVEN["latents"]))
+        assert np.abs(images.numpy() - GIVEN["G_images"]).max() < IMAGES
+        arrays = load("discriminator_a_r32")
+        images = torch.from_numpy(arrays["images"])
+        assert np.abs(made.D(images).value.numpy() - arrays["fused/scores_out/lod0.0"].ravel()).max() < SCORES
+
+    @pytest.mark.parametrize("fused", [True, False])
+    @pytest.mark.parametrize("name", ["a_r32", "b_r16_lab"])
+    def test_scores_in_both_layouts_and_with_labels(self, name, fused, tmp_path):
+        arrays = load(f"discriminator_{name}")
+        own = variables(arrays, fused)
+        pairs = [(key, np.ascontiguousarray(x)) for key, x in own.items()]
+        critic = {**state(name), "build_func_name": "D_paper", "variables": pairs}
+        content = dump((Network(state(name, fused)), Network(critic), Network(state(name, fused))))
+        made = imported(content, tmp_path)
+        scores, prefix = made.D(torch.from_numpy(arrays["images"])), "fused" if fused else "unfused"
+        assert np.abs(scores.value.numpy() - arrays[f"{prefix}/scores_out/lod0.0"].ravel()).max() < SCORES
+        labels = arrays.get(f"{prefix}/labels_out/lod0.0")
+        assert labels is None or np.abs(scores.logits.numpy() - labels).max() < SCORES
+
+    @pytest.mark.parametrize(
+        ("trained", "critic", "notes"),
+        [
+            ({}, {"build_func_name": "D_other"}, ["without its discriminator: it was built by 'D_other'"]),
+            ({}, {"static_kwargs": {}}, ["without its discriminator: its options are not those of the generator"]),
+            ({}, {"variables": []}, ["without its discriminator: it lacks what would be"]),
+            ({"variables": []}, {}, ["without the trained generator, only its average: it lacks what would be"]),
+            ({"static_kwargs": {}}, {}, ["without the trained generator, only its average: its options are not"]),
+        ],
+    )
+    def test_one_that_does_not_fit_is_left_out_and_said(self, trained, critic, notes, tmp_path):
+        own = state("a_r32")
+        pairs = [(key, np.ascontiguousarray(x)) for key, x in variables(load("discriminator_a_r32"), True).items()]
+        D = {**own, "build_func_name": "D_paper", "variables": pairs, **critic}
+        (tmp_path / "network.pkl").write_bytes(dump((Network({**own, **trained}), Network(D), Network(own))))
+        said = []
+        made = import_official(tmp_path / "network.pkl", log=said.append)
+        assert [line.startswith(f"note: {note}") for line, note in zip(said, notes, strict=True)] == [True]
+        assert (made.raw is None, made.D is None) == (bool(trained), bool(critic))
 
 
 MARKER = Path(tempfile.mkdtemp()) / "code-that-ran"

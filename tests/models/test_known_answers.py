@@ -124,8 +124,8 @@ def test_alpha_mixes_features_in_d() -> None:
     """Half way, D of a batch whose two paths agree is what both say."""
     _, D = networks()
     images = normal(4, 3, 8, 8)
-    new = D._down(D._features(images, 8), 8)
-    old = D._features(downscale(images), 4)
+    new = D._down(D._from_rgb(images, 8), 8)
+    old = D._from_rgb(downscale(images), 4)
     seen = []
     D.conv.register_forward_pre_hook(lambda module, args: seen.append(args[0][:, :-1]))  # without the statistic
     D(images, 0.25)

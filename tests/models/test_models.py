@@ -252,7 +252,7 @@ def test_stopped_and_continued_equals_uninterrupted(
     original = loop.train
     with monkeypatch.context() as patch:
         stops = iter([False, False, True])
-        patch.setattr("progan.run.train_job", lambda job, watching, _: original(job, watching, lambda: next(stops)))
+        patch.setattr("progan.run.train_job", lambda job, watching, *_: original(job, watching, lambda: next(stops)))
         assert not train(preset, tmp_path / "run", precision=precision).finished
     train(preset, tmp_path / "run", precision=precision)
     whole, continued = (

@@ -41,7 +41,7 @@ def test_normalisation_comes_before_the_activation() -> None:
     x = normal(16, 2, 3, 3)
     norm = BatchNorm2d(2).double()
     assert torch.allclose(Activation(norm)(x), F.leaky_relu(norm(x), 0.2))
-    assert torch.equal(Activation(relu=True)(x), x.clamp(min=0))
+    assert torch.equal(Activation(leak=0)(x), x.clamp(min=0))
 
 
 def test_minibatch_discrimination_is_the_printed_formula() -> None:

@@ -28,7 +28,7 @@ from progan.importers import import_official
 from progan.models import ImageShape
 from progan.options import parse_json
 from progan.run_folder import DataFacts, RunFolder
-from progan.sampling.pictures import png
+from progan.sampling.pictures import encode
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
 from progan.tensorfile import from_bytes, to_bytes
 from progan.training import state as states
@@ -71,7 +71,7 @@ def use(loaded: Snapshot, folder: Path) -> None:
     rows = loaded.labels(first) if loaded.G.label_size else None
     images = loaded.generate(loaded.latents([0, 1]), rows, truncation=0.7)
     assert images.shape == (2, info.shape.channels, info.resolution, info.resolution)
-    assert png(to_pixels(images)[0], loaded, [0]).startswith(b"\x89PNG")
+    assert encode(to_pixels(images)[0], loaded, [0]).startswith(b"\x89PNG")
     loaded.save(folder / "again.safetensors")
     assert snapshot.load(folder / "again.safetensors").info == info
 

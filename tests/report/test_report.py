@@ -16,7 +16,7 @@ from progan.report.charts import Chart, Line, spectrum
 from progan.report.history import Collapse, collapses, curve, growth, with_training_time
 from progan.report.html import contents, data_uri, page, section, table, text
 from progan.report.results import differences, holm, mean, p_value, t_quantile, welch
-from progan.sampling.interpolation import path, slerp
+from progan.sampling.interpolation import slerp
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -105,9 +105,6 @@ class TestPictures:
         a, b = torch.tensor([[2.0, 0.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [3.0, 0.0]])
         root = math.sqrt(2)
         torch.testing.assert_close(slerp(a, b, 0.5), torch.tensor([[root, root], [3.0, 0.0]]))
-        way = path(a, b, 5)
-        torch.testing.assert_close(way[:, 0], a)
-        torch.testing.assert_close(way[:, -1], b, rtol=0, atol=1e-6)
 
     def test_data_uri_is_the_picture(self):
         from base64 import b64decode

@@ -101,7 +101,7 @@ def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, 
     original = loop.train
     calls = iter(range(1000))
     with monkeypatch.context() as patch:
-        patch.setattr("progan.run.train_job", lambda job, watching, _: original(job, watching, half))
+        patch.setattr("progan.run.train_job", lambda job, watching, *_: original(job, watching, half))
 
         def half() -> bool:
             return next(calls) == 8

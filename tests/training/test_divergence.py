@@ -114,7 +114,7 @@ def test_stopped_anywhere_before_while_or_after_it_goes_back_a_run_ends_in_the_s
     for blocks in (61, 6, 3, 40):
         stop = StopAt(blocks)
         with monkeypatch.context() as patch:
-            patch.setattr("progan.run.train_job", lambda job, seen, _, s=stop: original(job, [*seen, s], s))
+            patch.setattr("progan.run.train_job", lambda job, seen, *_, s=stop: original(job, [*seen, s], s))
             assert not progan.train(out=tmp_path / "run", **TINY).finished
     progan.train(out=tmp_path / "run", **TINY)
     assert_equal_runs(whole.path, tmp_path / "run")

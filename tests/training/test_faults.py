@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import progan
 from faults import TINY, At, StopAt, assert_equal_weights, no_space, train_with
-from progan.config import CHANGEABLE, PrepareConfig, RunConfig
+from progan.config import CHANGEABLE, INEXACT, PrepareConfig, RunConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.errors import ConfigError, RunError, SnapshotError
@@ -137,8 +137,10 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(disk, whole, monkeypatch,
     assert positions(out) == positions(whole.path) == scalars(out)
     said = capsys.readouterr().err
     for name in OUTPUTS:
-        assert said.count(f"warning: {name} cannot be written: No space left on device.") == 1
-        assert said.count(f"{name} can be written again") == 1
+        warned = said.count(f"warning: {name} cannot be written: No space left on device.")
+        assert said.count(f"{name} can be written again") == warned
+        # On a disk that is full, what only grows may find room in the last block of its file.
+        assert warned == 1 or (isinstance(disk, FullDisk) and name in ("stats.jsonl", "tensorboard") and not warned)
 
 
 def test_a_disk_that_stays_full_ends_in_one_line_and_the_old_state_goes_on(disk, whole, monkeypatch):
@@ -372,7 +374,7 @@ SPECIAL = {"device": "cpu", "beta1": 0.5}
 
 @pytest.mark.parametrize("name", [option.name for _, option, _ in leaves(CONFIG)])
 def test_every_option_can_change_or_cannot(name, tmp_path):
-    """Those that can are declared in one place, `config.CHANGEABLE`."""
+    """Those that can are declared in one place, `config.CHANGEABLE` and, if they change what is learned, `INEXACT`."""
     folder, data = RunFolder(tmp_path), DataFacts("p", "n", "a", 3, 3, None, ())
     folder.begin(CONFIG, data, allow_change=False)
     old = {option.name: value for _, option, value in leaves(CONFIG)}
@@ -385,14 +387,15 @@ def test_every_option_can_change_or_cannot(name, tmp_path):
     flag = name.replace("_", "-")
     if name in ("data", "held_out"):  # where they lie does not matter
         assert folder.begin(changed, data, allow_change=False) == []
-    elif name in CHANGEABLE:
+    elif name in (*CHANGEABLE, *INEXACT):
         with pytest.raises(RunError, match=rf"other settings: {flag}: .* Add --allow-change"):
             folder.begin(changed, data, allow_change=False)
         (line,) = folder.begin(changed, data, allow_change=True)
         assert line.startswith(f"{flag}: ")
-        folder.record(changed, [line], 77)
+        assert folder.record(changed, data, [line], 77) == (name in INEXACT)
         assert folder.read() == (changed, data)
-        assert folder.changes() == [{"cur_nimg": 77, "changes": [line]}]
+        inexact = {"inexact": True} if name in INEXACT else {}
+        assert folder.changes() == [{"cur_nimg": 77, "changes": [line], **inexact}]
     else:
         for allow_change in (False, True):
             with pytest.raises(RunError, match=rf"which cannot change: {flag}: "):
@@ -409,8 +412,8 @@ def test_what_can_change_decides_nothing_that_is_learned():
 def test_the_difference_says_what_can_change_and_what_cannot(tmp_path):
     folder, data = RunFolder(tmp_path), DataFacts("p", "n", "a", 3, 3, None, ())
     folder.begin(CONFIG, data, allow_change=False)
-    changed = override(CONFIG, {"lr": 0.5, "total_kimg": 7, "workers": 9})
-    with pytest.raises(RunError, match=r"which cannot change: lr: 0.001 -> 0.5; --allow-change would take ") as error:
+    changed = override(CONFIG, {"beta1": 0.5, "total_kimg": 7, "workers": 9})
+    with pytest.raises(RunError, match=r"which cannot change: beta1: 0.0 -> 0.5; --allow-change would take ") as error:
         folder.begin(changed, data, allow_change=True)
     assert "total-kimg: None -> 7.0; workers: 2 -> 9" in str(error.value)
     assert "\n" not in str(error.value)

@@ -121,7 +121,7 @@ def test_a_run_stopped_and_continued_ends_in_the_bits_of_an_uninterrupted_one(
     stops = iter([False] * 20 + [True])
     with monkeypatch.context() as patch:
         train = loop.train
-        patch.setattr("progan.run.train_job", lambda job, watching, _: train(job, watching, lambda: next(stops, True)))
+        patch.setattr("progan.run.train_job", lambda job, watching, *_: train(job, watching, lambda: next(stops, True)))
         assert not progan.train(out=tmp_path / "run", **options).finished
     subprocess.run([sys.executable, "-m", "progan", "train", "--out", str(tmp_path / "run"), "--quiet"], check=True)
     whole, continued = final(tmp_path / "whole"), final(tmp_path / "run")

@@ -337,7 +337,7 @@ class Growth(Observer):
 @pytest.mark.slow
 def test_a_long_run_does_not_grow(tmp_path, monkeypatch):
     growth, original = Growth(), loop.train
-    monkeypatch.setattr("progan.run.train_job", lambda job, seen, stopped: original(job, [*seen, growth], stopped))
+    monkeypatch.setattr("progan.run.train_job", lambda job, seen, *rest: original(job, [*seen, growth], *rest))
     options = {
         **TINY, "start_resolution": 16, "resolution": 16, "stable_kimg": 0.544, "batch_size": 8, "tick_kimg": 0.016,
         "snapshot_kimg": 0.1, "metrics_kimg": 0.2, "metrics_num": 16, "quiet": False, "workers": 1,

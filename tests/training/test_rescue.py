@@ -81,7 +81,7 @@ def test_a_run_in_which_d_wins_is_rescued_in_the_same_bits_when_stopped_in_betwe
         stop = Stop()
         patch.setattr(
             "progan.run.train_job",
-            lambda job, seen, _: original(job, [*seen, stop], lambda: stop.reached >= stop_at),
+            lambda job, seen, *_: original(job, [*seen, stop], lambda: stop.reached >= stop_at),
         )
         assert not progan.train(out=tmp_path / "run", **options).finished
     progan.train(out=tmp_path / "run", **options)

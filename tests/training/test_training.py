@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,14 @@ def test_tensorboard_has_the_same_numbers(whole):
     assert written == {
         line["cur_nimg"]: pytest.approx(line["D/penalty"], rel=1e-6) for line in read_stats(whole.folder.stats)
     }
+    # And the sample grids, those of the end among them, shrunk where they are large.
+    grids = {event.step: Image.open(BytesIO(event.encoded_image_string)) for event in events.Images("samples")}
+    shown = {int(path.name.split("-")[1]) for path in whole.folder.samples.glob("fakes-*.png")}
+    assert set(grids) <= shown
+    assert whole.cur_nimg in grids
+    full = Image.open(whole.grid()).convert("RGB")
+    full.thumbnail((512, 512))
+    assert np.array_equal(np.asarray(grids[whole.cur_nimg].convert("RGB")), np.asarray(full))
 
 
 class StopAt(Observer):
@@ -119,7 +128,7 @@ def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_p
     for nimg in stops:
         stop = StopAt(nimg)
         with monkeypatch.context() as patch:
-            patch.setattr("progan.run.train_job", lambda job, watching, _, s=stop: original(job, [*watching, s], s))
+            patch.setattr("progan.run.train_job", lambda job, watching, *_, s=stop: original(job, [*watching, s], s))
             run = progan.train(out=tmp_path / "run", **TINY)
         assert not run.finished
         assert nimg <= run.cur_nimg <= nimg + 16
@@ -137,7 +146,7 @@ def test_16_bits_and_labels_resume_exactly_too(precision, tmp_path, monkeypatch)
     stop = StopAt(320)
     with monkeypatch.context() as patch:
         original = loop.train
-        patch.setattr("progan.run.train_job", lambda job, watching, _: original(job, [*watching, stop], stop))
+        patch.setattr("progan.run.train_job", lambda job, watching, *_: original(job, [*watching, stop], stop))
         progan.train(out=tmp_path / "run", **options)
     progan.train(out=tmp_path / "run", **options)
     assert_equal_weights(tmp_path / "whole", tmp_path / "run")

@@ -147,11 +147,7 @@ def buns_back(hatted: bool, faces: Faces) -> list[Layer]:
     bun = circle(x, y, size).mirrored()
     light = circle(x, y, size - 0.06).mirrored().moved(-0.03, -0.03)
     coil = circle(x, y, size * 0.5).ring(0.010).mirrored().moved(-0.02, -0.01)
-    return [
-        Layer(bun, dim(hair, 0.8)),
-        Layer(light, hair, soft=0.08),
-        Layer(coil, dim(hair, 0.9), opacity=0.7),
-    ]
+    return [Layer(bun, dim(hair, 0.8)), Layer(light, hair, soft=0.08), Layer(coil, dim(hair, 0.9), opacity=0.7)]
 
 
 def buns(hatted: bool, faces: Faces) -> list[Layer]:

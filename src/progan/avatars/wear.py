@@ -25,10 +25,7 @@ def clothes(faces: Faces) -> list[Layer]:
     """Shoulders, darker to the right."""
     cloth, shape = faces.colour("cloth"), _shoulders(faces)
     lit = ellipse(-0.12, 1.15, faces["shoulders"] - 0.06, 0.44)
-    return [
-        Layer(shape, cloth, frame="body"),
-        Layer(~lit, dim(cloth, 0.8), soft=0.25, clip=shape, frame="body"),
-    ]
+    return [Layer(shape, cloth, frame="body"), Layer(~lit, dim(cloth, 0.8), soft=0.25, clip=shape, frame="body")]
 
 
 def _bare(faces: Faces) -> Layer:

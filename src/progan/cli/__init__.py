@@ -10,7 +10,20 @@ import sys
 from collections.abc import Callable, Sequence
 
 import progan
-from progan.cli import cache, compare, data, doctor, evaluate, importing, prepare, report, sample, train
+from progan.cli import (
+    cache,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    find,
+    importing,
+    interpolate,
+    prepare,
+    report,
+    sample,
+    train,
+)
 from progan.cli.base import Parser, Run, UsageError
 from progan.errors import ProganError
 from progan.progress import log_line
@@ -25,6 +38,9 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     "cache list": (lambda parser: None, cache.show),
     "cache clear": (lambda parser: None, cache.clear),
     "sample": (sample.add_arguments, sample.run),
+    "interpolate": (interpolate.add_arguments, interpolate.run),
+    "video": (interpolate.add_video_arguments, interpolate.video),
+    "find": (find.add_arguments, find.run),
     "evaluate": (evaluate.add_arguments, evaluate.run),
     "compare": (compare.add_arguments, compare.run),
     "report": (report.add_arguments, report.run),
@@ -76,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{place}: {error.strerror}. Fix this, or choose another place" if place else str(error))
     finally:
         # What nobody reads, Python would try to write once more at its end, and exit with 120 when that fails too.
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # a program without a console has none
             try:
                 stream.flush()
             except (OSError, ValueError):

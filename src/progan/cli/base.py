@@ -3,7 +3,7 @@
 import argparse
 import inspect
 import itertools
-import json
+import re
 import sys
 import textwrap
 import typing
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from progan.config import flag
 from progan.errors import ProganError, did_you_mean
-from progan.options import Option, coerce, options
+from progan.options import Option, coerce, json_text, options
 from progan.per_resolution import PerResolution
 from progan.progress import log_line
 
@@ -41,6 +41,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, run: Run | None = None, **settings: Any) -> None:
         # A command may bring a --help of its own ("resolve").
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, conflict_handler="resolve", **settings)
+        # What begins like a negative number is a value (`--range -1024:3071`), as it is for Python 3.14.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
         if run:
             parts = inspect.cleandoc(run.__doc__ or "").split("\n\n")
             examples = next((i for i, part in enumerate(parts) if part.startswith("    ")), len(parts))
@@ -158,7 +160,7 @@ def given(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
 def answer(arguments: argparse.Namespace, facts: Mapping[str, Any], text: str | None) -> int:
     """Print the outcome of a command: with --json one JSON object, else the text if there is one. Returns 0."""
     if arguments.json:
-        print(json.dumps(facts))
+        print(json_text(facts))
     elif text is not None:
         print(text)
     return 0

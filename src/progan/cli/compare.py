@@ -31,11 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.report.comparison_tables import sentence
 
     outcome = compare(
-        arguments.data,
-        arguments.out,
-        arguments.quiet,
-        not arguments.no_reals,
-        **given(arguments, CompareConfig),
+        arguments.data, arguments.out, arguments.quiet, not arguments.no_reals, **given(arguments, CompareConfig)
     )
     if outcome.comparison is None:
         return 130

@@ -35,20 +35,21 @@ def show(arguments: argparse.Namespace) -> int:
     from progan.data.cache import open_data
     from progan.data.dataset import Dataset
     from progan.data.inspection import inspect
-    from progan.files import write_whole
+    from progan.files import output_path, write_whole
 
+    html = output_path(arguments.html, "dataset.html", (".html", ".htm")) if arguments.html else None
     dataset = open_data(arguments.dataset, None, log_line)
     if arguments.verify:
         Dataset.open(dataset.path, verify=True)
     inspection = inspect(dataset)
     rows = facts(inspection)
-    if arguments.sheets or arguments.html:
+    if arguments.sheets or html:
         from progan.report.dataset_page import page, write_sheets
 
         if arguments.sheets:
             write_sheets(dataset, Path(arguments.sheets))
-        if arguments.html:
-            write_whole(Path(arguments.html), page(dataset, inspection, rows).encode())
+        if html:
+            write_whole(html, page(dataset, inspection, rows).encode())
     text = "\n".join(f"{name:12}{text}" for name, text in [*rows, *findings(inspection)])
     return answer(arguments, dataclasses.asdict(inspection), text)
 
@@ -84,11 +85,13 @@ def split(arguments: argparse.Namespace) -> int:
 
 def facts(inspection: "Inspection") -> list[tuple[str, str]]:
     """Name and text of the rows that say what the dataset is."""
-    from progan.data.prepare import PrepareReport
+    from progan.data.prepare import PrepareReport, remarks
 
     upscaled = skipped = "not recorded"
+    pixels: list[str] = []
     with contextlib.suppress(ValueError):  # a dataset need not say how it was prepared
         made = parse_json(PrepareReport, inspection.preparation.get("report"))
+        pixels = remarks(made)
         upscaled, skipped = f"{made.upscaled:,}", f"{sum(made.skipped.values()):,} of {made.read:,} files"
     sizes = [f"{name} {width}x{height}" for name, (width, height) in inspection.original_sizes.items()]
     levels, size = " ".join(map(str, inspection.resolutions)), sum(inspection.bytes.values()) / 1e6
@@ -99,6 +102,7 @@ def facts(inspection: "Inspection") -> list[tuple[str, str]]:
         ("originals", ", ".join(sizes) or "not recorded"),
         ("upscaled", upscaled),
         ("skipped", skipped),
+        *(("pixels", remark) for remark in pixels),
         ("labels", f"{len(inspection.label_counts)}, {inspection.label_kind}" if inspection.label_kind else "none"),
         ("duplicates", f"{len(inspection.duplicates):,} groups, {sum(map(len, inspection.duplicates)):,} images"),
         ("suspicious", f"{len(inspection.suspects):,}"),

@@ -1,7 +1,7 @@
 """`progan evaluate`: how good a generator is."""
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ def add_arguments(parser: Parser) -> None:
         "pt_inception-2015-12-05-6726825d.pth from the releases of github.com/mseitzer/pytorch-fid"
     )
     add("--inception-weights", metavar="FILE", help=text)
-    add("--neighbours", metavar="PNG", help="write a picture of fakes beside the training images nearest to them")
+    add("--neighbours", metavar="FILE", help="write a picture of fakes beside the training images nearest to them")
     add("--num", type=int, metavar="N", help="images of each kind (default: half of the data, at most 16384)")
     add("--seed", type=int, default=0, metavar="S", help="seed of latents, real images, patches and directions")
     text = "of a run: use the snapshot of that resolution (default: the highest)"
@@ -51,11 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.config import PrepareConfig
     from progan.data.cache import open_data
     from progan.devices import find_device
-    from progan.files import write_whole
+    from progan.files import output_path, write_whole
     from progan.metrics.evaluation import Yardstick
     from progan.progress import progress_bar
     from progan.run_folder import RunFolder
     from progan.sampling import load
+    from progan.sampling.pictures import FORMATS
 
     if arguments.seed < 0:
         raise ConfigError("--seed must be at least 0")
@@ -66,17 +67,22 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data is None and not source.is_dir():
         raise ConfigError("--data: name the images to compare with, a dataset, folder or zip")
 
+    picture = None
+    if arguments.neighbours:
+        picture = output_path(arguments.neighbours, "neighbours.png", tuple(FORMATS))
     log = (lambda text: None) if quiet else log_line
     wanted = PrepareConfig(resolution=snapshot.info.shape.resolution)
-    dataset = open_data(arguments.data or RunFolder(source).read()[1].path, wanted, log)
-    held_out = None if arguments.held_out is None else open_data(arguments.held_out, wanted, log)
+    dataset = open_data(arguments.data or RunFolder(source).images(), wanted, log)
+    # Held-out images that are not prepared yet get the same range of values.
+    same = replace(wanted, range=dataset.range)
+    held_out = None if arguments.held_out is None else open_data(arguments.held_out, same, log)
     weights = Path(arguments.inception_weights) if arguments.inception_weights else None
     names = arguments.metrics.split(",")
     yardstick = Yardstick(dataset, names, arguments.num, arguments.seed, snapshot.device, held_out, weights, log)
     with progress_bar("measuring", hidden=quiet) as progress:
         values = yardstick.measure_snapshot(snapshot, progress)
-    if arguments.neighbours:
-        write_whole(Path(arguments.neighbours), neighbours_picture(snapshot, yardstick))
+    if picture:
+        write_whole(picture, neighbours_picture(snapshot, yardstick, picture.suffix))
     facts = {
         "source": str(arguments.source),
         "snapshot": snapshot.digest,
@@ -93,14 +99,14 @@ def run(arguments: argparse.Namespace) -> int:
     return answer(arguments, {**facts, "metrics": numbers}, table(facts, values))
 
 
-def neighbours_picture(snapshot: "Snapshot", yardstick: "Yardstick") -> bytes:
-    """PNG of those of 512 fakes that are nearest to a training image, each in a row with its five nearest."""
+def neighbours_picture(snapshot: "Snapshot", yardstick: "Yardstick", suffix: str = ".png") -> bytes:
+    """Picture of those of 512 fakes that are nearest to a training image, each in a row with its five nearest."""
     from progan.metrics.neighbours import sheet
-    from progan.sampling.pictures import png
+    from progan.sampling.pictures import encode
 
     fakes = yardstick.first_fakes(snapshot, 512)
     seeds = range(yardstick.first_seed, yardstick.first_seed + len(fakes))
-    return png(sheet(fakes, yardstick.setting(snapshot.resolution)), snapshot, seeds)
+    return encode(sheet(fakes, yardstick.setting(snapshot.resolution)), snapshot, seeds, suffix)
 
 
 def table(facts: dict[str, Any], values: "dict[str, Value]") -> str:

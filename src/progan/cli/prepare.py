@@ -19,9 +19,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder, zip or tar of images, also StyleGAN's; an npy or npz file; MNIST, CIFAR, CelebA, LSUN (LMDB), "
-        "parquet files and the authors' TFRecords as they are downloaded; `avatars` or `avatars:N` for N drawn faces; "
-        "`stacked:SOURCE`",
+        help="a folder, zip or tar of images, also StyleGAN's; an npy, npz or HDF5 file; a TIFF or DICOM file of many "
+        "pages; MNIST, CIFAR, CelebA, LSUN (LMDB), parquet files and the authors' TFRecords as they are downloaded; "
+        "`avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE`",
     )
     parser.add_argument("out", metavar="OUT", help="folder of the dataset, or the zip to write")
     kinds = ("dataset", "stylegan-zip")
@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def report_table(report: "PrepareReport") -> str:
     """The report as lines of text."""
+    from progan.data.prepare import remarks
+
     size = report.resolutions[-1]
     separator = "/" if Path(report.out).is_dir() else "."
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped.items())
@@ -74,6 +76,7 @@ def report_table(report: "PrepareReport") -> str:
         "skipped": skipped if reasons else "0",
         "upscaled": f"{report.upscaled:,} (smaller than {size}x{size})" if report.upscaled else "0",
         "channels": {1: "1 (grey)", 3: "3 (RGB)"}[report.channels],
+        "pixels": f"\n{'':10}".join(remarks(report)),
         "levels": " ".join(map(str, report.resolutions)),
         "labels": labels,
         "on disk": f"{report.bytes / 1e6:,.1f} MB in {report.out}",
@@ -81,4 +84,4 @@ def report_table(report: "PrepareReport") -> str:
         "state": report.state,
     }
     lines = [*rows.items(), *(("note", note) for note in report.notes)]
-    return "\n".join(f"{name:10}{text}" for name, text in lines)
+    return "\n".join(f"{name:10}{text}" for name, text in lines if text)

@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from progan.data.dataset import Dataset, Manifest
     from progan.devices import find_device
+    from progan.files import output_path
     from progan.report.run_page import write_run_page
     from progan.run_folder import RunFolder
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise DatasetError(
             f"{place} has other images than those {folder.path} was trained on. Name these with --data, or leave it out"
         )
-    out = None if arguments.out is None else Path(arguments.out)
+    out = output_path(arguments.out, "report.html", (".html", ".htm")) if arguments.out else None
     path = write_run_page(folder, dataset, find_device(arguments.device), out)
     missing = "" if dataset or arguments.no_reals else f" (without real images: {place} does not exist, see --data)"
     return answer(arguments, {"report": str(path), "reals": dataset is not None}, f"{path}{missing}")

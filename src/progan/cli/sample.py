@@ -29,9 +29,15 @@ def add_arguments(parser: Parser) -> None:
     add("--resolution", type=int, metavar="R", help=f"{text} (default: the highest)")
     add("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: less variety, more typical images")
     add("--columns", type=int, metavar="N", help="columns of the grid (default: about as many as rows)")
-    add("--separate", action="store_true", help="write a file for every seed instead of a grid")
-    add("--out", metavar="PATH", help="the grid, or the folder of --separate (default: generated.png or generated/)")
+    add("--upscale", type=int, default=1, metavar="N", help="show each pixel as N x N")
+    add("--captions", action="store_true", help="write seed and label below each image of the grid")
+    text = "write a file for every seed instead of a grid; the same command goes on with what was interrupted"
+    add("--separate", action="store_true", help=text)
+    add("--format", choices=["png", "jpg", "webp"], default="png", help="kind of the files of --separate")
+    text = "the grid (.png, .jpg, .webp) or arrays (.npz); with --separate a folder or .zip (default: generated.png)"
+    add("--out", metavar="PATH", help=text)
     add("--device", default="auto", metavar="DEVICE", help=DEVICE)
+    add("--quiet", action="store_true", help="show no progress")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,14 +47,26 @@ def run(arguments: argparse.Namespace) -> int:
 
         progan sample runs/digits --num 64
         progan sample runs/digits --seeds 3,7,20-29 --separate --truncation 0.7
+        progan sample runs/faces --num 100000 --separate --out faces.zip
         progan sample runs/faces --label hat=cap,glasses=none --label hat=none
         progan sample runs/pets --label dog --label-index 0
     """
     import torch
 
     from progan.devices import find_device
-    from progan.sampling import load, write_files, write_grid
-    from progan.sampling.pictures import draw
+    from progan.files import output_path
+    from progan.images import grid
+    from progan.progress import progress_bar
+    from progan.sampling import load
+    from progan.sampling.pictures import (
+        FORMATS,
+        Drawing,
+        captioned,
+        write_arrays,
+        write_files,
+        write_grid,
+        write_zip,
+    )
 
     _check(arguments)
     source, resolution = Path(arguments.source), arguments.resolution
@@ -62,22 +80,32 @@ def run(arguments: argparse.Namespace) -> int:
     num = arguments.num or (8 if len(rows) > 1 else 64)
     chosen = parse_seeds(arguments.seeds) if arguments.seeds else list(range(arguments.seed, arguments.seed + num))
     seeds, labels = chosen * max(1, len(rows)), [label for label in rows for _ in chosen]
-    batches = draw(snapshot, seeds, labels, arguments.truncation, smaller)
+    drawing = Drawing(snapshot, seeds, labels, arguments.truncation, smaller, arguments.upscale)
     # In a run the name is `generated`; beside a snapshot it begins with the snapshot's.
     name = "generated" if arguments.separate else "generated.png"
-    beside = source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")
-    out = Path(arguments.out) if arguments.out else beside
+    out = str(arguments.out or (source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")))
     if arguments.separate:
-        write_files(out, snapshot, seeds, labels, batches)
+        if Path(out).suffix.lower() in FORMATS:
+            raise ConfigError(f"--separate writes into a folder or .zip; {out} is the name of a picture")
+        place, suffix = Path(out), f".{arguments.format}"
+        with progress_bar("sampling", hidden=arguments.quiet or arguments.json) as progress:
+            (write_zip if place.suffix.lower() == ".zip" else write_files)(place, drawing, suffix, progress)
     else:
+        place = output_path(out, name, (*FORMATS, ".npz"))
         columns = arguments.columns or (len(chosen) if len(rows) > 1 else math.ceil(math.sqrt(len(seeds))))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_grid(out, snapshot, seeds, torch.cat(list(batches)), min(columns, len(seeds)))
+        if place.suffix.lower() == ".npz":
+            write_arrays(place, drawing)
+        else:
+            pixels, words = torch.cat(list(drawing.pixels())), drawing.names() or [""] * len(seeds)
+            said = [f"{seed} {word}".strip() for seed, word in zip(seeds, words, strict=True)]
+            columns = min(columns, len(seeds))
+            sheet = captioned(pixels, said, columns) if arguments.captions else grid(pixels, columns)
+            write_grid(place, snapshot, seeds, sheet)
     full = snapshot.resolution
     size = smaller or full
-    facts = {"out": str(out), "images": len(seeds), "resolution": size, "snapshot": snapshot.digest}
+    facts = {"out": str(place), "images": len(seeds), "resolution": size, "snapshot": snapshot.digest}
     note = f", box-averaged from {full}x{full}" if size < full else ""
-    return answer(arguments, facts, f"{len(seeds)} images of {size}x{size}{note}: {out}")
+    return answer(arguments, facts, f"{len(seeds)} images of {size}x{size}{note}: {place}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -86,6 +114,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--num must be from 1 to {MOST_IMAGES:,}; got {arguments.num}")
     if not 0 <= arguments.seed <= MOST_SEED - MOST_IMAGES:
         raise ConfigError(f"--seed must be at least 0 and below 2^63; got {arguments.seed}")
+    if not 1 <= arguments.upscale <= 64:
+        raise ConfigError(f"--upscale must be from 1 to 64; got {arguments.upscale}")
     if arguments.columns is not None and arguments.columns < 1:
         raise ConfigError(f"--columns must be at least 1; got {arguments.columns}")
     if not -100 <= arguments.truncation <= 100:  # which nan is not

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from progan.cli.base import Parser, add_flags, answer
 from progan.config import CHANGEABLE, RunConfig, flag
+from progan.errors import ProganError
 from progan.options import KINDS, Option, options, owners
 from progan.presets import PRESETS, about, preset
 from progan.progress import log_line
@@ -33,7 +34,7 @@ _GROUPS = {
     "health": "health",
 }
 """Group of a run's configuration -> its title in the help, in this order."""
-_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "profile", "run")
+_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "profile", "time_limit", "run")
 """Arguments that are no options of the run."""
 
 
@@ -44,6 +45,8 @@ def add_arguments(parser: Parser, config: RunConfig | None = None, everything: b
     text = f"a named configuration: {', '.join(list(PRESETS)[:7])}, … (all: --help-all)"
     parser.add_argument("preset", metavar="PRESET", nargs="?", help=f"{text} (default: quickstart)")
     parser.add_argument("--out", metavar="DIR", help="run folder (default: a new one in runs/)")
+    text = "stop after 50m, 2h, 1h30m …, all saved (default: no limit)"
+    parser.add_argument("--for", dest="time_limit", metavar="TIME", help=text)
     parser.add_argument("--dry-run", action="store_true", help="print stages, memory and time; do not train")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     changeable = ", ".join(f"--{flag(name)}" for name in CHANGEABLE)
@@ -130,21 +133,29 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {**asdict(plan), "seconds": plan.seconds, "images": plan.images}
         return answer(arguments, facts, f"{title}\n{plan_table(plan)}")
     result = run.train(
-        arguments.preset, data, arguments.out, quiet, arguments.allow_change, arguments.profile, **changes
+        arguments.preset,
+        data,
+        arguments.out,
+        quiet,
+        arguments.allow_change,
+        profile=arguments.profile,
+        time_limit=arguments.time_limit,
+        **changes,
     )
     if not is_first():
         return 0
     if result.finished:
         try:
             write_report(result)
-        except OSError as error:
-            log_line(f"warning: no report: {error.strerror}. Once this is fixed, run: progan report {result.path}")
+        except (OSError, ProganError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            log_line(f"warning: no report: {reason}. Once this is fixed, run: progan report {result.path}")
         if not quiet and not arguments.json:
             print(closing(result), file=sys.stderr)
     facts = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}
     answer(arguments, {**facts, "seconds": result.seconds, "grid": str(result.grid())}, None)
-    # torchrun would start again a process that does not return 0.
-    return 0 if result.finished or launched() else 128 + (result.signal or 0)
+    # torchrun would start again a process that does not return 0; a run that --for stopped did as it was told.
+    return 0 if result.finished or result.signal is None or launched() else 128 + result.signal
 
 
 def plan_table(plan: "Plan") -> str:
@@ -168,12 +179,14 @@ def closing(result: "Run") -> str:
     """What to look at, how good it is, and what to do next."""
     from progan.training.observers.console import duration
 
-    _, data = result.folder.read()
+    config, data = result.folder.read()
+    best = result.folder.best(config.schedule.resolution)
     page = result.path / "report.html"
     lines = [
         f"trained {result.cur_nimg / 1000:g} kimg in {duration(result.seconds)}",
         f"  samples    {result.grid()}",
         f"  generator  {result.folder.snapshot()}",
+        *([f"  best       {best}, by its SWD"] if best.exists() else []),
         f"  quality    {quality(result) or f'progan evaluate {result.path} --data {data.path}'}",
         f"  page       {page if page.exists() else f'progan report {result.path}'}",
         f"  charts     tensorboard --logdir {result.path}",

@@ -1,7 +1,6 @@
 """The steps of a comparison: split the data, fit the schedules, train, measure, write."""
 
 import dataclasses
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from progan.data.split import split
 from progan.errors import DatasetError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST
+from progan.options import json_text
 from progan.progress import Log, log_line, silent
 from progan.report.comparison_page import comparison_page
 from progan.report.results import Comparison
@@ -74,7 +74,7 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
     measurer.all(members, chosen, config.seeds, config.jobs)
     comparison = summarize(config, dataset, planned, members, chosen, measurer, threads)
     pictures = gather(members, chosen, train, held_out, resolution, reals)
-    write_whole(folder / "comparison.json", (json.dumps(to_json(comparison), indent=1) + "\n").encode())
+    write_whole(folder / "comparison.json", (json_text(to_json(comparison), indent=1) + "\n").encode())
     write_whole(folder / "comparison.csv", to_csv(comparison).encode())
     (folder / "grids").mkdir(exist_ok=True)
     for name in planned:

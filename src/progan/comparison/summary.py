@@ -1,9 +1,7 @@
 """What a comparison found, from its runs and measurements; and the same as JSON and CSV for other programs."""
 
 import csv
-import dataclasses
 import io
-import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -113,12 +111,9 @@ def _unequal_times(found: Sequence[Contestant]) -> list[str]:
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """All numbers, curves aside: those lie in the runs' stats.jsonl."""
-    contestants = [_plain({**vars(each), "runs": [_run(run) for run in each.runs]}) for each in comparison.contestants]
+    contestants = [{**vars(each), "runs": [_run(run) for run in each.runs]} for each in comparison.contestants]
     differences = {
-        metric: [
-            _plain(dataclasses.asdict(each) | {"significant": each.significant})
-            for each in comparison.differences(metric)
-        ]
+        metric: [{**vars(each), "significant": each.significant} for each in comparison.differences(metric)]
         for metric in comparison.metrics
     }
     return {
@@ -133,15 +128,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _run(run: Trained) -> dict[str, Any]:
-    values = {network: {k: dataclasses.asdict(v) for k, v in found.items()} for network, found in run.values.items()}
-    events = [dataclasses.asdict(event) | {"recovered": event.recovered} for event in run.collapses]
-    plain = {key: value for key, value in vars(run).items() if key != "stats"}
-    return _plain({**plain, "values": values, "collapses": events})
-
-
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """The data with None for NaN, which is no JSON."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in data.items()}
+    events = [{**vars(event), "recovered": event.recovered} for event in run.collapses]
+    return {**{key: value for key, value in vars(run).items() if key != "stats"}, "collapses": events}
 
 
 def to_csv(comparison: Comparison) -> str:

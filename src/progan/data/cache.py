@@ -8,7 +8,7 @@ from pathlib import Path
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset, Manifest
-from progan.data.prepare import PrepareReport, Progress, left_out_note, prepare, request_key
+from progan.data.prepare import PrepareReport, Progress, left_out_note, prepare, remarks, request_key
 from progan.options import parse_json
 from progan.progress import Log, silent
 
@@ -49,7 +49,8 @@ def open_data(
         log(f"{source} was prepared before: {folder}")
     else:
         log(f"preparing {source} into {folder}")
-        prepare(source, folder, config, progress)
+        for remark in remarks(prepare(source, folder, config, progress)):
+            log(remark)
     dataset = Dataset.open(folder)
     for note in preparation_notes(dataset):
         log(f"note: {note}")

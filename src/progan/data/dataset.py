@@ -21,6 +21,8 @@ from progan.per_resolution import RESOLUTIONS
 FILE_NAME = "dataset.json"
 FORMAT = "progan dataset"
 VERSION = 1
+RANGE = "range"
+"""Key of a manifest's `preparation` that has the values which became 0 … 255, as `prepare --range` takes them."""
 HEADER_BYTES = 128
 """Length of every array file's header: fixed, so that it can be rewritten when the number of rows is known."""
 
@@ -214,6 +216,12 @@ class Dataset:
             here = which == number
             rows[here] = files[number][indices[here] - starts[number]]
         return rows
+
+    @property
+    def range(self) -> str | None:
+        """The values that became 0 … 255, as `prepare --range` takes them; None for ordinary pictures of 8 bits."""
+        text = self.manifest.preparation.get(RANGE)
+        return text if isinstance(text, str) else None
 
     @property
     def hashes(self) -> dict[str, str]:

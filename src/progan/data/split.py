@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from progan.data.dataset import Dataset, Indices
+from progan.data.dataset import RANGE, Dataset, Indices
 from progan.data.prepare.output import FILE_LIMIT, IMAGE_COLUMNS, IMAGES, ArrayWriter, Ledger, read_ledger
 from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked
@@ -48,7 +48,7 @@ def split(
         raise DatasetError(f"{held} of {dataset.count} images cannot be held out. Leave at least one on each side")
     chosen = np.zeros(dataset.count, np.bool_)
     chosen[dataset.order(0, held, seed)] = True
-    made = {"seed": seed, "held_out": held, "parted_from": dataset.fingerprint}
+    made = {"seed": seed, "held_out": held, "parted_from": dataset.fingerprint, RANGE: dataset.range}
     for folder, part, indices in ((train, "train", ~chosen), (heldout, "heldout", chosen)):
         _write(dataset, Path(folder), part, np.flatnonzero(indices), {**made, "part": part})
     return SplitReport(os.fspath(train), dataset.count - held, os.fspath(heldout), held)

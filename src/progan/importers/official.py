@@ -1,75 +1,97 @@
-"""The authors' generator as a snapshot: their options and variables as those of `models/progan`."""
+"""The authors' networks as a snapshot: their options and variables as those of `models/progan`."""
 
 import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-import progan
-from progan import models
-from progan.config import DatasetConfig, ProGANConfig, RunConfig, ScheduleConfig
-from progan.data.dataset import LabelKind
+from progan.config import ProGANConfig
 from progan.errors import SnapshotError
-from progan.importers.pickled import PickledNetwork, Refused, read_networks
+from progan.importers.base import LIMIT, WITHOUT_D, WITHOUT_G, Imported, Refused, checked, taken
+from progan.importers.pickled import PickledNetwork, read_networks
 from progan.models import ImageShape
-from progan.per_resolution import RESOLUTIONS
-from progan.snapshot import Snapshot, SnapshotInfo, of_generator
+from progan.progress import Log, silent
+from progan.snapshot import Snapshot
 
 LICENCE = "CC BY-NC 4.0"
 """Licence of the networks the authors published."""
-_LIMIT = 2**16  # of channels, latents and labels
 _FIXED = {"fmap_decay": 1.0, "pixelnorm_epsilon": 1e-8, "dtype": "float32"}
-"""Options of the authors' function that have no counterpart here, with their defaults."""
+"""Options of the authors' functions that have no counterpart here, with their defaults."""
+_WIDTHS = {"fmap_base": 8192, "fmap_max": 512}
+"""Options that say how wide layers are, with their defaults."""
+_SHAPE = {"resolution": 32, "num_channels": 1, "label_size": 0}
+"""Options that say what images and labels are like, with their defaults."""
+Variables = Mapping[str, npt.NDArray[np.float32]]
 
 
-def import_official(path: Path, licence: str = LICENCE) -> Snapshot:
-    """The averaged generator of a network pickle of the authors' TensorFlow code. Raises SnapshotError."""
-    network = read_networks(path)[2]
+def import_official(path: Path, licence: str = LICENCE, log: Log = silent) -> Snapshot:
+    """The networks of a pickle of the authors' TensorFlow code: the averaged generator, the trained one and D.
+
+    The averaged one is needed; `log` gets a line for each other that could not be taken. Raises SnapshotError.
+    """
+    trained, critic, average = read_networks(path)
     try:
-        return _snapshot(network, licence)
+        return _imported(trained, critic, average).snapshot(licence, log)
     except Refused as error:
         raise SnapshotError(f"{path} cannot be imported: {error}") from None
 
 
-def _snapshot(network: PickledNetwork, licence: str) -> Snapshot:
-    variables = dict(network.variables)
-    fused = "8x8/Conv0_up/weight" in variables  # by the names, since imported networks may be unfused and not say so
-    model, shape = configuration(network, fused)
-    resolution, alpha = _stage(variables.pop("lod", np.zeros((), np.float32)), shape.resolution)
-    with torch.device("meta"):
-        G, _ = models.build(model, shape, seed=0)
-    tensors = {}
-    for name, expected in G.state_dict().items():
-        official = _official_name(name, shape.resolution, fused)
-        if official not in variables:
-            raise Refused(f"it has no variable {official}")
-        tensors[name] = torch.from_numpy(_our_layout(official, variables.pop(official)))
-        if tensors[name].shape != expected.shape:
-            raise Refused(f"{official} has another shape than its options say")
-    if variables:
-        raise Refused(f"it has a variable {min(variables)[:40]!r}, which a G_paper network has not")
-    G.load_state_dict(tensors, assign=True)
-    labels = tuple(map(str, range(shape.label_size)))
-    config = RunConfig(
-        dataset=DatasetConfig(data="", labels=bool(labels)),
-        schedule=ScheduleConfig(resolution=shape.resolution),
-        model=model,
-    )
-    kind: LabelKind | None = "class" if labels else None
-    info = SnapshotInfo(config, shape, resolution, alpha, 0, "", kind, labels, licence, progan.__version__)
-    return of_generator(G, info, torch.eye(len(labels)) if labels else None)
+def _imported(trained: PickledNetwork, critic: PickledNetwork, average: PickledNetwork) -> Imported:
+    # By the names of the variables, since imported networks may be unfused and not say so.
+    fused = "8x8/Conv0_up/weight" in average.variables
+    model, shape = configuration(average, fused)
+    resolution, alpha = _stage(average.variables.get("lod", np.zeros((), np.float32)), shape.resolution)
+    Gs = _weights(average.variables, shape.resolution)
+    labels = [list(map(str, range(shape.label_size)))] if shape.label_size else []
+    notes: list[str] = []
+    G = taken(lambda: _trained(trained, fused, model, shape), WITHOUT_G, notes)
+    # With D's options. G computes the same fused or not; D does not.
+    full, D = taken(lambda: _critic(critic, model, shape), WITHOUT_D, notes) or (model, None)
+    return Imported(full, shape, resolution, alpha, Gs, G, D, labels, notes)
+
+
+def _trained(network: PickledNetwork, fused: bool, model: ProGANConfig, shape: ImageShape) -> dict[str, Tensor]:
+    """Weights of the generator of which the other is the average."""
+    if configuration(network, fused) != (model, shape):
+        raise Refused("its options are not those of the average")
+    return _weights(network.variables, shape.resolution)
+
+
+def _critic(network: PickledNetwork, model: ProGANConfig, shape: ImageShape) -> tuple[ProGANConfig, dict[str, Tensor]]:
+    """Configuration with what D's options add, and weights of D. Raises Refused if it is no mirror of G."""
+    if network.function != "D_paper":
+        raise Refused(f"it was built by {network.function[:40]!r}, not by D_paper")
+    _check_fixed(network)
+    own = [_number(network, name, default) for name, default in {**_WIDTHS, **_SHAPE}.items()]
+    theirs = [model.fmap_base, model.fmap_max, shape.resolution, shape.channels, shape.label_size]
+    if own != theirs or _choice(network, "use_wscale") != model.use_wscale:
+        raise Refused("its options are not those of the generator")
+    group = _number(network, "mbstd_group_size", 4)
+    fused = "8x8/Conv1_down/weight" in network.variables
+    return replace(model, fused_scale=fused, mbstd_group=max(group, 1)), _weights(network.variables, shape.resolution)
+
+
+def _weights(variables: Variables, final: int) -> dict[str, Tensor]:
+    """Variables by our names and in our layout; those of other names keep theirs."""
+    return {
+        _our_name(name, final): torch.from_numpy(_our_layout(name, value))
+        for name, value in variables.items()
+        if name != "lod"
+    }
 
 
 def configuration(network: PickledNetwork, fused: bool) -> tuple[ProGANConfig, ImageShape]:
     """The configuration that the options stand for, what was left at its default filled in. Raises Refused."""
     if network.function != "G_paper":
         raise Refused(f"its third network was built by {network.function[:40]!r}, not by G_paper")
-    for name, default in _FIXED.items():
-        if network.options.get(name, default) != default:
-            raise Refused(f"{name} other than {default} is not supported")
-    base, most = _number(network, "fmap_base", 8192, least=1), _number(network, "fmap_max", 512, least=1)
+    _check_fixed(network)
+    base, most = (_number(network, name, default, least=1) for name, default in _WIDTHS.items())
     model = ProGANConfig(
         z_dim=_number(network, "latent_size", min(base, most), least=1),
         fmap_base=base,
@@ -80,17 +102,20 @@ def configuration(network: PickledNetwork, fused: bool) -> tuple[ProGANConfig, I
         normalize_latents=_choice(network, "normalize_latents"),
         fused_scale=fused,
     )
-    resolution, channels = _number(network, "resolution", 32), _number(network, "num_channels", 1)
-    if resolution not in RESOLUTIONS or channels not in (1, 3):
-        raise Refused(f"it makes images of {resolution}x{resolution} pixels with {channels} channels")
-    return model, ImageShape(resolution, channels, _number(network, "label_size", 0))
+    return model, checked(ImageShape(*(_number(network, name, default) for name, default in _SHAPE.items())))
+
+
+def _check_fixed(network: PickledNetwork) -> None:
+    for name, default in _FIXED.items():
+        if network.options.get(name, default) != default:
+            raise Refused(f"{name} other than {default} is not supported")
 
 
 def _number(network: PickledNetwork, name: str, default: int, least: int = 0) -> int:
     value = network.options.get(name)
     value = default if value is None else value
-    if isinstance(value, bool | str) or not least <= value <= _LIMIT or value != int(value):
-        raise Refused(f"{name} is no whole number from {least} to {_LIMIT}")
+    if isinstance(value, bool | str) or not least <= value <= LIMIT or value != int(value):
+        raise Refused(f"{name} is no whole number from {least} to {LIMIT}")
     return int(value)
 
 
@@ -109,18 +134,15 @@ def _stage(lod: npt.NDArray[np.float32], final: int) -> tuple[int, float]:
     return final >> math.floor(level), 1 - level % 1
 
 
-def _official_name(name: str, final: int, fused: bool) -> str:
-    """`16x16/Conv1/bias` for `blocks.16.1.bias`. Level of detail 0 of their ToRGB is the highest resolution."""
-    match name.split("."):
-        case ["blocks", size, "0", kind]:
-            return f"{size}x{size}/{'Conv0_up' if fused else 'Conv0'}/{kind}"
-        case ["blocks", size, "1", kind]:
-            return f"{size}x{size}/Conv1/{kind}"
-        case ["to_rgb", size, kind]:
-            return f"ToRGB_lod{int(math.log2(final // int(size)))}/{kind}"
-        case [layer, kind]:
-            return f"4x4/{layer.title()}/{kind}"
-    raise AssertionError(name)
+def _our_name(name: str, final: int) -> str:
+    """`blocks.16.1.bias` for `16x16/Conv1/bias`. Level of detail 0 of their ToRGB is the highest resolution."""
+    if match := re.fullmatch(r"(To|From)RGB_lod(\d)/(\w+)", name):
+        return f"{match[1].lower()}_rgb.{final >> int(match[2])}.{match[3]}"
+    if match := re.fullmatch(r"4x4/(Dense|Conv|Dense0|Dense1)/(\w+)", name):
+        return f"{match[1].lower()}.{match[2]}"
+    if match := re.fullmatch(r"(\d+)x\1/(?:Conv([01])|Conv(0)_up|Conv(1)_down)/(\w+)", name):
+        return f"blocks.{match[1]}.{match[2] or match[3] or match[4]}.{match[5]}"
+    return name
 
 
 def _our_layout(name: str, value: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,15 +1,15 @@
-"""The authors' network pickles (Karras et al. 2018, TensorFlow 1 code), read without running anything they say.
+"""Pickles read without running anything they say; the authors' network pickles (Karras et al. 2018, TensorFlow 1 code).
 
-A pickle is a program. This one may use no instruction but those that build plain data, and call nothing but the six
-names such files hold, for each of which something of our own stands that checks what it is given. The source code
-inside is never looked at.
+A pickle is a program. It may use no instruction but those that build plain data, and call nothing but the few names
+that such files hold, for each of which something of our own stands that checks what it is given. The source code inside
+the authors' is never looked at.
 """
 
 import io
 import math
 import pickle
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from progan.errors import SnapshotError
+from progan.importers.base import Refused
 
 MAX_BYTES = 2**31
 """Larger files are refused; that of 1024x1024 images has 280 MB."""
 _MAX_INSTRUCTIONS = 100_000  # it has about 6,000
-_INSTRUCTIONS = set(
+INSTRUCTIONS = set(
     "PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL STACK_GLOBAL NEWOBJ REDUCE BUILD "
     "NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINBYTES "
     "BINBYTES BINBYTES8 BYTEARRAY8 EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE EMPTY_LIST APPEND APPENDS EMPTY_DICT "
@@ -32,10 +33,6 @@ _THEANO = (
     "it was written by the authors' older Theano code. Load it with their TensorFlow code, which converts it, and save "
     "it again"
 )
-
-
-class Refused(Exception):
-    """What is wrong with a file, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +49,10 @@ class PickledNetwork:
 def read_networks(path: Path) -> tuple[PickledNetwork, PickledNetwork, PickledNetwork]:
     """G, D and the averaged G of a file. Raises SnapshotError."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise Refused(f"it has {size / 2**30:.1f} GB, more than any such file")
-        content = path.read_bytes()
-        _check_instructions(content)
-        networks = _load(content)
+        content = read_bytes(path)
+        if check_instructions(content) != len(content):
+            raise Refused("there is something behind its end")
+        networks = Unpickler(content, _GLOBALS).read()
         if not isinstance(networks, tuple) or len(networks) != 3:
             raise Refused("it does not hold the three networks G, D and Gs")
         first, second, third = map(_parse, networks)
@@ -68,44 +63,70 @@ def read_networks(path: Path) -> tuple[PickledNetwork, PickledNetwork, PickledNe
     return first, second, third
 
 
-def _check_instructions(content: bytes) -> None:
-    """Refuse a program with other instructions than such files have, or with numbers that cost memory."""
-    count, end = 0, None
+def read_bytes(path: Path) -> bytes:
+    """Content of a file. Raises OSError, or Refused for one that is too large."""
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise Refused(f"it has {size / 2**30:.1f} GB, more than any such file")
+    return path.read_bytes()
+
+
+def check_instructions(content: bytes, known: Container[str] = INSTRUCTIONS) -> int:
+    """Refuse a program with other instructions than such files have, or with numbers that cost memory. Returns where
+    it ends."""
+    count, end = 0, 0
     try:
         for instruction, argument, position in pickletools.genops(content):
-            count, end = count + 1, position
+            count, end = count + 1, (position or 0) + 1
             if instruction.name == "GLOBAL" and argument == "network Network":
                 raise Refused(_THEANO)
-            if instruction.name not in _INSTRUCTIONS:
+            if instruction.name not in known:
                 raise Refused(f"it uses {instruction.name}")
             if count > _MAX_INSTRUCTIONS or (instruction.name.endswith("PUT") and int(argument or 0) > count):
                 raise Refused("it is longer than any such file")
     except (ValueError, OverflowError):
         raise Refused("it is no pickle, or is cut short") from None
-    if end != len(content) - 1:
-        raise Refused("there is something behind its end")
+    return end
 
 
-def _load(content: bytes) -> Any:
-    try:
-        return _Unpickler(io.BytesIO(content)).load()
-    except Refused:
-        raise
-    except Exception as error:  # the module's documentation promises any
-        raise Refused(f"it is damaged ({type(error).__name__})") from None
+def _nothing(reference: Any) -> Any:
+    raise Refused("it refers to something outside")
 
 
-class _Unpickler(pickle.Unpickler):
+class Unpickler(pickle.Unpickler):
+    """Unpickler of what `check_instructions` let through, to which only `names` mean something."""
+
+    def __init__(
+        self,
+        content: bytes,
+        names: Mapping[tuple[str, str], Any],
+        persistent: Callable[[Any], Any] = _nothing,
+    ) -> None:
+        super().__init__(io.BytesIO(content))
+        self._names, self._persistent = names, persistent
+
+    def read(self) -> Any:
+        """What the pickle says. Raises Refused."""
+        try:
+            return self.load()
+        except Refused:
+            raise
+        except Exception as error:  # the module's documentation promises any
+            raise Refused(f"it is damaged ({type(error).__name__})") from None
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("network", "Network"):
             raise Refused(_THEANO)
         try:
-            return _GLOBALS[module.replace("numpy._core", "numpy.core"), name]  # numpy 2 renamed it
+            return self._names[module.replace("numpy._core", "numpy.core"), name]  # numpy 2 renamed it
         except KeyError:
             raise Refused(f"it asks for {module[:40]!r} {name[:40]!r}, which no network needs") from None
 
+    def persistent_load(self, reference: Any) -> Any:
+        return self._persistent(reference)
 
-class _Function:
+
+class Function:
     """A function that a pickle may call and cannot change."""
 
     __slots__ = ("_function",)
@@ -177,11 +198,11 @@ def _never(*_: Any) -> None:
 
 _GLOBALS: dict[tuple[str, str], Any] = {
     ("tfutil", "Network"): _Network,
-    ("numpy", "dtype"): _Function(_type),
-    ("numpy", "ndarray"): _Function(_never),  # only ever handed to _reconstruct
-    ("numpy.core.multiarray", "_reconstruct"): _Function(lambda *_: _Array()),
-    ("numpy.core.multiarray", "scalar"): _Function(lambda kind, content: _Array(_floats(content, kind, (), False))),
-    ("numpy.core.numeric", "_frombuffer"): _Function(  # protocol 5
+    ("numpy", "dtype"): Function(_type),
+    ("numpy", "ndarray"): Function(_never),  # only ever handed to _reconstruct
+    ("numpy.core.multiarray", "_reconstruct"): Function(lambda *_: _Array()),
+    ("numpy.core.multiarray", "scalar"): Function(lambda kind, content: _Array(_floats(content, kind, (), False))),
+    ("numpy.core.numeric", "_frombuffer"): Function(  # protocol 5
         lambda content, kind, shape, order: _Array(_floats(content, kind, shape, order == "F"))
     ),
 }

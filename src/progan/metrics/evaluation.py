@@ -1,6 +1,7 @@
 """How good a generator is: its images against a dataset's, and that dataset's against itself."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 def evaluate(
     snapshot: Snapshot,
-    dataset: Dataset,
+    dataset: Dataset | str | os.PathLike[str],
     metrics: Sequence[str] = DEFAULT,
     num: int | None = None,
     seed: int = 0,
@@ -42,9 +43,12 @@ def evaluate(
 ) -> dict[str, Value]:
     """Numbers of a snapshot's images at its own resolution, with their real-vs-real baselines.
 
-    `metrics`: names of METRICS, or `all`. `num`: images of each kind, default half of the dataset, at most 16,384.
-    Raises a ProganError if the two cannot be compared, or if a metric lacks what it needs.
+    `dataset`: a prepared one, or its folder. `metrics`: names of METRICS, or `all`. `num`: images of each kind, default
+    half of the dataset, at most 16,384. Raises a ProganError if the two cannot be compared, or if a metric lacks what
+    it needs.
     """
+    dataset = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     yardstick = Yardstick(dataset, metrics, num, seed, snapshot.device, held_out, inception_weights)
     return yardstick.measure_snapshot(snapshot, progress)
 

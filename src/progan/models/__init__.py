@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from progan.config import DcganConfig, GrowingBatchNormConfig, ModelConfig, ProGANConfig
 from progan.models import dcgan, growing_batchnorm, progan
@@ -31,9 +33,22 @@ class ImageShape:
     label_size: int = 0
 
 
+class _Seeded(TorchFunctionMode):
+    """Gives initial weights a generator of random numbers of their own: all threads share PyTorch's, with the user."""
+
+    _DRAWING = torch.randn, torch.rand, torch.Tensor.normal_, torch.Tensor.uniform_
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return func(*args, **(kwargs | {"generator": self._generator} if func in self._DRAWING else kwargs))
+
+
 def build(config: ModelConfig, shape: ImageShape, seed: int) -> tuple[Generator, Discriminator]:
     """G and D on the CPU, float32, initialised from the seed alone."""
     generator, discriminator = MODELS[type(config)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 0, 3))
+    with _Seeded(mix(seed, 0, 3)):
         return generator(config, **dataclasses.asdict(shape)), discriminator(config, **dataclasses.asdict(shape))

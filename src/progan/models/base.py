@@ -1,6 +1,7 @@
 """Interface of every pair of networks."""
 
 import math
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import torch
@@ -67,6 +68,21 @@ class Discriminator(nn.Module):
 
         Dropout and the like happen only where `noise` is given.
         """
+        x = images
+        for _, x in self.features(images, alpha, noise):  # noqa: B007  only the last is needed
+            pass
+        return self.score(x)
+
+    def features(
+        self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """What `forward` computes on its way: after the block of each resolution `16x16`, `8x8` … [N, C, H, W], and at
+        the end, as `last`, what scores are made of.
+        """
+        raise NotImplementedError
+
+    def score(self, x: Tensor) -> Scores:
+        """Last features -> scores."""
         raise NotImplementedError
 
     def watch(self, d: Tensor) -> None:

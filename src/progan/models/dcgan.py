@@ -4,6 +4,8 @@ Every layer but G's first and D's last has stride 2. They do not grow: `resoluti
 final ones.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -58,11 +60,21 @@ class Discriminator(base.Discriminator):
         self.norms = nn.ModuleList(BatchNorm2d(n, std=STD) for n in maps[1:])  # none on the images' own layer
         self.last = ToScores(maps[-1], label_size)
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
-        """Scores of images of the final resolution."""
-        assert images.shape[2] == self.resolution, "a DCGAN has one resolution"
+    def features(
+        self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Features of images of the final resolution."""
+        r = images.shape[2]
+        assert r == self.resolution, "a DCGAN has one resolution"
         x = dropout(leaky_relu(self.convs[0](images)), self.dropout, noise)
+        yield f"{r}x{r}", x
         for conv, norm in zip(self.convs[1:], self.norms, strict=True):
+            r = x.shape[2]
             x = dropout(leaky_relu(norm(conv(x))), self.dropout, noise)
+            yield f"{r}x{r}", x
+        yield "last", x
+
+    def score(self, x: Tensor) -> Scores:
+        """Last features [N, C, 4, 4] -> scores."""
         scores: Scores = self.last(x)
         return scores

@@ -3,6 +3,7 @@
 All layers exist from the start, the first images have 8x8 pixels. D mirrors G.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -76,17 +77,25 @@ class Discriminator(base.Discriminator):
             self.blocks[str(r)] = nn.Sequential(conv, Activation(BatchNorm2d(maps[below], std=STD)))
         self.last = ToScores(maps[4], label_size)
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
-        """Scores; below alpha 1 the newest block is mixed with the one before."""
+    def features(
+        self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Features; below alpha 1 the newest block is mixed with the one before."""
         resolution = images.shape[2]
-        x = self.blocks[str(resolution)](self._features(images, resolution))
+        x = self.blocks[str(resolution)](self._from_rgb(images, resolution))
         if resolution > 8 and not (isinstance(alpha, float) and alpha == 1):
-            below = self._features(downscale(images), resolution // 2)
+            below = self._from_rgb(downscale(images), resolution // 2)
             x = torch.lerp(below, x, alpha if isinstance(alpha, float) else alpha.to(x.dtype))
+        yield f"{resolution}x{resolution}", x
         for r in reversed(_resolutions(resolution // 2)[1:]):
             x = self.blocks[str(r)](x)
+            yield f"{r}x{r}", x
+        yield "last", x
+
+    def score(self, x: Tensor) -> Scores:
+        """Last features [N, C, 4, 4] -> scores."""
         scores: Scores = self.last(x)
         return scores
 
-    def _features(self, images: Tensor, resolution: int) -> Tensor:
+    def _from_rgb(self, images: Tensor, resolution: int) -> Tensor:
         return leaky_relu(self.from_rgb[str(resolution)](images))

@@ -28,9 +28,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def leaky_relu(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2 (table 2)."""
-    return F.leaky_relu(x, 0.2)
+def leaky_relu(x: Tensor, leak: float = 0.2) -> Tensor:
+    """Leaky ReLU, of slope 0.2 in the paper (table 2)."""
+    return F.leaky_relu(x, leak)
 
 
 class Scaled(nn.Module):
@@ -209,16 +209,16 @@ class LayerNorm(nn.GroupNorm):
 
 
 class Activation(nn.Module):
-    """Activation after a convolution: a normalisation, where there is one, then ReLU, leaky by 0.2 unless `relu`."""
+    """Activation after a convolution: a normalisation, where there is one, then ReLU, leaky by `leak`."""
 
-    def __init__(self, norm: nn.Module | None = None, relu: bool = False) -> None:
+    def __init__(self, norm: nn.Module | None = None, leak: float = 0.2) -> None:
         super().__init__()
-        self.norm, self.relu = norm, relu
+        self.norm, self.leak = norm, leak
 
     def forward(self, x: Tensor) -> Tensor:
         if self.norm is not None:
             x = self.norm(x)
-        return torch.relu(x) if self.relu else leaky_relu(x)
+        return F.leaky_relu(x, self.leak) if self.leak else torch.relu(x)
 
 
 class AdaptiveNoise(nn.Module):

@@ -4,6 +4,7 @@ All layers exist from the start; `resolution` and `alpha` say which of them a ca
 """
 
 import math
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -34,6 +35,8 @@ from progan.scores import Scores
 
 def fmaps(config: ProGANConfig, resolution: int) -> int:
     """Feature maps of the block at `resolution` (of G's output; of D's input)."""
+    if config.fmaps is not None:
+        return int(config.fmaps.at(resolution))
     return max(1, min(2 * config.fmap_base // resolution, config.fmap_max))
 
 
@@ -43,7 +46,7 @@ def _doublings(resolution: int) -> list[int]:
 
 def _g_activation(config: ProGANConfig, maps: int) -> Activation:
     norm = BatchNorm2d(maps, momentum=config.batch_norm) if config.batch_norm else None
-    return Activation(norm, relu=config.g_activation == "relu")
+    return Activation(norm, leak=0 if config.g_activation == "relu" else config.leak)
 
 
 def _mix(before: Tensor, newest: Tensor, alpha: float | Tensor) -> Tensor:
@@ -66,10 +69,11 @@ class Generator(base.Generator):
         first = fmaps(config, 4)
         # A smaller gain, "to match the original Theano implementation", as the authors' code says.
         self.dense = EqualizedLinear(config.z_dim + label_size, first * 16, math.sqrt(2) / 4, wscale)
-        self.dense.bias = nn.Parameter(torch.zeros(first))  # one per map, not per unit
+        self.dense.bias = nn.Parameter(torch.zeros(first * 16 if config.g_first == "unit-bias" else first))
         self.conv = EqualizedConv2d(first, first, use_wscale=wscale)
         self.norm = PixelNorm() if config.pixel_norm in ("g", "both") else nn.Identity()
-        self.tanh = config.tanh
+        self.first_norm = nn.Identity() if config.g_first == "no-norm" else self.norm
+        self.tanh, self.tanh_last = config.tanh and not config.tanh_last, config.tanh and config.tanh_last
         self.activations = nn.ModuleDict({name: _g_activation(config, first) for name in ("dense", "conv")})
         self.blocks = nn.ModuleDict()
         self.to_rgb = nn.ModuleDict({"4": EqualizedConv2d(first, channels, 1, gain=1, use_wscale=wscale)})
@@ -92,9 +96,9 @@ class Generator(base.Generator):
             z = torch.cat([z, labels.to(z.dtype)], 1)
         if self.normalize_latents:
             z = pixel_norm(z)
-        x = torch.nn.functional.linear(z, self.dense.scaled(z.dtype)).view(len(z), -1, 4, 4)
-        x = x + self.dense.bias.to(z.dtype).view(1, -1, 1, 1)
-        normed: Tensor = self.norm(self.activations["dense"](x))
+        x = torch.nn.functional.linear(z, self.dense.scaled(z.dtype)).view(len(z), -1, 16)
+        x = x + self.dense.bias.to(z.dtype).view(x.shape[1], -1)  # one for each map, or for each of its units
+        normed: Tensor = self.first_norm(self.activations["dense"](x.view(len(z), -1, 4, 4)))
         return normed
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:
@@ -108,9 +112,9 @@ class Generator(base.Generator):
             for conv, activation in zip(convs, activations, strict=True):
                 x = self.norm(activation(conv(x)))
         images = self._rgb(x, resolution)
-        if resolution == 4 or (isinstance(alpha, float) and alpha == 1):
-            return images
-        return _mix(upscale(self._rgb(before, resolution // 2)), images, alpha)
+        if resolution > 4 and not (isinstance(alpha, float) and alpha == 1):
+            images = _mix(upscale(self._rgb(before, resolution // 2)), images, alpha)
+        return torch.tanh(images) if self.tanh_last else images
 
     def _rgb(self, x: Tensor, resolution: int) -> Tensor:
         rgb: Tensor = self.to_rgb[str(resolution)](x)
@@ -119,7 +123,7 @@ class Generator(base.Generator):
 
 
 def _d_activation(config: ProGANConfig, maps: int) -> Activation:
-    return Activation(LayerNorm(maps) if config.layer_norm else None)
+    return Activation(LayerNorm(maps) if config.layer_norm else None, config.leak)
 
 
 class Discriminator(base.Discriminator):
@@ -132,6 +136,7 @@ class Discriminator(base.Discriminator):
         self.norm = PixelNorm() if config.pixel_norm == "both" else nn.Identity()
         self.noise = AdaptiveNoise(config.d_noise) if config.d_noise else None
         self.watches = config.d_noise > 0
+        self.leak = config.leak
         self.blocks, self.activations = nn.ModuleDict(), nn.ModuleDict()
         self.from_rgb = nn.ModuleDict()
         for r in [*reversed(_doublings(resolution)), 4]:
@@ -144,34 +149,42 @@ class Discriminator(base.Discriminator):
                 self.activations[str(r)] = nn.ModuleList(_d_activation(config, n) for n in (maps, below))
         last = fmaps(config, 4)
         self.conv = EqualizedConv2d(last + (self.mbstd_group != 1), last, use_wscale=wscale)
-        hidden, kernels = fmaps(config, 2), config.mbdisc_kernels
+        hidden, kernels = config.d_hidden or fmaps(config, 2), config.mbdisc_kernels
         self.dense0 = EqualizedLinear(last * 16, hidden, use_wscale=wscale)
         self.activations["conv"] = _d_activation(config, last)
         self.activations["dense0"] = _d_activation(config, hidden)
         self.discrimination = MinibatchDiscrimination(hidden, kernels, wscale) if kernels else nn.Identity()
         self.dense1 = EqualizedLinear(hidden + kernels, 1 + label_size, gain=1, use_wscale=wscale)
 
-    def forward(self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None) -> Scores:
-        """Scores; in a fade the newest block is mixed with the downscaled images' features (figure 2)."""
+    def features(
+        self, images: Tensor, alpha: float | Tensor = 1.0, noise: Draws | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Features; in a fade the newest block is mixed with the downscaled images' features (figure 2)."""
         resolution = images.shape[2]
-        x = self._features(images, resolution)
+        x = self._from_rgb(images, resolution)
         if resolution > 4:
             x = self._down(x, resolution, noise)
             if not (isinstance(alpha, float) and alpha == 1):
-                below = self._features(downscale(images), resolution // 2)
+                below = self._from_rgb(downscale(images), resolution // 2)
                 x = _mix(below, x, alpha)
+            yield f"{resolution}x{resolution}", x
             for r in reversed(_doublings(resolution // 2)):
                 x = self._down(x, r, noise)
+                yield f"{r}x{r}", x
         if self.mbstd_group != 1:
             x = minibatch_stddev(x, self.mbstd_group)
         x = self.norm(self.activations["conv"](self.conv(self._noisy(x, noise))))
+        yield "4x4", x
         x = self.activations["dense0"](self.dense0(self._noisy(x, noise).flatten(1)))
-        x = self.discrimination(x)
+        yield "last", self.discrimination(x)
+
+    def score(self, x: Tensor) -> Scores:
+        """Last features [N, F] -> scores."""
         out = self.dense1(x.to(wide(x.dtype)))  # the score itself is never rounded to 16 bits
         return Scores(out[:, 0], out[:, 1:] if out.shape[1] > 1 else None)
 
-    def _features(self, images: Tensor, resolution: int) -> Tensor:
-        x: Tensor = self.norm(leaky_relu(self.from_rgb[str(resolution)](images)))
+    def _from_rgb(self, images: Tensor, resolution: int) -> Tensor:
+        x: Tensor = self.norm(leaky_relu(self.from_rgb[str(resolution)](images), self.leak))
         return x
 
     def _down(self, x: Tensor, resolution: int, noise: Draws | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from progan.report import html
 from progan.report.charts import Chart, Line
-from progan.report.comparison_tables import STYLE, costs, differences, events, findings, panel, quality
+from progan.report.comparison_tables import costs, differences, events, findings, panel, quality
 from progan.report.history import at_resolution, curve, growth, loss_names, measured
 from progan.report.html import cell, facts, figure, gallery, image_grid, paragraph, section, text
 from progan.report.results import Comparison, Contestant
@@ -53,7 +53,7 @@ def comparison_page(comparison: Comparison, pictures: Pictures) -> str:
     ]
     words = f"{len(models)} models, {len(models[0].runs)} seeds each"
     head = [f"<h1>{text(comparison.title)}</h1>", paragraph(words, soft=True), html.contents(sections)]
-    return html.page(comparison.title, [*head, *sections], STYLE)
+    return html.page(comparison.title, [*head, *sections])
 
 
 def _grids(pictures: Pictures) -> str:

@@ -9,7 +9,7 @@ from statistics import fmean
 from torch import Tensor
 
 from progan.metrics import Value
-from progan.report.html import data_uri, paragraph, table, text
+from progan.report.html import asset, data_uri, paragraph, table, text
 from progan.report.results import AVERAGE, MEMORISATION, Comparison, Contestant, Difference, mean
 
 _TILES = 12
@@ -189,36 +189,5 @@ def panel(images: Mapping[str, Tensor]) -> str:
     return (
         f'{paragraph(words)}<div class="panel">{tiles}</div>'
         f'<p><button class="reveal">Show the key and count</button></p>'
-        f'<div class="scroll key" hidden></div><script>(() => {{ const secret = {safe};{_SCRIPT}}})()</script>'
+        f'<div class="scroll key" hidden></div><script>{asset("panel.js")}({safe})</script>'
     )
-
-
-STYLE = """
-.panel { display: grid; grid-template-columns: repeat(auto-fill, minmax(64px, 1fr)); gap: .5rem; max-width: 900px }
-.tile { padding: 3px; border: 2px solid transparent; background: none; line-height: 0 }
-.tile img { width: 100% } .tile[aria-pressed=true] { border-color: var(--accent) }
-.tile small { line-height: 1.2; display: block; margin-top: 2px; overflow-wrap: anywhere }
-"""
-
-_SCRIPT = """
-  const section = document.currentScript.parentElement;
-  const tiles = [...section.querySelectorAll('.tile')];
-  tiles.forEach(tile => tile.onclick = () =>
-    tile.setAttribute('aria-pressed', tile.getAttribute('aria-pressed') !== 'true'));
-  section.querySelector('.reveal').onclick = event => {
-    const votes = secret.names.map(() => [0, 0]);
-    tiles.forEach((tile, i) => {
-      const origin = secret.key[i];
-      votes[origin][0] += tile.getAttribute('aria-pressed') === 'true';
-      votes[origin][1] += 1;
-      tile.disabled = true;
-      tile.insertAdjacentHTML('beforeend', `<small>${secret.names[origin]}</small>`);
-    });
-    const rows = secret.names.map((name, i) =>
-      `<tr><td>${name}</td><td>${votes[i][0]} of ${votes[i][1]}</td></tr>`).join('');
-    const key = section.querySelector('.key');
-    key.innerHTML = `<table><thead><tr><th>origin</th><th>looked real</th></tr></thead><tbody>${rows}</tbody></table>`;
-    key.hidden = false;
-    event.target.disabled = true;
-  };
-"""

@@ -4,6 +4,7 @@ import base64
 import html
 import math
 from collections.abc import Iterable, Sequence
+from importlib import resources
 from io import BytesIO
 from typing import Literal
 
@@ -13,33 +14,6 @@ from progan.files import printable
 from progan.images import grid, pil_image
 
 _LOSSLESS = 512 * 512  # pixels of a picture from which a little loss is worth its bytes
-_STYLE = """
-:root { color-scheme: light dark; --fg: #1c1c1e; --soft: #62626a; --line: #d8d8de; --bg: #fff; --card: #f5f5f7;
-  --accent: #0b62c4 }
-@media (prefers-color-scheme: dark) { :root { --fg: #e8e8ec; --soft: #a0a0aa; --line: #3a3a42; --bg: #151518;
-  --card: #1f1f24; --accent: #6db3ff } }
-* { box-sizing: border-box }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--fg); background: var(--bg); max-width: 1120px;
-  margin: 0 auto; padding: 1rem }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 1rem 0 .3rem } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem }
-h3 { font-size: 1rem; margin: 1.2rem 0 .3rem } p { margin: .4rem 0; max-width: 46rem } .soft { color: var(--soft) }
-a { color: var(--accent) } nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: .8rem 0 }
-.scroll { overflow-x: auto; margin: .6rem 0 }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums }
-th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
-th { font-weight: 600; white-space: nowrap } .nowrap td { white-space: nowrap }
-.nowrap td:first-child { white-space: normal; min-width: 7.5rem } td small { color: var(--soft) }
-figure { margin: .8rem 0; max-width: 100% } figcaption { color: var(--soft); font-size: .88rem; margin-top: .25rem }
-img { max-width: 100%; height: auto; display: block; border-radius: 3px } img.pixels { image-rendering: pixelated }
-svg { width: 100%; max-width: 34rem; height: auto; display: block }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: .4rem 1.4rem }
-.grid.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)) }
-.grid.small { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) }
-details { margin: .6rem 0 } summary { cursor: pointer; color: var(--accent) }
-pre { background: var(--card); padding: .7rem; overflow-x: auto; font-size: .85rem; border-radius: 4px }
-button { font: inherit; padding: .4rem .9rem; border: 1px solid var(--line); border-radius: 4px;
-  background: var(--card); color: inherit; cursor: pointer }
-"""
 
 
 def text(value: object) -> str:
@@ -47,11 +21,16 @@ def text(value: object) -> str:
     return html.escape(str(value))
 
 
-def page(title: str, body: Iterable[str], style: str = "") -> str:
-    """A whole document; `style` is CSS beside the common one."""
+def asset(name: str) -> str:
+    """Content of a file beside this one: the pages' CSS or JavaScript."""
+    return resources.files("progan.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def page(title: str, body: Iterable[str]) -> str:
+    """A whole document, which needs no other file."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(title)}</title><style>{_STYLE}{style}</style>"
+        f"<title>{text(title)}</title><style>{asset('page.css')}</style>"
     )
     document = f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{"".join(body)}\n</body></html>\n'
     return printable(document)  # folders need not have Unicode names

@@ -55,7 +55,7 @@ def run_page(folder: RunFolder, dataset: Dataset | None = None, device: str | to
     config, data = folder.read()
     title = f"{folder.path.resolve().name}: {config.preset} on {data.name}"
     head = [f"<h1>{text(title)}</h1>", paragraph(_summary(stats, last), soft=True), html.contents(sections)]
-    return html.page(title, [*head, *sections], _ANIMATION)
+    return html.page(title, [*head, *sections])
 
 
 def write_run_page(
@@ -93,21 +93,12 @@ def _interpolation(snapshot: Snapshot) -> str:
     """The frames of all pairs side by side, and the same as an animation that shows one column after another."""
     frames = interpolations(snapshot, _PAIRS, _FRAMES).flatten(0, 1)
     side = cell(snapshot.resolution)
-    size = f"width:{side}px;height:{side * _PAIRS}px;background-size:{side * _FRAMES}px {side * _PAIRS}px"
+    width, height = side * _FRAMES, side * _PAIRS
+    size = f"--frames:{_FRAMES};width:{side}px;height:{height}px;background-size:{width}px {height}px"
     moving = f'<div class="moving" style="{size};background-image:url({data_uri(grid(frames, _FRAMES))})"></div>'
     still = image_grid(frames, f"{_PAIRS} interpolations", _FRAMES, side)
     words = "Each row goes along a great circle from one latent to another; to the left the same, moving."
     return figure(f'<div class="ways">{moving}<div class="scroll">{still}</div></div>', words)
-
-
-_ANIMATION = f"""
-.ways {{ display: flex; gap: 1rem; align-items: flex-start }} .ways .scroll {{ margin: 0 }}
-.ways img {{ max-width: none }}
-.moving {{ flex: none; image-rendering: pixelated; --end: calc({_FRAMES} / {_FRAMES - 1} * 100%);
-  animation: ways 2.4s steps({_FRAMES}) infinite alternate }}
-@keyframes ways {{ from {{ background-position-x: 0 }} to {{ background-position-x: var(--end) }} }}
-@media (prefers-reduced-motion: reduce) {{ .moving {{ animation: none }} }}
-"""
 
 
 def _losses(stats: Stats) -> str:

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import math
 import tempfile
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
 from progan.progress import Log, log_line, silent
+from progan.run import initial
 from progan.run.assemble import (
     AUTO,
     assemble,
@@ -29,11 +32,12 @@ from progan.run.assemble import (
     set_up,
     share_config,
 )
-from progan.run.observers import observers
+from progan.run.observers import Flatness, observers
 from progan.run_folder import DataFacts, RunFolder, numbered
 from progan.schedule import Stage, in_images
 from progan.snapshot import Snapshot, load
 from progan.training import numerics
+from progan.training.loop import never
 from progan.training.loop import train as train_job
 from progan.training.numerics import Numerics
 from progan.training.observers.profiler import Profile
@@ -43,7 +47,11 @@ from progan.training.parallel.sharding import check_sharding
 from progan.training.preflight import autotune, fit
 from progan.training.preflight.estimate import Plan, plan
 from progan.training.setup import RunSetup
-from progan.training.signals import stop_on_signals
+from progan.training.signals import seconds, stop_on_signals
+from progan.training.state import StateFolder
+
+FEW = 50
+"""Images of a set below which a run begins with advice."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +86,18 @@ def train(
     quiet: bool = False,
     allow_change: bool = False,
     profile: bool = False,
+    time_limit: str | float | None = None,
     **options: Any,
 ) -> Run:
     """Begin a run, or go on with the one in `out`, until its end or Ctrl-C.
 
     `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
     the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
-    `profile` records some iterations into `profile.json`.
+    `profile` records some iterations into `profile.json`. `time_limit` stops the run and saves it after so many seconds
+    from now, or `90s`, `50m`, `1h30m`; another call goes on.
     Called in processes that torchrun started, they train together; `out` is needed then.
     """
+    until = time.monotonic() + (math.inf if time_limit is None else seconds(time_limit))
     with rendezvous.join() as processes:
         if out is None and rendezvous.launched():
             raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
@@ -96,7 +107,7 @@ def train(
         setup, dataset = _agree(preset, data, folder, allow_change, options, log, processes)
         folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
         try:
-            return _train(setup, dataset, folder, allow_change, profile, quiet)
+            return _train(setup, dataset, folder, allow_change, profile, quiet, until)
         except _OutOfMemoryError as short:
             traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
             raise out_of_memory(setup, short.numerics, short.stage, folder) from None
@@ -129,29 +140,39 @@ def _agree(
     if processes.first and folder is not None and folder.exists:
         with folder.held(log_line):
             folder.begin(config, DataFacts.of(dataset), allow_change)
+    if processes.first and config.runtime.init is not None and (folder is None or StateFolder(folder.state).empty):
+        initial.check(initial.read(config.runtime.init), config, image_shape(config, dataset))
     setup = set_up(config, dataset, folder, log, processes)
-    return fit_into_memory(setup, dataset, folder, options.get("batch_size") == AUTO), dataset
+    return fit_into_memory(setup, dataset, folder, str(options.get("batch_size")) == AUTO), dataset
 
 
-def _train(setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: bool, profile: bool, quiet: bool) -> Run:
-    """Begin or continue in the folder. Raises RunError if not all could be written."""
+def _train(
+    setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: bool, profile: bool, quiet: bool, until: float
+) -> Run:
+    """Begin or continue in the folder, until so many seconds of the monotonic clock. RunError if not all is written."""
     config, processes, log = setup.config, setup.processes, setup.log
     with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
         # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
         job, resumed = assemble(setup, dataset, folder)
-        folder.record(config, changes, job.state.cur_nimg)
+        since = job.state.cur_nimg
+        if processes.first and folder.record(config, DataFacts.of(dataset), changes, since):
+            log(f"note: from {since / 1000:g} kimg on it is not the run that was begun: {'; '.join(changes)}")
         if not resumed:
             together = f", {processes.size} processes" if processes.size > 1 else ""
             log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
+            if (few := advice(config, dataset.count)) is not None:
+                log(few)
 
         # Only the first process has observers.
-        watching = observers(job, dataset, folder, claim, quiet) if processes.first else []
+        wanted = config.runtime.stop_when_flat and processes.first
+        flat = Flatness(folder.stats, config.schedule.resolution) if wanted else None
+        watching = observers(job, dataset, folder, claim, quiet, flat) if processes.first else []
         if profile and processes.first:
             watching.append(Profile(folder.path))
-        with stop_on_signals() as stopped:
+        with stop_on_signals(until) as stopped:
             try:
-                finished = train_job(job, watching, stopped)
+                finished = train_job(job, watching, stopped, flat or never)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -167,6 +188,20 @@ def _train(setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: b
     if not finished:
         log(f"stopped at {state.cur_nimg / 1000:g} kimg, all saved. To go on: {again}")
     return Run(folder.path, finished, state.cur_nimg, state.elapsed + state.tally.seconds, stopped.signal)
+
+
+def advice(config: RunConfig, count: int) -> str | None:
+    """A line on what so few images give and what helps; None if there are more."""
+    helps = {
+        "more images": True,
+        "--augment diffaugment": config.dataset.augment == "none",
+        "--init with a generator of similar images": config.runtime.init is None,
+        "--mirror, if they may be mirrored": not config.dataset.mirror,
+    }
+    if count >= FEW:
+        return None
+    listed = ", ".join(name for name, missing in helps.items() if missing)
+    return f"note: from {count} images G learns little but to repeat them. What helps: {listed}"
 
 
 def dry_run(
@@ -202,11 +237,16 @@ def dry_run(
             "--dry-run: to plan epochs the number of images is needed: name a prepared dataset with --data, or give "
             "--stable-kimg"
         )
+    if config.runtime.init is not None:
+        known = initial.read(config.runtime.init, notes.append)
+        if held is _nothing:  # images that were not looked at
+            shape = dataclasses.replace(shape, channels=known.shape.channels)
+        notes.append(initial.check(known, config, shape))
     setup = RunSetup(config, shape, numerics.choose(config.runtime), log=notes.append)
     found, words = autotune.foresee(setup)
     setup = dataclasses.replace(setup, numerics=found)
     try:
-        setup = dataclasses.replace(setup, config=fit.ensure(setup, held, options.get("batch_size") == AUTO, 0))
+        setup = dataclasses.replace(setup, config=fit.ensure(setup, held, str(options.get("batch_size")) == AUTO, 0))
     except MemoryShortError as error:
         notes.append(str(error))
     return dataclasses.replace(plan(setup), precision=words, notes=tuple(notes)), setup.config, found

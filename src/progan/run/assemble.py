@@ -13,9 +13,10 @@ from progan.data.dataset import Dataset
 from progan.errors import ConfigError, DatasetError, MemoryShortError
 from progan.metrics.evaluation import LEAST
 from progan.models import ImageShape
-from progan.options import from_dict, override, to_dict
+from progan.options import coerce, from_dict, override, to_dict
 from progan.presets import preset as named_preset
 from progan.progress import Log, log_line, progress_bar
+from progan.run import initial
 from progan.run_folder import RunFolder
 from progan.schedule import Stage
 from progan.training import numerics
@@ -36,10 +37,27 @@ AUTO = "auto"
 def configure(
     preset: str | None, data: str | Path | None, folder: RunFolder | None, options: dict[str, Any]
 ) -> RunConfig:
-    """Configuration of a preset, or of the run in the folder, with data and options put in."""
+    """Configuration of a preset, or of the run in the folder, with data and options put in.
+
+    With --init, options of the model and the first resolution are those of the networks to begin with.
+    """
     changes = options if data is None else {**options, "data": str(data)}
     begun = folder.read()[0] if folder is not None and folder.exists else None
+    if folder is not None and begun is not None and data is None:
+        folder.images()  # or RunError
     config = begun if preset is None and begun is not None else named_preset(preset or "quickstart")
+    if config is not begun and changes.get("init") is not None:
+        final = coerce("resolution", changes.get("resolution", config.schedule.resolution), int)
+        if begun is None:
+            known = initial.read(coerce("init", changes["init"], str))
+            model, start = known.model, known.start(final)
+        else:  # what was begun goes on without them
+            model, start = begun.model, begun.schedule.start_resolution
+        if changes.get("model", model.kind) != model.kind:
+            raise ConfigError(f"--init {changes['init']} has networks of --model {model.kind}, not {changes['model']}")
+        schedule = replace(config.schedule, resolution=final, start_resolution=final)
+        config = replace(config, model=model, schedule=schedule)
+        changes = {"start_resolution": start, **changes}
     if options.get("batch_size") != AUTO:
         return override(config, changes)
     config = override(config, {name: value for name, value in changes.items() if name != "batch_size"})
@@ -150,6 +168,12 @@ def assemble(setup: RunSetup, dataset: Dataset, folder: RunFolder) -> tuple[Job,
     decided = autotune.decide_compiled(setup) if processes.first and states.empty else setup.numerics
     setup = replace(setup, numerics=decided.shared(processes))
     state = TrainingState.new(setup)
+    if setup.config.runtime.init is not None and processes.first and not resumed:
+        # From here on the run has what it needs: its first state is written, and the networks are not read again.
+        line, facts = initial.begin(initial.read(setup.config.runtime.init, setup.log), setup.config, state)
+        setup.log(line)
+        folder.record_initial(facts)
+        states.write(state)
     if resumed:
         for problem in states.restore(state):
             log_line(f"warning: {problem}; going on from the one before")

@@ -1,5 +1,8 @@
 """Observers of every run: files, health, console, and the metrics of `progan evaluate` while it is training."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,22 +22,39 @@ from progan.training.observers.base import Observer, Tick
 from progan.training.observers.console import Console
 from progan.training.observers.health import SIGNS, Health, Sample, d_won
 from progan.training.observers.retrying import KeepFolder, RetryingObserver
-from progan.training.observers.run_files import SampleGrids, Snapshots, StatsFile, columns, picture
+from progan.training.observers.run_files import (
+    SWD,
+    SampleGrids,
+    Snapshots,
+    StatsFile,
+    columns,
+    picture,
+    record,
+    until,
+)
 from progan.training.observers.tensorboard import TensorBoard
 from progan.training.preflight.estimate import seconds_per_image
 from progan.training.state import TrainingState
 
+LOW = "metrics/low/swd"
+"""Name in stats.jsonl of the lower end of the 95 % interval of the averaged generator's SWD."""
+PATIENCE = 5
+"""Measurements without improvement after which a run is flat."""
 SMALLEST = 16
 """Smallest resolution that is measured: the coarsest scale of the metrics."""
 
 
-def observers(job: Job, dataset: Dataset, folder: RunFolder, claim: Claim | None, quiet: bool) -> list[Observer]:
-    """Standard observers of a run, without the console where `quiet`."""
+def observers(
+    job: Job, dataset: Dataset, folder: RunFolder, claim: Claim | None, quiet: bool, flat: "Flatness | None" = None
+) -> list[Observer]:
+    """Standard observers of a run, without the console where `quiet`; `flat` is one of them."""
     setup, config, shape = job.setup, job.setup.config, job.setup.shape
     runtime, pending = config.runtime, job.pending
     rows = _label_rows(dataset) if config.dataset.labels else None
     kind, names = (dataset.label_kind, tuple(dataset.label_names)) if config.dataset.labels else (None, ())
-    info = SnapshotInfo(config, shape, shape.resolution, 1.0, 0, dataset.name, kind, names, progan=progan.__version__)
+    licence = str(folder.initial().get("licence", ""))  # that of the networks the run began with
+    stage = shape.resolution, 1.0, 0
+    info = SnapshotInfo(config, shape, *stage, dataset.name, kind, names, licence, progan.__version__)
     try:
         _write_reals(folder, dataset, shape.resolution)
     except OSError as error:
@@ -51,12 +71,12 @@ def observers(job: Job, dataset: Dataset, folder: RunFolder, claim: Claim | None
     if runtime.metrics_kimg is not None:
         num = min(runtime.metrics_num, dataset.count // 2)
         yardstick = Yardstick(dataset, num=num, device=setup.numerics.device)
-        watching.append(PeriodicMetrics(yardstick, runtime.metrics_kimg))
+        watching += [PeriodicMetrics(yardstick, runtime.metrics_kimg), *([flat] if flat else [])]
     writing: dict[str, Observer] = {
         "samples": SampleGrids(folder.samples, job.state.G.z_dim, kind, rows, runtime.grid_kimg),
-        "snapshots": Snapshots(folder.snapshots, info, rows, runtime.snapshot_kimg),
+        "snapshots": Snapshots(folder, info, rows, runtime.snapshot_kimg),
         "stats.jsonl": StatsFile(folder.stats),
-        "tensorboard": TensorBoard(folder.path / "tensorboard"),
+        "tensorboard": TensorBoard(folder.path / "tensorboard", folder.samples),
     }
     watching += [RetryingObserver(name, each, pending, folder) for name, each in writing.items()]
     if not quiet:  # a closed terminal does not end a run
@@ -114,4 +134,43 @@ class PeriodicMetrics(Observer):
         network.train(was_training)
         numbers = {f"metrics/{name}/{key}": value.value for key, value in values.items()}
         floors = {f"metrics/floor/{key}": value.floor.value for key, value in values.items() if value.floor}
+        if name == "G_ema":
+            numbers[LOW] = values["swd"].low
         return {**numbers, **floors}
+
+
+class Flatness(Observer):
+    """Observer that finds whether the SWD no longer improves; what it finds follows from stats.jsonl."""
+
+    def __init__(self, stats: Path, resolution: int) -> None:
+        self._stats, self._resolution = stats, resolution
+        self._lines: list[dict[str, Any]] = []
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        self._lines = until(state.cur_nimg, self._stats)
+
+    def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        self._lines.append(record(tick))
+        if self():
+            best = min(self._measured(), key=lambda line: float(line[SWD]))
+            tick.notices.append(
+                f"the SWD no longer improves: {best[SWD]:.3g} at {best['cur_nimg'] / 1000:g} kimg, and none of "
+                f"{PATIENCE} measurements since is below its interval. The run ends here (--stop-when-flat)"
+            )
+
+    def __call__(self) -> bool:
+        """True if none of the last measurements is below the interval of the best one before them."""
+        lines = self._measured()
+        before, last = lines[:-PATIENCE], lines[-PATIENCE:]
+        if not before:
+            return False
+        best = min(before, key=lambda line: float(line[SWD]))
+        return bool(min(line[SWD] for line in last) >= best[LOW])
+
+    def _measured(self) -> list[dict[str, Any]]:
+        """Lines with a measurement at the final resolution, after its fade."""
+        return [
+            line
+            for line in self._lines
+            if line["resolution"] == self._resolution and line["phase"] == "stable" and LOW in line
+        ]

@@ -1,21 +1,39 @@
-"""Generated images as PNG files that say where they come from."""
+"""Generated images as files that say where they come from."""
 
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from PIL import PngImagePlugin
+from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
 from progan import snapshot
-from progan.errors import SnapshotError
-from progan.files import write_whole
-from progan.images import grid, pil_image, to_pixels
+from progan.errors import ConfigError, SnapshotError
+from progan.files import UNFINISHED, write_whole
+from progan.images import at_once, pil_image, to_pixels, upscale
 from progan.run_folder import RunFolder
 from progan.snapshot import Snapshot
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images made so far and the number of all."""
+FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+"""Suffix of a picture -> format of Pillow."""
+NOTE = ".progan-samples.json"
+"""Note of which images a folder is being filled with."""
+WRITERS = 4
+"""Threads that compress pictures and write them."""
+LARGEST = {"jpeg": 65_535, "webp": 16_383}
+"""Pixels of a side that a format has room for."""
 
 
 def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapshot:
@@ -29,25 +47,37 @@ def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapsho
     return snapshot.load(RunFolder(path).snapshot(resolution) if path.is_dir() else path)
 
 
-def draw(
-    source: Snapshot,
-    seeds: Sequence[int],
-    labels: Sequence[str | int] = (),
-    truncation: float = 1.0,
-    resolution: int | None = None,
-    batch_size: int = 32,
-) -> Iterator[Tensor]:
-    """Pixels uint8 [n, C, R, R] of the seeds, a batch at a time, on the CPU; `labels`: one for each, if it has any."""
-    rows = source.labels(labels) if labels else None
-    for i in range(0, len(seeds), batch_size):
-        some = slice(i, i + batch_size)
-        z, given = source.latents(seeds[some]), None if rows is None else rows[some]
-        yield to_pixels(source.generate(z, given, truncation, resolution)).cpu()
+@dataclass(frozen=True)
+class Drawing:
+    """What is to be drawn by a snapshot: an image for each seed, with its label if it has any."""
+
+    source: Snapshot
+    seeds: Sequence[int]
+    labels: Sequence[str | int] = ()
+    truncation: float = 1.0
+    resolution: int | None = None
+    upscale: int = 1
+
+    def names(self) -> list[str]:
+        """Name of each label."""
+        known = self.source.info.label_names
+        return [known[label] if isinstance(label, int) else label for label in self.labels]
+
+    def pixels(self, numbers: Sequence[int] | None = None, batch_size: int | None = None) -> Iterator[Tensor]:
+        """Pixels uint8 [n, C, R, R] of some of the images, or of all, a batch at a time, on the CPU."""
+        numbers = range(len(self.seeds)) if numbers is None else numbers
+        rows = self.source.labels(self.labels) if self.labels else None  # those of an attribute depend on the place
+        size = batch_size or at_once(self.source.resolution)
+        for start in range(0, len(numbers), size):
+            some = list(numbers[start : start + size])
+            z, given = self.source.latents([self.seeds[i] for i in some]), None if rows is None else rows[some]
+            pixels = to_pixels(self.source.generate(z, given, self.truncation, self.resolution)).cpu()
+            yield pixels if self.upscale == 1 else upscale(pixels.float(), self.upscale).to(torch.uint8)
 
 
 def samples(source: Snapshot, num: int) -> Tensor:
     """Pixels uint8 [num, C, R, R] of seeds 0 … num - 1, on the CPU: samples that nobody chose."""
-    return torch.cat(list(draw(source, range(num), default_labels(source, num))))
+    return torch.cat(list(Drawing(source, range(num), default_labels(source, num)).pixels()))
 
 
 def default_labels(source: Snapshot, num: int) -> Sequence[str | int]:
@@ -57,34 +87,117 @@ def default_labels(source: Snapshot, num: int) -> Sequence[str | int]:
     return [i % source.G.label_size for i in range(num)] if source.G.label_size else []
 
 
-def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], pixels: Tensor, columns: int) -> None:
-    """One PNG of pixels uint8 [N, C, R, R]."""
-    write_whole(path, png(grid(pixels, columns), source, seeds))
+def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], sheet: Tensor) -> None:
+    """A picture uint8 [C, H, W] of images of these seeds, in the format of the path's suffix."""
+    write_whole(path, encode(sheet, source, seeds, path.suffix))
 
 
-def write_files(
-    folder: Path, source: Snapshot, seeds: Sequence[int], labels: Sequence[str | int], batches: Iterator[Tensor]
-) -> None:
-    """A PNG for every seed: `seed-0000007.png`, with its label in the name if there are several."""
+def captioned(pixels: Tensor, words: Sequence[str], columns: int) -> Tensor:
+    """A sheet uint8 [C, H, W] of pixels uint8 [N, C, R, R] with a line of words below each."""
+    n, c, r, _ = pixels.shape
+    height = max(10, r // 8)
+    columns, rows = min(columns, n), -(-n // columns)
+    sheet = Image.new("L" if c == 1 else "RGB", (columns * (r + 2), rows * (r + height + 4)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(height)
+    for i in range(n):
+        x, y = i % columns * (r + 2), i // columns * (r + height + 4)
+        sheet.paste(pil_image(pixels[i]), (x, y))
+        text = words[i]
+        while text and draw.textlength(text, font) > r:  # what is too long ends early
+            text = text[:-1]
+        draw.text((x + r / 2, y + r + 1), text, fill="black", font=font, anchor="mt")
+    array = torch.from_numpy(np.array(sheet))
+    return array[None] if c == 1 else array.permute(2, 0, 1)
+
+
+def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: Progress | None = None) -> int:
+    """A file for every image: `seed-0000007.png`, with its label in the name if there are several.
+
+    Goes on where an earlier call for the same pictures was interrupted, which has left a note there. Returns how many
+    images it made.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    several = len(set(labels)) > 1
-    called = [source.info.label_names[label] if isinstance(label, int) else label for label in labels]
-    names = iter(zip(seeds, called or [""] * len(seeds), strict=True))
-    for pixels in batches:
-        for image in pixels:
-            seed, label = next(names)
-            suffix = "-" + re.sub(r"[^\w=-]+", "_", label) if several else ""
-            write_whole(folder / f"seed-{seed:07d}{suffix}.png", png(image, source, [seed]))
+    note, names = folder / NOTE, drawing.names()
+    facts = [drawing.source.digest, drawing.truncation, drawing.resolution, drawing.upscale, suffix]
+    if drawing.source.info.label_kind == "attributes":  # what is not named of them follows from the place in the list
+        facts.append([list(drawing.seeds), list(drawing.labels)])
+    labels = ["-" + re.sub(r"[^\w=-]+", "_", name) for name in names] if len(set(names)) > 1 else [""] * len(names)
+    labels = labels or [""] * len(drawing.seeds)
+    paths = [folder / f"seed-{seed:07d}{label}{suffix}" for seed, label in zip(drawing.seeds, labels, strict=True)]
+    # Files are written under other names first: one that has its name is whole.
+    try:
+        same = json.loads(note.read_text(encoding="utf-8")) == facts
+    except (OSError, ValueError):
+        same = False
+    there = {path.name for path in folder.iterdir()} if same else set()
+    missing = [i for i, path in enumerate(paths) if path.name not in there]
+    write_whole(note, json.dumps(facts).encode())
+
+    def write(i: int, image: Tensor) -> None:
+        write_whole(paths[i], encode(image, drawing.source, [drawing.seeds[i]], suffix), sync=False)
+
+    done = 0
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for pixels in drawing.pixels(missing):
+            list(pool.map(write, missing[done:], pixels))
+            done += len(pixels)
+            if progress:
+                progress(done, len(missing))
+    note.unlink()
+    return done
 
 
-def png(pixels: Tensor, source: Snapshot, seeds: Sequence[int]) -> bytes:
-    """Pixels uint8 [C, H, W] as a PNG whose text fields name seeds and snapshot."""
-    text = PngImagePlugin.PngInfo()
-    text.add_text("seed", ",".join(map(str, seeds)))
-    text.add_text("snapshot", source.digest)
-    text.add_text("Software", "progan")
-    if source.info.licence:
-        text.add_text("Copyright", source.info.licence)
+def write_zip(path: Path, drawing: Drawing, suffix: str = ".png", progress: Progress | None = None) -> int:
+    """The same files in a zip. An interrupted call leaves them in a folder beside it, with which the next goes on."""
+    folder = path.with_name(f"{path.name}.unfinished")
+    made = write_files(folder, drawing, suffix, progress)
+    unfinished = path.with_name(path.name + UNFINISHED)
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    unfinished.replace(path)
+    shutil.rmtree(folder)
+    return made
+
+
+def write_arrays(path: Path, drawing: Drawing) -> None:
+    """An .npz: `images` uint8 [N, R, R, C], `seeds` int64 [N], `labels` str [N] where there are any, `snapshot`."""
+    images = torch.cat(list(drawing.pixels())).permute(0, 2, 3, 1).numpy()
+    arrays: dict[str, Any] = {
+        "images": images,
+        "seeds": np.array(drawing.seeds, np.int64),
+        "snapshot": drawing.source.digest,
+    }
+    if drawing.labels:
+        arrays["labels"] = np.array(drawing.names())
     file = BytesIO()
-    pil_image(pixels).save(file, "png", pnginfo=text)
+    np.savez_compressed(file, **arrays)
+    write_whole(path, file.getvalue())
+
+
+def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str = ".png") -> bytes:
+    """Pixels uint8 [C, H, W] as a file of a kind in FORMATS that names its seeds and snapshot.
+
+    A PNG has them in text fields, the others in the description of their Exif. JPEG and WebP lose a little.
+
+    Raises ConfigError for a picture larger than the format can be.
+    """
+    facts = {"seed": ",".join(map(str, seeds)), "snapshot": source.digest, "Software": "progan"}
+    if source.info.licence:
+        facts["Copyright"] = source.info.licence
+    name, file, image = FORMATS[suffix.lower()], BytesIO(), pil_image(pixels)
+    if name == "png":
+        text = PngImagePlugin.PngInfo()
+        for key, value in facts.items():
+            text.add_text(key, value)
+        image.save(file, "png", pnginfo=text)
+        return file.getvalue()
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = f"snapshot {facts['snapshot']}, seed {facts['seed']}"[:2000]
+    exif[ExifTags.Base.Software] = facts["Software"]
+    if "Copyright" in facts:
+        exif[ExifTags.Base.Copyright] = facts["Copyright"]
+    if max(image.size) > LARGEST[name]:
+        raise ConfigError(f"{name} has at most {LARGEST[name]} pixels a side; {image.width}x{image.height} needs a PNG")
+    image.save(file, name, quality=95, exif=exif)
     return file.getvalue()

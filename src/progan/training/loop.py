@@ -14,7 +14,7 @@ from progan.files import PendingWrites
 from progan.progress import log_line
 from progan.randomness import Rng
 from progan.schedule import Block, Schedule, Stage
-from progan.training import recovery
+from progan.training import augment, recovery
 from progan.training.accelerate.traced import Executors
 from progan.training.feed import Feed, Reals, Request
 from progan.training.meter import Meter, Tally, together
@@ -41,10 +41,21 @@ class Job:
     """Executors of the stages; None: all are eager."""
 
 
-def train(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool] = lambda: False) -> bool:
+def never() -> bool:
+    """A run that nobody stops."""
+    return False
+
+
+def train(
+    job: Job,
+    observers: Sequence[Observer],
+    stopped: Callable[[], bool] = never,
+    over: Callable[[], bool] = never,
+) -> bool:
     """Train from the job's state to the end of the schedule, or until `stopped`; True at the end.
 
-    All of several processes are called with the same state, and only the first with observers; `stopped` in one stops
+    `over` ends the run before its schedule does: it is asked at the start and after every tick. All of several
+    processes are called with the same state, and only the first with observers; `stopped` or `over` in one holds for
     all. A run that diverges goes back to its last good state: for observers, one run ends and another starts.
     """
     setup, state = job.setup, job.state
@@ -53,32 +64,34 @@ def train(job: Job, observers: Sequence[Observer], stopped: Callable[[], bool] =
         good.keep(state)
     while True:
         try:
-            _train_until_divergence(job, observers, stopped, good)
+            return _train_until_divergence(job, observers, stopped, over, good)
         except Diverged as sign:
             if good is None:
                 raise recovery.stopped(state, str(sign)) from None
             if setup.processes.first:
                 good.go_back(state, str(sign))
             share(state, setup.processes)
-        else:
-            return state.cur_nimg >= setup.schedule.total_nimg
 
 
 def _train_until_divergence(
-    job: Job, observers: Sequence[Observer], stopped: Callable[[], bool], good: GoodStates | None
-) -> None:
-    """Train to the end of the schedule, or until `stopped`. Raises Diverged."""
+    job: Job,
+    observers: Sequence[Observer],
+    stopped: Callable[[], bool],
+    over: Callable[[], bool],
+    good: GoodStates | None,
+) -> bool:
+    """Train to the end, or until `stopped`; True at the end. Raises Diverged."""
     setup, state, schedule, processes = job.setup, job.state, job.setup.schedule, job.setup.processes
 
     # Settings that the run changed itself hold from the start; observers see the state before the first iteration.
     state.adjustments.apply_to(state.D, setup.config.model.dropout_rate)
     for observer in observers:
         observer.on_start(state, state.adjustments.apply(schedule.at(state.cur_nimg)))
-    processes.wait()
+    ended = processes.any(over())
 
     meter, writer = Meter(state.tally, setup.device), CheckpointWriter(job.states, job.pending)
     batches = job.feed.stream(requests(schedule, state.cur_nimg))
-    for block in schedule.walk(state.cur_nimg):
+    for block in () if ended else schedule.walk(state.cur_nimg):
         # A block has one stage. The authors reset both optimisers when resolution or phase change.
         stage = state.adjustments.apply(block.stage)
         if stage.key != state.stage:
@@ -107,9 +120,10 @@ def _train_until_divergence(
         # Report, and keep a state to go back to; a stop between ticks leaves the numbers to the next one.
         if ticks:
             _tick(job, observers, together(meter.take(), processes), stage)
-            if stage_ends:
+            ended = following is None or processes.any(over())
+            if stage_ends or ended:
                 for observer in observers:
-                    observer.on_stage_end(stage, following, state)
+                    observer.on_stage_end(stage, None if ended else following, state)
             if good is not None and processes.first:
                 good.keep(state)
         elif stop:
@@ -118,14 +132,16 @@ def _train_until_divergence(
         # Write the state; the time that observers and files took is not training.
         if ticks or stop:
             if processes.first:
-                writer.write(state, force=stop or following is None)
+                writer.write(state, force=stop or ended)
             processes.wait()
         if ticks:
             state.elapsed += meter.leave_out()
-        if stop:
+        if stop or ended:
             break
+    finished = ended or state.cur_nimg >= schedule.total_nimg
     for observer in observers:
-        observer.on_end(state.cur_nimg >= schedule.total_nimg, state)
+        observer.on_end(finished, state)
+    return finished
 
 
 def _iterations(job: Job, block: Block, stage: Stage, batches: Iterator[Reals], meter: Meter) -> None:
@@ -184,7 +200,7 @@ def _tick(job: Job, observers: Sequence[Observer], tally: Tally, stage: Stage) -
     state, config = job.state, job.setup.config
     state.tally = Tally()
     state.elapsed += tally.seconds
-    losses = tally.losses
+    losses, noted, ada = tally.losses, state.adjustments, config.dataset.augment == "ada"
     tick = Tick(
         cur_nimg=state.cur_nimg,
         stage=stage,
@@ -194,7 +210,11 @@ def _tick(job: Job, observers: Sequence[Observer], tally: Tally, stage: Stage) -
         data_wait=tally.data_wait,
         elapsed=state.elapsed,
         skipped=dict(state.skipped),
+        metrics={"augment/p": noted.augment_p} if ada else {},
     )
+    # The probability of the next tick, from the mean sign of D's scores of all processes' reals.
+    if ada:
+        noted.augment_p = augment.adapt(noted.augment_p, losses["D/real_sign"], tally.images, config.dataset)
     sign = recovery.find_divergence(state, losses)
     if sign is not None:
         tick.notices.append(f"diverged: {sign}")

@@ -37,11 +37,7 @@ class Adam(torch.optim.Adam):
     """
 
     def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        config: OptimizerConfig,
-        scaled: bool = False,
-        penalty_every: int = 1,
+        self, parameters: Iterable[nn.Parameter], config: OptimizerConfig, scaled: bool = False, penalty_every: int = 1
     ) -> None:
         self._lr_factor = penalty_every / (penalty_every + 1) if penalty_every > 1 else 1.0
         if penalty_every > 1:

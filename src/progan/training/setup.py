@@ -11,6 +11,8 @@ from progan.losses import LabelKind, Loss
 from progan.models import ImageShape
 from progan.progress import Log, silent
 from progan.schedule import Schedule
+from progan.training import augment
+from progan.training.augment import Augmentation
 from progan.training.numerics import Numerics
 from progan.training.parallel.processes import ALONE, Processes
 
@@ -33,6 +35,11 @@ class RunSetup:
     @cached_property
     def loss(self) -> Loss:
         return losses.build(self.config.loss, self.label_kind)
+
+    @cached_property
+    def augmentation(self) -> Augmentation | None:
+        """What D's view of reals and fakes goes through (--augment); None for nothing."""
+        return augment.build(self.config.dataset)
 
     @property
     def device(self) -> torch.device:

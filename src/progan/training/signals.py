@@ -1,24 +1,33 @@
-"""Signals: the first Ctrl-C, SIGTERM or closed terminal asks a run to save and stop, the second stops it at once."""
+"""What stops a run: a signal or a time limit.
 
+The first Ctrl-C, SIGTERM or closed terminal asks it to save and stop, the second stops it at once.
+"""
+
+import math
+import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from progan.errors import ConfigError
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class StopRequest:
-    """Request to stop a run; call it to see if there was one."""
+    """Request to stop a run; call it to see if there was one, or if the monotonic clock shows `until`, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float) -> None:
+        self._until = until
         self.signal: int | None = None
         """Number of the first signal."""
 
     def __call__(self) -> bool:
-        return self.signal is not None
+        return self.signal is not None or time.monotonic() >= self._until
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
@@ -30,12 +39,12 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Request that is set by signals while inside; the handlers of before are restored afterwards.
+def stop_on_signals(until: float = math.inf) -> Iterator[StopRequest]:
+    """Request that is set by signals while inside, and by time; the handlers of before are restored afterwards.
 
     A SIGHUP that is ignored, as under nohup, stays ignored.
     """
-    request = StopRequest()
+    request = StopRequest(until)
     if threading.current_thread() is not threading.main_thread():  # only the main thread may install handlers
         yield request
         return
@@ -49,3 +58,16 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def seconds(duration: str | float) -> float:
+    """Seconds of a duration: a number of them, or words such as `90s`, `50m`, `1h30m`, `2d`. Raises ConfigError."""
+    words = re.fullmatch(r"(?:(\d+)d)? *(?:(\d+)h)? *(?:(\d+)m)? *(?:(\d+)s)?", str(duration).strip())
+    if words:
+        days, hours, minutes, rest = (int(word or 0) for word in words.groups())
+        found: float = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    else:
+        found = duration if isinstance(duration, int | float) else math.nan
+    if not 0 < found < math.inf:
+        raise ConfigError(f"--for must be a duration such as 50m, 2h or 1h30m; got {duration!r}")
+    return found

@@ -54,6 +54,8 @@ class Adjustments:
     """Consecutive ticks in which D won."""
     ticks: int = 0
     """Ticks since the run began, without those that were gone back over."""
+    augment_p: float = 0.0
+    """Probability of each transformation of `--augment ada`."""
 
     def apply(self, stage: Stage) -> Stage:
         """Stage with the learning rates that hold now."""
@@ -268,14 +270,22 @@ class StateFolder:
         """True if no state was written here."""
         return not self._paths()
 
-    def numerics(self) -> Numerics | None:
-        """Numerics of the newest readable state; None if there is none. RunError if a newer progan wrote it."""
+    def newest(self) -> tuple[Path, Numerics] | None:
+        """Path of the newest readable state and its numerics; None if there is none.
+
+        Raises RunError if a newer progan wrote it.
+        """
         for path in reversed(self._paths()):
             try:
-                return parse(path.read_bytes())[0].numerics
+                return path, parse(path.read_bytes())[0].numerics
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
+
+    def numerics(self) -> Numerics | None:
+        """Numerics of the newest readable state; None if there is none. RunError if a newer progan wrote it."""
+        newest = self.newest()
+        return None if newest is None else newest[1]
 
     def restore(self, state: TrainingState, before: int | None = None) -> list[str]:
         """Load the newest valid state (with fewer than `before` images). Returns a line for each newer one that was

@@ -19,6 +19,7 @@ from progan.models import Discriminator, Draws, Generator
 from progan.randomness import Rng, Stream
 from progan.schedule import Stage
 from progan.scores import Scores
+from progan.training.augment import Augmentation, real_sign
 from progan.training.optimizer import Adam
 from progan.training.parallel.processes import ALONE, Processes
 from progan.training.setup import RunSetup
@@ -42,6 +43,8 @@ class Batch(NamedTuple):
     """Weight of the newest block; a tensor where it is an input of a traced step."""
     dtype: torch.dtype
     """Type that networks compute in."""
+    p: Tensor | None = None
+    """Probability of an augmentation's transformations, float32 []; None where there is no augmentation."""
 
 
 class GeneratorLike(Protocol):
@@ -62,11 +65,7 @@ def process_reals(pixels: Tensor, alpha: float, mirrored: Tensor | None = None) 
 
 
 def critic(
-    D: Callable[..., Scores],
-    alpha: float | Tensor,
-    dtype: torch.dtype,
-    slope: float = 1.0,
-    noise: Draws | None = None,
+    D: Callable[..., Scores], alpha: float | Tensor, dtype: torch.dtype, slope: float = 1.0, noise: Draws | None = None
 ) -> Critic:
     """D with alpha and noise bound, computing in `dtype` on images of any; its gradient by them is `slope` times D's.
 
@@ -79,25 +78,66 @@ def critic(
 
 
 def d_loss(
-    G: GeneratorLike, D: Callable[..., Scores], loss: Loss, batch: Batch, draws: Draws, part: Part = "whole"
+    G: GeneratorLike,
+    D: Callable[..., Scores],
+    loss: Loss,
+    batch: Batch,
+    draws: Draws,
+    part: Part = "whole",
+    augmentation: Augmentation | None = None,
 ) -> Terms:
-    """Terms of D's loss on a batch of reals and as many fakes, which carry no gradient."""
+    """Terms of D's loss on a batch of reals and as many fakes, which carry no gradient.
+
+    Where they are augmented, `real_sign` is among them: how often D is right about reals, without a gradient.
+    """
     assert batch.reals is not None
+    reals = batch.reals
     # Fakes first: the latents are the first numbers drawn (after those that mirror reals).
     with torch.no_grad():
         z = draws.normal(batch.size, G.z_dim).to(batch.dtype)
         fakes = G(z, batch.labels, batch.resolution, batch.alpha)
+        # D's world are augmented images: penalties take its gradient with respect to those, and mix those.
+        if augmentation is not None:
+            reals, fakes = (augment(augmentation, images, batch, draws) for images in (reals, fakes))
     judge = critic(D, batch.alpha, batch.dtype, batch.resolution / G.resolution, draws)
     if part == "penalty":
-        return loss.penalty(judge, batch.reals, fakes, draws)
-    return loss.d_terms(judge, batch.reals, fakes, batch.labels, draws, with_penalty=part == "whole")
+        return loss.penalty(judge, reals, fakes, draws)
+    if augmentation is None:
+        return loss.d_terms(judge, reals, fakes, batch.labels, draws, with_penalty=part == "whole")
+
+    # A loss shows D the reals first, then the fakes.
+    seen: list[Tensor] = []
+
+    def heard(images: Tensor) -> Scores:
+        scores = judge(images)
+        seen.append(scores.value.detach())
+        return scores
+
+    terms = loss.d_terms(heard, reals, fakes, batch.labels, draws, with_penalty=part == "whole")
+    return terms | {"real_sign": real_sign(seen[0], seen[1], loss.config.boundary)}
 
 
-def g_loss(G: GeneratorLike, D: Callable[..., Scores], loss: Loss, batch: Batch, draws: Draws) -> Terms:
-    """Terms of G's loss on as many fresh latents as a batch has."""
+def g_loss(
+    G: GeneratorLike,
+    D: Callable[..., Scores],
+    loss: Loss,
+    batch: Batch,
+    draws: Draws,
+    augmentation: Augmentation | None = None,
+) -> Terms:
+    """Terms of G's loss on as many fresh latents as a batch has. Gradients of fakes go through their augmentation."""
     z = draws.normal(batch.size, G.z_dim).to(batch.dtype)
-    fakes = G(z, batch.labels, batch.resolution, batch.alpha)
-    return loss.g_terms(critic(D, batch.alpha, batch.dtype, noise=draws), batch.reals, fakes, batch.labels, draws)
+    fakes, reals = G(z, batch.labels, batch.resolution, batch.alpha), batch.reals
+    if augmentation is not None:
+        fakes = augment(augmentation, fakes, batch, draws)
+        reals = None if reals is None else augment(augmentation, reals, batch, draws)
+    return loss.g_terms(critic(D, batch.alpha, batch.dtype, noise=draws), reals, fakes, batch.labels, draws)
+
+
+def augment(augmentation: Augmentation, images: Tensor, batch: Batch, draws: Draws) -> Tensor:
+    """Images [N, C, R, R] as an augmentation changes them, each by random numbers of its own."""
+    assert batch.p is not None
+    return augmentation(images, draws.uniform(batch.size, augmentation.numbers), batch.p)
 
 
 def total(terms: Terms, scale: Tensor | float | None = None) -> Tensor:
@@ -119,17 +159,18 @@ class Executor(Protocol):
 class Eager:
     """Executor by autograd, for any networks."""
 
-    def __init__(self, G: Generator, D: Discriminator, loss: Loss) -> None:
-        self._G, self._D, self._loss = G, D, loss
+    def __init__(self, G: Generator, D: Discriminator, loss: Loss, augmentation: Augmentation | None = None) -> None:
+        self._G, self._D, self._loss, self._augmentation = G, D, loss, augmentation
 
     def d(self, batch: Batch, draws: Draws, scale: Tensor | None = None, part: Part = "whole") -> Terms:
-        terms = d_loss(self._G, self._D, self._loss, batch, draws, part)
+        terms = d_loss(self._G, self._D, self._loss, batch, draws, part, self._augmentation)
         return _backward(terms, self._D, scale)
 
     def g(self, batch: Batch, draws: Draws, scale: Tensor | None = None) -> Terms:
         self._D.requires_grad_(False)  # saves D's weight gradients, which nobody wants
         try:
-            return _backward(g_loss(self._G, self._D, self._loss, batch, draws), self._G, scale)
+            terms = g_loss(self._G, self._D, self._loss, batch, draws, self._augmentation)
+            return _backward(terms, self._G, scale)
         finally:
             self._D.requires_grad_(True)
 
@@ -167,7 +208,7 @@ class Step:
     def __init__(self, setup: RunSetup, state: TrainingState, stage: Stage, executor: Executor | None = None) -> None:
         self.setup, self.state, self.stage = setup, state, stage
         self.size = stage.batch_size // setup.processes.size
-        self._executor = executor or Eager(state.G, state.D, setup.loss)
+        self._executor = executor or Eager(state.G, state.D, setup.loss, setup.augmentation)
         self._dtype, self._device = state.numerics.dtype, torch.device(state.numerics.device)
         self._penalty_every = setup.config.optimizer.penalty_every
 
@@ -222,7 +263,10 @@ class Step:
         return terms
 
     def _batch(self, reals: Tensor | None, labels: Tensor | None) -> Batch:
-        return Batch(self.size, reals, labels, self.stage.resolution, self.stage.alpha, self._dtype)
+        p = None
+        if self.setup.augmentation is not None:
+            p = torch.full((), self.state.adjustments.augment_p, device=self._device)
+        return Batch(self.size, reals, labels, self.stage.resolution, self.stage.alpha, self._dtype, p)
 
     def _update(self, network: str, optimizer: Adam, lr: float) -> None:
         self.state.count(network, descend(optimizer, lr, self.setup.processes))

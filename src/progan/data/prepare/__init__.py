@@ -13,26 +13,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median_high
 from typing import Any, Literal
 
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
 from progan.config import PrepareConfig
-from progan.data.dataset import LabelKind, Manifest
+from progan.data.dataset import RANGE, FileRecord, LabelKind, Manifest
 from progan.data.prepare.decode import Target, core_count, decode_chunk, fit, ordered_map, without_warnings
 from progan.data.prepare.output import FILE_LIMIT, IMAGES, SKIPPED, UNFINISHED, Output, Unfinished, read_ledger
+from progan.data.prepare.ranges import Ends, Extremes, Ranges, Tally, Unmeasured, decide, look, look_at, range_text
 from progan.data.sources import file_identity, identity, open_source
-from progan.data.sources.base import Source, Unreadable
+from progan.data.sources.base import Picture, Source, Unreadable, Values
 from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked, printable
 from progan.options import parse_json
 from progan.per_resolution import RESOLUTIONS
 
 # To be raised when the same request gives other pixels or labels, also of avatars. 2: large JPEGs are drafted more
-# often. 3: classes that are numbers are in their order.
+# often. 3: classes that are numbers are in their order; one range of values for a set, colour profiles.
 _VERSION = 3
 _SCRATCH = ".scratch"  # hidden, so that it is no one else's
 _CHUNK_BYTES, _CHUNK_IMAGES, _FEW_IMAGES = 4 * 10**6, 256, 16
@@ -67,6 +68,10 @@ class PrepareReport:
     seconds: float
     notes: tuple[str, ...] = ()
     """What was seen and not used, and how it would be; lines for people."""
+    ranges: Ranges = field(default_factory=Ranges)
+    """The values that became 0 … 255."""
+    tally: Tally = field(default_factory=Tally)
+    """What was done to values and colours."""
 
 
 def prepare(
@@ -160,10 +165,14 @@ def _prepare(
             "Choose another disk, a lower --resolution or --max-images"
         )
     # Decode and write; the manifest comes last, so that a folder without it is never taken for a dataset.
-    with closing(Output(out, note, opened, file_limit)) as output:
-        _decode_all(opened, output, config, progress)
-        arrays = output.finish()
-        note = output.note
+    try:
+        arrays, note = _write(opened, out, note, config, progress, file_limit)
+    except Unmeasured:
+        # Among pictures of 8 bits there are others, which the look did not meet: find their range and begin again.
+        ranges = decide(_measure(opened, config))
+        _delete_unfinished(out)
+        note = Unfinished(key, dataclasses.replace(note.target, ranges=ranges))
+        arrays, note = _write(opened, out, note, config, progress, file_limit)
     report = PrepareReport(
         out=str(out),
         source=source,
@@ -179,6 +188,8 @@ def _prepare(
         bytes=sum(record.bytes for records in arrays.values() for record in records),
         seconds=time.monotonic() - started,
         notes=opened.notes,
+        ranges=note.target.ranges,
+        tally=note.tally,
     )
     Manifest(
         name=opened.name,
@@ -189,7 +200,12 @@ def _prepare(
         label_names=report.label_names,
         source=printable(Path(os.path.abspath(source)).name),
         arrays=arrays,
-        preparation={"key": key, "settings": dataclasses.asdict(config), "report": dataclasses.asdict(report)},
+        preparation={
+            "key": key,
+            "settings": dataclasses.asdict(config),
+            "report": dataclasses.asdict(report),
+            RANGE: _range_of(report),
+        },
     ).write(out)
     if not report.skipped:
         (out / SKIPPED).unlink()
@@ -197,17 +213,29 @@ def _prepare(
     return report
 
 
+def _write(
+    source: Source, out: Path, note: Unfinished, config: PrepareConfig, progress: Progress | None, file_limit: int
+) -> tuple[dict[str, tuple[FileRecord, ...]], Unfinished]:
+    """Decode what the note leaves to be done and complete the arrays; they and the final note."""
+    with closing(Output(out, note, source, file_limit)) as output:
+        _decode_all(source, output, config, progress)
+        return output.finish(), output.note
+
+
 def _decode_all(source: Source, output: Output, config: PrepareConfig, progress: Progress | None) -> None:
     """Decode what is still to be done, in order."""
     target, total = output.note.target, len(source.entries)
     workers = config.workers or core_count()
     image_bytes = target.resolution**2 * target.channels
+    why = ""
     # Few large chunks, but enough for every worker to have several; a handful of images is not worth a process.
     size = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // image_bytes, max(_FEW_IMAGES, total // (4 * workers))))
     parts = [source.entries[start : start + size] for start in range(output.note.read, total, size)]
     tasks = ((source.reader, part, target) for part in parts)
     with closing(ordered_map(decode_chunk, tasks, min(workers, len(parts)))) as chunks:
         for part, chunk in zip(parts, chunks, strict=True):
+            if chunk.skipped and not why:
+                why = f" (the first: {chunk.skipped[0][1]})"
             if config.strict and chunk.skipped:
                 position, error = chunk.skipped[0]
                 raise DatasetError(f"{part[position]}: {error}. Fix or remove it, or leave out --strict")
@@ -215,27 +243,45 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
             if progress:
                 progress(output.note.read, total)
     if output.note.count == 0:
-        raise DatasetError(f"none of the {total} files of {source.name} is an image that can be read")
+        raise DatasetError(f"none of the {total} files of {source.name} is an image that can be read{why}")
 
 
 def _clear(out: Path) -> None:
     """Delete an unfinished preparation of something else. Raises DatasetError for anything else in the folder."""
     if (out / UNFINISHED).exists():
-        for pattern in ("images-*.npy", "labels*.npy", IMAGES, SKIPPED, UNFINISHED):
-            for path in out.glob(pattern):
-                path.unlink()
+        _delete_unfinished(out)
     shutil.rmtree(out / _SCRATCH, ignore_errors=True)  # of a killed process
     if any(path.name != LOCK_NAME for path in out.iterdir()):
         raise DatasetError(f"{out} is not empty. Choose another folder for the prepared images")
 
 
+def _delete_unfinished(out: Path) -> None:
+    for pattern in ("images-*.npy", "labels*.npy", IMAGES, SKIPPED, UNFINISHED):
+        for path in out.glob(pattern):
+            path.unlink()
+
+
 @without_warnings()
 def survey(source: Source, config: PrepareConfig) -> Target:
-    """Resolution and channels of a source: as configured, else decided by a look at images spread over it."""
+    """Resolution, channels and range of values of a source: as configured, else decided by a look at images spread over
+    it, and by one at all of them where the range is not known from their type.
+    """
     entries = _spread(source.entries, _LOOKED_AT)
-    sizes = [] if source.drawn_at else [image.size for image in _images(source, entries)]
+    sizes: list[tuple[int, int]] = []
+    reasons: Counter[str] = Counter()
+
+    def looked_at() -> Iterator[Picture]:
+        for image in source.reader.read(entries, _LOOKED_AT_SIZE):
+            if isinstance(image, Unreadable):
+                reasons[str(image)] += 1
+                continue
+            sizes.append(image.size)
+            yield image
+
+    found = Extremes() if source.drawn_at else look(looked_at(), every=False)
     if not (sizes or source.drawn_at):
-        raise DatasetError(f"{source.name} has no image that can be read among {len(entries)} files looked at")
+        why = f" ({reasons.most_common(1)[0][0]})" if reasons else ""
+        raise DatasetError(f"{source.name} has no image that can be read among {len(entries)} files looked at{why}")
     all_28 = bool(sizes) and set(sizes) == {(28, 28)}
     resolution = config.resolution or source.drawn_at or (32 if all_28 else 0)
     if not resolution:  # the largest that at least half of the images reach without being enlarged
@@ -245,10 +291,39 @@ def survey(source: Source, config: PrepareConfig) -> Target:
         red, green, blue, *_ = ImageColor.getrgb(config.background)
     except ValueError:
         raise DatasetError(f"background {config.background!r} is not a colour. Write a name or #rrggbb") from None
-    some = _images(source, _spread(entries, _LOOKED_AT_FOR_COLOUR))
+    ranges = _ranges(source, found, config)
+    some = source.reader.read(_spread(entries, _LOOKED_AT_FOR_COLOUR), _LOOKED_AT_SIZE)
     # By default: three channels where any picture shows colour, however it is stored.
-    channels = {"grey": 1, "rgb": 3}.get(config.channels) or (3 if any(map(_is_coloured, some)) else 1)
-    return Target(resolution, channels, config.crop, (red, green, blue), all_28)
+    channels = {"grey": 1, "rgb": 3}.get(config.channels) or (
+        3 if any(_is_coloured(image, ranges) for image in some) else 1
+    )
+    return Target(resolution, channels, config.crop, (red, green, blue), all_28, ranges)
+
+
+def _ranges(source: Source, found: Extremes, config: PrepareConfig) -> Ranges:
+    """The range of a source's values: the user's, or that of 8 bits, or found by a first pass over the whole source.
+
+    The pass is made where some of the images looked at have other numbers (`found`), or all may be masks.
+    """
+    if ends := config.range_ends():
+        return Ranges.by_user(*ends)
+    if found.ends.keys() <= {"bytes"} and not found.has_masks:
+        return Ranges()
+    return decide(_measure(source, config))
+
+
+def _measure(source: Source, config: PrepareConfig) -> Extremes:
+    """Extremes of all of a source, computed by the worker processes."""
+    total, workers = len(source.entries), config.workers or core_count()
+    size = max(1, min(_CHUNK_IMAGES, max(_FEW_IMAGES, total // (4 * workers))))
+    parts = [source.entries[start : start + size] for start in range(0, total, size)]
+    found = Extremes()
+    with closing(
+        ordered_map(look_at, ((source.reader, part, _LOOKED_AT_SIZE) for part in parts), min(workers, len(parts)))
+    ) as looks:
+        for part in looks:
+            found = found.joined(part)
+    return found
 
 
 def _spread(entries: Sequence[Any], wanted: int) -> list[Any]:
@@ -257,16 +332,65 @@ def _spread(entries: Sequence[Any], wanted: int) -> list[Any]:
     return [entries[position * len(entries) // wanted] for position in range(wanted)]
 
 
-def _images(source: Source, entries: Sequence[Any]) -> Iterator[Image.Image]:
-    opened = source.reader.read(entries, _LOOKED_AT_SIZE)
-    return (image for image in opened if not isinstance(image, Unreadable))
-
-
-def _is_coloured(image: Image.Image) -> bool:
-    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
+def _is_coloured(image: Picture | Unreadable, ranges: Ranges) -> bool:
+    if isinstance(image, Unreadable):
+        return False
+    if isinstance(image, Values):
+        if image.colours.ndim == 2:
+            return False
+    elif image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
         return False
     try:
-        pixels, _ = fit(image, Target(_LOOKED_AT_SIZE, 3, "none", (0, 0, 0)))
+        pixels, _ = fit(image, Target(_LOOKED_AT_SIZE, 3, "none", (0, 0, 0), ranges=ranges))
     except Unreadable:
         return False
     return bool((pixels.max(-1).astype(int) - pixels.min(-1)).max() > _COLOURED)
+
+
+def _shown(report: PrepareReport) -> dict[Ends, str]:
+    """The ranges that pictures were brought to 0 … 255 by, and what they were."""
+    ranges, tally = report.ranges, report.tally
+    shown: dict[Ends, str] = {}
+    if tally.wide > tally.windowed:
+        shown |= {ends: f"{kind} " for kind, ends in (("integers", ranges.integers), ("floats", ranges.floats)) if ends}
+    if tally.stretched:
+        shown[ranges.bytes] = "8 bits "
+    return shown
+
+
+def _range_of(report: PrepareReport) -> str | None:
+    """What `--range` must be for other images to be treated in the same way; None where it need not be given."""
+    shown = list(_shown(report))
+    return range_text(shown[0]) if len(shown) == 1 else None
+
+
+def remarks(report: PrepareReport) -> list[str]:
+    """What was done to the values and colours of a set, one line each; none for ordinary pictures."""
+    tally, shown = report.tally, _shown(report)
+    lines = []
+    for ends, kind in shown.items():
+        text, whose = range_text(ends), kind if len(shown) > 1 else "values "
+        lines.append(f"{whose}{text.replace(':', ' … ')} become 0 … 255 (of other images, too, with --range {text})")
+    others = report.count - tally.wide - tally.stretched
+    if lines and others > 0:
+        lines[-1] += f"; {_images_of(others)} of 8 bits as they are"
+    if tally.windowed:
+        lines.append(f"{_images_of(tally.windowed)} through the window of the file (--range LOW:HIGH overrides it)")
+    if tally.outside:
+        part = tally.outside / max(1, tally.values)
+        lines.append(f"{tally.outside:,} values ({part:.2%}) lie outside the range and are cut off")
+    if tally.not_finite:
+        lines.append(
+            f"{tally.not_finite:,} values are NaN or infinite: NaN becomes black, infinities an end of the range"
+        )
+    if tally.recoloured:
+        lines.append(f"{_images_of(tally.recoloured)} converted from another colour profile to sRGB")
+    if tally.profiles_ignored:
+        lines.append(
+            f"{_images_of(tally.profiles_ignored)} with a colour profile that is broken or not for such pixels: ignored"
+        )
+    return lines
+
+
+def _images_of(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Lock
 from typing import Any, Literal, TypeVar
@@ -26,7 +26,9 @@ import numpy as np
 from PIL import Image
 
 from progan.data.dataset import Pixels
-from progan.data.sources.base import Reader, Unreadable
+from progan.data.prepare.profiles import is_foreign, to_srgb
+from progan.data.prepare.ranges import Ranges, Tally, Unmeasured, stretched, to_picture, values_of, wide
+from progan.data.sources.base import Picture, Reader, Unreadable, Values
 from progan.errors import DatasetError
 
 Result = TypeVar("Result")
@@ -58,6 +60,8 @@ class Target:
     background: tuple[int, int, int] = (255, 255, 255)
     pad_28: bool = False
     """Zero-pad 28x28 to 32x32 first, as the paper's authors do with MNIST."""
+    ranges: Ranges = field(default_factory=Ranges)
+    """The values that become 0 … 255."""
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -76,14 +80,16 @@ class Chunk:
     skipped: list[tuple[int, Unreadable]]
     """Position within the chunk and why."""
     upscaled: int
+    tally: Tally = field(default_factory=Tally)
+    """What was done to the good ones' values and colours."""
 
 
 def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target) -> Chunk:
-    """Open, decode and fit the candidates, and build the lower resolutions."""
+    """Open, decode and fit the candidates, and build the lower resolutions. Raises Unmeasured."""
     images: list[Pixels] = []
     kept: list[tuple[int, int, int]] = []
     skipped: list[tuple[int, Unreadable]] = []
-    upscaled = 0
+    upscaled, tally = 0, Tally()
     with without_warnings():
         for position, image in enumerate(reader.read(entries, target.resolution)):
             try:
@@ -92,7 +98,7 @@ def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target) -> Chun
                 size = image.size
                 if target.crop == "celeba" and size != CELEBA_SIZE:
                     raise Unreadable("not 178x218", f"{size[0]}x{size[1]} is no aligned picture of CelebA")
-                pixels, enlarged = fit(image, target)
+                pixels, enlarged = fit(image, target, tally)
             except Unreadable as error:
                 skipped.append((position, error))
                 continue
@@ -100,7 +106,7 @@ def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target) -> Chun
             kept.append((position, *size))
             upscaled += enlarged
     shape = (len(images), target.resolution, target.resolution, target.channels)
-    return Chunk(pyramid(np.array(images, np.uint8).reshape(shape)), kept, skipped, upscaled)
+    return Chunk(pyramid(np.array(images, np.uint8).reshape(shape)), kept, skipped, upscaled, tally)
 
 
 @contextmanager
@@ -129,24 +135,43 @@ def pyramid(top: Pixels) -> list[Pixels]:
     return levels[::-1]
 
 
-def fit(image: Image.Image, target: Target) -> tuple[Pixels, bool]:
-    """Pixels uint8 [R, R, C] of an opened image, and True if it had to be enlarged. Raises Unreadable."""
+def fit(picture: Picture, target: Target, tally: Tally | None = None) -> tuple[Pixels, bool]:
+    """Pixels uint8 [R, R, C] of an opened picture, and True if it had to be enlarged; `tally` counts what was done.
+
+    Raises Unreadable, and Unmeasured where the target has no range for its values.
+    """
+    tally = Tally() if tally is None else tally
     try:
+        image = _eight_bits(picture, target, tally)
         factor, size = _draft(image, target)
         image.load()
-        flat = _flatten(image, target)
+        flat = _flatten(to_srgb(stretched(image, target.ranges, tally), tally), target)
         if factor == 1:
             size = flat.size  # loading may have turned it
         if target.pad_28 and size == (28, 28):  # as the authors' dataset tool does with MNIST
             flat, size = _centred(flat, 32), (32, 32)
         square = _square(flat, factor, size, target)
         upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except (Unreadable, Unmeasured):
+        raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged data
         raise Unreadable("damaged", f"{type(error).__name__}: {error}") from None
     if upright is not None:  # a centred square may be turned last, when it is small
         square = square.transpose(upright)
     enlarged = _side(size, target) < target.resolution
     return np.asarray(square).reshape(target.resolution, target.resolution, target.channels), enlarged
+
+
+def _eight_bits(picture: Picture, target: Target, tally: Tally) -> Image.Image:
+    """The picture itself where it has 8 bits, else one that has, its values brought to 0 … 255."""
+    if isinstance(picture, Values):
+        return to_picture(picture, target.ranges, tally)
+    if not wide(picture):
+        return picture
+    image = to_picture(values_of(picture), target.ranges, tally)
+    if profile := picture.info.get("icc_profile"):  # what the file says besides
+        image.info["icc_profile"] = profile
+    return image
 
 
 def _side(size: tuple[int, int], target: Target) -> int:
@@ -166,21 +191,15 @@ def _draft(image: Image.Image, target: Target) -> tuple[int, tuple[int, int]]:
     enough = _side(size, target) / target.resolution
     factor = max((factor for factor, least in _DRAFTS.items() if enough >= least), default=1)
     if factor > 1:
-        image.draft("L" if target.channels == 1 else "RGB", (size[0] // factor, size[1] // factor))
+        # A colour profile speaks of all three channels, so that they must not be dropped before it was heard.
+        mode = "L" if target.channels == 1 and not is_foreign(image) else "RGB"
+        image.draft(mode, (size[0] // factor, size[1] // factor))
     return round(size[0] / image.width), size
 
 
 def _flatten(image: Image.Image, target: Target) -> Image.Image:
     """Mode L or RGB, transparency over the background."""
     mode = "L" if target.channels == 1 else "RGB"
-    if image.mode.startswith(("I", "F")):
-        # 16-bit integers (Pillow's I too: a container for them) or floats in 0…1 or 0…255.
-        values = np.asarray(image).astype(np.float32)
-        if image.mode != "F":
-            values /= 257
-        elif values.max() <= 1:
-            values *= 255
-        image = Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, target.background)
         image = Image.alpha_composite(canvas, image.convert("RGBA"))

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from progan.data.dataset import HEADER_BYTES, FileRecord, row_types, sha256_of
 from progan.data.prepare.decode import Chunk, Target
+from progan.data.prepare.ranges import Tally
 from progan.data.sources.base import Source
 from progan.errors import DatasetError
 from progan.files import write_whole
@@ -170,6 +171,7 @@ class Unfinished:
     count: int = 0
     """Images written."""
     upscaled: int = 0
+    tally: Tally = dataclasses.field(default_factory=Tally)
     listed_bytes: int = 0
     """Length of images.csv."""
     skipped_bytes: int = 0
@@ -230,6 +232,7 @@ class Output:
             read=note.read + size,
             count=note.count + len(chunk.kept),
             upscaled=note.upscaled + chunk.upscaled,
+            tally=note.tally.add(chunk.tally),
             listed_bytes=listed,
             skipped_bytes=skipped,
         )

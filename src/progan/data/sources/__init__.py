@@ -18,11 +18,11 @@ from PIL import Image
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Manifest
-from progan.data.sources.arrays import is_idx_labels, open_idx, open_npy
+from progan.data.sources.arrays import is_idx_labels, open_hdf5, open_idx, open_npy
 from progan.data.sources.base import NoLabelsError, Opener, Source, Unreadable
 from progan.data.sources.cifar import open_cifar
 from progan.data.sources.drawn import open_avatars, open_stacked
-from progan.data.sources.folder import is_archive, is_picture, open_archive, open_folder, walk
+from progan.data.sources.folder import is_archive, is_picture, open_archive, open_folder, open_stack_file, walk
 from progan.data.sources.labels import is_table, tables_beside
 from progan.data.sources.lmdb import open_lmdb
 from progan.data.sources.parquet import open_parquet
@@ -156,8 +156,10 @@ SOURCES: dict[str, Opener] = {
     "lmdb": open_lmdb,
     "parquet": open_parquet,
     "npy": open_npy,
+    "hdf5": open_hdf5,
     "inside": _open_inside,
     "archive": open_archive,
+    "stack": open_stack_file,
     "folder": open_folder,
 }
 """Kind -> opener. A kind that ends in a colon is a word that users write, alone or followed by a colon and an argument

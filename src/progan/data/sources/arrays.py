@@ -1,7 +1,8 @@
-"""Images that come as arrays: MNIST's idx, numpy's npy and npz."""
+"""Images that come as arrays: MNIST's idx, numpy's npy and npz, HDF5."""
 
 import gzip
 import math
+import re
 import shutil
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.sources.base import Labels, Source, Unreadable, array_labels
+from progan.data.sources.base import Labels, Picture, Source, Unreadable, Values, array_labels, import_extra
 from progan.errors import DatasetError
 
 _IMAGE_KEYS = (
@@ -24,8 +25,10 @@ _IMAGE_KEYS = (
     "pictures", "picture", "pixels", "arr_0",
 )  # fmt: skip
 _LABEL_KEYS = (
-    "labels", "label", "y", "y_train", "train_labels", "train_label", "classes", "class", "targets", "target", "arr_1",
+    "labels", "label", "y", "y_train", "train_labels", "train_label", "classes", "class", "targets", "target", "ans",
+    "train_set_y", "arr_1",
 )  # fmt: skip
+_LEVEL = re.compile(r"data(\d+)x\1")  # the authors' older HDF5 files: a dataset for each resolution
 
 
 @dataclass(frozen=True)
@@ -39,23 +42,34 @@ class ArrayReader:
     """[N, H, W] or [N, H, W, C], or [N, C, H, W] where `channels_first`."""
     order: str = "C"
     channels_first: bool = False
-    scale: float = 1
-    shift: float = 0
-    """value · scale + shift lies in 0…255."""
 
-    def read(self, entries: Sequence[int], resolution: int) -> Iterator[Image.Image | Unreadable]:
-        """Image of each row, in turn, its values brought to 0…255 and rounded."""
+    def read(self, entries: Sequence[int], resolution: int) -> Iterator[Picture | Unreadable]:
+        """Image of each row, in turn."""
         order: Any = self.order
         images = np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order))
         for entry in entries:
-            image = images[entry]
-            if self.channels_first:
-                image = image.transpose(1, 2, 0)
-            if image.ndim == 3 and image.shape[2] == 1:
-                image = image[:, :, 0]
-            if image.dtype != np.uint8:
-                image = np.rint(image * np.float32(self.scale) + np.float32(self.shift)).clip(0, 255).astype(np.uint8)
-            yield Image.fromarray(np.ascontiguousarray(image))
+            yield row_picture(images[entry], self.channels_first)
+
+
+def row_picture(row: npt.NDArray[Any], channels_first: bool) -> Picture:
+    """A picture [H, W], [H, W, C] or, where `channels_first`, [C, H, W]: a PIL image if it has 8 bits, else Values."""
+    if channels_first:
+        row = row.transpose(1, 2, 0)
+    if row.ndim == 3 and row.shape[2] == 1:
+        row = row[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(row)) if row.dtype == np.uint8 else Values(row)
+
+
+def channels_first(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """True for images [N, C, H, W], False for [N, H, W] and [N, H, W, C]. Raises ValueError for all else."""
+    # Four axes: [N, C, H, W] where the last cannot be channels and the second can.
+    first = len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3, 4)
+    channels = 1 if len(shape) == 3 else shape[1 if first else -1] if shape else 0
+    if len(shape) not in (3, 4) or channels not in (1, 2, 3, 4) or 0 in shape:
+        raise ValueError(f"shape {list(shape)}; images are [N, H, W], [N, H, W, C] or [N, C, H, W]")
+    if dtype.kind not in "buif":
+        raise ValueError(f"{dtype} values, which are not pixels. Save uint8 in 0…255")
+    return first
 
 
 def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
@@ -131,10 +145,23 @@ def _unpacked(path: Path, scratch: Path) -> Path:
 
 
 def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
-    """[N, H, W], [N, H, W, C] or [N, C, H, W] in a .npy; a .npz has images under `images` (`x` …), labels `labels`."""
+    """[N, H, W], [N, H, W, C] or [N, C, H, W] in a .npy; a .npz has images under `images` (`x` …), labels `labels`.
+
+    A folder of nothing but npy files, of which one is called `images` and perhaps another `labels`, is read as a npz.
+    """
     path = Path(source)
     if path.is_dir():
-        return None
+        files = {file.name.lower(): file for file in path.iterdir() if not file.name.startswith(".")}
+        known, labels_path = (
+            next((files[f"{key}.npy"] for key in keys if f"{key}.npy" in files), None)
+            for keys in (_IMAGE_KEYS, _LABEL_KEYS)
+        )
+        if known is None or labels_path is None or not all(name.endswith(".npy") for name in files):
+            return None
+        reader = _npy_reader(known, known)
+        values = np.load(labels_path, allow_pickle=False) if config.labels == "auto" else None
+        labels = None if values is None else array_labels(values, reader.shape[0], labels_path)
+        return Source(path.resolve().name, reader, range(reader.shape[0]), labels)
     if zipfile.is_zipfile(path):
         return _open_npz(path, scratch, config.labels == "auto")
     with path.open("rb") as file:
@@ -172,35 +199,92 @@ def _npy_reader(path: Path, named: Path) -> ArrayReader:
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
-        raise DatasetError(f"{named} cannot be read ({error}). Save numbers, not Python objects") from None
-    shape = array.shape
-    # Four axes: [N, C, H, W] where the last cannot be channels and the second can.
-    channels_first = len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3, 4)
-    channels = 1 if len(shape) == 3 else shape[1 if channels_first else -1]
-    if len(shape) not in (3, 4) or channels not in (1, 2, 3, 4) or 0 in shape:
-        raise DatasetError(f"{named} has shape {list(shape)}; images are [N, H, W], [N, H, W, C] or [N, C, H, W]")
-    scale, shift = _range_of(array, named)
+        reason = str(error).partition("\n")[0]
+        raise DatasetError(f"{named} cannot be read ({reason}). Save numbers, not Python objects") from None
+    try:
+        first = channels_first(array.shape, array.dtype)
+    except ValueError as error:
+        raise DatasetError(f"{named} has {error}") from None
     offset = array.offset if isinstance(array, np.memmap) else 0
     order = "C" if array.flags.c_contiguous else "F"
-    return ArrayReader(str(path), offset, array.dtype.str, shape, order, channels_first, scale, shift)
+    return ArrayReader(str(path), offset, array.dtype.str, array.shape, order, first)
 
 
-def _range_of(array: npt.NDArray[Any], named: Path) -> tuple[float, float]:
-    """Scale and shift that bring an array's values to 0…255, by its type and its first images."""
-    known = {np.dtype(np.uint8): 1, np.dtype(np.bool_): 255, np.dtype(np.uint16): 1 / 257}
-    if array.dtype in known:
-        return known[array.dtype], 0
-    some = np.asarray(array[:256])
-    if some.dtype.kind not in "iuf" or not np.isfinite(some).all():
-        raise DatasetError(f"{named} holds {array.dtype} values, which are not pixels. Save uint8 in 0…255")
-    low, high = float(some.min()), float(some.max())
-    if array.dtype.kind == "f" and low >= 0 and high <= 1:
-        return 255, 0
-    if array.dtype.kind == "f" and low >= -1 and high <= 1:
-        return 127.5, 127.5
-    if low >= 0 and high <= 255:
-        return 1, 0
-    raise DatasetError(f"{named} has values from {low:g} to {high:g}. Save uint8 in 0…255")
+def open_hdf5(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    """HDF5: the dataset `images` (`x` …), the largest `data64x64`, or the only one that has the shape of images.
+
+    Labels are a dataset `labels` (`y` …) in the file, or `NAME-labels.npy` beside it, as in the authors' older files.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return None
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            return None
+    try:
+        h5py = import_extra("h5py", "hdf5", "HDF5 files need it")
+    except Unreadable as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from None
+    try:
+        with h5py.File(path, "r") as file:
+            found: dict[str, Any] = {}
+            # Links are not followed, and data kept in other files not read: a file may not choose what else is.
+            file.visititems(
+                lambda name, item: found.update({name: item}) if hasattr(item, "dtype") and not item.external else None
+            )
+            name = _image_dataset(path, {name: item.shape for name, item in found.items() if item.dtype.kind in "buif"})
+            shape = found[name].shape
+            try:
+                first = channels_first(shape, found[name].dtype)
+            except ValueError as error:
+                raise DatasetError(f"{path}: {name} has {error}") from None
+            keys = {key.rpartition("/")[2].lower(): key for key in found if key != name}
+            label_key = next((keys[key] for key in _LABEL_KEYS if key in keys), None)
+            beside = path.with_name(f"{path.stem}-labels.npy")
+            labels = None
+            if config.labels == "auto" and label_key is not None:
+                labels = array_labels(found[label_key][()], shape[0], path)
+            elif config.labels == "auto" and beside.exists():
+                labels = array_labels(np.load(beside, allow_pickle=False), shape[0], beside)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error}). Copy or download it again") from None
+    return Source(path.stem, Hdf5Reader(str(path), name, first), range(shape[0]), labels)
+
+
+def _image_dataset(path: Path, shapes: dict[str, tuple[int, ...]]) -> str:
+    """Name of the dataset that holds the images of an HDF5 file."""
+    levels = {int(matched[1]): name for name in shapes if (matched := _LEVEL.fullmatch(name.rpartition("/")[2]))}
+    if levels:
+        return levels[max(levels)]
+    keys = {name.rpartition("/")[2].lower(): name for name in shapes}
+    likely = [name for name, shape in shapes.items() if len(shape) == 4] or [
+        name for name, shape in shapes.items() if len(shape) == 3
+    ]
+    known = next((keys[key] for key in _IMAGE_KEYS if key in keys and len(shapes[keys[key]]) in (3, 4)), None)
+    if known is not None or len(likely) == 1:
+        return known or likely[0]
+    listed = ", ".join(f"{name} {list(shape)}" for name, shape in list(shapes.items())[:8]) or "no arrays of numbers"
+    raise DatasetError(f"{path} holds {listed}; the images must be called `images`")
+
+
+@dataclass(frozen=True)
+class Hdf5Reader:
+    """Opens images that are the rows of a dataset in an HDF5 file."""
+
+    path: str
+    dataset: str
+    channels_first: bool
+
+    def read(self, entries: Sequence[int], resolution: int) -> Iterator[Picture | Unreadable]:
+        """Image of each row, in turn."""
+        h5py = import_extra("h5py", "hdf5", "HDF5 files need it")
+        with h5py.File(self.path, "r") as file:
+            images = file[self.dataset]
+            for entry in entries:
+                try:
+                    yield row_picture(images[entry], self.channels_first)
+                except (OSError, RuntimeError) as error:  # damaged, or packed in a way that is not installed
+                    yield Unreadable("damaged", str(error))
 
 
 def _source(path: Path, reader: ArrayReader, labels: Labels | None = None) -> Source:

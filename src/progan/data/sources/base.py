@@ -16,15 +16,16 @@ A `Source` consists of
 - `entries`: a sequence with one small picklable thing per candidate, in an order that is always the same; `str(entry)`
   is the candidate's name in `images.csv` and `skipped.csv`. For an array, `range(N)` will do.
 - `reader`: a small picklable object, whose `read(entries, resolution)` opens some of the entries in any process. It
-  yields for each of them, in turn, a PIL image of any mode and size, or an `Unreadable` that says why there is none; it
-  does not raise for a bad entry. Pixels that come as numbers are brought to uint8 in 0 … 255 by the reader.
+  yields for each of them, in turn, a PIL image of any mode and size, or `Values` (numbers of any range), or an
+  `Unreadable` that says why there is none; it does not raise for a bad entry. What it yields is used before the next is
+  asked for.
 - `labels`: None, or a `Labels`; `class_labels`, `attribute_labels` and `array_labels` make them of numpy arrays, and
   `labels.column_labels` of a table's columns. They raise NoLabelsError for values that are no labels; the source is
   then opened without, and says so.
 - `notes`: lines about what was seen and not used, for people.
 
-Preparing does everything else: it crops, resizes, counts, splits the work among processes and continues what was
-interrupted.
+Preparing does everything else: it brings values to 0 … 255, crops, resizes, counts, splits the work among processes and
+continues what was interrupted.
 """
 
 import importlib
@@ -65,10 +66,42 @@ class Unreadable(Exception):
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
 
 
+@dataclass(frozen=True)
+class Values:
+    """A picture as numbers of any type and range, which `prepare/ranges.py` brings to 0 … 255."""
+
+    numbers: npt.NDArray[Any]
+    """[H, W] or [H, W, C] with 1 to 4 channels, of which the last of 2 or 4 is transparency."""
+    inverted: bool = False
+    """True if the lowest value is white."""
+    window: tuple[float, float] | None = None
+    """The values that the file itself wants to be black and white."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, as a PIL image has it."""
+        return self.numbers.shape[1], self.numbers.shape[0]
+
+    @property
+    def colours(self) -> npt.NDArray[Any]:
+        """The numbers without transparency: [H, W] or [H, W, 3]."""
+        if self.numbers.ndim == 2:
+            return self.numbers
+        return self.numbers[..., :3] if self.numbers.shape[2] > 2 else self.numbers[..., 0]
+
+    @property
+    def alpha(self) -> npt.NDArray[Any] | None:
+        """Transparency [H, W], if there is any."""
+        return self.numbers[..., -1] if self.numbers.ndim == 3 and self.numbers.shape[2] in (2, 4) else None
+
+
+Picture = Image.Image | Values
+
+
 class Reader(Protocol):
     """Opens candidates. Small and picklable: it travels to the worker processes."""
 
-    def read(self, entries: Sequence[Any], resolution: int) -> Iterator[Image.Image | Unreadable]:
+    def read(self, entries: Sequence[Any], resolution: int) -> Iterator[Picture | Unreadable]:
         """An opened image (not yet decoded where that can wait) or the reason why not, for each entry in turn.
 
         `resolution` tells readers that draw their images how large to draw them.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from progan import avatars
 from progan.config import PrepareConfig
-from progan.data.sources.base import Labels, Reader, Source, Unreadable
+from progan.data.sources.base import Labels, Picture, Reader, Source, Unreadable, Values
 from progan.errors import DatasetError
 
 AVATARS_COUNT, AVATARS_RESOLUTION = 20_000, 64
@@ -75,10 +75,13 @@ class StackedReader:
         draws = (np.random.default_rng([self.seed, p]).integers(0, len(self.entries), 3) for p in positions)
         return np.array(list(draws), np.int64).reshape(-1, 3)
 
-    def read(self, entries: Sequence[int], resolution: int) -> Iterator[Image.Image | Unreadable]:
+    def read(self, entries: Sequence[int], resolution: int) -> Iterator[Picture | Unreadable]:
         """RGB image of each position, in turn; unreadable if one of its three parts is."""
         for numbers in self.drawn(entries):
             opened = list(self.base.read([self.entries[number] for number in numbers], resolution))
-            images = [image for image in opened if not isinstance(image, Unreadable)]
             broken = next((image for image in opened if isinstance(image, Unreadable)), None)
-            yield broken or Image.merge("RGB", [image.convert("L") for image in images])
+            images = [image.convert("L") for image in opened if isinstance(image, Image.Image)]
+            numbers = [image.colours for image in opened if isinstance(image, Values)]
+            if numbers and not broken and {array.ndim for array in numbers} != {2}:
+                broken = Unreadable("not grey", "only grey digits can be stacked")
+            yield broken or (Values(np.stack(numbers, -1)) if numbers else Image.merge("RGB", images))

@@ -12,6 +12,7 @@ import lzma
 import os
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -27,7 +29,8 @@ from PIL import Image
 from progan.config import PrepareConfig
 from progan.data.dataset import FILE_NAME, FORMAT
 from progan.data.sources import labels as tables
-from progan.data.sources.base import Labels, NoLabelsError, Source, Unreadable, import_extra
+from progan.data.sources.base import Labels, NoLabelsError, Picture, Source, Unreadable, import_extra
+from progan.data.sources.stacks import HEAD_BYTES, Stack, kind_of_stack, misread, stack_of
 from progan.errors import DatasetError
 from progan.files import printable
 
@@ -52,6 +55,9 @@ _MADE = {  # by a run or a comparison, where it lies among the images
 _UNPACK = (".mdb", ".parquet", ".tfrecords", ".h5", ".hdf5")
 """Suffixes of files that hold many images and are read where they lie, so not inside an archive."""
 MOST_TABLES = 20  # that are tried
+# Of files with these names only one picture is used, and none is opened to count them.
+_ONE_PICTURE = tuple(".png .jpg .jpeg .jfif .jp2 .webp .avif .heic .heif .gif .bmp .ppm .pgm .pbm .tga .ico".split())
+_MANY_PICTURES = (".tif", ".tiff", ".dcm", ".dicom", ".npy")
 _PACKERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 MAX_FILE_BYTES = 2**29
 MAX_TABLE_BYTES = 2**26  # of a table of labels that was not named
@@ -79,9 +85,11 @@ class Entry:
     """Compression method, packed size and CRC-32 of a zip's member."""
     refused: str = ""
     """Reason why it must not even be opened."""
+    page: int | None = None
+    """Number of the picture in a file that holds many."""
 
     def __str__(self) -> str:
-        return self.name
+        return self.name if self.page is None else f"{self.name}#{self.page}"
 
 
 def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
@@ -95,8 +103,8 @@ def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | N
         entry = Entry(name, str(file), file.stat().st_size)
         if is_archive(name):
             entries += lister.inner(entry, partial(Path, file), 1)
-        else:
-            entries.append(_checked(entry, entry.size))
+        else:  # stacks are read page by page, so that their size does not matter
+            entries.append(entry if name.lower().endswith(_MANY_PICTURES) else _checked(entry, entry.size))
     return _source(path, entries, config)
 
 
@@ -117,7 +125,7 @@ def open_archive(source: str, scratch: Path, config: PrepareConfig) -> Source | 
 
 
 def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
-    entries.sort(key=str)
+    entries = _paged(sorted(entries, key=attrgetter("name")))
     is_packed = [entry.name for entry in entries if entry.name.lower().endswith(_UNPACK)]
     if path.is_file() and is_packed and not any(is_picture(entry.name) for entry in entries):
         raise DatasetError(f"{path} holds {is_packed[0]}, which is read where it lies. Unpack it and name its folder")
@@ -170,6 +178,51 @@ def _partition(
     if labels is not None:
         labels = labels.of(kept)
     return [images[position] for position in kept], labels, []
+
+
+def open_stack_file(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    """A TIFF or DICOM file with more than one picture."""
+    path = Path(source)
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        if kind_of_stack(file.read(HEAD_BYTES)) in (None, "npy"):
+            return None
+    entries = _paged([Entry(path.name, str(path), path.stat().st_size)])
+    return _source(path, entries, config) if len(entries) > 1 else None
+
+
+def _paged(entries: list[Entry]) -> list[Entry]:
+    """The entries, an entry for every page of a TIFF, frame of a DICOM file and row of an npy file among them.
+
+    An npy file among picture files is not taken for one: there it is a table of something else.
+    """
+    arrays = sum(entry.name.lower().endswith(".npy") for entry in entries)
+    pictures = sum(entry.name.lower().endswith(_ONE_PICTURE) for entry in entries)
+    paged = []
+    for entry in entries:
+        if entry.page is not None or entry.refused or entry.name.lower().endswith((*_ONE_PICTURE, *tables.SUFFIXES)):
+            paged.append(entry)
+        elif entry.name.lower().endswith(".npy") and pictures > arrays:
+            paged.append(replace(entry, refused="an array among pictures"))
+        else:
+            count = 1
+            with suppress(Unreadable), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if kind_of_stack(_head(entry)):
+                    count = stack_of(_content(entry)).count
+            paged += [replace(entry, page=page) for page in range(count)] if count > 1 else [entry]
+    return paged
+
+
+def _head(entry: Entry) -> bytes:
+    """The first bytes of a file; of a zip's member all of them."""
+    return entry_bytes(entry if entry.zipped else replace(entry, size=min(entry.size, HEAD_BYTES)))
+
+
+def _content(entry: Entry) -> bytes | Path:
+    """Path of a file that lies on the disk as it is, else its bytes."""
+    return Path(entry.container) if entry.zipped is None and entry.offset == 0 else entry_bytes(entry)
 
 
 def _labelled(
@@ -266,16 +319,22 @@ def _by_table(
 class FileReader:
     """Opens image files by their content, whatever their names say."""
 
-    def read(self, entries: Sequence[Entry], resolution: int) -> Iterator[Image.Image | Unreadable]:
-        """Image of each file, in turn, not decoded yet."""
+    def read(self, entries: Sequence[Entry], resolution: int) -> Iterator[Picture | Unreadable]:
+        """Image of each file, in turn, not decoded yet where that can wait."""
+        opened: tuple[str, Stack] | None = None  # that of many pages which was read last
         for entry in entries:
             try:
-                yield open_image(entry_bytes(entry))
+                if entry.page is None:
+                    yield open_image(entry_bytes(entry))
+                    continue
+                if opened is None or opened[0] != entry.name:
+                    opened = entry.name, stack_of(_content(entry))
+                yield opened[1].picture(entry.page)
             except Unreadable as error:
                 yield error
 
 
-def open_image(encoded: bytes) -> Image.Image:
+def open_image(encoded: bytes) -> Picture:
     """An image from the bytes of a file, not yet decoded. Raises Unreadable."""
     try:
         image = Image.open(io.BytesIO(encoded), formats=_formats(encoded[4:12] in _HEIC))
@@ -286,7 +345,9 @@ def open_image(encoded: bytes) -> Image.Image:
     except Exception as error:  # Pillow's plugins raise almost anything on damaged data
         if encoded[4:12] in _HEIC:
             raise Unreadable("damaged", f"HEIC, but {error}") from None
-        raise Unreadable("not an image") from None
+        return stack_of(encoded).picture(0)
+    if misread(image):
+        return stack_of(encoded).picture(0)
     if image.info.get("Software") == "progan" and "," in str(image.info.get("seed")):
         raise Unreadable("made by progan", "a grid of generated images")
     return image

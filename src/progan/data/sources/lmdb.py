@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from progan.config import PrepareConfig
-from progan.data.sources.base import Source, Unreadable, import_extra
+from progan.data.sources.base import Picture, Source, Unreadable, import_extra
 from progan.data.sources.folder import MAX_FILE_BYTES, open_image
 from progan.errors import DatasetError
 from progan.files import printable
@@ -32,14 +30,14 @@ class LmdbReader:
 
     path: str
 
-    def read(self, entries: Sequence[str], resolution: int) -> Iterator[Image.Image | Unreadable]:
+    def read(self, entries: Sequence[str], resolution: int) -> Iterator[Picture | Unreadable]:
         """Image of each key, in turn, not decoded yet."""
         with _environment(self.path).begin() as transaction:
             for key in entries:
                 yield _image(transaction, key.encode("latin-1"))
 
 
-def _image(transaction: Any, key: bytes) -> Image.Image | Unreadable:
+def _image(transaction: Any, key: bytes) -> Picture | Unreadable:
     try:
         value = transaction.get(key)
         if value is None or len(value) > MAX_FILE_BYTES:

@@ -16,10 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from progan.config import PrepareConfig
-from progan.data.sources.base import MAX_CLASSES, Labels, NoLabelsError, Source, Unreadable, class_labels, import_extra
+from progan.data.sources.base import (
+    MAX_CLASSES,
+    Labels,
+    NoLabelsError,
+    Picture,
+    Source,
+    Unreadable,
+    class_labels,
+    import_extra,
+)
 from progan.data.sources.folder import MAX_FILE_BYTES, MAX_RATIO, is_picture, open_image, walk
 from progan.data.sources.labels import column_labels, partition_of
 from progan.errors import DatasetError
@@ -41,7 +49,7 @@ class ParquetReader:
     starts: tuple[tuple[int, ...], ...]
     """First row of every group of rows of each file, and the row after its last."""
 
-    def read(self, entries: Sequence[int], resolution: int) -> Iterator[Image.Image | Unreadable]:
+    def read(self, entries: Sequence[int], resolution: int) -> Iterator[Picture | Unreadable]:
         """Image of each row, in turn, not decoded yet."""
         if any(after <= before for before, after in pairwise(entries)):  # groups are read from their beginnings
             for entry in entries:
@@ -55,7 +63,7 @@ class ParquetReader:
                 for group, rows in groupby(some, partial(_place, starts)):
                     yield from self._of_group(file, group, [row - starts[group] for row in rows])
 
-    def _of_group(self, file: Any, group: int, rows: list[int]) -> Iterator[Image.Image | Unreadable]:
+    def _of_group(self, file: Any, group: int, rows: list[int]) -> Iterator[Picture | Unreadable]:
         """Images of rising rows of a group, which is read a few rows at a time."""
         start, done = 0, 0
         try:
@@ -78,7 +86,7 @@ def _place(starts: Sequence[int], row: int) -> int:
     return bisect_right(starts, row) - 1
 
 
-def _image(value: Any) -> Image.Image | Unreadable:
+def _image(value: Any) -> Picture | Unreadable:
     """Image of a cell: a struct, or bytes."""
     if isinstance(value, dict):
         if value.get("bytes") is None and value.get("path"):

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -32,6 +33,9 @@ from progan.training.setup import RunSetup
 from progan.training.state import TrainingState
 from progan.training.step import Batch, Eager, Executor, Terms, d_loss, g_loss, total
 from progan.training.step import Part as LossPart
+
+_TRACING = threading.Lock()
+"""One thread traces at a time: what records operations is the same for all."""
 
 
 def missing(device: torch.device) -> str | None:
@@ -76,7 +80,7 @@ class Executors:
     def _make(self, stage: Stage, size: int, kernels: bool) -> Executor:
         state, setup = self._state, self._setup
         if not setup.config.model.traceable:
-            return Eager(state.G, state.D, setup.loss)
+            return Eager(state.G, state.D, setup.loss, setup.augmentation)
         traced = self._try(stage, size, kernels)
         if not setup.processes.any(traced is None):
             assert traced is not None
@@ -86,7 +90,7 @@ class Executors:
             left = tuple(resolution for resolution in state.numerics.compiled if resolution != stage.resolution)
             state.numerics = replace(state.numerics, compiled=left)
             return self._make(stage, size, kernels=False)
-        return Eager(state.G, state.D, setup.loss)
+        return Eager(state.G, state.D, setup.loss, setup.augmentation)
 
     def _try(self, stage: Stage, size: int, kernels: bool) -> "Traced | None":
         """Traced executor; None, after a line that says so, where it cannot be made."""
@@ -95,7 +99,8 @@ class Executors:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
             log(f"compiling {name}: a minute or two, and seconds the next time")
         try:
-            traced = Traced(self._setup, self._state, stage, size, kernels, self._finish)
+            with _TRACING:
+                traced = Traced(self._setup, self._state, stage, size, kernels, self._finish)
         except Exception as error:  # whatever the compiler trips over: training can do without it
             if is_out_of_memory(error):
                 raise
@@ -137,14 +142,15 @@ class Traced:
         kernels: bool = True,
         finish: Callable[[Sequence[Part]], Sequence[Function]] = launched,
     ) -> None:
-        self._G, self._D, self._loss = state.G, state.D, setup.loss
+        self._G, self._D, self._loss, self._augmentation = state.G, state.D, setup.loss, setup.augmentation
         self._fades = stage.phase == "fade"
         # An example of every input decides shapes, dtypes and layouts of the graphs.
         device, dtype, r = setup.device, state.numerics.dtype, stage.resolution
         draws = Rng(0, 0, "init", device)
         reals = draws.uniform(size, setup.shape.channels * r * r).view(size, -1, r, r).to(wide(dtype))
         labels = torch.ones(size, state.G.label_size, device=device) if state.G.label_size else None
-        batch = Batch(size, reals, labels, r, stage.alpha, dtype)
+        p = None if self._augmentation is None else torch.full((), 0.5, device=device)
+        batch = Batch(size, reals, labels, r, stage.alpha, dtype, p)
         scale = torch.ones((), device=device) if dtype == torch.float16 else None
         lazy = setup.config.optimizer.penalty_every > 1
         wanted: dict[str, tuple[Batch, Tensor | None]] = {"scores" if lazy else "whole": (batch, scale)}
@@ -171,9 +177,13 @@ class Traced:
     def _arguments(self, name: str, batch: Batch, draws: Draws, scale: Tensor | None) -> list[Any]:
         """Inputs of a graph: everything that changes from step to step, as tensors on the device.
 
-        Alpha is a tensor while it changes, so that a fade is built once.
+        Alpha is a tensor while it changes, so that a fade is built once. Random numbers are drawn in the order in which
+        `d_loss` and `g_loss` take them.
         """
         drawn = [draws.normal(batch.size, self._G.z_dim)]
+        if self._augmentation is not None:
+            augmented = 1 if batch.reals is None else 2  # fakes, and reals where there are any
+            drawn += [draws.uniform(batch.size, self._augmentation.numbers) for _ in range(augmented)]
         if name != "g":
             drawn.append(draws.uniform(batch.size))
         reals = None if batch.reals is None else _contiguous(batch.reals)
@@ -188,6 +198,7 @@ class Traced:
             alpha,
             drawn,
             scale,
+            batch.p,
         ]
 
     def _function(self, name: str, example: Batch) -> Callable[..., tuple[Terms, Sequence[Tensor | None]]]:
@@ -201,16 +212,18 @@ class Traced:
             alpha: Tensor | None,
             drawn: list[Tensor],
             scale: Tensor | None,
+            p: Tensor | None,
         ) -> tuple[Terms, Sequence[Tensor | None]]:
             weights = [weight.detach().requires_grad_() for weight in (g if name == "g" else d)]
             G = _Bound(self._G, weights if name == "g" else g, self._G.z_dim, self._G.resolution)
             D = _Bound(self._D, d if name == "g" else weights)
-            batch = example._replace(reals=reals, labels=labels, alpha=1.0 if alpha is None else alpha)
-            draws = _Drawn(*drawn)
+            batch = example._replace(reals=reals, labels=labels, alpha=1.0 if alpha is None else alpha, p=p)
+            draws = _Drawn(drawn)
             if name == "g":
-                terms = g_loss(G, D, self._loss, batch, draws)
+                terms = g_loss(G, D, self._loss, batch, draws, self._augmentation)
             else:
-                terms = d_loss(G, D, self._loss, batch, draws, name)  # type: ignore[arg-type]
+                part: LossPart = name  # type: ignore[assignment]
+                terms = d_loss(G, D, self._loss, batch, draws, part, self._augmentation)
             found = torch.autograd.grad(total(terms, scale), weights, allow_unused=True)
             return {key: term.detach() for key, term in terms.items()}, found
 
@@ -229,17 +242,16 @@ class _Bound:
 
 
 class _Drawn:
-    """Random numbers of a step as inputs of a graph: latents, and the one number an image that a penalty takes."""
+    """Random numbers of a step as inputs of a graph, in the order in which the step takes them."""
 
-    def __init__(self, normal: Tensor, uniform: Tensor | None = None) -> None:
-        self._normal, self._uniform = normal, uniform
+    def __init__(self, drawn: Sequence[Tensor]) -> None:
+        self._drawn = iter(drawn)
 
     def normal(self, n: int, size: int) -> Tensor:
-        return self._normal
+        return next(self._drawn)
 
     def uniform(self, n: int, size: int | None = None) -> Tensor:
-        assert self._uniform is not None
-        return self._uniform
+        return next(self._drawn)
 
 
 class _Gradients:

@@ -45,7 +45,7 @@ class Observer:
         """Every tick_kimg, at the end of every stage, and at the end."""
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
-        """After the last tick of a stage; `following` is None at the end of the run."""
+        """After the last tick of a stage; `following` is None at the end of the run, also of one that ends early."""
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         """After the last iteration; `finished` unless the run was stopped."""

@@ -1,10 +1,8 @@
 """Console observer: a progress bar on a terminal, one line a tick elsewhere."""
 
-import sys
-
 from tqdm import tqdm
 
-from progan.progress import log_line
+from progan.progress import log_line, on_terminal
 from progan.schedule import Schedule, Stage
 from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState
@@ -22,7 +20,7 @@ class Console(Observer):
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         if changed := state.adjustments.describe():
             log_line(f"from {state.cur_nimg / 1000:g} kimg on with {changed}")
-        if sys.stderr.isatty():
+        if on_terminal():
             total = self._schedule.total_nimg / 1000
             self._bar = tqdm(total=total, initial=state.cur_nimg / 1000, unit="kimg", bar_format=_BAR, leave=True)
 
@@ -35,10 +33,11 @@ class Console(Observer):
         self._measure(tick)
         left = duration(self.seconds_left(tick.cur_nimg))
         speed = f"{tick.img_per_sec:.4g} img/s"
+        ada = {name: value for name, value in tick.metrics.items() if name == "augment/p"}
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{speed}, {left} left")
+            self._bar.set_postfix_str(", ".join([speed, f"{left} left", *(f"p {p:.2f}" for p in ada.values())]))
         else:
-            losses = "  ".join(f"{name} {value:.3g}" for name, value in tick.losses.items())
+            losses = "  ".join(f"{name} {value:.3g}" for name, value in (tick.losses | ada).items())
             done = f"{tick.cur_nimg / 1000:8.1f} of {self._schedule.total_nimg / 1000:g} kimg"
             log_line(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}")
         for notice in tick.notices:

@@ -23,7 +23,7 @@ from progan.images import downscale
 from progan.losses import Loss
 from progan.schedule import Stage
 from progan.training.observers.base import Observer, Tick
-from progan.training.observers.run_files import read_stats, record
+from progan.training.observers.run_files import record, until
 from progan.training.optimizer import Adam
 from progan.training.recovery import d_wins
 from progan.training.state import TrainingState
@@ -192,19 +192,20 @@ def look(state: TrainingState, stage: Stage, reals: Sample, held_out: Sample | N
 
     pixels, labels = reals.take(stage.resolution, num)
     (real, real_images), (fake, fakes) = judged(shown(pixels)), judged(made(len(pixels), labels))
-    spread, nearest = (a / b for a, b in zip(distances(fakes), distances(real_images), strict=True))
     found = {
-        "variety": spread,
-        "nearest": nearest,
         "score_real": float(real.mean()),
         "score_fake": float(fake.mean()),
         "separation": float((torch.sign(real[:, None] - fake).mean() + 1) / 2),
         "g_gradient": gradient_norm(state.g_optimizer),
         "d_gradient": gradient_norm(state.d_optimizer),
     }
+    if len(pixels) > 1:  # of one image nothing varies
+        names, values = ("variety", "nearest"), zip(distances(fakes), distances(real_images), strict=True)
+        found |= {name: of_fakes / of_reals for name, (of_fakes, of_reals) in zip(names, values, strict=True)}
     if held_out is not None:
         unseen, _ = judged(shown(held_out.take(stage.resolution, num)[0]))
         found["score_held_out"] = float(unseen.mean())
+        found["held_out_gap"] = found["score_real"] - found["score_held_out"]
     return {f"health/{name}": value for name, value in found.items()}
 
 
@@ -247,9 +248,8 @@ class Health(Observer):
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._watch = Watch(self._signs)
-        for line in read_stats(self._stats):
-            if line["cur_nimg"] <= state.cur_nimg:
-                self._watch.see(line)
+        for line in until(state.cur_nimg, self._stats):
+            self._watch.see(line)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         tick.metrics.update(look(state, tick.stage, self._reals, self._held_out, tick.images))

@@ -2,29 +2,34 @@
 
 import dataclasses
 import json
+import math
 import sys
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from progan import randomness
 from progan.files import AppendOnlyFile, FileQueue, write_whole
-from progan.images import at_once, grid, to_pixels, upscale
+from progan.images import at_once, grid, pil_image, to_pixels, upscale
+from progan.options import json_text
+from progan.run_folder import GRID_GAP, SMALLEST_CELL, RunFolder
 from progan.schedule import Schedule, Stage
-from progan.snapshot import SnapshotInfo, generate, of_generator
+from progan.snapshot import SnapshotInfo, generate, load, of_generator
 from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState
 
+SWD = "metrics/G_ema/swd"
+"""Name in stats.jsonl of the measurement by which the averaged generator is judged."""
 GRID_COLUMNS = {128: 6, 256: 4, 512: 3, 1024: 2}
 """Number of columns (and rows) of a sample grid; 8 below 128."""
+MOST_GRIDS = 64
+"""Sample grids kept of each resolution: where there are more, about half go, neither the first nor the last."""
 MOST_CLASSES = 10
 """Most rows of a grid of classes."""
-SMALLEST_CELL = 64
-"""Pixels of a cell: smaller images are enlarged so that the pictures of all stages compare."""
 
 
 def columns(resolution: int) -> int:
@@ -35,10 +40,8 @@ def columns(resolution: int) -> int:
 def picture(pixels: Tensor, across: int) -> bytes:
     """Pixels uint8 [N, C, R, R] -> a PNG of the grid, cells no smaller than 64 pixels."""
     factor = max(1, SMALLEST_CELL // pixels.shape[2])
-    sheet = grid(upscale(pixels.cpu().float(), factor).to(torch.uint8), across, gap=2)
-    array = sheet.permute(1, 2, 0).numpy()
     file = BytesIO()
-    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "png")
+    pil_image(grid(upscale(pixels.cpu().float(), factor).to(torch.uint8), across, gap=GRID_GAP)).save(file, "png")
     return file.getvalue()
 
 
@@ -87,6 +90,20 @@ class SampleGrids(Observer):
         pixels = sample(state, stage, z, labels)
         name = f"fakes-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.png"
         self._queue.put(self._folder / name, picture(pixels, across))
+        thin(sorted(self._folder.glob(f"fakes-*-{stage.resolution}x{stage.resolution}.png")))
+
+
+def thin(paths: Sequence[Path]) -> None:
+    """Delete grids of a resolution, in the order of time, if they are too many; even in time are those that stay."""
+    if len(paths) <= MOST_GRIDS:
+        return
+    times = [int(path.name.split("-")[1]) for path in paths]
+    gap, kept = 2 * (times[-1] - times[0]) / MOST_GRIDS, times[0]
+    for path, moment in zip(paths[1:-1], times[1:-1], strict=True):
+        if moment - kept < gap:
+            path.unlink(missing_ok=True)
+        else:
+            kept = moment
 
 
 @torch.no_grad()
@@ -102,21 +119,31 @@ def sample(
 class Snapshots(Observer):
     """Folder `snapshots/`: the averaged generator after every resolution, every `snapshot_kimg`, and at the end.
 
+    Of a run that is measured, also the best of each resolution: the one with the lowest SWD, `best-64x64.safetensors`.
     A continued run first makes up for one that is missing of the moment it goes on from.
     """
 
     def __init__(
-        self, folder: Path, info: SnapshotInfo, label_rows: Tensor | None, snapshot_kimg: float | None
+        self, folder: RunFolder, info: SnapshotInfo, label_rows: Tensor | None, snapshot_kimg: float | None
     ) -> None:
         self._folder, self._info, self._label_rows = folder, info, label_rows
         self._schedule = Schedule(info.config.schedule)
         self._nimg = None if snapshot_kimg is None else 1000 * snapshot_kimg
         self._last = 0
+        self._best: dict[int, float] = {}
+        """Lowest SWD so far of each resolution."""
         self._queue = FileQueue()
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.snapshots.mkdir(parents=True, exist_ok=True)
         self._last = state.cur_nimg
+        # The best of a moment after this one is that of a training that is gone.
+        for path in self._folder.snapshots.glob("best-*.safetensors"):
+            if load(path).info.cur_nimg > state.cur_nimg:
+                path.unlink()
+        self._best = {}
+        for line in until(state.cur_nimg, self._folder.stats):
+            self._is_best(line["phase"], line["resolution"], line.get(SWD, math.inf))
         if state.stage is not None:
             last = self._schedule.before(state.cur_nimg, state.stage[0])
             following = None if state.cur_nimg >= self._schedule.total_nimg else stage
@@ -124,6 +151,9 @@ class Snapshots(Observer):
                 self._write(last, state)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
+        stage = tick.stage
+        if self._is_best(stage.phase, stage.resolution, tick.metrics.get(SWD, math.inf)):
+            self._put(self._folder.best(stage.resolution), stage, state)
         if self._nimg is not None and tick.cur_nimg - self._last >= self._nimg:
             self._write(tick.stage, state)
         else:
@@ -136,15 +166,25 @@ class Snapshots(Observer):
     def on_end(self, finished: bool, state: TrainingState) -> None:
         self._queue.flush()
 
+    def _is_best(self, phase: str, resolution: int, swd: float) -> bool:
+        """True, and remembered, if no SWD of the resolution was lower. In a fade images are of two resolutions."""
+        if phase != "stable" or not swd < self._best.get(resolution, math.inf):
+            return False
+        self._best[resolution] = swd
+        return True
+
     def _write(self, stage: Stage, state: TrainingState) -> None:
         self._last = state.cur_nimg
+        self._put(self._path(stage, state), stage, state)
+
+    def _put(self, path: Path, stage: Stage, state: TrainingState) -> None:
         info = dataclasses.replace(self._info, resolution=stage.resolution, alpha=stage.alpha, cur_nimg=state.cur_nimg)
         snapshot = of_generator(state.G_ema, info, self._label_rows)
-        self._queue.put(self._path(stage, state), *snapshot.to_bytes())
+        self._queue.put(path, *snapshot.to_bytes())
 
     def _path(self, stage: Stage, state: TrainingState) -> Path:
         name = f"generator-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.safetensors"
-        return self._folder / name
+        return self._folder.snapshots / name
 
 
 def _ends(stage: Stage, following: Stage | None) -> bool:
@@ -192,18 +232,23 @@ class StatsFile(Observer):
         self._path, self._log = path, AppendOnlyFile(path)
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
-        kept = [line for line in read_stats(self._path) if line["cur_nimg"] <= state.cur_nimg]
-        write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        kept = until(state.cur_nimg, self._path)
+        write_whole(self._path, "".join(json_text(line) + "\n" for line in kept).encode())
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
-        self._log.append((json.dumps(record(tick)) + "\n").encode())
+        self._log.append((json_text(record(tick)) + "\n").encode())
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         self._log.append(b"")
 
 
+def until(cur_nimg: int, stats: Path) -> list[dict[str, Any]]:
+    """The lines of a stats.jsonl that a run which goes on from `cur_nimg` has behind it."""
+    return [line for line in read_stats(stats) if line["cur_nimg"] <= cur_nimg]
+
+
 def read_stats(path: Path) -> list[dict[str, Any]]:
-    """The lines of a stats.jsonl; what is none, such as a last line cut short by a crash, is left out."""
+    """The lines of a stats.jsonl, null as NaN; what is none, such as a last line cut short by a crash, is left out."""
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
@@ -211,5 +256,5 @@ def read_stats(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(line, dict) and isinstance(line.get("cur_nimg"), int):
-            lines.append(line)
+            lines.append({name: math.nan if value is None else value for name, value in line.items()})
     return lines

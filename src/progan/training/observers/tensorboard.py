@@ -5,18 +5,28 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from progan.files import AppendOnlyFile
 from progan.schedule import Stage
 from progan.training.observers.base import Observer, Tick
 from progan.training.observers.run_files import record
 from progan.training.state import TrainingState
 
+SIDE = 512
+"""Largest side in pixels of a sample grid: event files keep all of them."""
+
 
 class TensorBoard(Observer):
-    """Observer that writes the values of stats.jsonl to `tensorboard/`, a file for each time the run is continued."""
+    """Observer that writes the values of stats.jsonl, and the sample grids, to `tensorboard/`.
 
-    def __init__(self, folder: Path) -> None:
+    There is a file for each time the run is continued. Grids are those in `samples`, shrunk to 512 pixels a side.
+    """
+
+    def __init__(self, folder: Path, samples: Path) -> None:
         self._log = AppendOnlyFile(folder / f"events.out.tfevents.{time.time():.6f}")
+        self._samples = samples
+        self._shown: Path | None = None
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog  # takes a second to import
@@ -37,6 +47,26 @@ class TensorBoard(Observer):
         self._write(step=tick.cur_nimg, summary=Summary(value=values))
         for notice in tick.notices:
             self._write(step=tick.cur_nimg, summary=text("notices", notice))  # type: ignore[no-untyped-call]
+
+        self._show_grid(tick.cur_nimg)
+
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
+        self._show_grid(state.cur_nimg)
+
+    def _show_grid(self, cur_nimg: int) -> None:
+        """Add the grid of this moment, if there is one that was not added yet."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        for path in self._samples.glob(f"fakes-{cur_nimg:09d}-*.png"):
+            if path == self._shown:
+                continue
+            self._shown = path
+            with Image.open(path) as image:
+                image.thumbnail((SIDE, SIDE))
+                file = BytesIO()
+                image.save(file, "png")
+                picture = Summary.Image(height=image.height, width=image.width, encoded_image_string=file.getvalue())
+            self._write(step=cur_nimg, summary=Summary(value=[Summary.Value(tag="samples", image=picture)]))
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         self._log.append(b"")

@@ -81,7 +81,12 @@ def _to_be_tried(setup: RunSetup) -> FixedPrecision | None:
 def _facts(setup: RunSetup, stage: Stage) -> list[Any]:
     """Everything that the trial of a precision depends on."""
     config = _described(setup.config, "model", "loss")
-    return [setup.numerics, config, setup.shape.channels, stage.resolution, stage.batch_size]
+    return [setup.numerics, config, setup.shape.channels, stage.resolution, stage.batch_size, *_augmented(setup)]
+
+
+def _augmented(setup: RunSetup) -> list[str]:
+    """Name of the augmentation, which is part of a step, if there is one."""
+    return [] if setup.augmentation is None else [setup.config.dataset.augment]
 
 
 def decide_compiled(setup: RunSetup) -> Numerics:
@@ -102,7 +107,7 @@ def _compiled(setup: RunSetup) -> tuple[int, ...]:
         return ()
     if choice == "on":
         return tuple(sorted({span.resolution for span, _ in setup.schedule.extents()}))
-    key = [now, _described(setup.config, "model", "schedule"), SAVED]
+    key = [now, _described(setup.config, "model", "schedule"), SAVED, *_augmented(setup)]
     found: list[int] = remembered("compile", key, lambda: _worth_it(setup))
     return tuple(found)
 

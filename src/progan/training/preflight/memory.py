@@ -17,6 +17,7 @@ from progan import losses, models
 from progan.config import FixedPrecision, RunConfig
 from progan.images import at_once
 from progan.models import ImageShape
+from progan.training import augment
 from progan.training.numerics import DTYPES
 from progan.training.setup import RunSetup
 from progan.training.step import Batch, Eager
@@ -48,12 +49,14 @@ def _estimate(config: RunConfig, shape: ImageShape, precision: FixedPrecision, r
 
     # An iteration without the updates: gradients of the step before, D's step, G's step.
     labels = torch.zeros(batch_size, shape.label_size, device="meta") if shape.label_size else None
-    executor, draws, dtype = Eager(G, D, losses.build(config.loss)), _NoValues(), DTYPES[precision]
+    augmentation = augment.build(config.dataset)
+    executor, draws, dtype = Eager(G, D, losses.build(config.loss), augmentation), _NoValues(), DTYPES[precision]
     with LiveBytes() as live:
         for parameter in (*G.parameters(), *D.parameters()):
             parameter.grad = torch.empty_like(parameter)
         reals = torch.zeros(batch_size, shape.channels, resolution, resolution, device="meta")
-        batch = Batch(batch_size, reals, labels, resolution, alpha, dtype)
+        p = None if augmentation is None else torch.zeros((), device="meta")
+        batch = Batch(batch_size, reals, labels, resolution, alpha, dtype, p)
         executor.d(batch, draws)
         executor.g(batch if config.loss.wants_reals else batch._replace(reals=None), draws)
 

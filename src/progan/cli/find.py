@@ -1,0 +1,150 @@
+"""`progan find`: the latent that reproduces a picture."""
+
+import argparse
+import contextlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from progan.cli.base import DEVICE, Parser, add_label_flags, answer
+from progan.config import MOST_SEED, PrepareConfig
+from progan.errors import ConfigError, DatasetError, SnapshotError
+from progan.progress import log_line, progress_bar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NEIGHBOURS = 4
+_FPS, _LEAST_SIDE = 15, 128
+
+
+def add_arguments(parser: Parser) -> None:
+    add = parser.add_argument
+    add("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+    add("image", metavar="IMAGE", help="the picture, of any size; its middle square is taken")
+    add("--out", metavar="DIR", help="folder for the result (default: found-IMAGE beside the run or snapshot)")
+    add_label_flags(parser, "class that it is to be, or attributes such as hat=cap (default: every class is tried)")
+    add("--steps", type=int, default=300, metavar="N", help="steps of the search")
+    add("--seed", type=int, default=0, metavar="S", help="seed of the random latents that it begins with")
+    add(
+        "--resolution",
+        type=int,
+        metavar="R",
+        help="of a run: use the snapshot of that resolution (default: the highest)",
+    )
+    text = "images among which the nearest are shown (default: of a run, its training images)"
+    add("--data", metavar="DATASET", help=text)
+    add("--no-reals", action="store_true", help="show no training images")
+    add("--device", default="auto", metavar="DEVICE", help=DEVICE)
+    add("--quiet", action="store_true", help="show no progress")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Find the latent whose image is most like a picture.
+
+    It is searched by pixels, edges and, where the discriminator is at hand, its features. The folder has the picture,
+    what was found and the nearest training images side by side (found.png), the search as a film (search.webp) and the
+    latent (latent.json).
+
+        progan find runs/faces portrait.jpg
+        progan find runs/digits seven.png --label 7 --steps 1000 --out seven
+    """
+    import torch
+
+    from progan.devices import find_device
+    from progan.files import write_whole
+    from progan.run.networks import load
+    from progan.sampling.films import write_film
+    from progan.sampling.finding import find
+    from progan.sampling.interpolation import sheet
+    from progan.sampling.pictures import encode
+
+    a = arguments
+    if not 0 <= a.steps <= 100_000 or not 0 <= a.seed <= MOST_SEED // 2:
+        raise ConfigError("--steps must be from 0 to 100,000, and --seed at least 0")
+    source, quiet = Path(a.source), a.quiet or a.json
+    snapshot = load(source, a.resolution).to(find_device(a.device))
+    critic = None
+    with contextlib.suppress(SnapshotError):  # a snapshot of a run has no discriminator
+        critic = load(source, network="D").to(snapshot.device)
+    if critic is not None and critic.resolution != snapshot.resolution:
+        critic = None
+    target = _picture(Path(a.image), snapshot.resolution, snapshot.info.shape.channels)
+    names = a.label or (range(snapshot.G.label_size) if snapshot.info.label_kind == "class" else [""])
+    labels = snapshot.labels(names) if snapshot.G.label_size else None
+
+    # The frames of the film: the picture beside what is found by then.
+    frames: list[Tensor] = []
+    factor, every = max(1, _LEAST_SIDE // snapshot.resolution), max(1, a.steps // 90)
+    with progress_bar("searching", hidden=quiet) as progress:
+
+        def watch(step: int, pixels: "Tensor") -> None:
+            progress(step, a.steps)
+            if step % every == 0 or step == a.steps:
+                frames.append(sheet(torch.stack([target, pixels]), 2, factor))
+
+        found = find(snapshot, target, labels, critic, a.steps, a.seed, watch)
+
+    near = None if a.no_reals else _nearest(found.pixels, source, a.data, snapshot.resolution)
+    shown = (
+        torch.stack([target, found.pixels]) if near is None else torch.cat([torch.stack([target, found.pixels]), near])
+    )
+    folder = Path(a.out) if a.out else (source if source.is_dir() else source.parent) / f"found-{Path(a.image).stem}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "found.png", encode(sheet(shown, len(shown), factor), snapshot, []))
+    write_film(folder / "search.webp", iter(frames + frames[-1:] * _FPS), _FPS, log_line)
+    facts = {
+        "z": found.z.tolist(),
+        "labels": None if found.labels is None else found.labels.tolist(),
+        "snapshot": snapshot.digest,
+        "distance": found.distance,
+        "random_distance": found.random_distance,
+        "discriminator": critic is not None,
+    }
+    write_whole(folder / "latent.json", json.dumps(facts).encode())
+    words = f"distance {found.distance:.4g} (nearest of the random images: {found.random_distance:.4g}): {folder}"
+    return answer(a, {"out": str(folder), "nearest": near is not None, **facts}, words)
+
+
+def _picture(path: Path, resolution: int, channels: int) -> "Tensor":
+    """Pixels uint8 [C, R, R] of a picture, prepared as images for training are. Raises DatasetError."""
+    import numpy as np
+    import torch
+
+    from progan.data.dataset import Dataset
+    from progan.data.prepare import prepare
+
+    if not path.is_file():
+        raise DatasetError(f"{path} is no picture: there is no such file")
+    config = PrepareConfig(resolution=resolution, channels="grey" if channels == 1 else "rgb", labels="none", workers=0)
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "in").mkdir()
+        shutil.copy(path, Path(scratch) / "in" / path.name)
+        try:
+            prepare(Path(scratch) / "in", Path(scratch) / "out", config)
+        except DatasetError:
+            raise DatasetError(f"{path} is no picture that can be read") from None
+        return torch.from_numpy(Dataset.open(Path(scratch) / "out").pixels(resolution, np.array([0])))[0]
+
+
+def _nearest(pixels: "Tensor", source: Path, data: str | None, resolution: int) -> "Tensor | None":
+    """The training images nearest to pixels uint8 [C, R, R], uint8 [n, C, R, R]; None if they are not at hand."""
+    import torch
+
+    from progan.data.cache import open_data
+    from progan.errors import RunError
+    from progan.metrics.nearest import nearest_images
+    from progan.run_folder import RunFolder
+
+    try:
+        place = data or (RunFolder(source).images() if source.is_dir() else None)
+    except RunError as error:
+        log_line(f"note: {error}")
+        return None
+    if place is None:
+        return None
+    dataset = open_data(place, PrepareConfig(resolution=resolution), log_line)
+    numbers = nearest_images(pixels[None], dataset, k=_NEIGHBOURS)[1][0]
+    return torch.from_numpy(dataset.pixels(resolution, numbers.numpy()))

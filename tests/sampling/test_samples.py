@@ -1,0 +1,124 @@
+"""Samples as grids, files, zips and arrays."""
+
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from progan import models
+from progan.cli import main
+from progan.config import RunConfig
+from progan.models import ImageShape
+from progan.options import override
+from progan.sampling.pictures import Drawing, captioned, write_arrays, write_files, write_zip
+from progan.snapshot import SnapshotInfo, of_generator
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A snapshot with attributes, whose labels follow rows of the data where they are not named."""
+    config = override(RunConfig(), {"resolution": 8, "fmap_max": 8, "z_dim": 8, "labels": True})
+    shape = ImageShape(8, 3, 4)
+    info = SnapshotInfo(config, shape, 8, 1.0, 8, "data", "attributes", ("hat=cap", "hat=none", "eyes=1", "eyes=2"))
+    rows = torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 0, 1], [0, 1, 1, 0], [1, 0, 1, 0.0]])
+    return of_generator(models.build(config.model, shape, seed=3)[0], info, rows)
+
+
+def content(folder):
+    """Bytes of every file by name."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+def interrupted(write, *arguments, at):
+    """What a call leaves that is interrupted after so many images."""
+
+    def stop(done, of):
+        if done >= at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(*arguments, progress=stop)
+
+
+def test_an_interrupted_call_goes_on_to_the_same_files(made, tmp_path):
+    drawing = Drawing(made, range(80), [""] * 80)
+    assert write_files(tmp_path / "whole", drawing) == 80
+    whole = content(tmp_path / "whole")
+    assert len(whole) == 80
+    interrupted(write_files, tmp_path / "cut", drawing, at=32)
+    assert len(content(tmp_path / "cut")) == 32
+    (tmp_path / "cut" / "seed-0000040.png.progan-tmp").write_bytes(b"half")  # as after a kill
+    assert write_files(tmp_path / "cut", drawing) == 48
+    assert content(tmp_path / "cut") == whole
+
+
+@pytest.mark.parametrize("change", [{"truncation": 0.5}, {"upscale": 2}, {"resolution": 4}, None])
+def test_other_pictures_take_the_place_of_the_old_ones(change, made, tmp_path):
+    drawing = Drawing(made, range(40), [""] * 40)
+    interrupted(write_files, tmp_path, drawing, at=32)
+    before = content(tmp_path)
+    # Attributes that are not named follow from the place in the list of seeds: there these are other pictures, too.
+    other = Drawing(made, range(21, 40), [""] * 19) if change is None else Drawing(made, range(40), [""] * 40, **change)
+    assert write_files(tmp_path, other) == len(other.seeds)
+    after = content(tmp_path)
+    made_anew = [f"seed-{seed:07d}.png" for seed in other.seeds]
+    assert any(before[name] != after[name] for name in made_anew if name in before)
+
+
+def test_a_zip_has_the_same_files_and_an_interrupted_one_goes_on(made, tmp_path):
+    drawing = Drawing(made, range(80), [""] * 80)
+    write_files(tmp_path / "files", drawing)
+    interrupted(write_zip, tmp_path / "x.zip", drawing, at=64)
+    assert not (tmp_path / "x.zip").exists()
+    assert write_zip(tmp_path / "x.zip", drawing) == 16
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == content(tmp_path / "files")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "x.zip"]
+
+
+def test_arrays_have_images_seeds_and_labels(made, tmp_path):
+    drawing = Drawing(made, [5, 9], ["hat=cap", "hat=none"])
+    write_arrays(tmp_path / "x.npz", drawing)
+    found = np.load(tmp_path / "x.npz", allow_pickle=False)
+    expected = torch.cat(list(drawing.pixels())).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(found["images"], expected)
+    assert found["seeds"].tolist() == [5, 9]
+    assert found["labels"].tolist() == ["hat=cap", "hat=none"]
+
+
+def test_an_image_is_the_same_in_every_batch_and_alone(made):
+    drawing = Drawing(made, range(30, 40), [""] * 10)
+    together = torch.cat(list(drawing.pixels()))
+    assert torch.equal(torch.cat(list(drawing.pixels(batch_size=3))), together)
+    assert torch.equal(torch.cat(list(drawing.pixels([7, 2]))), together[[7, 2]])
+
+
+def test_captions_are_below_their_images_and_long_ones_end_early():
+    pixels = torch.zeros(3, 1, 64, 64, dtype=torch.uint8)
+    sheet = captioned(pixels, ["7", "", "a caption that is much too long for it"], 2)
+    assert sheet.shape == (1, 2 * (64 + 10 + 4), 2 * 66)
+    assert sheet[0, :64, :64].max() == 0
+    ink = (sheet[0, 64:78] < 128).sum(0)
+    assert ink[:66].sum() > 0  # "7"
+    assert ink[66:].sum() == 0  # nothing
+    assert (sheet[0, 142:, :64] < 128).any()
+    assert (sheet[0, 78:, 66:] < 128).sum() == 0  # no image, no words
+
+
+def test_the_command_takes_all_of_it(made, tmp_path, capsys):
+    made.save(tmp_path / "g.safetensors")
+    source = str(tmp_path / "g.safetensors")
+    for extra in (
+        ["--separate", "--out", str(tmp_path / "x.zip")],
+        ["--separate", "--format", "jpg", "--out", str(tmp_path / "x")],
+        ["--out", str(tmp_path / "x.npz")],
+        ["--captions", "--upscale", "8", "--out", str(tmp_path / "x.png")],
+    ):
+        assert main(["sample", source, "--num", "4", "--label", "hat=cap", *extra]) == 0
+    assert len(zipfile.ZipFile(tmp_path / "x.zip").namelist()) == 4
+    assert len(list((tmp_path / "x").glob("*.jpg"))) == 4
+    assert np.load(tmp_path / "x.npz")["images"].shape == (4, 8, 8, 3)
+    assert Image.open(tmp_path / "x.png").size == (2 * 66, 2 * (64 + 14))
+    assert main(["sample", source, "--upscale", "0"]) == 2
