@@ -5,14 +5,14 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from progan import models
 from progan.cli import main
 from progan.config import RunConfig
 from progan.models import ImageShape
 from progan.options import override
-from progan.sampling.pictures import Drawing, captioned, write_arrays, write_files, write_zip
+from progan.sampling.pictures import Drawing, captioned, joined, write_arrays, write_files, write_zip
 from progan.snapshot import SnapshotInfo, of_generator
 
 
@@ -122,3 +122,51 @@ def test_the_command_takes_all_of_it(made, tmp_path, capsys):
     assert np.load(tmp_path / "x.npz")["images"].shape == (4, 8, 8, 3)
     assert Image.open(tmp_path / "x.png").size == (2 * 66, 2 * (64 + 14))
     assert main(["sample", source, "--upscale", "0"]) == 2
+
+
+class ByBrightness:
+    """A stand-in for a discriminator: bright images are real."""
+
+    resolution = 8
+
+    def __call__(self, pixels):
+        from progan.scores import Scores
+
+        return Scores(pixels.float().mean((1, 2, 3)), None)
+
+
+def test_the_best_are_those_with_the_highest_scores_and_said_to_be_picked(made, tmp_path):
+    drawing = Drawing(made, range(20), [""] * 20)
+    images = torch.cat(list(drawing.pixels()))
+    order = images.float().mean((1, 2, 3)).argsort(descending=True)
+    best = drawing.best(ByBrightness(), 3)
+    assert list(best.seeds) == order[:3].tolist()
+    # They are the images that were judged, though attributes that are not named follow from the place in a list.
+    assert torch.equal(torch.cat(list(best.pixels())), images[order[:3]])
+    two = joined([drawing.take(range(4)).best(ByBrightness(), 1), drawing.take(range(4, 8)).best(ByBrightness(), 1)])
+    assert list(two.seeds) == [
+        int(images[:4].float().mean((1, 2, 3)).argmax()),
+        4 + int(images[4:8].float().mean((1, 2, 3)).argmax()),
+    ]
+    write_files(tmp_path, best)
+    said = Image.open(next(tmp_path.glob("*.png"))).text["picked"]
+    assert said == "the best 3 of 20 by the discriminator's score"
+    write_files(tmp_path, best, ".webp")
+    described = Image.open(next(tmp_path.glob("*.webp"))).getexif()[ExifTags.Base.ImageDescription]
+    assert described.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--of", "9"], "give --best"),
+        (["--best", "0"], "--best must be from 1"),
+        (["--best", "9", "--of", "5"], "--best must be from 1 to --of"),
+        (["--best", "9", "--num", "5"], "leave out --num"),
+        (["--best", "2"], "holds no discriminator"),
+    ],
+)
+def test_what_cannot_be_picked_is_one_line(arguments, message, made, tmp_path, capsys):
+    made.save(tmp_path / "g.safetensors")
+    assert main(["sample", str(tmp_path / "g.safetensors"), *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -25,6 +25,9 @@ def add_arguments(parser: Parser) -> None:
         "(default: all classes; attributes as in the data)"
     )
     add_label_flags(parser, text)
+    text = "pick the K images to which the discriminator gives the highest scores out of --of, for each label"
+    add("--best", type=int, metavar="K", help=f"{text} (default: take all)")
+    add("--of", type=int, metavar="N", help="number of images that --best picks from (default: ten times K)")
     text = "of a run: use the snapshot of that resolution; of a snapshot: average the images down to it"
     add("--resolution", type=int, metavar="R", help=f"{text} (default: the highest)")
     add("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: less variety, more typical images")
@@ -50,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         progan sample runs/faces --num 100000 --separate --out faces.zip
         progan sample runs/faces --label hat=cap,glasses=none --label hat=none
         progan sample runs/pets --label dog --label-index 0
+        progan sample runs/faces --best 16 --of 500
     """
     import torch
 
@@ -57,11 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.files import output_path
     from progan.images import grid
     from progan.progress import progress_bar
+    from progan.run import networks
     from progan.sampling import load
     from progan.sampling.pictures import (
         FORMATS,
         Drawing,
         captioned,
+        joined,
         write_arrays,
         write_files,
         write_grid,
@@ -78,9 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
     if not rows:
         rows = [""] if info.label_kind == "attributes" else list(range(len(info.label_names)))
     num = arguments.num or (8 if len(rows) > 1 else 64)
+    if arguments.best:
+        num = arguments.of or 10 * arguments.best
     chosen = parse_seeds(arguments.seeds) if arguments.seeds else list(range(arguments.seed, arguments.seed + num))
     seeds, labels = chosen * max(1, len(rows)), [label for label in rows for _ in chosen]
-    drawing = Drawing(snapshot, seeds, labels, arguments.truncation, smaller, arguments.upscale)
+    drawing, across = Drawing(snapshot, seeds, labels, arguments.truncation, smaller, arguments.upscale), len(chosen)
+    if arguments.best:  # of each label
+        critic = networks.load(source, network="D").to(snapshot.device)
+        parts = (drawing.take(range(i, i + across)) for i in range(0, len(seeds), across))
+        drawing = joined([part.best(critic, arguments.best) for part in parts])
+        seeds, across = list(drawing.seeds), arguments.best
     # In a run the name is `generated`; beside a snapshot it begins with the snapshot's.
     name = "generated" if arguments.separate else "generated.png"
     out = str(arguments.out or (source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")))
@@ -92,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
             (write_zip if place.suffix.lower() == ".zip" else write_files)(place, drawing, suffix, progress)
     else:
         place = output_path(out, name, (*FORMATS, ".npz"))
-        columns = arguments.columns or (len(chosen) if len(rows) > 1 else math.ceil(math.sqrt(len(seeds))))
+        columns = arguments.columns or (across if len(rows) > 1 else math.ceil(math.sqrt(len(seeds))))
         if place.suffix.lower() == ".npz":
             write_arrays(place, drawing)
         else:
@@ -100,11 +113,14 @@ def run(arguments: argparse.Namespace) -> int:
             said = [f"{seed} {word}".strip() for seed, word in zip(seeds, words, strict=True)]
             columns = min(columns, len(seeds))
             sheet = captioned(pixels, said, columns) if arguments.captions else grid(pixels, columns)
-            write_grid(place, snapshot, seeds, sheet)
+            write_grid(place, drawing, sheet)
     full = snapshot.resolution
     size = smaller or full
     facts = {"out": str(place), "images": len(seeds), "resolution": size, "snapshot": snapshot.digest}
     note = f", box-averaged from {full}x{full}" if size < full else ""
+    if drawing.picked:
+        facts["picked"] = drawing.picked
+        note += f", {drawing.picked}"
     return answer(arguments, facts, f"{len(seeds)} images of {size}x{size}{note}: {place}")
 
 
@@ -114,6 +130,12 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--num must be from 1 to {MOST_IMAGES:,}; got {arguments.num}")
     if not 0 <= arguments.seed <= MOST_SEED - MOST_IMAGES:
         raise ConfigError(f"--seed must be at least 0 and below 2^63; got {arguments.seed}")
+    if arguments.of is not None and arguments.best is None:
+        raise ConfigError("--of is the number of images that --best picks from: give --best")
+    if arguments.best is not None and not 1 <= arguments.best <= (arguments.of or MOST_IMAGES // 10) <= MOST_IMAGES:
+        raise ConfigError(f"--best must be from 1 to --of, and that at most {MOST_IMAGES:,}")
+    if arguments.best is not None and arguments.num is not None:
+        raise ConfigError("--best K takes K images: leave out --num")
     if not 1 <= arguments.upscale <= 64:
         raise ConfigError(f"--upscale must be from 1 to 64; got {arguments.upscale}")
     if arguments.columns is not None and arguments.columns < 1:

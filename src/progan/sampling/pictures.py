@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from progan.errors import ConfigError, SnapshotError
 from progan.files import UNFINISHED, write_whole
 from progan.images import at_once, pil_image, to_pixels, upscale
 from progan.run_folder import RunFolder
-from progan.snapshot import Snapshot
+from progan.snapshot import Critic, Snapshot
 
 Progress = Callable[[int, int], None]
 """Called with the number of images made so far and the number of all."""
@@ -57,6 +57,35 @@ class Drawing:
     truncation: float = 1.0
     resolution: int | None = None
     upscale: int = 1
+    rows: Tensor | None = None
+    """Label rows float32 [N, L] where they do not follow from the labels and their places."""
+    picked: str = ""
+    """How the images were picked out of more, if they were."""
+
+    def best(self, critic: Critic, num: int) -> "Drawing":
+        """The `num` images with the highest scores of D, best first. Raises SnapshotError for D of another resolution.
+
+        The score of an image depends a little on the others of its batch (minibatch standard deviation).
+        """
+        if critic.resolution != self.source.resolution:
+            raise SnapshotError(
+                f"the discriminator is at {critic.resolution}x{critic.resolution}, the generator makes "
+                f"{self.source.resolution}x{self.source.resolution}"
+            )
+        full = replace(self, resolution=None, upscale=1)
+        scores = torch.cat([critic(pixels).value.cpu() for pixels in full.pixels()])
+        chosen = scores.argsort(descending=True, stable=True)[:num].tolist()
+        return self.take(chosen, f"the best {len(chosen)} of {len(self.seeds)} by the discriminator's score")
+
+    def take(self, numbers: Sequence[int], picked: str = "") -> "Drawing":
+        """Some of the images, as they are here."""
+        rows, labels = self.label_rows(), [self.labels[i] for i in numbers] if self.labels else ()
+        rows = None if rows is None else rows[list(numbers)]
+        return replace(self, seeds=[self.seeds[i] for i in numbers], labels=labels, rows=rows, picked=picked)
+
+    def label_rows(self) -> Tensor | None:
+        """Label rows float32 [N, L]; those of an attribute that is not named follow from the place of the image."""
+        return self.source.labels(self.labels) if self.rows is None and self.labels else self.rows
 
     def names(self) -> list[str]:
         """Name of each label."""
@@ -66,13 +95,24 @@ class Drawing:
     def pixels(self, numbers: Sequence[int] | None = None, batch_size: int | None = None) -> Iterator[Tensor]:
         """Pixels uint8 [n, C, R, R] of some of the images, or of all, a batch at a time, on the CPU."""
         numbers = range(len(self.seeds)) if numbers is None else numbers
-        rows = self.source.labels(self.labels) if self.labels else None  # those of an attribute depend on the place
+        rows = self.label_rows()
         size = batch_size or at_once(self.source.resolution)
         for start in range(0, len(numbers), size):
             some = list(numbers[start : start + size])
             z, given = self.source.latents([self.seeds[i] for i in some]), None if rows is None else rows[some]
             pixels = to_pixels(self.source.generate(z, given, self.truncation, self.resolution)).cpu()
             yield pixels if self.upscale == 1 else upscale(pixels.float(), self.upscale).to(torch.uint8)
+
+
+def joined(drawings: Sequence[Drawing]) -> Drawing:
+    """One drawing of the same snapshot after the other."""
+    rows = [drawing.label_rows() for drawing in drawings]
+    return replace(
+        drawings[0],
+        seeds=[seed for drawing in drawings for seed in drawing.seeds],
+        labels=[label for drawing in drawings for label in drawing.labels],
+        rows=torch.cat([row for row in rows if row is not None]) if rows[0] is not None else None,
+    )
 
 
 def samples(source: Snapshot, num: int) -> Tensor:
@@ -87,9 +127,9 @@ def default_labels(source: Snapshot, num: int) -> Sequence[str | int]:
     return [i % source.G.label_size for i in range(num)] if source.G.label_size else []
 
 
-def write_grid(path: Path, source: Snapshot, seeds: Sequence[int], sheet: Tensor) -> None:
-    """A picture uint8 [C, H, W] of images of these seeds, in the format of the path's suffix."""
-    write_whole(path, encode(sheet, source, seeds, path.suffix))
+def write_grid(path: Path, drawing: Drawing, sheet: Tensor) -> None:
+    """A picture uint8 [C, H, W] of the images, in the format of the path's suffix."""
+    write_whole(path, encode(sheet, drawing.source, drawing.seeds, path.suffix, drawing.picked))
 
 
 def captioned(pixels: Tensor, words: Sequence[str], columns: int) -> Tensor:
@@ -118,7 +158,7 @@ def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     note, names = folder / NOTE, drawing.names()
-    facts = [drawing.source.digest, drawing.truncation, drawing.resolution, drawing.upscale, suffix]
+    facts = [drawing.source.digest, drawing.truncation, drawing.resolution, drawing.upscale, suffix, drawing.picked]
     if drawing.source.info.label_kind == "attributes":  # what is not named of them follows from the place in the list
         facts.append([list(drawing.seeds), list(drawing.labels)])
     labels = ["-" + re.sub(r"[^\w=-]+", "_", name) for name in names] if len(set(names)) > 1 else [""] * len(names)
@@ -134,7 +174,8 @@ def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: 
     write_whole(note, json.dumps(facts).encode())
 
     def write(i: int, image: Tensor) -> None:
-        write_whole(paths[i], encode(image, drawing.source, [drawing.seeds[i]], suffix), sync=False)
+        content = encode(image, drawing.source, [drawing.seeds[i]], suffix, drawing.picked)
+        write_whole(paths[i], content, sync=False)
 
     done = 0
     with ThreadPoolExecutor(WRITERS) as pool:
@@ -168,6 +209,8 @@ def write_arrays(path: Path, drawing: Drawing) -> None:
         "seeds": np.array(drawing.seeds, np.int64),
         "snapshot": drawing.source.digest,
     }
+    if drawing.picked:
+        arrays["picked"] = drawing.picked
     if drawing.labels:
         arrays["labels"] = np.array(drawing.names())
     file = BytesIO()
@@ -175,8 +218,8 @@ def write_arrays(path: Path, drawing: Drawing) -> None:
     write_whole(path, file.getvalue())
 
 
-def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str = ".png") -> bytes:
-    """Pixels uint8 [C, H, W] as a file of a kind in FORMATS that names its seeds and snapshot.
+def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str = ".png", picked: str = "") -> bytes:
+    """Pixels uint8 [C, H, W] as a file of a kind in FORMATS that names its seeds and snapshot, and how it was picked.
 
     A PNG has them in text fields, the others in the description of their Exif. JPEG and WebP lose a little.
 
@@ -185,6 +228,8 @@ def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str =
     facts = {"seed": ",".join(map(str, seeds)), "snapshot": source.digest, "Software": "progan"}
     if source.info.licence:
         facts["Copyright"] = source.info.licence
+    if picked:
+        facts["picked"] = picked
     name, file, image = FORMATS[suffix.lower()], BytesIO(), pil_image(pixels)
     if name == "png":
         text = PngImagePlugin.PngInfo()
@@ -193,7 +238,8 @@ def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str =
         image.save(file, "png", pnginfo=text)
         return file.getvalue()
     exif = Image.Exif()
-    exif[ExifTags.Base.ImageDescription] = f"snapshot {facts['snapshot']}, seed {facts['seed']}"[:2000]
+    origin = f"{picked}, snapshot" if picked else "snapshot"
+    exif[ExifTags.Base.ImageDescription] = f"{origin} {facts['snapshot']}, seed {facts['seed']}"[:2000]
     exif[ExifTags.Base.Software] = facts["Software"]
     if "Copyright" in facts:
         exif[ExifTags.Base.Copyright] = facts["Copyright"]
