@@ -417,12 +417,12 @@ def test_several_data_sets_in_a_folder_are_named(tmp_path: Path) -> None:
 
 def test_what_a_file_is_that_is_no_source(tmp_path: Path) -> None:
     mnist(tmp_path / "raw")
-    write(tmp_path, {"one.png": png(COLOUR[0]), "t.csv": b"file,label\n", "a.safetensors": b"{}", "notes.md": b"#"})
+    write(tmp_path, {"bad.png": b"no picture", "t.csv": b"file,label\n", "a.safetensors": b"{}", "notes.md": b"#"})
     np.save(tmp_path / "labels.npy", np.arange(9))
     prepare("avatars:3", tmp_path / "prepared", PrepareConfig(resolution=4, workers=1))
     for name, message in {
         "raw/train-labels-idx1-ubyte.gz": "holds labels, not images",
-        "one.png": r"is a single picture\. Put pictures into a folder",
+        "bad.png": "is no picture that can be read",
         "t.csv": r"is a table, not images\. Name the folder of the images",
         "a.safetensors": "is a snapshot or a state",
         "notes.md": "neither an archive nor an array",
@@ -432,6 +432,14 @@ def test_what_a_file_is_that_is_no_source(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(DatasetError, match=message):
             made(tmp_path / name, tmp_path / "out")
+
+
+def test_a_single_picture_is_said_to_be_one(tmp_path: Path) -> None:
+    write(tmp_path, {"one.png": png(COLOUR[0]), "without": png(COLOUR[1])})
+    for name, pixels in (("one.png", COLOUR[0]), ("without", COLOUR[1])):
+        dataset, report = made(tmp_path / name, tmp_path / f"out-{name}")
+        assert (top(dataset) == pixels).all()
+        assert report.notes == (f"{name} is a single picture",)
 
 
 # --- archives and photographs

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,10 +119,8 @@ def _picture(path: Path, resolution: int, channels: int) -> "Tensor":
         raise DatasetError(f"{path} is no picture: there is no such file")
     config = PrepareConfig(resolution=resolution, channels="grey" if channels == 1 else "rgb", labels="none", workers=0)
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "in").mkdir()
-        shutil.copy(path, Path(scratch) / "in" / path.name)
         try:
-            prepare(Path(scratch) / "in", Path(scratch) / "out", config)
+            prepare(path, Path(scratch) / "out", config)
         except DatasetError:
             raise DatasetError(f"{path} is no picture that can be read") from None
         return torch.from_numpy(Dataset.open(Path(scratch) / "out").pixels(resolution, np.array([0])))[0]

@@ -22,7 +22,7 @@ from progan.data.sources.arrays import is_idx_labels, open_hdf5, open_idx, open_
 from progan.data.sources.base import NoLabelsError, Opener, Source, Unreadable
 from progan.data.sources.cifar import open_cifar
 from progan.data.sources.drawn import open_avatars, open_stacked
-from progan.data.sources.folder import is_archive, is_picture, open_archive, open_folder, open_stack_file, walk
+from progan.data.sources.folder import is_archive, is_picture, open_archive, open_folder, open_picture, walk
 from progan.data.sources.labels import is_table, tables_beside
 from progan.data.sources.lmdb import open_lmdb
 from progan.data.sources.parquet import open_parquet
@@ -122,11 +122,9 @@ def _what_it_is(path: Path) -> str:
     if is_idx_labels(path):
         return "holds labels, not images. Name the file of the images (…-images-idx3-ubyte), or the folder of both"
     if is_picture(path.name):
-        return "is a single picture. Put pictures into a folder and name the folder"
+        return "is no picture that can be read"
     if is_table(path.name):
         return "is a table, not images. Name the folder of the images, and the table with --labels"
-    with suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError), Image.open(path):
-        return "is a single picture. Put pictures into a folder and name the folder"
     return "is neither an archive nor an array. Put the images into a folder and name the folder"
 
 
@@ -159,7 +157,7 @@ SOURCES: dict[str, Opener] = {
     "hdf5": open_hdf5,
     "inside": _open_inside,
     "archive": open_archive,
-    "stack": open_stack_file,
+    "picture": open_picture,
     "folder": open_folder,
 }
 """Kind -> opener. A kind that ends in a colon is a word that users write, alone or followed by a colon and an argument

@@ -180,16 +180,25 @@ def _partition(
     return [images[position] for position in kept], labels, []
 
 
-def open_stack_file(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
-    """A TIFF or DICOM file with more than one picture."""
+def open_picture(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
+    """A picture, or a TIFF or DICOM file of many."""
     path = Path(source)
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        if kind_of_stack(file.read(HEAD_BYTES)) in (None, "npy"):
-            return None
-    entries = _paged([Entry(path.name, str(path), path.stat().st_size)])
-    return _source(path, entries, config) if len(entries) > 1 else None
+        kind = kind_of_stack(file.read(HEAD_BYTES))
+    if kind in (None, "npy") and not _is_opened(path):
+        return None
+    found = _source(path, [Entry(path.name, str(path), path.stat().st_size)], config)
+    several = len(found.entries) > 1
+    return found if several else replace(found, notes=(*found.notes, f"{path.name} is a single picture"))
+
+
+def _is_opened(path: Path) -> bool:
+    """True for a file that Pillow takes for a picture."""
+    with suppress(Exception), Image.open(path, formats=_formats(path.suffix.lower() in (".heic", ".heif"))):
+        return True
+    return False
 
 
 def _paged(entries: list[Entry]) -> list[Entry]:
