@@ -7,14 +7,12 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
-from PIL import Image
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Manifest
