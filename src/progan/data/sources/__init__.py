@@ -13,7 +13,6 @@ from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
-
 from progan.config import PrepareConfig
 from progan.data.dataset import Manifest
 from progan.data.sources.arrays import is_idx_labels, open_hdf5, open_idx, open_npy
