@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     # The frames of the film: the picture beside what is found by then.
     frames: list[Tensor] = []
     factor, every = max(1, _LEAST_SIDE // snapshot.resolution), max(1, a.steps // 90)
-    with progress_bar("searching", hidden=quiet) as progress:
+    with progress_bar("searching", "step", hidden=quiet) as progress:
 
         def watch(step: int, pixels: "Tensor") -> None:
             progress(step, a.steps)

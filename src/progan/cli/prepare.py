@@ -71,6 +71,7 @@ def report_table(report: "PrepareReport") -> str:
         noun = "classes" if report.label_kind == "class" else "attributes"
         more = " …" if len(report.label_names) > 10 else ""
         labels = f"{len(report.label_names)} {noun}: {', '.join(report.label_names[:10])}{more}"
+    worked = report.state == "prepared" and report.seconds > 0.05  # else the speed says nothing
     rows = {
         "images": f"{report.count:,} of {report.read:,} candidates in {report.source}",
         "skipped": skipped if reasons else "0",
@@ -80,7 +81,7 @@ def report_table(report: "PrepareReport") -> str:
         "levels": " ".join(map(str, report.resolutions)),
         "labels": labels,
         "on disk": f"{report.bytes / 1e6:,.1f} MB in {report.out}",
-        "time": f"{report.seconds:.1f} s, {report.read / max(report.seconds, 1e-9):,.0f} images/s",
+        "time": f"{report.seconds:.1f} s" + (f", {report.read / report.seconds:,.0f} images/s" if worked else ""),
         "state": report.state,
     }
     lines = [*rows.items(), *(("note", note) for note in report.notes)]

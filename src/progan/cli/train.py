@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from progan.run import Run
     from progan.training.preflight.estimate import Plan
 
-QUALITY_NUM = 2048
-"""Images that the number at the end of a run is measured with."""
 _COMMON = (
     "data", "labels", "mirror", "resolution", "total_kimg", "batch_size", "lr", "model", "loss", "device", "precision",
     "seed",
@@ -146,13 +144,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_first():
         return 0
     if result.finished:
+        number = None
         try:
-            write_report(result)
+            number = write_report(result)
         except (OSError, ProganError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             log_line(f"warning: no report: {reason}. Once this is fixed, run: progan report {result.path}")
         if not quiet and not arguments.json:
-            print(closing(result), file=sys.stderr)
+            print(closing(result, number), file=sys.stderr)
     facts = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}
     answer(arguments, {**facts, "seconds": result.seconds, "grid": str(result.grid())}, None)
     # torchrun would start again a process that does not return 0; a run that --for stopped did as it was told.
@@ -176,8 +175,8 @@ def plan_table(plan: "Plan") -> str:
     return "\n".join([*lines, "", f"together {total} (memory and time are estimates)", *plan.notes])
 
 
-def closing(result: "Run") -> str:
-    """What to look at, how good it is, and what to do next."""
+def closing(result: "Run", number: str | None) -> str:
+    """What to look at, how good it is (`number`), and what to do next."""
     from progan.training.observers.console import duration
 
     config, data = result.folder.read()
@@ -188,7 +187,7 @@ def closing(result: "Run") -> str:
         f"  samples    {result.grid()}",
         f"  generator  {result.folder.snapshot()}",
         *([f"  best       {best}, by its SWD"] if best.exists() else []),
-        f"  quality    {quality(result) or f'progan evaluate {result.path} --data {data.path}'}",
+        f"  quality    {number or f'progan evaluate {result.path} --data {data.path}'}",
         f"  page       {page if page.exists() else f'progan report {result.path}'}",
         f"  charts     tensorboard --logdir {result.path}",
         f"next: progan sample {result.path} --num 64, or your own images: progan train --data FOLDER",
@@ -196,27 +195,18 @@ def closing(result: "Run") -> str:
     return "\n".join(lines)
 
 
-def write_report(result: "Run") -> None:
-    """Write the run's page where it takes only seconds: for small images, or with a GPU to draw the samples."""
+def write_report(result: "Run") -> str | None:
+    """Write the run's page where it takes only seconds: for small images, or with a GPU to draw the samples.
+
+    Returns the number on the page that says how good the generator is, where that takes only seconds as well.
+    """
     from progan.data.dataset import Dataset
     from progan.devices import find_device
-    from progan.report.run_page import write_run_page
+    from progan.report.run_page import quality, write_run_page
 
     config, data = result.folder.read()
-    device = find_device(config.runtime.device)
+    dataset, device = Dataset.open(data.path), find_device(config.runtime.device)
+    number = quality(result.snapshot(), dataset)
     if config.schedule.resolution <= 128 or device.type == "cuda":
-        write_run_page(result.folder, Dataset.open(data.path), device)
-
-
-def quality(result: "Run") -> str | None:
-    """A first number where it takes only seconds: for small images, and enough of them."""
-    from progan.data.dataset import Dataset
-    from progan.metrics.evaluation import evaluate
-
-    _, data = result.folder.read()
-    snapshot = result.snapshot()
-    if not 16 <= snapshot.resolution <= 64 or data.count < 2 * QUALITY_NUM:
-        return None
-    swd = evaluate(snapshot, Dataset.open(data.path), ("swd",), QUALITY_NUM)["swd"]
-    baseline = swd.floor.value if swd.floor else float("nan")
-    return f"sliced Wasserstein distance {swd.value:.1f} (real images against other real images: {baseline:.1f})"
+        write_run_page(result.folder, dataset, device, number=number)
+    return number

@@ -70,7 +70,7 @@ class Chart:
 
     def _draw(self) -> str:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import NullFormatter
+        from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
         figure = Figure(figsize=(4.6, 2.7), layout="constrained")
         axes = figure.add_subplot()
@@ -89,10 +89,11 @@ class Chart:
         axes.set_ylabel(self.ylabel)
         if self.log_y and all(y > 0 for line in self.lines for y in line.y if not math.isnan(y)):
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            # Numbers at the minor ticks too, where the axis spans less than a decade.
+            # Several numbers, also where the axis spans less than a decade.
             low, high = axes.get_ylim()
-            axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())
+            axes.yaxis.set_major_locator(MaxNLocator(5) if high < 10 * low else LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
         for x, word in self.marks:
             axes.axvline(x, color=_INK, linewidth=0.6, linestyle=":")
             axes.annotate(word, (x, 1), (2, -8), xycoords=("data", "axes fraction"), textcoords="offset points", size=8)

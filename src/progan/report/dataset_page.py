@@ -69,12 +69,15 @@ def write_sheets(dataset: Dataset, folder: Path) -> None:
 
 
 def sheets(dataset: Dataset, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Name and pixels uint8 [C, H, W] of a sheet per resolution, of the same images as far as they fit, and of one per
-    label (at most 200).
+    """Name and pixels uint8 [C, H, W] of a sheet per resolution, each of other images while there are any, and of one
+    per label (at most 200).
     """
-    for resolution in dataset.resolutions:
+    start = 0
+    for resolution in reversed(dataset.resolutions):
         columns = max(2, _WIDTH // (max(_LEAST_SIDE, resolution) + _GAP))
-        shown = dataset.order(0, min(dataset.count, columns * math.ceil(columns / 2)), seed)
+        num = min(dataset.count, columns * math.ceil(columns / 2))
+        shown = dataset.order(start, num, seed)
+        start += num
         yield f"resolution-{resolution:04d}", sheet(dataset, resolution, shown, columns)
     side = min(_SIDE, dataset.resolutions[-1])
     random = np.random.default_rng(seed)

@@ -108,5 +108,5 @@ def image_grid(pixels: Tensor, alt: str, columns: int | None = None, side: int |
 
 
 def cell(resolution: int) -> int:
-    """Pixels of the screen for a side of an image: small ones are enlarged, so that all stages compare."""
-    return max(40, min(resolution, 128))
+    """Pixels of the screen for a side of an image: small ones are shown enlarged, large ones at 128."""
+    return max(1, 128 // resolution) * min(resolution, 128)

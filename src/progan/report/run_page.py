@@ -1,6 +1,7 @@
 """The page of one run."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import progan
 from progan.data.dataset import Dataset
 from progan.files import write_whole
 from progan.images import grid
+from progan.metrics.evaluation import evaluate
 from progan.metrics.nearest import beside, nearest_images
 from progan.options import to_dict
 from progan.per_resolution import RESOLUTIONS
@@ -26,13 +28,30 @@ from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 
 _PAIRS, _FRAMES = 8, 9
+_MOVING = 96  # pixels of the screen for a side of an image of an interpolation: as many as fit beside each other
+_MARKS = "Dotted lines: from there on the networks are trained at the resolution that stands beside the line."
 _QUERIES = 8
 _SPECTRUM = 256
+_MEASURED = 2048  # images of each kind of the number at the end of a run
 _KIMG = "thousands of real images"
 
 
-def run_page(folder: RunFolder, dataset: Dataset | None = None, device: str | torch.device = "cpu") -> str:
-    """A document that shows a run. Real images only if the dataset is given.
+def quality(snapshot: Snapshot, dataset: Dataset) -> str | None:
+    """Words with a first number, where it takes only seconds: for small images, and enough of them."""
+    if not 16 <= snapshot.resolution <= 64 or dataset.count < 2 * _MEASURED:
+        return None
+    swd = evaluate(snapshot, dataset, ("swd",), _MEASURED)["swd"]
+    baseline = swd.floor.value if swd.floor else math.nan
+    return f"sliced Wasserstein distance {swd.value:.1f} (real images against other real images: {baseline:.1f})"
+
+
+def run_page(
+    folder: RunFolder,
+    dataset: Dataset | None = None,
+    device: str | torch.device = "cpu",
+    number: str | None = None,
+) -> str:
+    """A document that shows a run. Real images only if the dataset is given, of which `quality` gave the number.
 
     Raises RunError where there is no run and SnapshotError where it has no snapshot yet.
     """
@@ -40,6 +59,8 @@ def run_page(folder: RunFolder, dataset: Dataset | None = None, device: str | to
     sizes = [r for r in RESOLUTIONS if any(folder.snapshots.glob(f"generator-*-{r}x{r}.safetensors"))]
     snapshots = [load(folder.snapshot(resolution)).to(device) for resolution in sizes]
     stats, last = read_stats(folder.stats), snapshots[-1]
+    if number is None and dataset is not None:
+        number = quality(last, dataset)
     num = 64 if last.resolution <= 256 else 16
     fakes = samples(last, num)
     words = f"Seeds 0 … {num - 1} of snapshot {last.digest}: the first ones, none chosen."
@@ -48,7 +69,7 @@ def run_page(folder: RunFolder, dataset: Dataset | None = None, device: str | to
         section("Growth", _growth(snapshots)),
         section("Interpolation", _interpolation(last)),
         section("Losses", _losses(stats)),
-        section("Quality", *_quality(stats)),
+        section("Quality", paragraph(f"At the end: {number}.") if number else "", *_quality(stats)),
         section("Against the training images", _against(last, fakes, dataset) if dataset else ""),
         section("Configuration", *_configuration(folder, last)),
     ]
@@ -59,11 +80,15 @@ def run_page(folder: RunFolder, dataset: Dataset | None = None, device: str | to
 
 
 def write_run_page(
-    folder: RunFolder, dataset: Dataset | None = None, device: str | torch.device = "cpu", path: Path | None = None
+    folder: RunFolder,
+    dataset: Dataset | None = None,
+    device: str | torch.device = "cpu",
+    path: Path | None = None,
+    number: str | None = None,
 ) -> Path:
     """Write the page to `path`, default `report.html` in the run folder."""
     path = path or folder.path / "report.html"
-    write_whole(path, run_page(folder, dataset, device).encode())
+    write_whole(path, run_page(folder, dataset, device, number).encode())
     return path
 
 
@@ -92,7 +117,7 @@ def _growth(snapshots: list[Snapshot]) -> str:
 def _interpolation(snapshot: Snapshot) -> str:
     """The frames of all pairs side by side, and the same as an animation that shows one column after another."""
     frames = interpolations(snapshot, _PAIRS, _FRAMES).flatten(0, 1)
-    side = cell(snapshot.resolution)
+    side = min(cell(snapshot.resolution), _MOVING)
     width, height = side * _FRAMES, side * _PAIRS
     size = f"--frames:{_FRAMES};width:{side}px;height:{height}px;background-size:{width}px {height}px"
     moving = f'<div class="moving" style="{size};background-image:url({data_uri(grid(frames, _FRAMES))})"></div>'
@@ -110,7 +135,7 @@ def _losses(stats: Stats) -> str:
         lines = [Line(name[2:], *curve(stats, name), colour=i) for i, name in enumerate(names)]
         charts.append(Chart(lines, _KIMG, f"loss of {network}", marks))
     charts.append(Chart([Line("", *curve(stats, "img_per_sec"))], _KIMG, "images a second", marks, log_y=True))
-    return gallery((figure(chart.svg()) for chart in charts), "wide")
+    return gallery((figure(chart.svg(), _MARKS if marks else "") for chart in charts), "wide")
 
 
 def _quality(stats: Stats) -> list[str]:

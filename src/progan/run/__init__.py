@@ -163,6 +163,7 @@ def _train(
             log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
             if (few := advice(config, dataset.count)) is not None:
                 log(few)
+        log(f"sample grids come in {folder.samples}, charts with: tensorboard --logdir {folder.path}")
 
         # Only the first process has observers.
         wanted = config.runtime.stop_when_flat and processes.first

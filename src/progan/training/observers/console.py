@@ -65,7 +65,7 @@ class Console(Observer):
         )
 
 
-_BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}, {postfix}]"
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}{postfix}]"
 
 
 def describe(stage: Stage) -> str:
