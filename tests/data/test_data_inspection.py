@@ -173,6 +173,20 @@ def test_a_sheet_shows_the_images_row_by_row(dataset: Dataset) -> None:
     assert (picture[34:, 68:] == 255).all()
 
 
+def test_sheets_show_other_images_each_while_there_are_any(tmp_path: Path) -> None:
+    """Images of one grey each, so many that two sheets of the smallest resolutions do not take all."""
+    pixels = np.arange(2400, dtype=np.uint16).repeat(64).reshape(-1, 8, 8)
+    np.save(tmp_path / "x.npy", np.stack([pixels // 256, pixels % 256, pixels * 0], -1).astype(np.uint8))
+    prepare(tmp_path / "x.npy", tmp_path / "out", PrepareConfig(workers=1))
+    shown = []
+    for _, sheet_ in sheets(Dataset.open(tmp_path / "out")):
+        cells = sheet_[:, ::34, ::34].flatten(1).T.tolist()
+        shown.append({tuple(cell) for cell in cells if cell != [255, 255, 255]})
+    assert len(shown) == 2
+    assert min(map(len, shown)) > 400
+    assert not shown[0] & shown[1]
+
+
 def test_a_sheet_for_every_resolution_and_label(dataset: Dataset) -> None:
     names = [name for name, _ in sheets(dataset)]
     assert names == [f"resolution-{size:04d}" for size in (4, 8, 16, 32, 64)] + ["label-000-cat", "label-001-dog"]

@@ -1,6 +1,7 @@
 """The page of a run and what stands on it: numbers with known answers, and a file that needs nothing else."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.metrics.nearest import nearest_images
+from progan.report import run_page
 from progan.report.charts import Chart, Line, spectrum
 from progan.report.history import Collapse, collapses, curve, growth, with_training_time
 from progan.report.html import contents, data_uri, page, section, table, text
 from progan.report.results import differences, holm, mean, p_value, t_quantile, welch
+from progan.run_folder import RunFolder
 from progan.sampling.interpolation import slerp
+from progan.snapshot import load
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
@@ -138,6 +142,12 @@ class TestPieces:
         assert svg == Chart(lines, "x", "y", log_y=True).svg(), "the same bytes again"
         assert Chart([Line("a", [1], [1])], "x", "y").svg() == ""
 
+    @pytest.mark.parametrize("values", [(300.0, 420.0), (2.0, 3.0), (5.0, 900.0)])
+    def test_an_axis_has_several_numbers(self, values):
+        words = Tags(Chart([Line("", [0, 1], values)], "", "", log_y=True).svg()).words
+        numbers = [float(word) for word in words if word.strip().replace(".", "").isdecimal()]
+        assert sum(values[0] / 2 <= number <= 2 * values[1] and number not in (0, 1) for number in numbers) >= 2
+
     def test_training_time_leaves_out_what_is_not_training(self):
         """100 images at 50 a second, 40 seconds of measuring, 100 images at 25 a second."""
         stats = [
@@ -198,9 +208,17 @@ class TestRunPage:
             "16x16, after",
             "Real images.",
             "avatars: 60 images, RGB",
+            "Dotted lines: from there on",
         ):
             assert expected in words
         assert (run / "report.html").stat().st_size < 10e6
+
+    def test_the_number_of_the_console_is_on_the_page(self, run, faces, monkeypatch):
+        monkeypatch.setattr(run_page, "_MEASURED", 16)
+        number = run_page.quality(load(RunFolder(run).snapshot()), faces)
+        assert re.fullmatch(r"sliced Wasserstein distance [\d.]+ \(real images against .*: [\d.]+\)", number)
+        assert f"At the end: {number}." in " ".join(Tags(run_page.run_page(RunFolder(run), faces)).words)
+        assert "At the end" not in run_page.run_page(RunFolder(run))
 
     def test_without_real_images(self, run, tmp_path, capsys):
         with_reals = Tags((run / "report.html").read_text(encoding="utf-8")).images

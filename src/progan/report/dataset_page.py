@@ -73,7 +73,7 @@ def sheets(dataset: Dataset, seed: int = 0) -> Iterator[tuple[str, Tensor]]:
     per label (at most 200).
     """
     start = 0
-    for resolution in reversed(dataset.resolutions):
+    for resolution in dataset.resolutions:
         columns = max(2, _WIDTH // (max(_LEAST_SIDE, resolution) + _GAP))
         num = min(dataset.count, columns * math.ceil(columns / 2))
         shown = dataset.order(start, num, seed)
