@@ -99,6 +99,10 @@ def test_tensorboard_has_the_same_numbers(whole):
     assert written == {
         line["cur_nimg"]: pytest.approx(line["D/penalty"], rel=1e-6) for line in read_stats(whole.folder.stats)
     }
+    # The options of the run are its hyperparameters.
+    plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"batch_size" in plugin
+    assert b"4:16,16:8" in plugin
     # And the sample grids, those of the end among them, shrunk where they are large.
     grids = {event.step: Image.open(BytesIO(event.encoded_image_string)) for event in events.Images("samples")}
     shown = {int(path.name.split("-")[1]) for path in whole.folder.samples.glob("fakes-*.png")}

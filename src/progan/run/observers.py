@@ -12,6 +12,7 @@ from progan.files import Claim, PendingWrites, write_whole
 from progan.images import at_once, to_pixels
 from progan.metrics.evaluation import Yardstick
 from progan.models import Generator
+from progan.options import leaves
 from progan.progress import log_line, silent
 from progan.run.assemble import open_held_out
 from progan.run_folder import RunFolder
@@ -55,6 +56,8 @@ def observers(
     licence = str(folder.initial().get("licence", ""))  # that of the networks the run began with
     stage = shape.resolution, 1.0, 0
     info = SnapshotInfo(config, shape, *stage, dataset.name, kind, names, licence, progan.__version__)
+    settings = {"model": config.model.kind, "loss": config.loss.kind}
+    settings |= {option.name: value for _, option, value in leaves(config)}
     try:
         _write_reals(folder, dataset, shape.resolution)
     except OSError as error:
@@ -76,7 +79,7 @@ def observers(
         "samples": SampleGrids(folder.samples, job.state.G.z_dim, kind, rows, runtime.grid_kimg),
         "snapshots": Snapshots(folder, info, rows, runtime.snapshot_kimg),
         "stats.jsonl": StatsFile(folder.stats),
-        "tensorboard": TensorBoard(folder.path / "tensorboard", folder.samples),
+        "tensorboard": TensorBoard(folder.path / "tensorboard", folder.samples, settings),
     }
     watching += [RetryingObserver(name, each, pending, folder) for name, each in writing.items()]
     if not quiet:  # a closed terminal does not end a run

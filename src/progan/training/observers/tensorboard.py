@@ -1,6 +1,7 @@
 """TensorBoard observer. It writes event files itself: the usual writer has a thread that a full disk ends."""
 
 import time
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from progan.training.observers.base import Observer, Tick
 from progan.training.observers.run_files import record
 from progan.training.state import TrainingState
 
+MEASURED = ("metrics/G_ema/swd", "metrics/G_ema/ms_ssim", "D/real_sign")
+"""Values by which runs are compared in the table of hyperparameters."""
 SIDE = 512
 """Largest side in pixels of a sample grid: event files keep all of them."""
 
@@ -20,20 +23,26 @@ SIDE = 512
 class TensorBoard(Observer):
     """Observer that writes the values of stats.jsonl, and the sample grids, to `tensorboard/`.
 
-    There is a file for each time the run is continued. Grids are those in `samples`, shrunk to 512 pixels a side.
+    There is a file for each time the run is continued. Grids are those in `samples`, shrunk to 512 pixels a side. The
+    options of the run, in `settings`, are hyperparameters there, beside the metrics that were measured.
     """
 
-    def __init__(self, folder: Path, samples: Path) -> None:
+    def __init__(self, folder: Path, samples: Path, settings: Mapping[str, Any]) -> None:
         self._log = AppendOnlyFile(folder / f"events.out.tfevents.{time.time():.6f}")
-        self._samples = samples
+        self._samples, self._settings = samples, settings
         self._shown: Path | None = None
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog  # takes a second to import
+        from torch.utils.tensorboard.summary import hparams
 
         self._write(file_version="brain.Event:2")
         void = state.cur_nimg + 1  # what was written of later moments, before the run was continued or went back
         self._write(step=void, session_log=SessionLog(status=SessionLog.START))
+        plain = (bool, int, float, str)
+        settings = {name: value if isinstance(value, plain) else str(value) for name, value in self._settings.items()}
+        for summary in hparams(settings, dict.fromkeys(MEASURED, 0)):  # type: ignore[no-untyped-call]
+            self._write(summary=summary)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
