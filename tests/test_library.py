@@ -4,13 +4,16 @@ import math
 import subprocess
 import sys
 import threading
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import progan
+from html_tags import Tags
 from progan import models
 from progan.config import DcganConfig, GrowingBatchNormConfig, ProGANConfig, RunConfig, ScheduleConfig
 from progan.errors import DeviceError, ProganError, SnapshotError
@@ -79,6 +82,25 @@ class TestPublicNames:
     def test_what_is_shown_of_an_object(self):
         assert repr(snapshot(3)) == "<Snapshot: 16x16 RGB, z_dim 8, 3 labels, cpu>"
         assert repr(critic()) == "<Critic: 16x16, no labels>"
+
+    @pytest.mark.parametrize("kind", [None, "class", "attributes"])
+    def test_what_notebooks_show_of_a_generator(self, kind):
+        made = snapshot(3 if kind else 0, kind or "class", ("a=1", "a=2", "b=1") if kind == "attributes" else ())
+        if kind == "attributes":
+            made.label_rows = torch.eye(3)
+        with Image.open(BytesIO(made._repr_png_())) as image:
+            assert image.size == (8 * 64 + 7, 2 * 64 + 1)
+            cell = np.asarray(image.convert("RGB"))[:64:4, :64:4]
+        labels = {None: None, "class": [0], "attributes": [""]}[kind]
+        first = progan.to_pixels(made.generate(made.latents(0), labels))[0].permute(1, 2, 0).numpy()
+        assert np.array_equal(cell, first)
+
+    def test_what_notebooks_show_of_a_run(self, run):
+        tags = Tags(run._repr_html_())
+        words = " ".join(tags.words)
+        assert "finished" in words
+        assert "0.104 thousand, up to 8x8" in words
+        assert tags.images == 1
 
 
 WITHOUT_A_CONSOLE = """

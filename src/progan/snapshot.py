@@ -12,6 +12,7 @@ import operator
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -25,7 +26,7 @@ from progan.config import RunConfig
 from progan.data.dataset import LabelKind
 from progan.errors import DeviceError, ProganError, SnapshotError, did_you_mean
 from progan.files import printable, write_whole
-from progan.images import at_once, downscale, to_images
+from progan.images import at_once, downscale, grid, pil_image, to_images, to_pixels, upscale
 from progan.models import Discriminator, Generator, ImageShape
 from progan.options import from_dict, parse_json, to_dict
 from progan.per_resolution import RESOLUTIONS
@@ -90,6 +91,19 @@ class Snapshot:
         shape, labels = self.info.shape, self.info.label_names
         size = f"{self.resolution}x{self.resolution} {'grey' if shape.channels == 1 else 'RGB'}"
         return f"<Snapshot: {size}, z_dim {self.z_dim}, {len(labels) or 'no'} labels, {self.device}>"
+
+    def _repr_png_(self) -> bytes:
+        """What notebooks show: a grid of the images of seeds 0 … 15, classes in turn."""
+        size = self.G.label_size
+        names: list[str | int] = (
+            [""] * 16 if self.info.label_kind == "attributes" else [i % size for i in range(16) if size]
+        )
+        pixels = to_pixels(self.generate(self.latents(range(16)), self.labels(names) if size else None))
+        file = BytesIO()
+        pil_image(grid(upscale(pixels.float(), max(1, 64 // self.resolution)).to(torch.uint8), 8, gap=1)).save(
+            file, "png"
+        )
+        return file.getvalue()
 
     @property
     def resolution(self) -> int:

@@ -95,6 +95,11 @@ def data_uri(sheet: Tensor) -> str:
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
+def picture(content: bytes, kind: str, alt: str) -> str:
+    """An <img> of a file, for instance of kind `image/png`."""
+    return f'<img alt="{text(alt)}" src="data:{kind};base64,{base64.b64encode(content).decode()}">'
+
+
 def image(sheet: Tensor, alt: str, width: int | None = None) -> str:
     """An <img> of pixels uint8 [C, H, W], enlarged to `width` pixels without smoothing."""
     size = f' style="width:{width}px"' if width else ""

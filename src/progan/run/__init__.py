@@ -18,6 +18,7 @@ from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
 from progan.progress import Log, log_line, silent
+from progan.report import html
 from progan.run import initial
 from progan.run.assemble import (
     AUTO,
@@ -69,6 +70,18 @@ class Run:
     @property
     def folder(self) -> RunFolder:
         return RunFolder(self.path)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: how far the run is, and its newest grid."""
+        grid, size = self.grid(), self.folder.read()[0].schedule.resolution
+        rows = {
+            "run": self.path,
+            "state": "finished" if self.finished else "stopped; the same call goes on",
+            "images shown": f"{self.cur_nimg / 1000:g} thousand, up to {size}x{size}",
+            "time": f"{self.seconds / 60:.1f} minutes",
+        }
+        picture = "" if grid is None else html.picture(grid.read_bytes(), "image/png", f"samples of {self.path.name}")
+        return html.facts(rows.items()) + picture
 
     def snapshot(self, resolution: int | None = None) -> Snapshot:
         """Newest snapshot, or that of a resolution."""
