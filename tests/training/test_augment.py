@@ -365,7 +365,7 @@ def test_a_run_with_ada_stopped_and_continued_equals_one_that_was_not(precision,
     assert lines[0]["augment/p"] == 0
     original, calls = loop.train, iter(range(1000))
     with monkeypatch.context() as patch:
-        patch.setattr("progan.run.train_job", lambda job, watching, _: original(job, watching, stop))
+        patch.setattr("progan.run.train_job", lambda job, watching, *_: original(job, watching, stop))
 
         def stop() -> bool:
             return next(calls) == 23  # in the middle of a tick

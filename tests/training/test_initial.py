@@ -60,7 +60,7 @@ def tensors(folder: RunFolder, first: bool = False) -> dict[str, torch.Tensor]:
 def begun(out, monkeypatch, **options) -> tuple[progan.Run, dict[str, torch.Tensor]]:
     """A run that was stopped before its first iteration, and its state."""
     with monkeypatch.context() as patch:
-        patch.setattr("progan.run.train_job", lambda job, watching, stopped: False)
+        patch.setattr("progan.run.train_job", lambda job, watching, *_: False)
         made = progan.train(out=out, **{**TINY, **options})
     return made, tensors(made.folder)
 
@@ -112,7 +112,7 @@ def test_a_pickle_of_the_authors_is_taken_with_its_licence(tmp_path, monkeypatch
     )
     bare = {name: value for name, value in TINY.items() if name not in ("fmap_base", "fmap_max", "z_dim")}
     with monkeypatch.context() as patch:
-        patch.setattr("progan.run.train_job", lambda job, watching, stopped: False)
+        patch.setattr("progan.run.train_job", lambda job, watching, *_: False)
         options = {**bare, "data": tmp_path / "data", "resolution": shape.resolution, "init": SMALL, "total_kimg": 0.01}
         made = progan.train(out=tmp_path / "run", **options)
     found, expected = tensors(made.folder), snapshot.G.state_dict()
@@ -223,7 +223,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits_when_its_source_is_gone(source, 
         with monkeypatch.context() as patch:
             patch.setattr(
                 "progan.run.train_job",
-                lambda job, watching, _, stop=stop: original(job, watching, lambda: next(calls) >= stop),
+                lambda job, watching, *_, stop=stop: original(job, watching, lambda: next(calls) >= stop),
             )
             assert not progan.train(out=tmp_path / "run", **options).finished
         shutil.rmtree(gone, ignore_errors=True)

@@ -20,6 +20,7 @@ from progan.models import ImageShape
 from progan.options import override
 from progan.per_resolution import per_resolution
 from progan.randomness import Rng
+from progan.run_folder import RunFolder
 from progan.schedule import Stage
 from progan.snapshot import SnapshotInfo
 from progan.snapshot import load as load_snapshot
@@ -219,9 +220,9 @@ def test_snapshots_and_grids_show_the_averaged_generator(tmp_path: Path) -> None
         expected, other = state.G_ema(z), state.G.forward(z)
     assert (expected - other).abs().max() > 0.01
     assert torch.equal(sample(state, stage, z, None, 4), to_pixels(expected))
-    snapshots = Snapshots(tmp_path, SnapshotInfo(CONFIG, SHAPE, 8, 1.0, 0, "squares"), None, None)
+    snapshots = Snapshots(RunFolder(tmp_path), SnapshotInfo(CONFIG, SHAPE, 8, 1.0, 0, "squares"), None, None)
     snapshots.on_stage_end(stage, None, state)
-    (path,) = tmp_path.glob("generator-*.safetensors")
+    (path,) = (tmp_path / "snapshots").glob("generator-*.safetensors")
     assert torch.allclose(load_snapshot(path).generate(z), expected, atol=1e-6)
 
 
