@@ -246,12 +246,16 @@ TINY = {
 }
 
 
+ONE_FAST = [name if name == "relativistic" else pytest.param(name, marks=pytest.mark.slow) for name in NEW]
+"""The losses, of which one is tested by the fast half."""
+
+
 def options_of(config: LossConfig) -> dict[str, Any]:
     return {"loss": config.kind, **asdict(config)}
 
 
 @pytest.mark.usefixtures("traced_once")
-@pytest.mark.parametrize("name", NEW)
+@pytest.mark.parametrize("name", ONE_FAST)
 def test_a_run_grows_traced_with_labels_and_continues_exactly(name: str, tmp_path: Path, capsys: Any) -> None:
     options = {**TINY, **options_of(NEW[name])}
     whole = progan.train(out=tmp_path / "whole", **options)
@@ -286,7 +290,7 @@ needs_compiler = pytest.mark.skipif(traced.missing(torch.device("cpu")) is not N
 
 
 @pytest.mark.parametrize("how", ["traced", pytest.param("compiled", marks=[pytest.mark.slow, needs_compiler])])
-@pytest.mark.parametrize("name", NEW)
+@pytest.mark.parametrize("name", ONE_FAST)
 def test_traced_and_compiled_gradients_are_the_eager_ones(name: str, how: str) -> None:
     for ours, eager in zip(gradients(NEW[name], how), gradients(NEW[name], "eager"), strict=True):
         bound = 0.0 if how == "traced" else 3e-5 * float(eager.norm())
@@ -370,7 +374,7 @@ def test_scores_and_penalty_apart_are_the_whole() -> None:
 
 
 @pytest.mark.usefixtures("traced_once")
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_a_lazy_run_continues_exactly(precision: str, tmp_path: Path) -> None:
     options = {**TINY, "penalty_every": 4, "precision": precision, "quiet": True}
     whole = progan.train(out=tmp_path / "whole", **options)

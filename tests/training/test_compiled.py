@@ -64,7 +64,7 @@ def gradients(alpha: float, step: traced.Traced | None, networks: state.Training
     [
         (False, False),
         (False, True),
-        pytest.param(True, False, marks=needs_compiler),
+        pytest.param(True, False, marks=[needs_compiler, pytest.mark.slow]),
         pytest.param(True, True, marks=[needs_compiler, pytest.mark.slow]),
     ],
 )

@@ -22,7 +22,7 @@ from progan.training.optimizer import Adam
 from progan.training.step import Executor
 from steps import new_state, traced_step, train_d, train_g
 
-RESOLUTIONS = (4, 8, 16, 32, 64)
+RESOLUTIONS = (4, 8, 16, 32, pytest.param(64, marks=pytest.mark.slow))
 BATCHES = (3, 4, 8, 14, 16)
 ALPHAS = (0.3, 1.0)
 BOUNDS = {torch.float32: (1e-4, 1e-4), torch.bfloat16: (0.25, 0.3), torch.float16: (0.2, 0.15)}
