@@ -239,12 +239,19 @@ def cut(picture: Image.Image, square: Square, size: int) -> Image.Image:
     x, y = x - left, y - top
     if dy == 0:  # upright: one resampling
         return part.resize((size, size), Image.Resampling.LANCZOS, (x - dx, y - dx, x + dx, y + dx), reducing_gap=3.0)
-    # Turned: at no fewer pixels than the picture has there, then reduced.
+    # Turned: at no fewer pixels than the picture has there, then reduced. In floats, since Pillow's transform cuts
+    # fractions off, which would make pictures darker.
     times = max(1, math.ceil(square.side / size))
-    fine, step = times * size, 2 / (times * size)
+    fine, step = (times * size, times * size), 2 / (times * size)
     transform = (dx * step, -dy * step, x - dx + dy, dy * step, dx * step, y - dy - dx)
-    turned = part.transform((fine, fine), Image.Transform.AFFINE, transform, Image.Resampling.BICUBIC)
-    return turned if times == 1 else turned.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    bands = [
+        band.convert("F")
+        .transform(fine, Image.Transform.AFFINE, transform, Image.Resampling.BICUBIC)
+        .resize((size, size), Image.Resampling.LANCZOS)
+        for band in part.split()
+    ]
+    rounded = [np.rint(np.asarray(band)).clip(0, 255).astype(np.uint8) for band in bands]
+    return Image.fromarray(rounded[0] if len(rounded) == 1 else np.stack(rounded, 2))
 
 
 def _mirrored(picture: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
