@@ -264,16 +264,28 @@ def test_without_alignment_the_box_and_a_margin() -> None:
     assert square_of(face, FaceCrop(align="none", margin=1)).side == 180
 
 
-def test_beyond_its_edges_a_picture_goes_on_as_in_a_mirror() -> None:
-    picture = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
-    assert np.asarray(faces._mirrored(picture, -2, -1, 5, 3)).tolist() == [
-        [1, 0, 0, 1, 2, 2, 1], [1, 0, 0, 1, 2, 2, 1], [4, 3, 3, 4, 5, 5, 4], [4, 3, 3, 4, 5, 5, 4]
-    ]  # fmt: skip
-    assert np.asarray(faces._mirrored(picture, 1, 0, 3, 2)).tolist() == [[1, 2], [4, 5]]
-    assert (
-        np.asarray(faces._mirrored(Image.new("RGB", (1, 1), (1, 2, 3)), -9, -9, 9, 9)).tolist()
-        == [[[1, 2, 3]] * 18] * 18
-    )
+def test_beyond_its_edges_a_picture_goes_on_mirrored_and_blurred() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    inside = np.asarray(faces._extended(picture, (2, 1, 30, 20), 4.0))
+    assert (inside == pixels[1:20, 2:30]).all()
+    around = np.asarray(faces._extended(picture, (-30, -20, 90, 60), 4.0)).astype(float)
+    assert (around[20:60, 30:90] == pixels).all()
+    mirrored = np.pad(pixels, ((20, 20), (30, 30), (0, 0)), "symmetric").astype(float)
+    blurred = np.asarray(Image.fromarray(mirrored.astype(np.uint8)).filter(ImageFilter.GaussianBlur(4)))
+    distance = np.maximum(*np.meshgrid(np.abs(np.arange(120) - 59.5) - 29.5, np.abs(np.arange(80) - 39.5) - 19.5))
+    share = np.clip(distance / 4, 0, 1)[..., None]  # of pixels outside, 1, 2, 3 … from the edge
+    assert np.abs(around - (share * blurred + (1 - share) * mirrored)).max() <= 2
+    one = np.asarray(faces._extended(Image.new("RGB", (1, 1), (1, 2, 3)), (-9, -9, 9, 9), 2.0))
+    assert (one == (1, 2, 3)).all()
+
+
+def test_a_square_leaves_a_picture_by_its_corners() -> None:
+    assert not Square((50, 50), (50, 0)).leaves(100, 100)
+    assert not Square((50, 50), (30, 20)).leaves(100, 100)
+    assert Square((50, 50), (30, 25)).leaves(100, 100)
+    for x, y in ((40, 50), (60, 50), (50, 40), (50, 60)):
+        assert Square((x, y), (0, 50)).leaves(100, 100)
 
 
 @pytest.mark.parametrize("size", [16, 100, 256])
@@ -347,6 +359,9 @@ def test_every_face_with_its_box_and_the_label_of_its_picture(folder: Path, tmp_
     largest, report = made(folder, tmp_path / "largest")
     assert (largest.count, report.count) == (22, 22)
     assert "images    22 of 24 candidates" in report_table(report)
+    assert "beyond the edge" not in report_table(report)
+    _, report = made(folder, tmp_path / "wide", margin=1.0)
+    assert "22 images cut out beyond the edge of the picture: mirrored and blurred there" in report_table(report)
     assert (largest.pixels(32, np.array([0])) == dataset.pixels(32, np.array([0]))).all()
 
 
@@ -401,7 +416,8 @@ def test_resolution_is_what_most_faces_fill(folder: Path, tmp_path: Path) -> Non
     dataset, report = made(folder, tmp_path / "out", resolution=None)
     sides = sorted(int(row["side"]) for row in listed(tmp_path / "out"))
     assert dataset.resolutions[-1] == 64 <= sides[len(sides) // 2] < 128
-    assert report.upscaled == sum(side < 64 for side in sides) > 0
+    assert report.upscaled == sum(side < 64 for side in sides) == 0
+    assert made(folder, tmp_path / "large", resolution=128)[1].upscaled == sum(side < 128 for side in sides) > 10
 
 
 @pytest.mark.parametrize("kind", ["zip", "npy", "parquet", "16 bits", "turned", "grey"])

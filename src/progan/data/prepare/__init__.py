@@ -443,6 +443,8 @@ def remarks(report: PrepareReport) -> list[str]:
         lines.append(
             f"{_images_of(tally.profiles_ignored)} with a colour profile that is broken or not for such pixels: ignored"
         )
+    if tally.extended:
+        lines.append(f"{_images_of(tally.extended)} cut out beyond the edge of the picture: mirrored and blurred there")
     return lines
 
 

@@ -154,7 +154,7 @@ def _faces(
                 continue
             picture, tally = each
             yield _Fitted(
-                [_face_image(picture, face, number, options, target) for number, face in enumerate(faces)], tally
+                [_face_image(picture, face, number, options, target, tally) for number, face in enumerate(faces)], tally
             )
         held.clear()
 
@@ -174,10 +174,11 @@ def _faces(
 
 
 def _face_image(
-    picture: Image.Image, face: Face, number: int, options: FaceCrop, target: Target
+    picture: Image.Image, face: Face, number: int, options: FaceCrop, target: Target, tally: Tally
 ) -> tuple[Pixels, bool, tuple[Any, ...]]:
     """A face cut out of a picture, as `_Fitted.images` has it."""
     square = square_of(face, options)
+    tally.extended += square.leaves(*picture.size)
     image = cut(picture.convert("L") if target.channels == 1 else picture, square, target.resolution)
     pixels = np.asarray(image).reshape(target.resolution, target.resolution, target.channels)
     columns = (*picture.size, number, *(round(edge) for edge in face.box), round(square.side), face.confidence)

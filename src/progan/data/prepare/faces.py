@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from progan.data.sources.base import Unreadable
 from progan.errors import DatasetError, did_you_mean
@@ -28,6 +28,7 @@ Point = tuple[float, float]
 
 _GRID = 16  # coordinates are rounded to this part of a pixel, so that the rounding of a GPU changes no image
 _SMALLEST, _SMALLEST_PART = 20, 40  # pixels; part of the picture's shorter side
+_BLUR = 0.06  # part of a side, by which what lies outside the picture is blurred
 _MARGIN = 0.25  # where nothing is aligned
 # CelebA's eyes in its aligned pictures of 178x218, and 128x128 of them around (89, 121), which the paper takes.
 CELEBA_EYES: tuple[Point, Point] = ((70.245, 111.5), (107.737, 111.5))
@@ -98,6 +99,11 @@ class Square:
     def side(self) -> float:
         """Length of a side in pixels."""
         return 2 * math.hypot(*self.right)
+
+    def leaves(self, width: int, height: int) -> bool:
+        """True if a part of it lies more than a pixel outside a picture of that size."""
+        (x, y), reach = self.centre, abs(self.right[0]) + abs(self.right[1]) - 1
+        return x < reach or y < reach or x > width - reach or y > height - reach
 
 
 # --- finding
@@ -230,12 +236,13 @@ def _frame(face: Face) -> tuple[Point, Point, Point, Point]:
 
 
 def cut(picture: Image.Image, square: Square, size: int) -> Image.Image:
-    """A square of a picture (mode L or RGB) as size x size pixels, antialiased; mirrored beyond the picture's edges."""
+    """A square of a picture (mode L or RGB) as size x size pixels, antialiased; `_extended` beyond the picture."""
     (x, y), (dx, dy) = square.centre, square.right
     # The part of the picture that the square touches, and a little for the filter.
     reach = abs(dx) + abs(dy) + 3 * max(1.0, square.side / size)
     left, top = math.floor(x - reach), math.floor(y - reach)
-    part = _mirrored(picture, left, top, math.ceil(x + reach), math.ceil(y + reach))
+    box = (left, top, math.ceil(x + reach), math.ceil(y + reach))
+    part = _extended(picture, box, max(1.0, _BLUR * square.side))
     x, y = x - left, y - top
     if dy == 0:  # upright: one resampling
         return part.resize((size, size), Image.Resampling.LANCZOS, (x - dx, y - dx, x + dx, y + dx), reducing_gap=3.0)
@@ -254,15 +261,23 @@ def cut(picture: Image.Image, square: Square, size: int) -> Image.Image:
     return Image.fromarray(rounded[0] if len(rounded) == 1 else np.stack(rounded, 2))
 
 
-def _mirrored(picture: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
-    """A box of a picture, which goes on as in a mirror beyond its edges."""
-    box = (max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height))
-    if box == (left, top, right, bottom):
+def _extended(picture: Image.Image, box: tuple[int, int, int, int], blur: float) -> Image.Image:
+    """A box of a picture, which beyond its edges goes on mirrored and more and more blurred, as in appendix C.
+
+    `blur`: standard deviation in pixels, reached that far outside. Unblurred, there would be parts of a second face.
+    """
+    left, top, right, bottom = box
+    if left >= 0 and top >= 0 and right <= picture.width and bottom <= picture.height:
         return picture.crop(box)
 
-    def places(start: int, end: int, length: int) -> npt.NDArray[np.int64]:
-        folded = np.arange(start, end) % (2 * length)
-        return np.minimum(folded, 2 * length - 1 - folded)
+    def places(start: int, end: int, length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Which pixels are shown along an axis, and how far outside they lie."""
+        along = np.arange(start, end)
+        folded = along % (2 * length)
+        return np.minimum(folded, 2 * length - 1 - folded), np.maximum(-along, along - length + 1).clip(0)
 
-    rows, columns = places(top, bottom, picture.height), places(left, right, picture.width)
-    return Image.fromarray(np.ascontiguousarray(np.asarray(picture)[rows][:, columns]))
+    (rows, above), (columns, beside) = places(top, bottom, picture.height), places(left, right, picture.width)
+    mirrored = Image.fromarray(np.ascontiguousarray(np.asarray(picture)[rows][:, columns]))
+    share = (np.maximum(above[:, None], beside) / blur).clip(0, 1)
+    mask = Image.fromarray((share * 255).round().astype(np.uint8))
+    return Image.composite(mirrored.filter(ImageFilter.GaussianBlur(blur)), mirrored, mask)

@@ -300,6 +300,8 @@ class Tally:
     """Pictures brought from another colour profile to sRGB."""
     profiles_ignored: int = 0
     """Pictures whose colour profile is broken or not for their kind of pixels."""
+    extended: int = 0
+    """Faces whose square reaches beyond their picture."""
 
     def add(self, other: "Tally") -> "Tally":
         """Sum of two."""
