@@ -298,9 +298,11 @@ def test_a_turned_square_is_cut_out_as_it_lies(size: int) -> None:
     across, down = np.meshgrid(grid, grid)
     true_x, true_y = 150.25 + across * 60 - down * 35, 140.5 + across * 35 + down * 60
     pixels = np.asarray(cut(picture, square, size)).astype(float)
-    assert np.abs(pixels[..., 0] - true_x * 0.8).max() < 1
-    assert np.abs(pixels[..., 1] - true_y * 0.8).max() < 1
-    assert abs((pixels[..., 0] - true_x * 0.8).mean()) < 0.2
+    assert np.abs(pixels[..., 0] - true_x * 0.8).max() < 1.1
+    assert np.abs(pixels[..., 1] - true_y * 0.8).max() < 1.1
+    assert abs((pixels[..., 0] - true_x * 0.8).mean()) < (
+        0.1 if size > 16 else 0.6
+    )  # Pillow's `reduce` rounds halves up
 
 
 @pytest.mark.parametrize("align", ["celeba", "ffhq"])

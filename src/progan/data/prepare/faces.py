@@ -28,6 +28,7 @@ Point = tuple[float, float]
 
 _GRID = 16  # coordinates are rounded to this part of a pixel, so that the rounding of a GPU changes no image
 _SMALLEST, _SMALLEST_PART = 20, 40  # pixels; part of the picture's shorter side
+_GAP = 2.0  # how many times the wanted pixels are left to the good filter, as in Pillow's thumbnails
 _BLUR = 0.06  # part of a side, by which what lies outside the picture is blurred
 _MARGIN = 0.25  # where nothing is aligned
 # CelebA's eyes in its aligned pictures of 178x218, and 128x128 of them around (89, 121), which the paper takes.
@@ -240,12 +241,15 @@ def cut(picture: Image.Image, square: Square, size: int) -> Image.Image:
     (x, y), (dx, dy) = square.centre, square.right
     # The part of the picture that the square touches, and a little for the filter.
     reach = abs(dx) + abs(dy) + 3 * max(1.0, square.side / size)
-    left, top = math.floor(x - reach), math.floor(y - reach)
-    box = (left, top, math.ceil(x + reach), math.ceil(y + reach))
-    part = _extended(picture, box, max(1.0, _BLUR * square.side))
-    x, y = x - left, y - top
+    box = (math.floor(x - reach), math.floor(y - reach), math.ceil(x + reach), math.ceil(y + reach))
+    if (factor := int(square.side / size / _GAP)) > 1:  # much larger than wanted: averaged first, as thumbnails are
+        left, top = max(box[0], 0), max(box[1], 0)
+        picture = picture.reduce(factor, (left, top, min(box[2], picture.width), min(box[3], picture.height)))
+        small = Square(((x - left) / factor, (y - top) / factor), (dx / factor, dy / factor))
+        return cut(picture, small, size)
+    part, x, y = _extended(picture, box, max(1.0, _BLUR * square.side)), x - box[0], y - box[1]
     if dy == 0:  # upright: one resampling
-        return part.resize((size, size), Image.Resampling.LANCZOS, (x - dx, y - dx, x + dx, y + dx), reducing_gap=3.0)
+        return part.resize((size, size), Image.Resampling.LANCZOS, (x - dx, y - dx, x + dx, y + dx))
     # Turned: at no fewer pixels than the picture has there, then reduced. In floats, since Pillow's transform cuts
     # fractions off, which would make pictures darker.
     times = max(1, math.ceil(square.side / size))
