@@ -123,12 +123,14 @@ def main() -> None:
     }
     # Where the eyes are in the crops: those marked by hand, and those that are found in the crop itself.
     detections = found([picture for picture, _ in marked], FaceCrop())
-    for align in ("celeba", "none"):
+    for align in ("celeba", "ffhq", "none"):
         crop = FaceCrop(align=align, margin=0.0)
         squares = [square_of(faces[0], crop) if faces else None for faces in detections]
         by_hand = [inside(eyes[at], square) - EYES for at, square in enumerate(squares) if at in eyes and square]
         crops = [cut(picture, square, 128) for (picture, _), square in zip(marked, squares, strict=True) if square]
         again = [np.array(faces[0].points[:2]) - EYES for faces in found(crops, FaceCrop()) if faces]
+        if align == "ffhq":  # which has no fixed places for them: about their means
+            by_hand, again = (list(np.array(some) - np.mean(some, 0)) for some in (by_hand, again))
         result[f"eyes, {align}"] = {"by hand": scatter(by_hand), "found again": scatter(again)}
     if options.nothing:
         small = zipfile.ZipFile(options.nothing)
