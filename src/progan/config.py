@@ -552,7 +552,8 @@ class PrepareConfig:
     """With `--crop faces`: `celeba`: turned and scaled so that the eyes lie where `--crop celeba` has them; `ffhq`: as
     CelebA-HQ and FFHQ were cut out (appendix C of the paper); `none`: an upright square around the face."""
     margin: float | None = None
-    """With `--crop faces`: added on each side, as a part of the square. Default: 0.25 with `--align none`; 0."""
+    """With `--crop faces`: added on each side, as a part of the square. Default: 0.25 with `--align none`, 0 with the
+    others."""
     min_face: int | None = None
     """With `--crop faces`: pixels of the smallest face that is taken. Default: 20, or a 40th of the picture's shorter
     side where that is more."""
