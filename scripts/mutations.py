@@ -41,7 +41,7 @@ FILES, FORMATS = "files.py::test_", "formats.py::test_"
 TOGETHER = "distributed.py::test_"
 AUGMENT, INITIAL = "augment.py::test_", "initial.py::test_"
 CLI = "cli.py::test_"
-RANGES = "data_ranges.py::test_"
+RANGES, FACES = "data_ranges.py::test_", "data_faces.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
 GROWING = [
@@ -1566,6 +1566,56 @@ VALUES = [
         [RANGES + "all_pages_of_a_tiff_are_pictures"],
     ),
 ]
+FOUND = [
+    Mutation(
+        "faces in groups that depend on the number of workers",
+        "data/prepare/__init__.py",
+        {"        size = _FEW_IMAGES\n": "        size = 8 * workers\n"},
+        [FACES + "same_bytes_for_any_number_of_workers_and_after_an_interruption"],
+    ),
+    Mutation(
+        "kernels of faces not turned",
+        "data/prepare/mtcnn.py",
+        {"kernel, channels = kernel.transpose(2, 3), layer.out_channels": "channels = layer.out_channels"},
+        [FACES + "the_nets_compute_what_another_runtime_does"],
+    ),
+    Mutation(
+        "weights of faces not compared with their hash",
+        "data/prepare/mtcnn.py",
+        {"if hashlib.sha256(content).hexdigest() != SHA256[file]:": "if not content:"},
+        [FACES + "other_weights_are_refused"],
+    ),
+    Mutation(
+        "smallest face first",
+        "data/prepare/faces.py",
+        {"(-face.size, face.box)": "(face.size, face.box)"},
+        [FACES + "faces_come_largest_first_and_only_the_wanted_ones"],
+    ),
+    Mutation(
+        "eyes a little too high",
+        "data/prepare/faces.py",
+        {"cut_y + side / 2 - top": "cut_y + side / 2 - top + 2"},
+        [FACES + "eyes_where_celeba_has_them_give_what_crop_celeba_gives"],
+    ),
+    Mutation(
+        "faces turned the wrong way",
+        "data/prepare/faces.py",
+        {"x1 - x0 + mouth[1], y1 - y0 - mouth[0]": "x1 - x0 - mouth[1], y1 - y0 + mouth[0]"},
+        [FACES + "ffhqs_square_is_that_of_appendix_c"],
+    ),
+    Mutation(
+        "turned faces a little darker",
+        "data/prepare/faces.py",
+        {"np.rint(np.asarray(band)).clip(0, 255)": "np.asarray(band).clip(0, 255)"},
+        [FACES + "a_turned_square_is_cut_out_as_it_lies"],
+    ),
+    Mutation(
+        "one file for any number of faces",
+        "data/prepare/output.py",
+        {"else sys.maxsize": "else len(source.entries)"},
+        [FACES + "more_faces_than_a_file_may_hold"],
+    ),
+]
 MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,
@@ -1578,6 +1628,7 @@ MUTATIONS = [
     *ORDER,
     *PREPARING,
     *VALUES,
+    *FOUND,
     *MEASURING,
     *COMPARING,
     *IMPORTING,

@@ -543,9 +543,24 @@ class PrepareConfig:
 
     resolution: int | None = None
     """Width and height in pixels, a power of two. Default: the largest that most of the first images fill."""
-    crop: Literal["center", "none", "celeba"] = "center"
+    crop: Literal["center", "none", "celeba", "faces"] = "center"
     """`center`: the largest centred square; `none`: no crop, pad with black to a square; `celeba`: what the authors cut
-    out of CelebA's aligned images, 128x128 around (89, 121)."""
+    out of CelebA's aligned images, 128x128 around (89, 121); `faces`: faces, which are looked for in every picture."""
+    faces: Literal["largest", "all"] = "largest"
+    """With `--crop faces`: the largest face of a picture, or every one."""
+    align: Literal["celeba", "ffhq", "none"] = "celeba"
+    """With `--crop faces`: `celeba`: turned and scaled so that the eyes lie where `--crop celeba` has them; `ffhq`: as
+    CelebA-HQ and FFHQ were cut out (appendix C of the paper); `none`: an upright square around the face."""
+    margin: float | None = None
+    """With `--crop faces`: added on each side, as a part of the square. Default: 0.25 with `--align none`, 0 with the
+    others."""
+    min_face: int | None = None
+    """With `--crop faces`: pixels of the smallest face that is taken. Default: 20, or a 40th of the picture's shorter
+    side where that is more."""
+    min_confidence: float = 0.9
+    """With `--crop faces`: how sure the detector must be, 0 to 1."""
+    detector: str = "mtcnn"
+    """With `--crop faces`: what finds them, `mtcnn`."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
     """One channel or three; `auto` decides by looking at the images."""
     max_images: int | None = None
@@ -570,6 +585,8 @@ class PrepareConfig:
     """Part to take of a data set that comes in parts; `auto`: `train` of MNIST, CIFAR and parquet files, else `all`."""
     workers: int = 0
     """Number of processes that decode; 0 = one for each core."""
+    device: str = "auto"
+    """With `--crop faces`: where they are looked for: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
 
     def __post_init__(self) -> None:
         if self.resolution is not None and self.resolution not in RESOLUTIONS:
@@ -580,6 +597,17 @@ class PrepareConfig:
         if self.label_column is not None and self.labels == "none":
             raise ConfigError("--label-column names labels, and --labels none wants none. Give one of them")
         self.range_ends()
+        if self.crop != "faces":
+            for name in (*FACE_OPTIONS, "device"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise ConfigError(f"--{flag(name)} is for --crop faces. Add that, or leave it out")
+        if self.min_face is not None:
+            _at_least(self, 12, "min_face")
+        if self.margin is not None:
+            _at_least(self, 0, "margin")
+            _at_most(self, 4, "margin")
+        _at_least(self, 0, "min_confidence")
+        _at_most(self, 1, "min_confidence")
         _at_most(self, 1024, "workers")
         _at_most(self, MOST_SEED, "seed")
 
@@ -594,6 +622,10 @@ class PrepareConfig:
         except (ValueError, AttributeError):  # also where it is no text
             pass
         raise ConfigError(f"--range must be LOW:HIGH, two numbers of which the second is larger; got {self.range!r}")
+
+
+FACE_OPTIONS = ("faces", "align", "margin", "min_face", "min_confidence", "detector")
+"""Options of `PrepareConfig` that say which faces are taken, and how."""
 
 
 @dataclass(frozen=True)

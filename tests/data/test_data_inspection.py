@@ -284,7 +284,7 @@ def test_prepare_and_split_on_the_command_line(
     [
         (["prepare", "nowhere", "out"], "nowhere does not exist"),
         (["prepare", "avatars:3", "out", "--resolution", "48"], "power of two from 4 to 1024"),
-        (["prepare", "avatars:3", "out", "--crop", "faces"], "--crop must be one of center, none"),
+        (["prepare", "avatars:3", "out", "--crop", "nose"], "--crop must be one of center, none"),
         (["prepare", "avatars:3", "out", "--background", "nocolour"], "is not a colour"),
         (["prepare", "avatars:3", "out", "--grey", "--rgb"], "not allowed with"),
         (["prepare", "avatars:3"], "required: OUT"),

@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     Images are decoded, cropped and resized once, for training. The same command continues where it was stopped.
 
         progan prepare my-photos/ datasets/mine --resolution 128
+        progan prepare my-photos/ datasets/faces --resolution 128 --crop faces
         progan prepare datasets/mine mine.zip --to stylegan-zip
     """
     from progan.data.prepare import prepare
@@ -72,8 +73,10 @@ def report_table(report: "PrepareReport") -> str:
         more = " …" if len(report.label_names) > 10 else ""
         labels = f"{len(report.label_names)} {noun}: {', '.join(report.label_names[:10])}{more}"
     worked = report.state == "prepared" and report.seconds > 0.05  # else the speed says nothing
+    used = report.read - sum(report.skipped.values())  # fewer than images where a picture has several faces
+    several = f" from {used:,}" if used != report.count else ""
     rows = {
-        "images": f"{report.count:,} of {report.read:,} candidates in {report.source}",
+        "images": f"{report.count:,}{several} of {report.read:,} candidates in {report.source}",
         "skipped": skipped if reasons else "0",
         "upscaled": f"{report.upscaled:,} (smaller than {size}x{size})" if report.upscaled else "0",
         "channels": {1: "1 (grey)", 3: "3 (RGB)"}[report.channels],

@@ -65,8 +65,10 @@ class Inspection:
 def inspect(dataset: Dataset) -> Inspection:
     """Look at every image, at a low resolution. Raises DatasetError where the list of images is damaged."""
     rows = list(read_ledger(dataset.path / IMAGES))
-    files = [row["file"] for row in rows] or [str(index) for index in range(dataset.count)]
+    files = [_name(row) for row in rows] or [str(index) for index in range(dataset.count)]
     try:
+        # Of a face, what was cut out for it is judged, not the picture around it.
+        shapes = [(int(row["side"]),) * 2 if "side" in row else (int(row["width"]), int(row["height"])) for row in rows]
         sizes = np.array([(int(row["width"]), int(row["height"])) for row in rows], np.int64).reshape(-1, 2)
         if len(rows) not in (0, dataset.count) or not (sizes > 0).all():
             raise ValueError("not of these images")
@@ -76,7 +78,7 @@ def inspect(dataset: Dataset) -> Inspection:
     by_area = [(width, height) for width, height in sizes[np.argsort(sizes.prod(1), kind="stable")].tolist()]
     places = {"smallest": 0, "median": len(by_area) // 2, "largest": -1} if by_area else {}
     duplicates = find_duplicates(dataset)
-    reasons = {**_odd_shapes(sizes, dataset.resolutions[-1]), **_blank(dataset)}
+    reasons = {**_odd_shapes(np.array(shapes, np.int64).reshape(-1, 2), dataset.resolutions[-1]), **_blank(dataset)}
     return Inspection(
         path=str(dataset.path),
         name=dataset.name,
@@ -93,6 +95,11 @@ def inspect(dataset: Dataset) -> Inspection:
         duplicate_files=[[files[index] for index in group] for group in duplicates],
         suspects=[Suspect(index, files[index], reason) for index, reason in sorted(reasons.items())],
     )
+
+
+def _name(row: Mapping[str, str]) -> str:
+    """Name of an image for people: its file, and which of the file's faces it is."""
+    return f"{row['file']}, face {row['face']}" if row.get("face", "0") != "0" else row["file"]
 
 
 def label_members(dataset: Dataset) -> dict[str, Indices]:

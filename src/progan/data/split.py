@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from progan.data.dataset import RANGE, Dataset, Indices
-from progan.data.prepare.output import FILE_LIMIT, IMAGE_COLUMNS, IMAGES, ArrayWriter, Ledger, read_ledger
+from progan.data.prepare.output import FILE_LIMIT, IMAGES, ArrayWriter, Ledger, read_ledger
 from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked
 
@@ -59,12 +59,12 @@ def _write(dataset: Dataset, folder: Path, part: str, indices: Indices, preparat
         with locked(folder):
             if any(path.name != LOCK_NAME for path in folder.iterdir()):
                 raise DatasetError(f"{folder} is not empty. Choose another folder")
-            images = [tuple(row.values()) for row in read_ledger(dataset.path / IMAGES)]
+            images = list(read_ledger(dataset.path / IMAGES))
             if images and len(images) <= indices.max():
                 raise DatasetError(f"{dataset.path / IMAGES} is damaged. Prepare the images again")
             if images:
-                ledger = Ledger(folder / IMAGES, IMAGE_COLUMNS)
-                ledger.append(images[index] for index in indices)
+                ledger = Ledger(folder / IMAGES, tuple(images[0]))
+                ledger.append(tuple(images[index].values()) for index in indices)
                 ledger.close()
             arrays = {}
             for name in dataset.manifest.arrays:  # block by block, in constant memory

@@ -20,10 +20,20 @@ from typing import Any, Literal
 
 from PIL import ImageColor
 
-from progan.config import PrepareConfig
+from progan.config import FACE_OPTIONS, PrepareConfig
 from progan.data.dataset import RANGE, FileRecord, LabelKind, Manifest
 from progan.data.prepare.decode import Target, core_count, decode_chunk, fit, ordered_map, without_warnings
-from progan.data.prepare.output import FILE_LIMIT, IMAGES, SKIPPED, UNFINISHED, Output, Unfinished, read_ledger
+from progan.data.prepare.faces import FaceCrop, load_detector
+from progan.data.prepare.output import (
+    FACE_COLUMNS,
+    FILE_LIMIT,
+    IMAGES,
+    SKIPPED,
+    UNFINISHED,
+    Output,
+    Unfinished,
+    read_ledger,
+)
 from progan.data.prepare.ranges import Ends, Extremes, Ranges, Tally, Unmeasured, decide, look, look_at, range_text
 from progan.data.sources import file_identity, identity, open_source
 from progan.data.sources.base import Picture, Source, Unreadable, Values
@@ -37,6 +47,8 @@ from progan.per_resolution import RESOLUTIONS
 _VERSION = 3
 _SCRATCH = ".scratch"  # hidden, so that it is no one else's
 _CHUNK_BYTES, _CHUNK_IMAGES, _FEW_IMAGES = 4 * 10**6, 256, 16
+_ENOUGH_FACES = 64  # to decide the resolution
+_GPU_WORKERS = 4  # processes that share a GPU, each of which takes some of its memory
 _LOOKED_AT, _LOOKED_AT_FOR_COLOUR, _LOOKED_AT_SIZE = 256, 64, 32  # images, images to be decoded, pixels of their side
 _COLOURED = 12  # difference of two channels of a reduced picture that grey pictures saved as JPEG do not reach
 
@@ -120,7 +132,10 @@ def request_key(source: str, config: PrepareConfig, left_out: list[str] | None =
     that progan made.
     """
     settings = dataclasses.asdict(config)
-    del settings["workers"]
+    del settings["workers"], settings["device"]
+    if config.crop != "faces":
+        for name in FACE_OPTIONS:
+            del settings[name]
     digest = hashlib.sha256(json.dumps([_VERSION, settings], sort_keys=True).encode())
     for item in identity(source, left_out):
         digest.update(json.dumps(item).encode())
@@ -148,6 +163,9 @@ def _prepare(
     source: str, out: Path, config: PrepareConfig, key: str, progress: Progress | None, file_limit: int
 ) -> PrepareReport:
     started = time.monotonic()
+    faces = _face_crop(config)
+    if faces is not None:  # fail now if it is not installed
+        load_detector(faces.detector, config.device)
     earlier = Unfinished.load(out, key)
     if earlier is None:
         _clear(out)
@@ -230,8 +248,12 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
     why = ""
     # Few large chunks, but enough for every worker to have several; a handful of images is not worth a process.
     size = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // image_bytes, max(_FEW_IMAGES, total // (4 * workers))))
+    if target.faces is not None:
+        # Pictures that are looked at together change each other's last bits: the same chunks for any number of workers.
+        size = _FEW_IMAGES
+        workers = config.workers or (min(workers, _GPU_WORKERS) if _on_gpu(config.device) else workers)
     parts = [source.entries[start : start + size] for start in range(output.note.read, total, size)]
-    tasks = ((source.reader, part, target) for part in parts)
+    tasks = ((source.reader, part, target, config.device) for part in parts)
     with closing(ordered_map(decode_chunk, tasks, min(workers, len(parts)))) as chunks:
         for part, chunk in zip(parts, chunks, strict=True):
             if chunk.skipped and not why:
@@ -243,7 +265,21 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
             if progress:
                 progress(output.note.read, total)
     if output.note.count == 0:
-        raise DatasetError(f"none of the {total} files of {source.name} is an image that can be read{why}")
+        wanted = "is an image that can be read" if target.faces is None else "has a face that can be used"
+        raise DatasetError(f"none of the {total} files of {source.name} {wanted}{why}")
+
+
+def _face_crop(config: PrepareConfig) -> FaceCrop | None:
+    """The options of faces; None where none are cut out."""
+    if config.crop != "faces":
+        return None
+    return FaceCrop(config.faces, config.min_face, config.min_confidence, config.align, config.margin, config.detector)
+
+
+def _on_gpu(device: str) -> bool:
+    from progan.devices import find_device
+
+    return find_device(device).type != "cpu"
 
 
 def _clear(out: Path) -> None:
@@ -282,22 +318,40 @@ def survey(source: Source, config: PrepareConfig) -> Target:
     if not (sizes or source.drawn_at):
         why = f" ({reasons.most_common(1)[0][0]})" if reasons else ""
         raise DatasetError(f"{source.name} has no image that can be read among {len(entries)} files looked at{why}")
-    all_28 = bool(sizes) and set(sizes) == {(28, 28)}
-    resolution = config.resolution or source.drawn_at or (32 if all_28 else 0)
-    if not resolution:  # the largest that at least half of the images reach without being enlarged
-        middle = median_high([min(size) if config.crop == "center" else max(size) for size in sizes])
-        resolution = max((size for size in RESOLUTIONS if size <= middle), default=4)
     try:
         red, green, blue, *_ = ImageColor.getrgb(config.background)
     except ValueError:
         raise DatasetError(f"background {config.background!r} is not a colour. Write a name or #rrggbb") from None
-    ranges = _ranges(source, found, config)
+    ranges, faces = _ranges(source, found, config), _face_crop(config)
+    target = Target(4, 3, config.crop, (red, green, blue), ranges=ranges, faces=faces)
+    all_28 = bool(sizes) and set(sizes) == {(28, 28)} and faces is None
+    resolution = config.resolution or source.drawn_at or (32 if all_28 else 0)
+    if not resolution:  # the largest that at least half of the images reach without being enlarged
+        sides = [min(size) if config.crop == "center" else max(size) for size in sizes]
+        middle = median_high(sides if faces is None else _face_sides(source, target, config.device))
+        resolution = max((size for size in RESOLUTIONS if size <= middle), default=4)
     some = source.reader.read(_spread(entries, _LOOKED_AT_FOR_COLOUR), _LOOKED_AT_SIZE)
     # By default: three channels where any picture shows colour, however it is stored.
     channels = {"grey": 1, "rgb": 3}.get(config.channels) or (
         3 if any(_is_coloured(image, ranges) for image in some) else 1
     )
-    return Target(resolution, channels, config.crop, (red, green, blue), all_28, ranges)
+    return dataclasses.replace(target, resolution=resolution, channels=channels, pad_28=all_28)
+
+
+def _face_sides(source: Source, target: Target, device: str) -> list[int]:
+    """Sides in pixels of what is cut out for some faces of pictures spread over the source. Raises DatasetError."""
+    entries, sides = _spread(source.entries, _LOOKED_AT), list[int]()
+    for start in range(-(-len(entries) // _FEW_IMAGES)):  # parts that are spread over it, too
+        chunk = decode_chunk(source.reader, entries[start :: -(-len(entries) // _FEW_IMAGES)], target, device)
+        sides += [dict(zip(FACE_COLUMNS, columns[3:], strict=True))["side"] for columns in chunk.kept]
+        if len(sides) >= _ENOUGH_FACES:
+            break
+    if not sides:
+        raise DatasetError(
+            f"no face that can be used was found in {len(entries)} pictures of {source.name} spread over it. "
+            "Give --resolution, which they would have decided, to look at all of them"
+        )
+    return sides
 
 
 def _ranges(source: Source, found: Extremes, config: PrepareConfig) -> Ranges:
@@ -371,7 +425,7 @@ def remarks(report: PrepareReport) -> list[str]:
     for ends, kind in shown.items():
         text, whose = range_text(ends), kind if len(shown) > 1 else "values "
         lines.append(f"{whose}{text.replace(':', ' … ')} become 0 … 255 (of other images, too, with --range {text})")
-    others = report.count - tally.wide - tally.stretched
+    others = report.read - sum(report.skipped.values()) - tally.wide - tally.stretched  # pictures, which may have faces
     if lines and others > 0:
         lines[-1] += f"; {_images_of(others)} of 8 bits as they are"
     if tally.windowed:
@@ -393,6 +447,8 @@ def remarks(report: PrepareReport) -> list[str]:
         lines.append(
             f"of {tally.first_frames:,} animation{'' if tally.first_frames == 1 else 's'} only the first image"
         )
+    if tally.extended:
+        lines.append(f"{_images_of(tally.extended)} cut out beyond the edge of the picture: mirrored and blurred there")
     return lines
 
 

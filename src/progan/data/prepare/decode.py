@@ -7,6 +7,7 @@ spend their time in Python, and four threads were slower than one (13,279 JPEGs 
 with four, 0.5 s with four processes and their start).
 """
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -26,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from progan.data.dataset import Pixels
+from progan.data.prepare.faces import Face, FaceCrop, cut, find_faces, square_of
 from progan.data.prepare.profiles import is_foreign, to_srgb
 from progan.data.prepare.ranges import Ranges, Tally, Unmeasured, stretched, to_picture, values_of, wide
 from progan.data.sources.base import Picture, Reader, Unreadable, Values
@@ -49,6 +51,7 @@ _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # not MPO: what follows its picture 
 # JPEG's factor -> how many times the resolution an image must have for it. The decoder averages over blocks when it
 # reduces by 4 or 8, so that more must be left to the resampling, which costs less the less is left to it.
 _DRAFTS = {2: 2, 4: 5, 8: 11}
+_HELD_PIXELS = 2**22  # of pictures whose faces are looked for together, and of one more
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,14 @@ class Target:
 
     resolution: int
     channels: int
-    crop: Literal["center", "none", "celeba"] = "center"
+    crop: Literal["center", "none", "celeba", "faces"] = "center"
     background: tuple[int, int, int] = (255, 255, 255)
     pad_28: bool = False
     """Zero-pad 28x28 to 32x32 first, as the paper's authors do with MNIST."""
     ranges: Ranges = field(default_factory=Ranges)
     """The values that become 0 … 255."""
+    faces: FaceCrop | None = None
+    """Which faces are cut out, and how; None: none."""
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -76,8 +81,8 @@ class Chunk:
 
     levels: list[Pixels]
     """uint8 [n, R, R, C] of the n good ones for R = 4 … resolution."""
-    kept: list[tuple[int, int, int]]
-    """Position within the chunk, width and height before anything was done."""
+    kept: list[tuple[Any, ...]]
+    """Position within the chunk, width and height before anything was done; of a face also `output.FACE_COLUMNS`."""
     skipped: list[tuple[int, Unreadable]]
     """Position within the chunk and why."""
     upscaled: int
@@ -85,29 +90,123 @@ class Chunk:
     """What was done to the good ones' values and colours."""
 
 
-def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target) -> Chunk:
-    """Open, decode and fit the candidates, and build the lower resolutions. Raises Unmeasured."""
+def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target, device: str = "auto") -> Chunk:
+    """Open, decode and fit the candidates, and build the lower resolutions; faces are found on the device.
+
+    Raises Unmeasured.
+    """
     images: list[Pixels] = []
-    kept: list[tuple[int, int, int]] = []
+    kept: list[tuple[Any, ...]] = []
     skipped: list[tuple[int, Unreadable]] = []
     upscaled, tally = 0, Tally()
     with without_warnings():
-        for position, image in enumerate(reader.read(entries, target.resolution)):
-            try:
-                if isinstance(image, Unreadable):
-                    raise image
-                size = image.size
-                if target.crop == "celeba" and size != CELEBA_SIZE:
-                    raise Unreadable("not 178x218", f"{size[0]}x{size[1]} is no aligned picture of CelebA")
-                pixels, enlarged = fit(image, target, tally)
-            except Unreadable as error:
-                skipped.append((position, error))
+        pictures = reader.read(entries, target.resolution)
+        for position, outcome in enumerate(
+            _fitted(pictures, target) if target.faces is None else _faces(pictures, target, target.faces, device)
+        ):
+            if isinstance(outcome, Unreadable):
+                skipped.append((position, outcome))
                 continue
-            images.append(pixels)
-            kept.append((position, *size))
-            upscaled += enlarged
+            tally = tally.add(outcome.tally)
+            for pixels, enlarged, columns in outcome.images:
+                images.append(pixels)
+                kept.append((position, *columns))
+                upscaled += enlarged
     shape = (len(images), target.resolution, target.resolution, target.channels)
     return Chunk(pyramid(np.array(images, np.uint8).reshape(shape)), kept, skipped, upscaled, tally)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a candidate gave."""
+
+    images: list[tuple[Pixels, bool, tuple[Any, ...]]]
+    """Pixels, True if they had to be enlarged, and the columns of the list of images after the first."""
+    tally: Tally
+
+
+def _fitted(pictures: Iterable[Picture | Unreadable], target: Target) -> Iterator[_Fitted | Unreadable]:
+    """One image of each picture, or the reason why there is none."""
+    for picture in pictures:
+        tally = Tally()
+        try:
+            if isinstance(picture, Unreadable):
+                raise picture
+            size = picture.size
+            if target.crop == "celeba" and size != CELEBA_SIZE:
+                raise Unreadable("not 178x218", f"{size[0]}x{size[1]} is no aligned picture of CelebA")
+            yield _Fitted([(*fit(picture, target, tally), size)], tally)
+        except Unreadable as error:
+            yield error
+
+
+def _faces(
+    pictures: Iterable[Picture | Unreadable], target: Target, options: FaceCrop, device: str
+) -> Iterator[_Fitted | Unreadable]:
+    """The faces of each picture, or the reason why there is none. Few pictures are held at a time."""
+    held: list[tuple[Image.Image, Tally] | Unreadable] = []
+
+    def results() -> Iterator[_Fitted | Unreadable]:
+        found = iter(find_faces([each[0] for each in held if not isinstance(each, Unreadable)], options, device))
+        for each in held:
+            faces = each if isinstance(each, Unreadable) else next(found)
+            if isinstance(each, Unreadable) or isinstance(faces, Unreadable):
+                yield faces  # type: ignore[misc]
+                continue
+            picture, tally = each
+            yield _Fitted(
+                [_face_image(picture, face, number, options, target, tally) for number, face in enumerate(faces)], tally
+            )
+        held.clear()
+
+    pixels = 0
+    for picture in pictures:
+        tally = Tally()
+        try:
+            whole = upright(picture, target, tally)
+            held.append((whole, tally))
+            pixels += whole.width * whole.height
+        except Unreadable as error:
+            held.append(error)
+        if pixels > _HELD_PIXELS:
+            yield from results()
+            pixels = 0
+    yield from results()
+
+
+def _face_image(
+    picture: Image.Image, face: Face, number: int, options: FaceCrop, target: Target, tally: Tally
+) -> tuple[Pixels, bool, tuple[Any, ...]]:
+    """A face cut out of a picture, as `_Fitted.images` has it."""
+    square = square_of(face, options)
+    tally.extended += square.leaves(*picture.size)
+    image = cut(picture.convert("L") if target.channels == 1 else picture, square, target.resolution)
+    pixels = np.asarray(image).reshape(target.resolution, target.resolution, target.channels)
+    columns = (*picture.size, number, *(round(edge) for edge in face.box), round(square.side), face.confidence)
+    return pixels, square.side < target.resolution, columns
+
+
+def upright(picture: Picture | Unreadable, target: Target, tally: Tally) -> Image.Image:
+    """A whole picture as mode RGB, upright. Raises Unreadable and Unmeasured, as `fit` does."""
+    if isinstance(picture, Unreadable):
+        raise picture
+    with _damage():
+        image = _eight_bits(picture, target, tally)
+        image.load()
+        flat = _flatten(to_srgb(stretched(image, target.ranges, tally), tally), dataclasses.replace(target, channels=3))
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        return flat if turn is None else flat.transpose(turn)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """What goes wrong inside is Unreadable: Pillow's plugins raise almost anything on damaged data."""
+    try:
+        yield
+    except (Unreadable, Unmeasured):
+        raise
+    except Exception as error:
+        raise Unreadable("damaged", f"{type(error).__name__}: {error}") from None
 
 
 @contextmanager
@@ -142,7 +241,7 @@ def fit(picture: Picture, target: Target, tally: Tally | None = None) -> tuple[P
     Raises Unreadable, and Unmeasured where the target has no range for its values.
     """
     tally = Tally() if tally is None else tally
-    try:
+    with _damage():
         image = _eight_bits(picture, target, tally)
         factor, size = _draft(image, target)
         image.load()
@@ -152,13 +251,9 @@ def fit(picture: Picture, target: Target, tally: Tally | None = None) -> tuple[P
         if target.pad_28 and size == (28, 28):  # as the authors' dataset tool does with MNIST
             flat, size = _centred(flat, 32), (32, 32)
         square = _square(flat, factor, size, target)
-        upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except (Unreadable, Unmeasured):
-        raise
-    except Exception as error:  # Pillow's plugins raise almost anything on damaged data
-        raise Unreadable("damaged", f"{type(error).__name__}: {error}") from None
-    if upright is not None:  # a centred square may be turned last, when it is small
-        square = square.transpose(upright)
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    if turn is not None:  # a centred square may be turned last, when it is small
+        square = square.transpose(turn)
     enlarged = _side(size, target) < target.resolution
     return np.asarray(square).reshape(target.resolution, target.resolution, target.channels), enlarged
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,9 @@ FILE_LIMIT = 4 * 10**9
 UNFINISHED = "unfinished.json"
 IMAGES, IMAGE_COLUMNS = "images.csv", ("file", "width", "height")
 """A line per image, in order; its size before cropping."""
+FACE_COLUMNS = ("face", "left", "top", "right", "bottom", "side", "confidence")
+"""More of them where faces are cut out: number within the file (0 is the largest), box, pixels of a side of what was
+cut out, and how sure the detector is (0 … 1)."""
 SKIPPED, SKIPPED_COLUMNS = "skipped.csv", ("file", "reason", "detail")
 """A line per file that gave no image."""
 _SAVE_SECONDS = 2.0
@@ -149,7 +153,7 @@ def read_ledger(path: Path) -> Iterator[dict[str, str]]:
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 rows = csv.DictReader(file)
-                if tuple(rows.fieldnames or ()) not in (IMAGE_COLUMNS, SKIPPED_COLUMNS):
+                if tuple(rows.fieldnames or ()) not in (IMAGE_COLUMNS, IMAGE_COLUMNS + FACE_COLUMNS, SKIPPED_COLUMNS):
                     raise ValueError("its columns are others")
                 for row in rows:
                     if None in row or None in row.values():
@@ -206,10 +210,13 @@ class Output:
         self.folder, self.note, self.source = folder, note, source
         target, label_names = note.target, source.labels.names if source.labels else ()
         rows = row_types(target.resolutions, target.channels, label_names)
-        self._writers = [ArrayWriter(folder, name, rows[name], len(source.entries), file_limit) for name in rows]
+        # No one knows how many faces there are.
+        most = len(source.entries) if target.faces is None or target.faces.faces == "largest" else sys.maxsize
+        self._writers = [ArrayWriter(folder, name, rows[name], most, file_limit) for name in rows]
         for writer in self._writers:
             writer.resume(note.count)
-        self._images = Ledger(folder / IMAGES, IMAGE_COLUMNS, note.listed_bytes)
+        columns = IMAGE_COLUMNS if target.faces is None else IMAGE_COLUMNS + FACE_COLUMNS
+        self._images = Ledger(folder / IMAGES, columns, note.listed_bytes)
         self._skipped = Ledger(folder / SKIPPED, SKIPPED_COLUMNS, note.skipped_bytes)
         self._files: list[ArrayWriter | Ledger] = [*self._writers, self._images, self._skipped]
         self.save()
@@ -225,7 +232,7 @@ class Output:
         for writer, array in zip(self._writers, arrays, strict=True):
             writer.append(array)
         # The lists are flushed by save(), before the note that gives their length.
-        listed = self._images.append((entries[position], *shape) for position, *shape in chunk.kept)
+        listed = self._images.append((entries[position], *columns) for position, *columns in chunk.kept)
         skipped = self._skipped.append((entries[at], error.reason, error.detail) for at, error in chunk.skipped)
         self.note = dataclasses.replace(  # in one step: Ctrl-C may come anywhere
             note,

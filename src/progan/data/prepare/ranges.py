@@ -303,6 +303,8 @@ class Tally:
     """Pictures whose colour profile is broken or not for their kind of pixels."""
     first_frames: int = 0
     """Pictures that are the first one of an animation."""
+    extended: int = 0
+    """Faces whose square reaches beyond their picture."""
 
     def add(self, other: "Tally") -> "Tally":
         """Sum of two."""

@@ -58,7 +58,7 @@ def _prepared(source: Path, config: PrepareConfig) -> PrepareReport | None:
     """A report of a source that needs no preparation; None for any other."""
     if not Manifest.is_in(source):
         return None
-    if dataclasses.replace(config, workers=0) != PrepareConfig():
+    if dataclasses.replace(config, workers=0, device="auto") != PrepareConfig():
         raise DatasetError(f"{source} is prepared already; options that change images cannot be applied to it")
     dataset = Dataset.open(source)
     return PrepareReport(
