@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from progan import models, randomness
 from progan.config import RunConfig
 from progan.data.dataset import LabelKind
 from progan.errors import ProganError, SnapshotError
 from progan.files import write_whole
-from progan.images import at_once, downscale
+from progan.images import at_once, downscale, to_pixels
 from progan.models import Generator, ImageShape
+from progan.models.layers import plain
 from progan.options import from_dict, parse_json, to_dict
 from progan.per_resolution import RESOLUTIONS
 from progan.tensorfile import DamagedError, from_bytes, to_bytes
@@ -143,6 +144,10 @@ class Snapshot:
         parts = [downscale(images, self.resolution // resolution) for images in batches]
         return torch.cat(parts) if parts else z.new_zeros(0, self.info.shape.channels, resolution, resolution)
 
+    def module(self) -> "PlainGenerator":
+        """A module of PyTorch alone, on the snapshot's device, for those who trace, export or serve it."""
+        return PlainGenerator(self)
+
     def save(self, path: Path) -> None:
         """Write the file, whole."""
         write_whole(path, *self.to_bytes())
@@ -156,6 +161,31 @@ class Snapshot:
         if self.label_rows is not None:
             tensors[ROWS] = self.label_rows
         return to_bytes(tensors, metadata)
+
+
+class PlainGenerator(nn.Module):
+    """Latents float32 [N, z_dim], and labels float32 [N, L] where there are any, to pixels uint8 [N, C, R, R].
+
+    A copy of a snapshot's generator made of PyTorch's own layers: `torch.export` and `torch.jit.trace` take it, for any
+    N. Its images differ from the snapshot's by rounding (about 1e-6). `truncation` may be a tensor [], to be traced.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.G = plain(copy.deepcopy(snapshot.G)).eval().requires_grad_(False)
+        self.resolution, self.alpha = snapshot.resolution, snapshot.info.alpha
+        self.register_buffer("mean", snapshot.mean.clone())
+
+    def forward(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
+        return to_pixels(self.images(z, labels, truncation))
+
+    def images(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
+        """Images float32 [N, C, R, R] about -1…1, not clipped."""
+        x = self.G.embed(z, labels)  # type: ignore[operator]
+        if not (isinstance(truncation, float) and truncation == 1):
+            x = self.mean + truncation * (x - self.mean)
+        images: Tensor = self.G.synthesize(x, self.resolution, self.alpha)  # type: ignore[operator]
+        return images
 
 
 @torch.no_grad()

@@ -92,7 +92,7 @@ class Generator(base.Generator):
             z = torch.cat([z, labels.to(z.dtype)], 1)
         if self.normalize_latents:
             z = pixel_norm(z)
-        x = torch.nn.functional.linear(z, self.dense.scaled(z.dtype)).view(len(z), -1, 4, 4)
+        x = torch.nn.functional.linear(z, self.dense.scaled(z.dtype)).view(z.shape[0], -1, 4, 4)
         x = x + self.dense.bias.to(z.dtype).view(1, -1, 1, 1)
         normed: Tensor = self.norm(self.activations["dense"](x))
         return normed

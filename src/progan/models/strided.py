@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from progan.models.convolution import convolve
-from progan.models.layers import wide
+from progan.models.layers import filled, wide
 from progan.scores import Scores
 
 STD = 0.02
@@ -23,6 +23,12 @@ class StridedConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return convolve(x, self.weight.to(x.dtype), None, stride=2, padding=1, transposed=self.transposed)
 
+    def plain(self) -> nn.Module:
+        a, b = self.weight.shape[:2]
+        if self.transposed:
+            return filled(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1), self.weight)
+        return filled(nn.Conv2d(b, a, 4, stride=2, padding=1), self.weight)
+
 
 class FromLatents(nn.Module):
     """Latents [N, z_dim] with labels [N, L] -> [N, out, 4, 4]: a transposed convolution of one pixel, no bias."""
@@ -36,7 +42,7 @@ class FromLatents(nn.Module):
         assert (labels is not None) == (self.label_size > 0), "labels go with a generator that was built for them"
         if labels is not None:
             z = torch.cat([z, labels.to(z.dtype)], 1)
-        return (z @ self.weight.to(z.dtype).flatten(1)).view(len(z), *self.weight.shape[1:])
+        return (z @ self.weight.to(z.dtype).flatten(1)).view(z.shape[0], *self.weight.shape[1:])
 
 
 class ToScores(nn.Module):
@@ -62,3 +68,6 @@ class Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return convolve(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+    def plain(self) -> nn.Module:
+        return filled(nn.Conv2d(*self.weight.shape[1::-1], 1), self.weight, self.bias)
