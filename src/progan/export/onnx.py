@@ -129,9 +129,14 @@ def _inputs(snapshot: Snapshot, seeds: range) -> tuple[Tensor, Tensor | None]:
 
 
 def _clean(model: "onnx.ModelProto") -> None:
-    """Remove what tells of this machine: every node has the files and lines it was made by."""
+    """Remove what tells of this machine: every node has the files and lines it was made by. Name the batch `N`."""
+    del model.graph.value_info[:]  # shapes of what lies between, which every runtime finds itself
+    for value in (*model.graph.input, *model.graph.output):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = "N"
     model.doc_string = ""
-    for owner in (model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
+    for owner in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.functions):
         del owner.metadata_props[:]
         owner.doc_string = ""
 

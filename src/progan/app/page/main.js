@@ -21,24 +21,32 @@ import { anySeed, fileName, fromHash, inWords, parseSeed, stepSeed, toHash } fro
  * @property {{wish: Wish, count: number}} state
  * @property {() => number} turn Begins something new: what was being drawn before is given up.
  * @property {(wish: Wish, turn: number) => Promise<Picture | null>} draw Null if given up, or not possible; it says why.
- * @property {(text: string) => void} say Shows and reads out a sentence.
+ * @property {(text: string, stays?: boolean) => void} say Shows and reads out a sentence.
  * @property {(wish: Wish) => void} open Shows a picture by itself.
  */
 
 const status = element("status", HTMLParagraphElement);
 const bar = element("bar", HTMLProgressElement);
 
-/** @param {string} text */
-function say(text) {
+let fading = 0;
+
+/**
+ * Shows a sentence, for a while or until the next one.
+ * @param {string} text
+ * @param {boolean} [stays]
+ */
+function say(text, stays = false) {
+  clearTimeout(fading);
   status.textContent = text;
+  element("news", HTMLDivElement).classList.toggle("quiet", text === "");
+  if (text && !stays) fading = setTimeout(() => say(""), 5000);
 }
 
 /** @param {unknown} error */
 function sayError(error) {
   bar.hidden = true;
-  status.classList.add("wrong");
-  say(error instanceof Error ? error.message : String(error));
   button("again").hidden = false;
+  say(error instanceof Error ? error.message : String(error), true);
 }
 
 /**
@@ -49,7 +57,7 @@ const progress = (title) => (done, total) => {
   bar.hidden = done >= total;
   bar.max = total;
   bar.value = done;
-  say(done >= total ? "" : `${title}: ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`);
+  say(done >= total ? "Starting …" : `${title}: ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`, true);
 };
 
 /**
@@ -73,7 +81,8 @@ function begin(facts, engine) {
       if (turn !== turns) return null;
       try {
         const picture = await engine.draw(wish, progress("Fetching the generator"));
-        status.classList.remove("wrong");
+        // An error or a download is over; what was said to the user stays for its time.
+        if (!button("again").hidden || status.textContent === "Starting …") say("");
         button("again").hidden = true;
         return turn === turns ? picture : null;
       } catch (error) {
@@ -202,9 +211,8 @@ function begin(facts, engine) {
   button("save").addEventListener("click", () => saveShown().catch(sayError));
   button("share-link").addEventListener("click", () => shareShown().catch(sayError));
   button("again").addEventListener("click", () => {
-    button("again").hidden = true;
-    status.classList.remove("wrong");
-    void show();
+    say("Starting …", true);
+    void panelShows[panels.find((name) => !element(name, HTMLElement).hidden) ?? "make"]();
   });
   seed.addEventListener("change", () => {
     const value = parseSeed(seed.value);
