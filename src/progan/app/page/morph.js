@@ -73,12 +73,10 @@ export function morph(app) {
   return {
     show() {
       const { wish } = app.state;
-      if (from.value === "" || (!wish.to && from.value !== wish.seed)) {
-        from.value = wish.seed;
-        to.value = anySeed();
-        position.value = "0";
-      } else if (wish.to) {
+      if (wish.to) {
         [from.value, to.value, position.value] = [wish.seed, wish.to, String(wish.t)];
+      } else if (from.value !== wish.seed) {
+        [from.value, to.value, position.value] = [wish.seed, anySeed(), "0"];
       }
       return show();
     },
