@@ -24,7 +24,7 @@ def small(
     names: tuple[str, ...] = (),
     alpha: float = 1.0,
 ) -> Snapshot:
-    """A generator with the weights of its seed; its batch statistics, where it has any, are not those it begins with."""
+    """A generator with the weights of a seed; no bias and no batch statistic is what it begins with."""
     schedule = ScheduleConfig(resolution=final, start_resolution=8 if model.grows else final)
     config = RunConfig(model=model, schedule=schedule)
     shape = ImageShape(final, channels, len(names))
@@ -70,4 +70,3 @@ def write_run(path: Path, resolutions: tuple[int, ...] = (8, 16), stats: str = "
         each.save(folder.snapshots / name)
     folder.stats.write_text(stats)
     return folder
-

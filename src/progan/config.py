@@ -605,8 +605,8 @@ class WebConfig(ExportConfig):
     icon_seed: int = 0
     """Seed of the picture that becomes the icon."""
     runtime: str | None = None
-    """A folder, or the package as npm packs it (.tgz), with the files of onnxruntime-web. Default: fetched once by npm, and
-    kept in the cache."""
+    """A folder with the files of onnxruntime-web, or its package as npm packs it (.tgz). Default: fetched once by npm,
+    and kept in the cache."""
     webgpu: bool = False
     """Also put in what WebGPU needs, 27 MB more; experimental."""
 

@@ -172,7 +172,7 @@ class PlainGenerator(nn.Module):
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
-        self.G = plain(copy.deepcopy(snapshot.G)).eval().requires_grad_(False)
+        self.G: Any = plain(copy.deepcopy(snapshot.G)).eval().requires_grad_(False)
         self.resolution, self.alpha = snapshot.resolution, snapshot.info.alpha
         self.register_buffer("mean", snapshot.mean.clone())
 
@@ -181,10 +181,10 @@ class PlainGenerator(nn.Module):
 
     def images(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
         """Images float32 [N, C, R, R] about -1…1, not clipped."""
-        x = self.G.embed(z, labels)  # type: ignore[operator]
+        x = self.G.embed(z, labels)
         if not (isinstance(truncation, float) and truncation == 1):
             x = self.mean + truncation * (x - self.mean)
-        images: Tensor = self.G.synthesize(x, self.resolution, self.alpha)  # type: ignore[operator]
+        images: Tensor = self.G.synthesize(x, self.resolution, self.alpha)
         return images
 
 

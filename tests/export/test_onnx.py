@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from generators import ATTRIBUTES, SMALL, small, write_run
 from torch import nn
 
+from generators import ATTRIBUTES, SMALL, small, write_run
 from progan.cli import main
 from progan.config import DcganConfig, GrowingBatchNormConfig, ModelConfig, OnnxConfig, ProGANConfig
 from progan.errors import ExportError
@@ -97,7 +97,9 @@ def test_a_plain_module_makes_the_same_pictures(kind):
 
 
 @pytest.mark.parametrize("weights", ["fp32", "fp16"])
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in KINDS]
+)
 def test_a_graph_makes_the_pictures_of_sample(kind, weights):
     snapshot = generator(kind)
     graph = exporter.make(snapshot, weights)
@@ -149,7 +151,9 @@ def test_a_graph_that_makes_other_pictures_is_refused(monkeypatch):
     def with_bias(value):
         def trace(snapshot):
             model = original(snapshot)
-            bias = next(t for t in model.graph.initializer if t.name == model.graph.node[-1].input[2])  # of the last layer
+            bias = next(
+                t for t in model.graph.initializer if t.name == model.graph.node[-1].input[2]
+            )  # of the last layer
             bias.CopyFrom(onnx.numpy_helper.from_array(np.full(3, value, np.float32), bias.name))
             return model
 

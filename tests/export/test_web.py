@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from generators import ATTRIBUTES, small, write_run
 from PIL import Image
 
+from generators import ATTRIBUTES, small, write_run
 from progan import randomness
 from progan.config import WebConfig
 from progan.errors import ExportError
@@ -239,7 +239,9 @@ def test_a_morph_lies_on_the_great_circle(visit, run):
 
 def test_a_link_holds_the_picture(visit, run, browser):
     """Shared links, and the address itself, give the same picture to others; nonsense in one does no harm."""
-    page = visit("run", "#seed=77&resolution=8&truncation=0.5", permissions=["clipboard-read", "clipboard-write"]).drawn()
+    page = visit(
+        "run", "#seed=77&resolution=8&truncation=0.5", permissions=["clipboard-read", "clipboard-write"]
+    ).drawn()
     assert apart(page.pictures(), sampled(run.path, [77], (), 8, 0.5)) <= 2
     page.page.evaluate("delete Navigator.prototype.share")
     page.page.click("#share-link")
@@ -276,7 +278,7 @@ def test_favourites_are_kept(visit, run):
     page.page.click("#tab-favourites")
     page.page.click("#kept .remove >> nth=0")
     playwright.expect(page.page.locator("#kept li")).to_have_count(1)
-    page.page.evaluate("localStorage.setItem(Object.keys(localStorage)[0], '[7, null, {\"model\": \"x\"}, {}')")
+    page.page.evaluate('localStorage.setItem(Object.keys(localStorage)[0], \'[7, null, {"model": "x"}, {}\')')
     page.page.click("#tab-make")
     page.page.click("#tab-favourites")
     playwright.expect(page.page.locator("#none")).to_be_visible()
@@ -477,10 +479,17 @@ def test_a_link_comes_back_the_same(tmp_path):
         (tmp_path / name).write_bytes(web.page_files()[name])
     facts = {"models": [{"resolution": 8}, {"resolution": 16}], "snapshot": "abc"}
     facts["labels"] = {"kind": "attributes", "names": list(ATTRIBUTES), "rows": [[0], [1], [2]]}
-    wish = {"seed": str(2**63 - 1), "to": "12", "t": 0.35, "truncation": 0, "resolution": 8, "label": "hat=cap,smile", "row": 2}
+    wish = {
+        "seed": str(2**63 - 1),
+        "to": "12",
+        "t": 0.35,
+        "truncation": 0,
+        "resolution": 8,
+        "label": "hat=cap,smile",
+        "row": 2,
+    }
     script = (
         f'import * as wish from "./wish.js";\nconst facts = {json.dumps(facts)}, made = {json.dumps(wish)};\n'
         "console.log(JSON.stringify(wish.fromHash(facts, wish.toHash(facts, made, 4))));\n"
     )
     assert json.loads(node(script, tmp_path)) == {"wish": wish, "count": 4, "foreign": False}
-

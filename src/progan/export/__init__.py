@@ -23,8 +23,8 @@ EXPORTERS: dict[str, Exporter] = {
         OnnxConfig,
         """Write ONNX graphs that any onnxruntime can run.
 
-        A graph for each resolution: latents (and labels) and the truncation in, images out, for any number at once. Each
-        is compared with PyTorch before it is written. A model card, the snapshots and a grid lie beside them.
+        A graph for each resolution: latents (and labels) and the truncation in, images out, for any number at once.
+        Each is compared with PyTorch before it is written. A model card, the snapshots and a grid lie beside them.
 
             progan export onnx runs/digits digits-onnx
             progan export onnx runs/faces faces-onnx --weights fp16 --resolutions 32,64
@@ -34,8 +34,8 @@ EXPORTERS: dict[str, Exporter] = {
         WebConfig,
         """Write a page that makes pictures in the browser, without a server.
 
-        A folder for any static host: choose the resolution, generate, morph, keep, save and share. It works offline after
-        the first visit and can be installed. Pixels are those of `progan sample` for the same seeds.
+        A folder for any static host: choose the resolution, generate, morph, keep, save and share. It works offline
+        after the first visit and can be installed. Pixels are those of `progan sample` for the same seeds.
 
             progan export web runs/faces faces-app
             progan export web runs/faces faces-app --runtime onnxruntime-web-1.30.0.tgz

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-
 import progan
 from progan.errors import ExportError
 from progan.export.source import Source
@@ -17,8 +16,8 @@ from progan.snapshot import Snapshot
 MARK = "<!-- written by progan"
 """What a card of ours has in it; a README.md without it is never replaced."""
 KNOWN_LICENCES = {
-    "apache-2.0", "mit", "openrail", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
-    "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "unlicense", "wtfpl",
+    "apache-2.0", "mit", "openrail", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0",
+    "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0",
 }  # fmt: skip
 """Licences that the Hub knows by name; any other is `other`."""
 
@@ -93,10 +92,10 @@ def card(source: Source, form: str = "") -> str:
     lines += [f"images = snapshot.generate(snapshot.latents(range(64)){', ' * bool(label)}{label})"]
     lines += ["pixels = progan.to_pixels(images)  # uint8 [64, C, R, R]", "```", ""]
     if form == "onnx":
+        given = f", `labels` float32 [N, {last.G.label_size}]" if last.G.label_size else ""
         lines += [
-            f"`{name}.onnx` does the same in any onnxruntime: `z` float32 [N, {last.z_dim}]"
-            f"{f', `labels` float32 [N, {last.G.label_size}]' if last.G.label_size else ''} and `truncation` float32 [] in, "
-            "`images` float32 [N, C, R, R] out, about -1…1.",
+            f"`{name}.onnx` does the same in any onnxruntime: `z` float32 [N, {last.z_dim}]{given} and `truncation` "
+            "float32 [] in, `images` float32 [N, C, R, R] out, about -1…1.",
             "",
         ]
     if form == "web":
@@ -104,8 +103,8 @@ def card(source: Source, form: str = "") -> str:
     lines += [
         "## Limits",
         "",
-        "Pictures resemble those it was trained on and can come close to repeating some of them, most of all where those "
-        "were few. Label what you publish as generated, and do not use it to impersonate anybody.",
+        "Pictures resemble those it was trained on and can come close to repeating some of them, most of all where "
+        "those were few. Label what you publish as generated, and do not use it to impersonate anybody.",
         "",
         "## Licence",
         "",

@@ -47,7 +47,7 @@ def open_source(path: str | os.PathLike[str], config: ExportConfig) -> Source:
         metrics = {r: _measured(folder, snapshot) for r, snapshot in snapshots.items()}
     else:
         only = sampling.load(path)
-        snapshots = {r: only for r in _chosen(config.resolutions, [only.resolution])}
+        snapshots = dict.fromkeys(_chosen(config.resolutions, [only.resolution]), only)
     last = snapshots[max(snapshots)]
     title = config.title or f"Pictures like {last.info.dataset or 'nothing known'}"
     licence = last.info.licence if config.licence is None else config.licence

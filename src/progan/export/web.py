@@ -46,17 +46,17 @@ _LARGEST = 100 * 2**20
 def export(source: Source, out: Path, config: WebConfig, log: Log) -> list[Path]:
     """Write the page, its generators, the runtime and the card into a folder that exists.
 
-    All that the page loads is listed in `progan.json` and `shell.js`; the card and the snapshots are for people. Names of
-    large files have a part of their SHA-256, so that a browser may keep them for ever.
+    All that the page loads is listed in `progan.json` and `shell.js`; the card and the snapshots are for people. Names
+    of large files have a part of their SHA-256, so that a browser may keep them for ever.
     """
     runtime = runtime_files(config, log)
     content: dict[str, bytes] = {}
     models = []
     for resolution, snapshot in source.snapshots.items():
         graph = onnx.make(snapshot, config.weights, source.metrics.get(resolution))
-        entry = _entry("models/generator-{}x{}".format(resolution, resolution), "onnx", graph.content, content)
-        size = f"{len(graph.content) / 1e6:.1f} MB"
-        log(f"{resolution}x{resolution}: {size}; compared with PyTorch: pixels differ by up to {graph.steps}/255")
+        entry = _entry(f"models/generator-{resolution}x{resolution}", "onnx", graph.content, content)
+        megabytes = f"{len(graph.content) / 1e6:.1f} MB"
+        log(f"{resolution}x{resolution}: {megabytes}; compared with PyTorch: pixels differ by up to {graph.steps}/255")
         facts = {"kimg": snapshot.info.cur_nimg / 1000, "snapshot": snapshot.digest}
         models.append({"resolution": resolution, **entry, **facts})
     runtimes = {"version": PINNED, "wasm": _runtime(runtime, _MODULE, _BINARY, content), "webgpu": None}
@@ -217,7 +217,9 @@ def _fetch(cache: Path, log: Log) -> None:
     """Have npm pack the pinned version, and keep the files that are used. Raises ExportError."""
     npm, by_hand = shutil.which("npm"), f"`npm pack {PACKAGE}@{PINNED}` where there is one, then --runtime FILE"
     if npm is None:
-        raise ExportError(f"{PACKAGE} is needed, and npm, which fetches it, is not installed. Install npm, or {by_hand}")
+        raise ExportError(
+            f"{PACKAGE} is needed, and npm, which fetches it, is not installed. Install npm, or {by_hand}"
+        )
     log(f"fetching {PACKAGE} {PINNED} by npm, once; it is kept in {cache}")
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", f"{PACKAGE}@{PINNED}", "--silent", "--pack-destination", folder]

@@ -33,24 +33,29 @@ def leaky_relu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2)
 
 
-def plain(network: nn.Module) -> nn.Module:
-    """The network with PyTorch's own layers in place of ours where those have the function `plain`, itself changed.
+class Layer(nn.Module):
+    """Layer that can be replaced by one of PyTorch's own, which cannot be differentiated as well."""
 
-    For those who trace, export or serve it: nothing in it needs a gradient's gradient.
-    """
+    def plain(self) -> nn.Module:
+        """A layer that computes the same from the same input, up to rounding; this one is not used any more."""
+        raise NotImplementedError
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """The network with every `Layer` replaced, in place: for those who trace, export or serve it."""
     for name, child in network.named_children():
-        setattr(network, name, child.plain() if hasattr(child, "plain") else plain(child))
+        setattr(network, name, child.plain() if isinstance(child, Layer) else plain(child))
     return network
 
 
-def filled(layer: "nn.Conv2d | nn.ConvTranspose2d", weight: Tensor, bias: Tensor | None = None) -> nn.Module:
-    """A convolution of PyTorch with copies of this weight, in its layout, and bias."""
+def filled(layer: nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
+    """A convolution of PyTorch with copies of this weight and bias."""
     layer.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
     layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
     return layer.requires_grad_(False)
 
 
-class Scaled(nn.Module):
+class Scaled(Layer):
     """Weight with equalised learning rate: N(0, 1) entries, times gain/√fan_in at run time (section 4.1).
 
     With `use_wscale=False` the constant is put into the initial weight instead (He et al. 2015).
@@ -100,7 +105,8 @@ class EqualizedConv2d(Scaled):
 
     def plain(self) -> nn.Module:
         weight = self.scaled(self.weight.dtype)
-        return filled(nn.Conv2d(*weight.shape[1::-1], weight.shape[2], padding=weight.shape[2] // 2), weight, self.bias)
+        outputs, inputs, kernel, _ = weight.shape
+        return filled(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), weight, self.bias)
 
 
 class UpscaleConv2d(EqualizedConv2d):
@@ -121,7 +127,8 @@ class UpscaleConv2d(EqualizedConv2d):
     def plain(self) -> nn.Module:
         """One transposed convolution, `fused` or not: 1.4 times as fast in onnxruntime-web as what it stands for."""
         weight = self._transposed(self.weight.dtype)
-        return filled(nn.ConvTranspose2d(*weight.shape[:2], 4, stride=2, padding=1), weight, self.bias)
+        inputs, outputs, kernel, _ = weight.shape
+        return filled(nn.ConvTranspose2d(inputs, outputs, kernel, stride=2, padding=1), weight, self.bias)
 
     def _transposed(self, dtype: torch.dtype) -> Tensor:
         """Kernel [in, out, 4, 4] of upscaling and convolution in one."""

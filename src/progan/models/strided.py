@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from progan.models.convolution import convolve
-from progan.models.layers import filled, wide
+from progan.models.layers import Layer, filled, wide
 from progan.scores import Scores
 
 STD = 0.02
 """Standard deviation of initial weights (around 0) and of initial batch-norm scales (around 1)."""
 
 
-class StridedConv2d(nn.Module):
+class StridedConv2d(Layer):
     """[N, in, 2H, 2W] -> [N, out, H, W], or the reverse if `transposed`; stride 2, no bias."""
 
     def __init__(self, inputs: int, outputs: int, transposed: bool = False) -> None:
@@ -58,7 +58,7 @@ class ToScores(nn.Module):
         return Scores(out[:, 0], out[:, 1:] if out.shape[1] > 1 else None)
 
 
-class Pointwise(nn.Module):
+class Pointwise(Layer):
     """[N, in, R, R] -> [N, out, R, R]: a 1x1 convolution, to or from RGB."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -70,4 +70,5 @@ class Pointwise(nn.Module):
         return convolve(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
     def plain(self) -> nn.Module:
-        return filled(nn.Conv2d(*self.weight.shape[1::-1], 1), self.weight, self.bias)
+        outputs, inputs = self.weight.shape[:2]
+        return filled(nn.Conv2d(inputs, outputs, 1), self.weight, self.bias)

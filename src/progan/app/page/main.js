@@ -37,6 +37,7 @@ let fading = 0;
  */
 function say(text, stays = false) {
   clearTimeout(fading);
+  fading = 0;
   status.textContent = text;
   element("news", HTMLDivElement).classList.toggle("quiet", text === "");
   if (text && !stays) fading = setTimeout(() => say(""), 5000);
@@ -250,6 +251,7 @@ function begin(facts, engine) {
       element(each, HTMLElement).hidden = !chosen;
     }
     if (name !== "morph") way.hide();
+    if (fading) say(""); // what was said of another panel
   }
   const showPanel = (/** @type {string} */ name) => {
     select(name);
