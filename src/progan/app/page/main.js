@@ -141,6 +141,7 @@ function begin(facts, engine) {
       caption.textContent = `${count > 1 ? `seeds ${wish.seed} to ${each.seed}` : inWords(wish)} · ${time}`;
     }
     stage.dataset.drawn = location.hash;
+    stage.dataset.milliseconds = ((1000 * seconds) / count).toFixed(1);
     if (!drawn) {
       drawn = true;
       void storeAll();
