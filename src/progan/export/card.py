@@ -40,13 +40,16 @@ def check_folder(out: Path) -> None:
 
 def write_card(source: Source, out: Path, form: str = "") -> list[Path]:
     """Write README.md, LICENSE, samples.png and a snapshot for each resolution; `form`: what else lies there."""
-    files = {"samples.png": _samples(source.last), "LICENSE": _licence(source).encode()}
-    for resolution, snapshot in source.snapshots.items():
-        files[f"generator-{resolution}x{resolution}.safetensors"] = b"".join(snapshot.to_bytes())
-    files["README.md"] = card(source, form).encode()
+    # The card first: with it the folder is one of ours, and an export that was interrupted can be repeated.
+    files = {"README.md": card(source, form).encode(), "LICENSE": _licence(source).encode()}
+    files["samples.png"] = _samples(source.last)
     for name, content in files.items():
         write_whole(out / name, content)
-    return [out / name for name in files]
+    written = [out / name for name in files]
+    for resolution, snapshot in source.snapshots.items():
+        written.append(out / f"generator-{resolution}x{resolution}.safetensors")
+        snapshot.save(written[-1])
+    return written
 
 
 def _samples(snapshot: Snapshot) -> bytes:

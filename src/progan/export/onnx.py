@@ -1,6 +1,7 @@
 """ONNX graphs: a file for each resolution, compared with PyTorch before it is written."""
 
 import contextlib
+import importlib
 import io
 import json
 import logging
@@ -51,7 +52,8 @@ class Graph:
 
 def export(source: Source, out: Path, config: OnnxConfig, log: Log) -> list[Path]:
     """Write `generator-32x32.onnx` … and the card into a folder that exists."""
-    files = []
+    require()
+    files = write_card(source, out, "onnx")
     for resolution, snapshot in source.snapshots.items():
         graph = make(snapshot, config.weights, source.metrics.get(resolution))
         files.append(out / f"generator-{resolution}x{resolution}.onnx")
@@ -60,7 +62,7 @@ def export(source: Source, out: Path, config: OnnxConfig, log: Log) -> list[Path
             f"{files[-1]}: {len(graph.content) / 1e6:.1f} MB; compared with PyTorch: images differ by up to "
             f"{graph.difference:.1g}, pixels by up to {graph.steps}/255"
         )
-    return files + write_card(source, out, "onnx")
+    return files
 
 
 def make(snapshot: Snapshot, weights: Weights = "fp32", metrics: Any = None) -> Graph:
@@ -69,13 +71,9 @@ def make(snapshot: Snapshot, weights: Weights = "fp32", metrics: Any = None) -> 
     Inputs `z` float32 [N, z_dim], where there are labels `labels` float32 [N, L], and `truncation` float32 []. Output
     `images` float32 [N, C, R, R] about -1…1, not clipped.
     """
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript
-    except ImportError as error:
-        raise ExportError(f"{error.name} is missing, which exports need: pip install '.[export]'") from None
-    assert onnxscript, "torch's exporter needs it"
+    require()
+    import onnx
+    import onnxruntime
 
     model = _trace(snapshot)
     _clean(model)
@@ -89,6 +87,15 @@ def make(snapshot: Snapshot, weights: Weights = "fp32", metrics: Any = None) -> 
     quiet.log_severity_level, quiet.intra_op_num_threads = 3, torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, quiet, providers=["CPUExecutionProvider"])
     return _compared(content, snapshot, session, weights)
+
+
+def require() -> None:
+    """Raises ExportError, with what to do, where a package that exports need is not installed."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise ExportError(f"{name} is missing, which exports need: pip install '.[export]'") from None
 
 
 class _Images(nn.Module):

@@ -44,40 +44,73 @@ _LARGEST = 100 * 2**20
 
 
 def export(source: Source, out: Path, config: WebConfig, log: Log) -> list[Path]:
-    """Write the page, its generators, the runtime and the card into a folder that exists.
-
-    All that the page loads is listed in `progan.json` and `shell.js`; the card and the snapshots are for people. Names
-    of large files have a part of their SHA-256, so that a browser may keep them for ever.
-    """
+    """Write the page and the card into a folder that exists."""
+    onnx.require()
     runtime = runtime_files(config, log)
-    content: dict[str, bytes] = {}
-    models = []
-    for resolution, snapshot in source.snapshots.items():
-        graph = onnx.make(snapshot, config.weights, source.metrics.get(resolution))
-        entry = _entry(f"models/generator-{resolution}x{resolution}", "onnx", graph.content, content)
-        megabytes = f"{len(graph.content) / 1e6:.1f} MB"
-        log(f"{resolution}x{resolution}: {megabytes}; compared with PyTorch: pixels differ by up to {graph.steps}/255")
-        facts = {"kimg": snapshot.info.cur_nimg / 1000, "snapshot": snapshot.digest}
-        models.append({"resolution": resolution, **entry, **facts})
-    runtimes = {"version": PINNED, "wasm": _runtime(runtime, _MODULE, _BINARY, content), "webgpu": None}
-    if config.webgpu:
-        runtimes["webgpu"] = _runtime(runtime, _GPU_MODULE, _GPU_BINARY, content)
+    return write_card(source, out, "web") + write_page(source, out, config, runtime, log)
 
-    page = dict(page_files())
-    for size in (192, 512):
-        page[f"icons/icon-{size}.png"] = icon(source.last, config.icon_seed, size)
-        page[f"icons/maskable-{size}.png"] = icon(source.last, config.icon_seed, size, maskable=True)
-    page["progan.json"] = _json(_facts(source, config, models, runtimes))
-    page["manifest.json"] = _json(_manifest(source))
-    shell = {name: data for name, data in {**page, **content}.items() if not name.endswith((".onnx", ".wasm", "sw.js"))}
-    page["shell.js"] = _shell(shell)
+
+def write_page(source: Source, out: Path, config: WebConfig, runtime: Mapping[str, Path], log: Log) -> list[Path]:
+    """Write all that the page loads, generators and runtime included, and nothing else; the files written.
+
+    Everything is listed in `progan.json` and `shell.js`. Names of large files have a part of their SHA-256, so that a
+    browser may keep them for ever.
+    """
     for pattern in ("models/generator-*-????????.onnx", "runtime/ort-*-????????.*"):  # of an earlier export
         for path in out.glob(pattern):
             path.unlink()
-    for name, data in {**content, **page}.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out / name, data)
-    return [*(out / name for name in {**content, **page}), *write_card(source, out, "web")]
+    written: list[Path] = []
+    digests: dict[str, str] = {}
+
+    def write(name: str, data: bytes) -> str:
+        """Write a file; its SHA-256."""
+        written.append(out / name)
+        written[-1].parent.mkdir(parents=True, exist_ok=True)
+        write_whole(written[-1], data)
+        digests[name] = hashlib.sha256(data).hexdigest()
+        return digests[name]
+
+    def write_large(name: str, suffix: str, data: bytes) -> dict[str, Any]:
+        """Write a file whose name changes with its content; what the page must know of it."""
+        digest = hashlib.sha256(data).hexdigest()
+        file = f"{name}-{digest[:8]}.{suffix}"
+        write(file, data)
+        return {"file": file, "bytes": len(data), "sha256": digest}
+
+    def write_runtime(module: str, binary: str) -> dict[str, Any]:
+        """Write module and binary under names that any host serves with the right type."""
+        name = f"runtime/{module.partition('.bundle')[0].replace('.', '-')}"
+        script = write_large(name, "js", runtime[module].read_bytes())
+        wasm = write_large(name, "wasm", runtime[binary].read_bytes())
+        return {"module": script["file"], "binary": wasm["file"], "bytes": wasm["bytes"], "sha256": wasm["sha256"]}
+
+    models = []
+    for resolution, snapshot in source.snapshots.items():
+        graph = onnx.make(snapshot, config.weights, source.metrics.get(resolution))
+        entry = write_large(f"models/generator-{resolution}x{resolution}", "onnx", graph.content)
+        log(
+            f"{resolution}x{resolution}: {entry['bytes'] / 1e6:.1f} MB; compared with PyTorch: pixels differ by up to "
+            f"{graph.steps}/255"
+        )
+        facts = {"kimg": snapshot.info.cur_nimg / 1000, "snapshot": snapshot.digest}
+        models.append({"resolution": resolution, **entry, **facts})
+    runtimes = {"version": PINNED, "wasm": write_runtime(_MODULE, _BINARY), "webgpu": None}
+    if config.webgpu:
+        runtimes["webgpu"] = write_runtime(_GPU_MODULE, _GPU_BINARY)
+
+    for name, data in page_files().items():
+        write(name, data)
+    for size in (192, 512):
+        write(f"icons/icon-{size}.png", icon(source.last, config.icon_seed, size))
+        write(f"icons/maskable-{size}.png", icon(source.last, config.icon_seed, size, maskable=True))
+    write("progan.json", _json(_facts(source, config, models, runtimes)))
+    write("manifest.json", _json(_manifest(source)))
+    # What the service worker keeps; its version changes with any of the files, the large ones by their names.
+    shell = {name: digest for name, digest in digests.items() if not name.endswith((".onnx", ".wasm", "sw.js"))}
+    version = hashlib.sha256(json.dumps(shell, sort_keys=True).encode()).hexdigest()[:16]
+    names = ["./", *sorted(name for name in shell if name != "index.html")]
+    write("shell.js", b"self.SHELL = " + _json({"version": version, "files": names}))
+    return written
 
 
 def page_files() -> Mapping[str, bytes]:
@@ -134,31 +167,6 @@ def _manifest(source: Source) -> dict[str, Any]:
 
 def _json(data: Any) -> bytes:
     return (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
-
-
-def _shell(files: Mapping[str, bytes]) -> bytes:
-    """What the service worker keeps: its version changes with any of the files."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(f"{name} {hashlib.sha256(files[name]).hexdigest()}\n".encode())
-    names = ["./", *sorted(name for name in files if name != "index.html")]
-    return b"self.SHELL = " + _json({"version": digest.hexdigest()[:16], "files": names})
-
-
-def _entry(name: str, suffix: str, data: bytes, content: dict[str, bytes]) -> dict[str, Any]:
-    """Put a large file among those to write; what the page must know of it."""
-    digest = hashlib.sha256(data).hexdigest()
-    file = f"{name}-{digest[:8]}.{suffix}"
-    content[file] = data
-    return {"file": file, "bytes": len(data), "sha256": digest}
-
-
-def _runtime(files: Mapping[str, Path], module: str, binary: str, content: dict[str, bytes]) -> dict[str, Any]:
-    """The runtime's module and binary, under names that any host serves with the right type."""
-    name = f"runtime/{module.partition('.bundle')[0].replace('.', '-')}"
-    script = _entry(name, "js", files[module].read_bytes(), content)
-    wasm = _entry(name, "wasm", files[binary].read_bytes(), content)
-    return {"module": script["file"], "binary": wasm["file"], "bytes": wasm["bytes"], "sha256": wasm["sha256"]}
 
 
 def icon(snapshot: Snapshot, seed: int, size: int, maskable: bool = False) -> bytes:

@@ -70,7 +70,7 @@ function begin(facts, engine) {
   const state = { wish: first.wish, count: first.count };
   const stage = element("stage", HTMLDivElement), caption = element("caption", HTMLParagraphElement);
   const keep = button("keep"), seed = input("seed"), truncation = input("truncation");
-  let turns = 0, drawn = false;
+  let turns = 0, drawn = false, { foreign } = first;
 
   /** @type {App} */
   const app = {
@@ -142,6 +142,8 @@ function begin(facts, engine) {
     }
     stage.dataset.drawn = location.hash;
     stage.dataset.milliseconds = ((1000 * seconds) / count).toFixed(1);
+    if (foreign) say("This link was made with another version of the generator: the picture may be another one.");
+    foreign = false;
     if (!drawn) {
       drawn = true;
       void storeAll();
@@ -181,8 +183,12 @@ function begin(facts, engine) {
     Object.assign(state.wish, changes);
     void show();
   }
-  const another = () => change({ seed: anySeed(), to: "", t: 0, row: 0 });
-  const step = (/** @type {number} */ by) => change({ seed: stepSeed(state.wish.seed, by * state.count), to: "", t: 0 });
+  const rows = facts.labels?.kind === "attributes" ? facts.labels.rows.length : 1;
+  const another = () => change({ seed: anySeed(), to: "", t: 0, row: Math.floor(Math.random() * rows) });
+  const step = (/** @type {number} */ by) => {
+    const further = by * state.count, row = (((state.wish.row + further) % rows) + rows) % rows;
+    change({ seed: stepSeed(state.wish.seed, further), to: "", t: 0, row });
+  };
   const toggle = () => {
     if (state.count > 1) return;
     kept.toggle(wishAt(0));
@@ -219,11 +225,13 @@ function begin(facts, engine) {
   seed.addEventListener("change", () => {
     const value = parseSeed(seed.value);
     if (value === null) say("A seed is a whole number from 0 on.");
-    change({ seed: value ?? state.wish.seed, to: "", t: 0 });
+    change({ seed: value ?? state.wish.seed, to: "", t: 0, row: 0 });
   });
   truncation.addEventListener("input", () => change({ truncation: Number(truncation.value) }));
   addEventListener("hashchange", () => {
-    Object.assign(state, fromHash(facts, location.hash));
+    const link = fromHash(facts, location.hash);
+    Object.assign(state, { wish: link.wish, count: link.count });
+    foreign = link.foreign;
     select("make");
     void show();
   });
@@ -297,7 +305,6 @@ function begin(facts, engine) {
     });
   }
   describe(facts);
-  if (first.foreign) say("This link was made with another version of the generator: the picture may be another one.");
   showPanel("make");
 }
 
