@@ -356,7 +356,8 @@ function describe(facts) {
 /** Registers the service worker, and offers a newer version of the page when there is one. */
 async function register() {
   if (!("serviceWorker" in navigator)) return;
-  const update = button("update"), registration = await navigator.serviceWorker.register("sw.js");
+  // shell.js, which changes with every version, is not to come out of the browser's cache.
+  const registration = await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }), update = button("update");
   const offer = () => {
     if (registration.waiting && navigator.serviceWorker.controller) update.hidden = false;
   };
