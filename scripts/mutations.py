@@ -242,7 +242,7 @@ WEIGHTS = [
     Mutation(
         "He's constant not used",
         "models/layers.py",
-        {"(self.weight * self.scale)": "self.weight"},
+        {"self.weight if self.scale == 1 else self.weight * self.scale": "self.weight"},
         [LAYERS + "equalized_convolution"],
     ),
     Mutation(
@@ -1616,6 +1616,46 @@ FOUND = [
         [FACES + "more_faces_than_a_file_may_hold"],
     ),
 ]
+EXPORTING = [
+    Mutation(
+        "a graph with other pixels is written",
+        "export/onnx.py",
+        {"steps > _STEPS[weights]": "steps > 255"},
+        ["onnx.py::test_a_graph_that_makes_other_pictures_is_refused"],
+    ),
+    Mutation(
+        "weights exported without their scale",
+        "models/layers.py",
+        {"self.weight.mul_(self.scale)": "self.weight.mul_(1.0)"},
+        ["onnx.py::test_a_plain_module_makes_the_same_pictures[progan]"],
+    ),
+    Mutation(
+        "other latents in the browser",
+        "app/page/latents.js",
+        {"j & 1 ? Math.sin(angle) : Math.cos(angle)": "j & 1 ? Math.cos(angle) : Math.sin(angle)"},
+        ["web.py::test_latents_in_javascript_are_those_of_python"],
+    ),
+    Mutation(
+        "pixels of the browser not rounded as ours",
+        "app/page/generator.js",
+        {"Math.fround(Math.fround(images[(channels": "Math.floor(Math.fround(images[(channels"},
+        ["web.py::test_rounding_in_javascript_is_that_of_python"],
+    ),
+    Mutation(
+        "another README replaced by an export",
+        "export/card.py",
+        {"if MARK not in": "if False and MARK not in"},
+        ["card.py::test_what_lies_in_a_folder_is_not_lost"],
+    ),
+    Mutation(
+        "any runtime taken for the pinned one",
+        "export/web.py",
+        {'hashlib.sha256(found.get(name, b"")).hexdigest() != digest': "name not in found"},
+        ["card.py::test_another_runtime_is_refused"],
+    ),
+]
+
+
 MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,
@@ -1637,6 +1677,7 @@ MUTATIONS = [
     *REPORTING,
     *COMMANDS,
     *AUGMENTING,
+    *EXPORTING,
 ]
 
 

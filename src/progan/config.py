@@ -676,3 +676,42 @@ class CompareConfig:
         _at_least(self, 8, "num")
         if self.width is not None:
             _at_least(self, 1, "width")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What every export is told (docs/exporting.md)."""
+
+    resolutions: str | None = None
+    """Resolutions to export, for example 16,32. Default: all that have a snapshot."""
+    title: str | None = None
+    """Name on the card and on the page. Default: made of that of the data."""
+    licence: str | None = None
+    """Licence of the weights, for example mit or cc-by-nc-4.0. Default: that of the snapshot."""
+
+
+@dataclass(frozen=True)
+class OnnxConfig(ExportConfig):
+    """ONNX graphs."""
+
+    weights: Literal["fp32", "fp16"] = "fp32"
+    """Precision in which weights are stored; `fp16` halves the file. Arithmetic is fp32."""
+
+
+@dataclass(frozen=True)
+class WebConfig(ExportConfig):
+    """A page that makes pictures on the device that shows it."""
+
+    weights: Literal["fp32", "fp16"] = "fp16"
+    """Precision in which weights are stored; `fp16` halves the download. Arithmetic is fp32."""
+    icon_seed: int = 0
+    """Seed of the picture that becomes the icon."""
+    runtime: str | None = None
+    """A folder with the files of onnxruntime-web, or its package as npm packs it (.tgz). Default: fetched once by npm,
+    and kept in the cache."""
+    webgpu: bool = False
+    """Also put in what WebGPU needs, 27 MB more; experimental."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "icon_seed")
+        _at_most(self, MOST_SEED, "icon_seed")

@@ -22,6 +22,10 @@ class SnapshotError(ProganError):
     """A file that is not a snapshot of progan, or a snapshot without what was asked for."""
 
 
+class ExportError(ProganError):
+    """A snapshot that cannot be exported, or an export that cannot be written."""
+
+
 class RunError(ProganError):
     """A run folder that cannot be written, continued or read."""
 

@@ -28,6 +28,7 @@ from progan.errors import DeviceError, ProganError, SnapshotError, did_you_mean
 from progan.files import printable, write_whole
 from progan.images import at_once, downscale, grid, pil_image, to_images, to_pixels, upscale
 from progan.models import Discriminator, Generator, ImageShape
+from progan.models.layers import plain
 from progan.options import from_dict, parse_json, to_dict
 from progan.per_resolution import RESOLUTIONS
 from progan.scores import Scores
@@ -259,6 +260,10 @@ class Snapshot:
             raise SnapshotError(f"there are {len(labels)} labels for {n} latents: give one for each, or one for all")
         return labels
 
+    def module(self) -> "PlainGenerator":
+        """A module of PyTorch alone, on the snapshot's device, for those who trace, export or serve it."""
+        return PlainGenerator(self)
+
     def save(self, path: Path) -> None:
         """Write the file, whole."""
         write_whole(path, *self.to_bytes())
@@ -276,6 +281,31 @@ class Snapshot:
         if self.label_rows is not None:
             tensors[ROWS] = self.label_rows
         return to_bytes(tensors, metadata)
+
+
+class PlainGenerator(nn.Module):
+    """Latents float32 [N, z_dim], and labels float32 [N, L] where there are any, to pixels uint8 [N, C, R, R].
+
+    A copy of a snapshot's generator made of PyTorch's own layers: `torch.export` and `torch.jit.trace` take it, for any
+    N. Its images differ from the snapshot's by rounding (about 1e-6). `truncation` may be a tensor [], to be traced.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.G: Any = plain(copy.deepcopy(snapshot.G)).eval().requires_grad_(False)
+        self.resolution, self.alpha = snapshot.resolution, snapshot.info.alpha
+        self.register_buffer("mean", snapshot.mean.clone())
+
+    def forward(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
+        return to_pixels(self.images(z, labels, truncation))
+
+    def images(self, z: Tensor, labels: Tensor | None = None, truncation: float | Tensor = 1.0) -> Tensor:
+        """Images float32 [N, C, R, R] about -1…1, not clipped."""
+        x = self.G.embed(z, labels)
+        if not (isinstance(truncation, float) and truncation == 1):
+            x = self.mean + truncation * (x - self.mean)
+        images: Tensor = self.G.synthesize(x, self.resolution, self.alpha)
+        return images
 
 
 class Critic:

@@ -16,16 +16,19 @@ from progan.cli import (
     data,
     doctor,
     evaluate,
+    export,
     find,
     importing,
     interpolate,
     prepare,
     report,
     sample,
+    share,
     train,
 )
 from progan.cli.base import Parser, Run, UsageError
 from progan.errors import ProganError
+from progan.export import EXPORTERS
 from progan.progress import log_line
 
 __all__ = ["COMMANDS", "UsageError", "main", "parser"]
@@ -44,11 +47,17 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     "evaluate": (evaluate.add_arguments, evaluate.run),
     "compare": (compare.add_arguments, compare.run),
     "report": (report.add_arguments, report.run),
+    **{f"export {kind}": export.command(kind) for kind in EXPORTERS},
+    "share": (share.add_arguments, share.run),
     "import": (importing.add_arguments, importing.run),
     "doctor": (lambda parser: None, doctor.run),
 }
 """Command -> what adds its arguments, what carries it out (and has its help as docstring)."""
-GROUPS = {"data": "look at a dataset, or split it", "cache": "list or delete datasets that were prepared for --data"}
+GROUPS = {
+    "data": "look at a dataset, or split it",
+    "cache": "list or delete datasets that were prepared for --data",
+    "export": "take a generator along: ONNX, a page for the browser",
+}
 """First word of commands of two words -> its help."""
 
 

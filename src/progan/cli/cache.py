@@ -1,4 +1,4 @@
-"""`progan cache list` and `progan cache clear`: datasets that were prepared for --data, and classifiers of metrics."""
+"""`progan cache list` and `progan cache clear`: datasets prepared for --data, classifiers of metrics, runtimes."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def show(arguments: argparse.Namespace) -> int:
     """List what the cache holds.
 
-    These are datasets that were prepared for --data, and classifiers that metrics have trained. The cache is in
-    $PROGAN_CACHE if that is set, else in the user's cache folder.
+    These are datasets that were prepared for --data, classifiers that metrics have trained, and onnxruntime-web, which
+    exported pages run on. The cache is in $PROGAN_CACHE if that is set, else in the user's cache folder.
 
         progan cache list
     """

@@ -1,4 +1,4 @@
-"""The cache: datasets prepared from sources given to `--data`, and the classifiers that metrics have trained."""
+"""The cache: datasets prepared for `--data`, classifiers that metrics have trained, runtimes fetched for exports."""
 
 import os
 import shutil
@@ -79,14 +79,24 @@ def cache_folder(kind: str = "datasets") -> Path:
 
 
 def list_cache() -> list[CacheEntry]:
-    """All entries of the cache: datasets, then classifiers, each by name."""
+    """All entries of the cache: datasets, then classifiers, then runtimes of exported pages, each by name."""
     entries = []
-    for folder in (path for path in sorted(cache_folder().glob("*")) if path.is_dir()):
+    for folder in _folders("datasets"):
         complete = Manifest.is_in(folder)
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        entries.append(CacheEntry(folder, Manifest.read(folder).name if complete else folder.name, size, complete))
+        name = Manifest.read(folder).name if complete else folder.name
+        entries.append(CacheEntry(folder, name, _size(folder), complete))
     files = sorted(cache_folder("classifiers").glob("*.safetensors"))
-    return entries + [CacheEntry(file, file.name, file.stat().st_size, complete=True) for file in files]
+    entries += [CacheEntry(file, file.name, file.stat().st_size, complete=True) for file in files]
+    return entries + [CacheEntry(folder, folder.name, _size(folder), complete=True) for folder in _folders("runtimes")]
+
+
+def _folders(kind: str) -> list[Path]:
+    return [path for path in sorted(cache_folder(kind).glob("*")) if path.is_dir()]
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in a folder and those below it."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def clear_cache() -> list[CacheEntry]:

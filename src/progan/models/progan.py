@@ -96,9 +96,9 @@ class Generator(base.Generator):
             z = torch.cat([z, labels.to(z.dtype)], 1)
         if self.normalize_latents:
             z = pixel_norm(z)
-        x = torch.nn.functional.linear(z, self.dense.scaled(z.dtype)).view(len(z), -1, 16)
+        x = torch.nn.functional.linear(z, self.dense.scaled(z.dtype)).view(z.shape[0], -1, 16)
         x = x + self.dense.bias.to(z.dtype).view(x.shape[1], -1)  # one for each map, or for each of its units
-        normed: Tensor = self.first_norm(self.activations["dense"](x.view(len(z), -1, 4, 4)))
+        normed: Tensor = self.first_norm(self.activations["dense"](x.view(z.shape[0], -1, 4, 4)))
         return normed
 
     def synthesize(self, x: Tensor, resolution: int | None = None, alpha: float | Tensor = 1.0) -> Tensor:

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from progan.models.convolution import convolve
-from progan.models.layers import wide
+from progan.models.layers import Layer, filled, wide
 from progan.scores import Scores
 
 STD = 0.02
 """Standard deviation of initial weights (around 0) and of initial batch-norm scales (around 1)."""
 
 
-class StridedConv2d(nn.Module):
+class StridedConv2d(Layer):
     """[N, in, 2H, 2W] -> [N, out, H, W], or the reverse if `transposed`; stride 2, no bias."""
 
     def __init__(self, inputs: int, outputs: int, transposed: bool = False) -> None:
@@ -22,6 +22,12 @@ class StridedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return convolve(x, self.weight.to(x.dtype), None, stride=2, padding=1, transposed=self.transposed)
+
+    def plain(self) -> nn.Module:
+        a, b = self.weight.shape[:2]
+        if self.transposed:
+            return filled(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1), self.weight)
+        return filled(nn.Conv2d(b, a, 4, stride=2, padding=1), self.weight)
 
 
 class FromLatents(nn.Module):
@@ -36,7 +42,7 @@ class FromLatents(nn.Module):
         assert (labels is not None) == (self.label_size > 0), "labels go with a generator that was built for them"
         if labels is not None:
             z = torch.cat([z, labels.to(z.dtype)], 1)
-        return (z @ self.weight.to(z.dtype).flatten(1)).view(len(z), *self.weight.shape[1:])
+        return (z @ self.weight.to(z.dtype).flatten(1)).view(z.shape[0], *self.weight.shape[1:])
 
 
 class ToScores(nn.Module):
@@ -52,7 +58,7 @@ class ToScores(nn.Module):
         return Scores(out[:, 0], out[:, 1:] if out.shape[1] > 1 else None)
 
 
-class Pointwise(nn.Module):
+class Pointwise(Layer):
     """[N, in, R, R] -> [N, out, R, R]: a 1x1 convolution, to or from RGB."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -62,3 +68,7 @@ class Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return convolve(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+    def plain(self) -> nn.Module:
+        outputs, inputs = self.weight.shape[:2]
+        return filled(nn.Conv2d(inputs, outputs, 1), self.weight, self.bias)

@@ -1,0 +1,70 @@
+/**
+ * What makes pictures. The page knows this interface only; `device.js` makes them on the device that shows the page.
+ *
+ * @typedef {object} Wish What a picture is, all of it: equal wishes give equal pixels.
+ * @property {string} seed Whole number from 0 to 2⁶³-1, in digits.
+ * @property {string} to Seed that it is on the way to; empty for none.
+ * @property {number} t How far, 0…1.
+ * @property {number} truncation 1: as trained; below: less variety.
+ * @property {number} resolution Pixels of a side.
+ * @property {string} label Class, or attributes such as `hat=cap,glasses=none`; empty for none.
+ * @property {number} row Row of the data's attributes that the label is put into.
+ *
+ * @typedef {object} Picture
+ * @property {ImageData} pixels
+ * @property {number} seconds Time that it took to make.
+ *
+ * @typedef {object} Labels
+ * @property {"class" | "attributes"} kind
+ * @property {string[]} names
+ * @property {number[][]} rows Of attributes: labels of some images of the data.
+ *
+ * @typedef {object} Model
+ * @property {number} resolution
+ * @property {string} file
+ * @property {number} bytes
+ * @property {string} sha256
+ * @property {number} kimg Thousands of real images seen in training.
+ * @property {string} snapshot
+ *
+ * @typedef {object} Runtime
+ * @property {string} module
+ * @property {string} binary
+ * @property {number} bytes
+ * @property {string} sha256
+ *
+ * @typedef {object} Facts What `progan.json` says.
+ * @property {number} version
+ * @property {string} progan
+ * @property {string} title
+ * @property {string} data
+ * @property {string} licence
+ * @property {string} snapshot
+ * @property {number} z_dim
+ * @property {number} channels
+ * @property {"fp32" | "fp16"} weights
+ * @property {Labels | null} labels
+ * @property {Model[]} models The smallest resolution first.
+ * @property {{version: string, wasm: Runtime, webgpu: Runtime | null}} runtime
+ *
+ * @typedef {(done: number, total: number) => void} Progress Bytes so far, and of all.
+ *
+ * @typedef {object} Engine
+ * @property {(wish: Wish, progress?: Progress) => Promise<Picture>} draw Rejects with an Error whose message is a sentence
+ *   for people.
+ * @property {((progress: Progress) => Promise<boolean>) | null} store Keeps all that `draw` needs on the device; false if
+ *   the device cannot. Null where there is nothing to keep.
+ * @property {((use: boolean) => Promise<void>) | null} useGpu Computes by WebGPU, or no longer; null without it.
+ */
+
+/**
+ * The description of the page's generators.
+ * @returns {Promise<Facts>}
+ */
+export async function readFacts() {
+  const response = await fetch("progan.json");
+  if (!response.ok) throw new Error("progan.json is missing beside this page. Export it again.");
+  const facts = await response.json();
+  if (facts.format !== "progan web" || facts.version !== 1) throw new Error("This page and its progan.json do not fit.");
+  return facts;
+}

@@ -1,0 +1,393 @@
+/** The page: what the user asks for, and the pictures. */
+
+import { openDevice } from "./device.js";
+import { forgetOthers } from "./download.js";
+import { button, chips, element, input, make, paint } from "./dom.js";
+import { readFacts } from "./engine.js";
+import { favourites } from "./favourites.js";
+import { morph } from "./morph.js";
+import { save, share } from "./platform.js";
+import { toPng } from "./png.js";
+import { anySeed, fileName, fromHash, inWords, parseSeed, stepSeed, toHash } from "./wish.js";
+
+/**
+ * @typedef {import("./engine.js").Engine} Engine
+ * @typedef {import("./engine.js").Facts} Facts
+ * @typedef {import("./engine.js").Picture} Picture
+ * @typedef {import("./engine.js").Wish} Wish
+ *
+ * @typedef {object} App What the parts of the page share.
+ * @property {Facts} facts
+ * @property {{wish: Wish, count: number}} state
+ * @property {() => number} turn Begins something new: what was being drawn before is given up.
+ * @property {(wish: Wish, turn: number) => Promise<Picture | null>} draw Null if given up, or not possible; it says why.
+ * @property {(text: string, stays?: boolean) => void} say Shows and reads out a sentence.
+ * @property {(wish: Wish) => void} open Shows a picture by itself.
+ */
+
+const status = element("status", HTMLParagraphElement);
+const bar = element("bar", HTMLProgressElement);
+
+let fading = 0;
+
+/**
+ * Shows a sentence, for a while or until the next one.
+ * @param {string} text
+ * @param {boolean} [stays]
+ */
+function say(text, stays = false) {
+  clearTimeout(fading);
+  fading = 0;
+  status.textContent = text;
+  element("news", HTMLDivElement).classList.toggle("quiet", text === "");
+  if (text && !stays) fading = setTimeout(() => say(""), 5000);
+}
+
+/** @param {unknown} error */
+function sayError(error) {
+  bar.hidden = true;
+  button("again").hidden = false;
+  say(error instanceof Error ? error.message : String(error), true);
+}
+
+/**
+ * @param {string} title
+ * @returns {import("./engine.js").Progress}
+ */
+const progress = (title) => (done, total) => {
+  bar.hidden = done >= total;
+  bar.max = total;
+  bar.value = done;
+  say(done >= total ? "Starting …" : `${title}: ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`, true);
+};
+
+/**
+ * @param {Facts} facts
+ * @param {Engine} engine
+ */
+function begin(facts, engine) {
+  const first = fromHash(facts, location.hash);
+  const state = { wish: first.wish, count: first.count };
+  const stage = element("stage", HTMLDivElement), caption = element("caption", HTMLParagraphElement);
+  const keep = button("keep"), seed = input("seed"), truncation = input("truncation");
+  let turns = 0, drawn = false, { foreign } = first;
+
+  /** @type {App} */
+  const app = {
+    facts,
+    state,
+    say,
+    turn: () => ++turns,
+    async draw(wish, turn) {
+      if (turn !== turns) return null;
+      try {
+        const picture = await engine.draw(wish, progress("Fetching the generator"));
+        // An error or a download is over; what was said to the user stays for its time.
+        if (!button("again").hidden || status.textContent === "Starting …") say("");
+        button("again").hidden = true;
+        return turn === turns ? picture : null;
+      } catch (error) {
+        if (turn === turns) sayError(error);
+        return null;
+      }
+    },
+    open(wish) {
+      Object.assign(state, { wish: { ...wish }, count: 1 });
+      select("make");
+      void show();
+    },
+  };
+  const kept = favourites(app), way = morph(app);
+
+  /** The wish of a picture of the grid: seeds, and rows of the data's attributes, in turn, as `progan sample` has them. */
+  const wishAt = (/** @type {number} */ i) => {
+    const wish = { ...state.wish, seed: stepSeed(state.wish.seed, i) }, { labels } = facts;
+    if (labels?.kind === "class" && !wish.label) {
+      wish.label = labels.names[Number(BigInt(wish.seed) % BigInt(labels.names.length))];
+    }
+    if (labels?.kind === "attributes") wish.row = (state.wish.row + i) % labels.rows.length;
+    return wish;
+  };
+
+  /** Shows the state in all controls, in the address, and draws its pictures one after the other. */
+  async function show() {
+    const turn = app.turn(), { count } = state, wish = wishAt(0);
+    showControls();
+    history.replaceState(null, "", toHash(facts, state.wish, count));
+    if (stage.childElementCount !== count) {
+      const cells = Array.from({ length: count }, (_, i) => {
+        const canvas = make("canvas", { width: 1, height: 1 });
+        if (count === 1) {
+          canvas.setAttribute("role", "img");
+          return canvas;
+        }
+        const cell = make("button", { className: "picture", type: "button" }, [canvas]);
+        cell.addEventListener("click", () => app.open(wishAt(i)));
+        return cell;
+      });
+      stage.replaceChildren(...cells);
+      stage.dataset.columns = String(Math.sqrt(count));
+    }
+    let seconds = 0;
+    for (let i = 0; i < count; i++) {
+      const cell = stage.children[i], canvas = cell instanceof HTMLCanvasElement ? cell : cell.querySelector("canvas");
+      const each = wishAt(i);
+      cell.setAttribute("aria-label", count === 1 ? `Picture: ${inWords(each)}` : `Open: ${inWords(each)}`);
+      const picture = await app.draw(each, turn);
+      if (!picture || !canvas) return;
+      paint(canvas, picture.pixels);
+      seconds += picture.seconds;
+      const time = `${(seconds / (i + 1)).toFixed(2)} s${count > 1 ? " each" : ""}`;
+      caption.textContent = `${count > 1 ? `seeds ${wish.seed} to ${each.seed}` : inWords(wish)} · ${time}`;
+    }
+    stage.dataset.drawn = location.hash;
+    stage.dataset.milliseconds = ((1000 * seconds) / count).toFixed(1);
+    if (foreign) say("This link was made with another version of the generator: the picture may be another one.");
+    foreign = false;
+    if (!drawn) {
+      drawn = true;
+      void storeAll();
+    }
+  }
+
+  // Controls.
+  const showSize = chips(element("sizes", HTMLDivElement), "size",
+    facts.models.map(({ resolution }) => ({ value: String(resolution), text: String(resolution) })),
+    (value) => change({ resolution: Number(value) }));
+  const showCount = chips(element("counts", HTMLDivElement), "count",
+    [1, 4, 9, 16].map((n) => ({ value: String(n), text: String(n) })),
+    (value) => {
+      state.count = Number(value);
+      void show();
+    });
+  const labelSelects = labelControls(facts, (label) => change({ label }));
+
+  function showControls() {
+    const { wish, count } = state;
+    showSize(String(wish.resolution));
+    showCount(String(count));
+    labelSelects(wish.label);
+    seed.value = wish.seed;
+    truncation.value = String(wish.truncation);
+    element("truncation-shown", HTMLOutputElement).value = wish.truncation.toFixed(2);
+    keep.disabled = button("share-link").disabled = false;
+    keep.hidden = count > 1;
+    const has = count === 1 && kept.has(wishAt(0));
+    keep.setAttribute("aria-pressed", String(has));
+    element("keep-word", HTMLSpanElement).textContent = has ? "Kept" : "Keep";
+    button("new").textContent = count > 1 ? "New pictures" : "New picture";
+  }
+
+  /** @param {Partial<Wish>} changes */
+  function change(changes) {
+    Object.assign(state.wish, changes);
+    void show();
+  }
+  const rows = facts.labels?.kind === "attributes" ? facts.labels.rows.length : 1;
+  const another = () => change({ seed: anySeed(), to: "", t: 0, row: Math.floor(Math.random() * rows) });
+  const step = (/** @type {number} */ by) => {
+    const further = by * state.count, row = (((state.wish.row + further) % rows) + rows) % rows;
+    change({ seed: stepSeed(state.wish.seed, further), to: "", t: 0, row });
+  };
+  const toggle = () => {
+    if (state.count > 1) return;
+    kept.toggle(wishAt(0));
+    showControls();
+  };
+  const saveShown = async () => {
+    const side = state.wish.resolution, across = Math.sqrt(state.count);
+    const sheet = make("canvas", { width: side * across, height: side * across });
+    stage.querySelectorAll("canvas").forEach((canvas, i) => {
+      sheet.getContext("2d")?.drawImage(canvas, (i % across) * side, Math.floor(i / across) * side);
+    });
+    const seeds = Array.from({ length: state.count }, (_, i) => wishAt(i).seed).join(",");
+    const model = facts.models.find(({ resolution }) => resolution === side);
+    const fields = { seed: seeds, snapshot: model?.snapshot ?? "", Software: `progan ${facts.progan}` };
+    const png = await toPng(sheet, facts.licence ? { ...fields, Copyright: facts.licence } : fields);
+    save(png, fileName(wishAt(0), state.count));
+    say("Saved.");
+  };
+  const shareShown = async () => {
+    const wish = state.count > 1 ? state.wish : wishAt(0);
+    say(await share(new URL(toHash(facts, wish, state.count), location.href).href, facts.title));
+  };
+
+  button("new").addEventListener("click", another);
+  button("before").addEventListener("click", () => step(-1));
+  button("after").addEventListener("click", () => step(1));
+  keep.addEventListener("click", toggle);
+  button("save").addEventListener("click", () => saveShown().catch(sayError));
+  button("share-link").addEventListener("click", () => shareShown().catch(sayError));
+  button("again").addEventListener("click", () => {
+    say("Starting …", true);
+    void panelShows[panels.find((name) => !element(name, HTMLElement).hidden) ?? "make"]();
+  });
+  seed.addEventListener("change", () => {
+    const value = parseSeed(seed.value);
+    if (value === null) say("A seed is a whole number from 0 on.");
+    change({ seed: value ?? state.wish.seed, to: "", t: 0, row: 0 });
+  });
+  truncation.addEventListener("input", () => change({ truncation: Number(truncation.value) }));
+  addEventListener("hashchange", () => {
+    const link = fromHash(facts, location.hash);
+    Object.assign(state, { wish: link.wish, count: link.count });
+    foreign = link.foreign;
+    select("make");
+    void show();
+  });
+  addEventListener("keydown", (event) => {
+    const { target } = event;
+    const typing = target instanceof HTMLInputElement || target instanceof HTMLSelectElement;
+    const tab = target instanceof HTMLElement && target.getAttribute("role") === "tab";
+    if (typing || tab || event.ctrlKey || event.metaKey || event.altKey || element("make", HTMLElement).hidden) return;
+    const action = { n: another, ArrowLeft: () => step(-1), ArrowRight: () => step(1), f: toggle, s: saveShown }[event.key];
+    if (action) {
+      event.preventDefault();
+      void action();
+    }
+  });
+
+  // Panels.
+  /** @type {Record<string, () => unknown>} */
+  const panelShows = { make: show, morph: way.show, favourites: kept.show };
+  const panels = Object.keys(panelShows);
+  /** @param {string} name */
+  function select(name) {
+    for (const each of panels) {
+      const tab = button(`tab-${each}`), chosen = each === name;
+      tab.setAttribute("aria-selected", String(chosen));
+      tab.tabIndex = chosen ? 0 : -1;
+      element(each, HTMLElement).hidden = !chosen;
+    }
+    if (name !== "morph") way.hide();
+    if (fading) say(""); // what was said of another panel
+  }
+  const showPanel = (/** @type {string} */ name) => {
+    select(name);
+    panelShows[name]();
+  };
+  panels.forEach((name, i) => {
+    const tab = button(`tab-${name}`);
+    tab.addEventListener("click", () => showPanel(name));
+    tab.addEventListener("keydown", ({ key }) => {
+      const to = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: panels.length - 1 }[key];
+      if (to === undefined) return;
+      const next = panels[(to + panels.length) % panels.length];
+      showPanel(next);
+      button(`tab-${next}`).focus();
+    });
+  });
+
+  // Keep all that is needed for without a network, after the first picture and unless the user saves data.
+  const offline = element("offline", HTMLParagraphElement);
+  async function storeAll() {
+    const connection = /** @type {any} */ (navigator).connection;
+    if (!engine.store || connection?.saveData) return;
+    const used = [facts.runtime.wasm, facts.runtime.webgpu].flatMap((each) => (each ? [each.binary] : []));
+    await forgetOthers([...used, ...facts.models.map(({ file }) => file)]);
+    try {
+      const all = await engine.store((done, total) => {
+        offline.textContent = `Getting ready for use without a network: ${Math.floor((100 * done) / total)} %`;
+      });
+      const page = !("serviceWorker" in navigator) || Boolean(await navigator.serviceWorker.ready);
+      offline.textContent = all && page ? "Ready for use without a network." : "This device has no room to keep the page.";
+    } catch {
+      offline.textContent = "Not yet ready for use without a network.";
+    }
+  }
+
+  if (engine.useGpu) {
+    const gpu = input("gpu");
+    element("gpu-row", HTMLLabelElement).hidden = false;
+    gpu.addEventListener("change", async () => {
+      await engine.useGpu?.(gpu.checked);
+      void show();
+    });
+  }
+  describe(facts);
+  showPanel("make");
+}
+
+/**
+ * Selects for the class, or for each attribute; none without labels.
+ * @param {Facts} facts
+ * @param {(label: string) => void} chosen
+ * @returns {(label: string) => void} Shows a label as chosen.
+ */
+function labelControls(facts, chosen) {
+  const place = element("labels", HTMLDivElement), { labels } = facts;
+  if (!labels) return () => {};
+  /** @type {Map<string, {value: string, text: string}[]>} */
+  const groups = new Map();
+  for (const name of labels.names) {
+    const [attribute, value] = labels.kind === "class" ? ["Class", name] : name.split(/=(.*)/s);
+    groups.set(attribute, [...(groups.get(attribute) ?? []), { value: name, text: value ?? "yes" }]);
+  }
+  const other = labels.kind === "class" ? "all in turn" : "as in the data";
+  const selects = [...groups].map(([title, choices]) => {
+    const options = [{ value: "", text: other }, ...choices].map(({ value, text }) => make("option", { value, textContent: text }));
+    const select = make("select", {}, options);
+    place.append(make("label", { className: "field" }, [make("span", { textContent: title }), select]));
+    return select;
+  });
+  const value = () => selects.map((select) => select.value).filter(Boolean).join(",");
+  for (const select of selects) select.addEventListener("change", () => chosen(value()));
+  return (label) => {
+    const parts = labels.kind === "class" ? [label] : label.split(",");
+    for (const select of selects) select.value = [...select.options].find(({ value }) => value && parts.includes(value))?.value ?? "";
+  };
+}
+
+/** @param {Facts} facts */
+function describe(facts) {
+  document.title = facts.title;
+  element("title", HTMLHeadingElement).textContent = facts.title;
+  const last = facts.models[facts.models.length - 1];
+  const rows = [
+    ["Trained on", facts.data || "unknown"],
+    ["Seen in training", `${(last.kimg * 1000).toLocaleString("en")} pictures`],
+    ["Licence of the generator", facts.licence || "unknown"],
+    ["Snapshot", facts.snapshot],
+    ["Made with", `progan ${facts.progan}, onnxruntime-web ${facts.runtime.version}`],
+  ];
+  element("facts", HTMLDListElement).append(...rows.flatMap(([name, value]) => [make("dt", { textContent: name }), make("dd", { textContent: value })]));
+}
+
+/** Registers the service worker, and offers a newer version of the page when there is one. */
+async function register() {
+  if (!("serviceWorker" in navigator)) return;
+  // shell.js, which changes with every version, is not to come out of the browser's cache.
+  const registration = await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }), update = button("update");
+  const offer = () => {
+    if (registration.waiting && navigator.serviceWorker.controller) update.hidden = false;
+  };
+  offer();
+  registration.addEventListener("updatefound", () => registration.installing?.addEventListener("statechange", offer));
+  update.addEventListener("click", () => {
+    navigator.serviceWorker.addEventListener("controllerchange", () => location.reload());
+    registration.waiting?.postMessage("take over");
+  });
+}
+
+/** Offers to install the page, where the browser says that it can be. */
+function offerInstall() {
+  const install = button("install");
+  addEventListener("beforeinstallprompt", (event) => {
+    event.preventDefault();
+    install.hidden = false;
+    install.onclick = () => {
+      install.hidden = true;
+      /** @type {any} */ (event).prompt();
+    };
+  });
+}
+
+offerInstall();
+register().catch(() => {}); // without one the page works, but not without a network
+try {
+  const facts = await readFacts();
+  begin(facts, await openDevice(facts));
+} catch (error) {
+  sayError(error);
+  button("again").hidden = true;
+}

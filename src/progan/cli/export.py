@@ -1,0 +1,50 @@
+"""`progan export`: trained generators in forms that need no progan."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from progan.cli.base import Parser, Run, add_flags, answer, given
+from progan.export import EXPORTERS
+from progan.options import options
+from progan.progress import log_line, silent
+
+
+def command(kind: str) -> tuple[Callable[[Parser], None], Run]:
+    """What adds the arguments of `progan export KIND`, and what carries it out."""
+    exporter = EXPORTERS[kind]
+
+    def add_arguments(parser: Parser) -> None:
+        parser.add_argument("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+        parser.add_argument("out", metavar="OUT", help="the folder to write")
+        add_flags(parser, options(exporter.config))
+
+    def run(arguments: argparse.Namespace) -> int:
+        import importlib
+
+        from progan.export.card import check_folder, push_command
+        from progan.export.source import open_source
+
+        config, out = exporter.config(**given(arguments, exporter.config)), Path(arguments.out)
+        source = open_source(arguments.source, config)
+        check_folder(out)
+        module = importlib.import_module(f"progan.export.{kind}")
+        files = module.export(source, out, config, silent if arguments.json else log_line)
+        sizes = ", ".join(f"{r}x{r}" for r in source.snapshots)
+        size = sum(file.stat().st_size for file in files)
+        facts = {
+            "out": str(out),
+            "resolutions": list(source.snapshots),
+            "files": [str(file.relative_to(out)) for file in files],
+            "bytes": size,
+            "config": asdict(config),
+        }
+        lines = [f"{out}: {kind} of {sizes}, {len(files)} files, {size / 1e6:.1f} MB"]
+        if kind == "web":
+            lines.append(f"look at it: python -m http.server --directory {out} 8000, then http://localhost:8000")
+        lines.append(f"publish it: {push_command(out, kind)}")
+        return answer(arguments, facts, "\n".join(lines))
+
+    run.__doc__ = exporter.about
+    return add_arguments, run

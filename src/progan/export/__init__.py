@@ -1,0 +1,47 @@
+"""Trained generators in forms that need no progan. An exporter is a file of this folder and a line of EXPORTERS.
+
+The file has a function `export(source, out, config, log)`: it writes into the folder `out`, which exists, and returns
+the files it wrote.
+"""
+
+from dataclasses import dataclass
+
+from progan.config import ExportConfig, OnnxConfig, WebConfig
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A kind of export."""
+
+    config: type[ExportConfig]
+    about: str
+    """Help of its command: the first line is its summary."""
+
+
+EXPORTERS: dict[str, Exporter] = {
+    "onnx": Exporter(
+        OnnxConfig,
+        """Write ONNX graphs that any onnxruntime can run.
+
+        A graph for each resolution: latents (and labels) and the truncation in, images out, for any number at once.
+        Each is compared with PyTorch before it is written. A model card, the snapshots and a grid lie beside them.
+
+            progan export onnx runs/digits digits-onnx
+            progan export onnx runs/faces faces-onnx --weights fp16 --resolutions 32,64
+        """,
+    ),
+    "web": Exporter(
+        WebConfig,
+        """Write a page that makes pictures in the browser, without a server.
+
+        A folder for any static host: choose the resolution, generate, morph, keep, save and share. It works offline
+        after the first visit and can be installed. Pixels are those of `progan sample` for the same seeds.
+
+            progan export web runs/faces faces-app
+            progan export web runs/faces faces-app --runtime onnxruntime-web-1.30.0.tgz
+
+        onnxruntime-web is fetched once by npm and kept in the cache; --runtime takes it from a file.
+        """,
+    ),
+}
+"""Name of a kind -> what its command needs; free of torch."""
