@@ -511,6 +511,17 @@ def test_pictures_wait_in_memory_only_until_there_are_enough(tmp_path: Path, mon
     assert [count for count in held if count] == [4, 4, 2]
 
 
+def test_too_little_memory_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setitem(faces.DETECTORS, "fake", f"{__name__}.Fake")
+    monkeypatch.setattr(Fake, "__call__", full)
+    plain().save(tmp_path / "a.png")
+    with pytest.raises(DatasetError, match=r"memory of --device auto is too small .* or --device cpu$"):
+        made(tmp_path, tmp_path / "out", detector="fake")
+
+
 def test_mistakes_are_answered_in_one_line(folder: Path, tmp_path: Path) -> None:
     plain().save(tmp_path / "a.png")
     with pytest.raises(

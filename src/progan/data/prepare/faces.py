@@ -26,7 +26,7 @@ DETECTORS = {"mtcnn": "progan.data.prepare.mtcnn.MTCNN"}
 Point = tuple[float, float]
 """x and y in pixels, from the picture's left upper corner: the centre of the first pixel is (0.5, 0.5)."""
 
-_GRID = 16  # coordinates are rounded to this part of a pixel, so that the rounding of a GPU changes no image
+_GRID = 16  # coordinates are rounded to this part of a pixel, so that last bits seldom change an image
 _SMALLEST, _SMALLEST_PART = 20, 40  # pixels; part of the picture's shorter side
 _GAP = 2.0  # how many times the wanted pixels are left to the good filter, as in Pillow's thumbnails
 _BLUR = 0.06  # part of a side, by which what lies outside the picture is blurred
@@ -128,13 +128,14 @@ def find_faces(pictures: Sequence[Image.Image], options: FaceCrop, device: str) 
     """The wanted faces of each picture (mode RGB), the largest first, or the reason why there is none.
 
     Pictures of one size are looked at together. The same pictures give the same faces whatever the number of threads.
+    Raises DatasetError where the device's memory is too small.
     """
     detect = load_detector(options.detector, device)
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for position, picture in enumerate(pictures):
         by_size[picture.size].append(position)
     found: dict[int, list[Face] | Unreadable] = {}
-    with _one_thread():
+    with _limits(device):
         for size, positions in by_size.items():
             smallest = options.min_face or max(_SMALLEST, min(size) / _SMALLEST_PART)
             for position, faces in zip(positions, detect([pictures[at] for at in positions], smallest), strict=True):
@@ -164,14 +165,23 @@ def _wanted(faces: Sequence[Face], smallest: float, options: FaceCrop) -> list[F
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch with a single thread: how sums are split among threads changes their rounding."""
+def _limits(device: str) -> Iterator[None]:
+    """torch with a single thread, since how sums are split among threads changes their rounding; a full memory said."""
     import torch
+
+    from progan.devices import is_out_of_memory
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DatasetError(
+            f"the memory of --device {device} is too small to look for faces. "
+            "Run the same command again with fewer --workers, a larger --min-face or --device cpu"
+        ) from None
     finally:
         torch.set_num_threads(before)
 
