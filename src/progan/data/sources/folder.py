@@ -137,7 +137,7 @@ def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
     entries = [entry for entry in entries if not tables.is_partition_table(entry.name)]
     images, labels, notes = _labelled(entries, path, [entry for entry in beside if entry is not table], config)
     images, labels, parts = _partition(images, labels, table, config.partition)
-    if is_celeba and config.crop != "celeba":
+    if is_celeba and config.crop in ("center", "none"):
         parts.append("CelebA: `progan prepare --crop celeba` cuts out the 128x128 that the paper's authors took")
     return Source(
         name=printable(path.resolve().name.split(".")[0]) or "images",
