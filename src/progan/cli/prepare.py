@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,12 @@ def add_arguments(parser: Parser) -> None:
         "pages; MNIST, CIFAR, CelebA, LSUN (LMDB), parquet files and the authors' TFRecords as they are downloaded; "
         "`avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE`",
     )
-    parser.add_argument("out", metavar="OUT", help="folder of the dataset, or the zip to write")
-    kinds = ("dataset", "stylegan-zip")
-    text = "a folder for progan, or a zip for programs of the StyleGAN family (SOURCE may be a dataset then)"
+    parser.add_argument("out", metavar="OUT", help="folder of the dataset, or the file or folder that --to writes")
+    kinds = ("dataset", "stylegan-zip", "npz", "imagefolder", "parquet")
+    text = (
+        "`dataset`: a folder for progan. The others are for other programs, and progan reads them, too: a zip of the "
+        "StyleGAN family, a compressed npz, folders of PNGs, Hugging Face's parquet (SOURCE may be a dataset then)"
+    )
     parser.add_argument("--to", choices=kinds, default="dataset", help=text)
     channels = parser.add_mutually_exclusive_group()
     for name, text in (("grey", "one channel (default: decided by looking at the images)"), ("rgb", "three channels")):
@@ -43,11 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
 
         progan prepare my-photos/ datasets/mine --resolution 128
         progan prepare datasets/mine mine.zip --to stylegan-zip
+        progan prepare my-photos/ crops.npz --to npz --resolution 256
     """
     from progan.data.prepare import prepare
-    from progan.data.prepare.stylegan_zip import prepare_stylegan_zip
+    from progan.data.prepare.writers import prepare_as
 
-    write = prepare if arguments.to == "dataset" else prepare_stylegan_zip
+    write = prepare if arguments.to == "dataset" else partial(prepare_as, arguments.to)
     config = PrepareConfig(**given(arguments, PrepareConfig))
     try:
         with progress_bar("preparing", hidden=arguments.quiet or arguments.json) as progress:
@@ -60,10 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def report_table(report: "PrepareReport") -> str:
     """The report as lines of text."""
+    from progan.data.dataset import Manifest
     from progan.data.prepare import remarks
 
     size = report.resolutions[-1]
-    separator = "/" if Path(report.out).is_dir() else "."
+    separator = "/" if Manifest.is_in(Path(report.out)) else "."  # what --to writes has it beside itself
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped.items())
     skipped = f"{sum(report.skipped.values()):,}: {reasons} (named in {report.out}{separator}skipped.csv)"
     labels = "none"

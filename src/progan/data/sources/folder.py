@@ -434,7 +434,7 @@ def walk(
         if child.is_dir():
             yield from walk(Path(child.path), left_out, f"{prefix}{child.name}/", above | {real})
         elif child.is_file():
-            if child.name.endswith(".zip") and _ends_as_ours(child.path):
+            if child.name.endswith((".zip", ".npz")) and _ends_as_ours(child.path):
                 if left_out is not None:
                     left_out.append(f"{printable(prefix + child.name)} (a prepared dataset)")
                 continue
@@ -452,7 +452,7 @@ def what_we_made(folder: Path, names: Set[str]) -> str:
 
 
 def _ends_as_ours(path: str) -> bool:
-    """True for a zip that `prepare --to stylegan-zip` wrote, by its comment."""
+    """True for a zip that `prepare --to stylegan-zip` or `--to npz` wrote, by its comment."""
     mark = FORMAT.encode()
     with suppress(OSError), open(path, "rb") as file:
         file.seek(-len(mark), os.SEEK_END)

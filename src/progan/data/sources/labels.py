@@ -350,7 +350,7 @@ def stylegan_labels(name: str, content: dict[str, Any], files: Sequence[str]) ->
 
 
 def _column_names(content: dict[str, Any], count: int) -> tuple[str, ...]:
-    """Names of the columns: those that `stylegan_zip` writes beside the labels, else their numbers."""
+    """Names of the columns: those that `writers` writes beside the labels, else their numbers."""
     names = content.get("label_names")
     if isinstance(names, list) and len(names) >= count and all(isinstance(name, str) for name in names):
         return tuple(names)
