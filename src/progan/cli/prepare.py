@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.base import Parser, add_flags, answer, given
+from progan.cli.base import DOWNLOAD, Parser, add_flags, answer, given
 from progan.config import PrepareConfig
 from progan.options import options
-from progan.progress import progress_bar
+from progan.progress import log_line, progress_bar
 
 if TYPE_CHECKING:
     from progan.data.prepare import PrepareReport
@@ -22,7 +22,8 @@ def add_arguments(parser: Parser) -> None:
         metavar="SOURCE",
         help="a folder, zip or tar of images, also StyleGAN's; an npy, npz or HDF5 file; a TIFF or DICOM file of many "
         "pages; MNIST, CIFAR, CelebA, LSUN (LMDB), parquet files and the authors' TFRecords as they are downloaded; "
-        "`avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE`",
+        "`avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE`; or a published set, as `mnist` or `celeba=PATH` "
+        "(docs/data.md)",
     )
     parser.add_argument("out", metavar="OUT", help="folder of the dataset, or the file or folder that --to writes")
     kinds = ("dataset", "stylegan-zip", "npz", "imagefolder", "parquet")
@@ -37,6 +38,7 @@ def add_arguments(parser: Parser) -> None:
             f"--{name}", dest="channels", action="store_const", const=name, default=argparse.SUPPRESS, help=text
         )
     add_flags(parser, [option for option in options(PrepareConfig) if option.name != "channels"])
+    parser.add_argument("--download", action="store_true", help=DOWNLOAD)
     parser.add_argument("--quiet", action="store_true", help="print nothing")
 
 
@@ -51,9 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from progan.data.prepare import prepare
     from progan.data.prepare.writers import prepare_as
+    from progan.data.sources.named import fetch, preparation
 
     write = prepare if arguments.to == "dataset" else partial(prepare_as, arguments.to)
-    config = PrepareConfig(**given(arguments, PrepareConfig))
+    if arguments.download:
+        fetch(arguments.source, log_line)
+    config = preparation(arguments.source, **given(arguments, PrepareConfig))
     try:
         with progress_bar("preparing", hidden=arguments.quiet or arguments.json) as progress:
             report = write(arguments.source, arguments.out, config, progress)

@@ -27,6 +27,7 @@ from progan.data.prepare import PrepareReport, Progress, prepare
 from progan.data.prepare.output import SKIPPED
 from progan.data.sources.base import Unreadable, import_extra
 from progan.data.sources.labels import partition_of
+from progan.data.sources.named import preparation
 from progan.errors import DatasetError
 from progan.files import locked
 
@@ -48,7 +49,7 @@ def prepare_as(
     The images are prepared in a hidden folder beside `out`, where an interrupted call continues; `out` appears when it
     is complete. The list of skipped files becomes OUT.skipped.csv. Raises DatasetError.
     """
-    out, config, writer = Path(out), config or PrepareConfig(), WRITERS[kind]
+    out, config, writer = Path(out), config or preparation(source), WRITERS[kind]
     if out.suffix.lower() != writer.suffix and writer.suffix:
         raise DatasetError(f"{out} must end in {writer.suffix}, or other programs do not know it")
     if not writer.is_marked and Path(source).is_dir() and Path(source).resolve() in out.resolve().parents:

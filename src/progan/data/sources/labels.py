@@ -40,7 +40,10 @@ _PARTITIONS = {
     "valid": {"val", "valid", "validation", "dev"},
     "test": {"test", "testing"},
 }
-_CELEBA = ("list_attr_celeba.txt", "list_attr_celeba.csv", "list_eval_partition.txt", "list_eval_partition.csv")
+_CELEBA = (
+    "list_attr_celeba.txt", "list_attr_celeba.csv", "list_eval_partition.txt", "list_eval_partition.csv",
+    "CelebAMask-HQ-attribute-anno.txt",
+)  # fmt: skip
 _LOOKED_AT = 1000  # rows
 _MOST_LISTED, _MOST_NAMED = 40, 5  # columns of a table in a message
 _ADVICE = "Correct it, or use --labels none"
