@@ -49,7 +49,10 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     "doctor": (lambda parser: None, doctor.run),
 }
 """Command -> what adds its arguments, what carries it out (and has its help as docstring)."""
-GROUPS = {"data": "look at a dataset, split it, or compare two", "cache": "list or delete datasets that were prepared for --data"}
+GROUPS = {
+    "data": "look at a dataset, split it, or compare two",
+    "cache": "list or delete datasets that were prepared for --data",
+}
 """First word of commands of two words -> its help."""
 
 

@@ -1,6 +1,4 @@
-"""`progan data show`, `progan data split` and `progan data diff`: look at a dataset, hold images out for metrics, compare
-two datasets.
-"""
+"""`progan data show`, `data split` and `data diff`: look at a dataset, hold images out for metrics, compare two."""
 
 import argparse
 import contextlib
@@ -120,7 +118,10 @@ def difference_rows(found: "Difference") -> list[tuple[str, str]]:
     rows = [
         ("A", about(a)),
         ("B", about(b)),
-        ("compared", f"at {found.resolution}x{found.resolution}" + ("; the same" if a.fingerprint == b.fingerprint else "")),
+        (
+            "compared",
+            f"at {found.resolution}x{found.resolution}" + ("; the same" if a.fingerprint == b.fingerprint else ""),
+        ),
         ("equal", f"{a.equal:,} of A, {b.equal:,} of B"),
         ("alike", f"{a.alike:,} of A, {b.alike:,} of B"),
         ("alone", f"{a.alone:,} of A, {b.alone:,} of B"),
@@ -128,7 +129,11 @@ def difference_rows(found: "Difference") -> list[tuple[str, str]]:
     if a.label_kind != b.label_kind:
         kinds = [part.label_kind or "none" for part in (a, b)]
         rows.append(("labels", f"A: {kinds[0]}, B: {kinds[1]}"))
-    rows += [(f"labels of {name}", listed(part)) for name, part in (("A", a), ("B", b)) if part.own_labels and part.label_kind]
+    rows += [
+        (f"labels of {name}", listed(part))
+        for name, part in (("A", a), ("B", b))
+        if part.own_labels and part.label_kind
+    ]
     if found.relabelled is not None:
         rows.append(("relabelled", f"{found.relabelled:,} equal images have other labels"))
     rows += [("equal", f"{one} = {two}") for one, two in found.equal_files]

@@ -29,7 +29,7 @@ _SIMILAR = 0.6
 _LEVELS = 1.0  # root mean square that rounding does to any picture
 _OTHER_LIGHT = 48.0, 2.0  # of the means in levels, of the contrasts as a ratio: more is another picture
 _EXAMPLES = 10
-_BLOCK_BYTES = 2**24
+_BLOCK_BYTES, _MANY = 2**24, 4096
 
 
 @dataclass(frozen=True)
@@ -294,43 +294,43 @@ def compare(a: Dataset, b: Dataset) -> Difference:
     for group in find_duplicates(both):
         of_a = [index for index in group if index < a.count]
         of_b = [int(rest[index - a.count]) for index in group if index >= a.count]
-        shared = [index for index in of_a if equal[0][index]]  # they are in b, too
+        own = [index for index in of_a if not equal[0][index]]
+        shared = [first[1][digests[0][index]] for index in of_a if equal[0][index]]  # of b, too
         if of_a and of_b:
             alike[1][of_b] = True
-            pairs.append((of_a[0], of_b[0]))
         if of_b or shared:
-            alike[0][[index for index in of_a if not equal[0][index]]] = True
+            alike[0][own] = True
+        if (own and (of_b or shared)) or (of_a and of_b):
+            pairs.append(((own or of_a)[0], (of_b or shared)[0]))
     files = [image_files(each) for each in (a, b)]
-    matches = [(first[0][digest], index) for digest, index in first[1].items() if digest in first[0]]
+    matches = sorted((first[0][digest], index) for digest, index in first[1].items() if digest in first[0])
     relabelled = _relabelled(a, b, matches)
-    parts = []
-    for number, (each, other) in enumerate(((a, b), (b, a))):
-        alone = np.flatnonzero(~equal[number] & ~alike[number])
-        parts.append(
-            Part(
-                path=str(each.path),
-                name=each.name,
-                fingerprint=each.fingerprint,
-                count=each.count,
-                equal=int(equal[number].sum()),
-                alike=int(alike[number].sum()),
-                alone=len(alone),
-                alone_files=[files[number][index] for index in alone[:_EXAMPLES]],
-                label_kind=each.label_kind,
-                own_labels=[name for name in each.label_names if name not in other.label_names],
-            )
+
+    def part(number: int, each: Dataset, other: Dataset) -> Part:
+        alone = np.flatnonzero(~equal[number] & ~alike[number]).tolist()
+        return Part(
+            path=str(each.path),
+            name=each.name,
+            fingerprint=each.fingerprint,
+            count=each.count,
+            equal=int(equal[number].sum()),
+            alike=int(alike[number].sum()),
+            alone=len(alone),
+            alone_files=[files[number][index] for index in alone[:_EXAMPLES]],
+            label_kind=each.label_kind,
+            own_labels=[name for name in each.label_names if name not in other.label_names],
         )
 
-    def named(one: int, two: int) -> tuple[str, str]:
-        return files[0][one], files[1][two]
-
     return Difference(
-        *parts,
+        a=part(0, a, b),
+        b=part(1, b, a),
         resolution=resolution,
-        equal_files=[named(*pair) for pair in sorted(matches)[:_EXAMPLES]],
-        alike_files=[named(*pair) for pair in pairs[:_EXAMPLES]],
+        equal_files=[(files[0][one], files[1][two]) for one, two in matches[:_EXAMPLES]],
+        alike_files=[(files[0][one], files[1][two]) for one, two in pairs[:_EXAMPLES]],
         relabelled=None if relabelled is None else len(relabelled),
-        relabelled_files=[(*named(*pair), *labels) for *pair, labels in (relabelled or [])[:_EXAMPLES]],
+        relabelled_files=[
+            (files[0][one], files[1][two], *labels) for one, two, labels in (relabelled or [])[:_EXAMPLES]
+        ],
     )
 
 
@@ -375,21 +375,21 @@ def _relabelled(a: Dataset, b: Dataset, pairs: list[tuple[int, int]]) -> list[tu
     common = [name for name in a.label_names if name in b.label_names]
     if a.label_kind is None or a.label_kind != b.label_kind or not common:
         return None
-    columns = [[each.label_names.index(name) for name in common] for each in (a, b)]
+
+    def words(dataset: Dataset, indices: Indices) -> list[list[str]]:
+        """What is said of each image: its class, or the common attributes."""
+        rows = dataset.rows("labels", indices)
+        if dataset.label_kind == "class":
+            return [[dataset.label_names[code]] for code in rows.argmax(1)]
+        columns = [dataset.label_names.index(name) for name in common]
+        return [[f"{name}={value:g}" for name, value in zip(common, row, strict=True)] for row in rows[:, columns]]
+
     found = []
-    for start in range(0, len(pairs), 4096):
-        some = np.array(pairs[start : start + 4096], np.int64)
-        rows = [each.rows("labels", some[:, number]) for number, each in enumerate((a, b))]
-        if a.label_kind == "class":
-            words = [np.array(each.label_names)[row.argmax(1)] for each, row in zip((a, b), rows, strict=True)]
-            texts = [[(one, two)] if one != two else [] for one, two in zip(*map(np.ndarray.tolist, words), strict=True)]
-        else:
-            one, two = (row[:, column] for row, column in zip(rows, columns, strict=True))
-            texts = [
-                [tuple(", ".join(f"{common[at]}={row[at]:g}" for at in np.flatnonzero(x != y)) for row in (x, y))]
-                if (x != y).any()
-                else []
-                for x, y in zip(one, two, strict=True)
-            ]
-        found += [(int(i), int(j), text[0]) for (i, j), text in zip(some.tolist(), texts, strict=True) if text]
+    for start in range(0, len(pairs), _MANY):
+        some = np.array(pairs[start : start + _MANY], np.int64)
+        for (one, two), *texts in zip(some.tolist(), words(a, some[:, 0]), words(b, some[:, 1]), strict=True):
+            differing = [(x, y) for x, y in zip(*texts, strict=True) if x != y]
+            if differing:
+                old, new = (", ".join(side) for side in zip(*differing, strict=True))
+                found.append((one, two, (old, new)))
     return found
