@@ -4,6 +4,8 @@ import dataclasses
 import gzip
 import io
 import json
+import re
+import shlex
 import struct
 import sys
 import types
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from progan.cli import main
+from progan.cli import main, train
 from progan.config import PrepareConfig
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset
@@ -196,22 +198,35 @@ def test_fashion_mnist_of_debians_package(data: Path, tmp_path: Path, monkeypatc
     assert f"fashion-mnist is {data / 'fashion_mnist'}" in made("fashion-mnist", tmp_path / "own")[1].notes
 
 
-def test_cifar_lsun_and_ffhq(data: Path, tmp_path: Path) -> None:
-    cifar = np.concatenate([np.array(CODES)[:, None], COLOUR.transpose(0, 3, 1, 2).reshape(6, -1)], 1).astype(np.uint8)
-    write(data / "cifar-10-batches-bin", {"data_batch_1.bin": cifar.tobytes(), "batches.meta.txt": b"a\nb\nc\n"})
-    dataset, _ = made("cifar10", tmp_path / "cifar")
-    assert (words(dataset), (top(dataset) == COLOUR).all()) == ([["a", "b", "c"][code] for code in CODES], True)
-    # Folders of thousands, which are no classes; the thumbnails only where the large ones are not there.
-    write(data / "ffhq", {f"thumbnails128x128/{n // 3}000/{n}.png": png(image[:16]) for n, image in enumerate(COLOUR)})
-    write(data / "ffhq", {f"images1024x1024/{n // 3}000/{n}.png": png(image) for n, image in enumerate(COLOUR)})
-    dataset, _ = made("ffhq", tmp_path / "ffhq")
-    assert (dataset.label_kind, (top(dataset) == COLOUR).all()) == (None, True)
+def cifar10(folder: Path) -> Path:
+    records = np.concatenate([np.array(CODES)[:, None], COLOUR.transpose(0, 3, 1, 2).reshape(6, -1)], 1)
+    return write(folder, {"data_batch_1.bin": records.astype(np.uint8).tobytes(), "batches.meta.txt": b"a\nb\nc\n"})
+
+
+def ffhq(folder: Path) -> Path:
+    for part, size in (("thumbnails128x128", 16), ("images1024x1024", 32)):
+        write(folder, {f"{part}/{n // 3}000/{n}.png": png(image[:size]) for n, image in enumerate(COLOUR)})
+    return folder
+
+
+def lsun(folder: Path) -> Path:
     lmdb = pytest.importorskip("lmdb")
-    (data / "lsun" / "church_outdoor_train_lmdb").mkdir(parents=True)
-    folder = data / "lsun" / "church_outdoor_train_lmdb"
+    folder.mkdir(parents=True)
     with lmdb.open(str(folder), map_size=2**24) as environment, environment.begin(write=True) as transaction:
         for number, image in enumerate(COLOUR):
             transaction.put(f"{number:040x}".encode(), png(image))
+    return folder
+
+
+def test_cifar_lsun_and_ffhq(data: Path, tmp_path: Path) -> None:
+    cifar10(data / "cifar-10-batches-bin")
+    dataset, _ = made("cifar10", tmp_path / "cifar")
+    assert (words(dataset), (top(dataset) == COLOUR).all()) == ([["a", "b", "c"][code] for code in CODES], True)
+    # Folders of thousands, which are no classes; the thumbnails only where the large ones are not there.
+    ffhq(data / "ffhq")
+    dataset, _ = made("ffhq", tmp_path / "ffhq")
+    assert (dataset.label_kind, (top(dataset) == COLOUR).all()) == (None, True)
+    lsun(data / "lsun" / "church_outdoor_train_lmdb")
     for number, name in enumerate(("lsun:church_outdoor", f"lsun:church_outdoor={data / 'lsun'}")):
         dataset, _ = made(name, tmp_path / f"lsun{number}")
         assert (dataset.name, (top(dataset) == COLOUR).all()) == ("lsun-church_outdoor", True)
@@ -345,3 +360,50 @@ def test_a_named_set_is_prepared_once_and_again_when_it_changes(data: Path) -> N
     assert any(line.startswith("mnist was prepared before") for line in lines)
     (data / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"")
     assert open_data("mnist").path != first.path
+
+
+# --- docs/data.md
+
+PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+SECTIONS = {
+    title: re.findall(r"^    progan (.*)$", text, flags=re.MULTILINE)
+    for title, _, text in (part.partition("\n") for part in PAGE.read_text(encoding="utf-8").split("\n## ")[1:])
+}
+TINY = (
+    "--fmap-max 8 --fmap-base 64 --z-dim 8 --start-resolution 8 --resolution 8 --batch-size 8 --stable-kimg 0.02 --fade-kimg 0.02 "
+    "--total-kimg 0.06 --tick-kimg 0.02 --device cpu --compile off --precision fp32 --quiet"
+).split()
+
+
+def downloads(data: Path) -> None:
+    """Six images of every set, as the page says that they are downloaded."""
+    for name in ("mnist", "fashion-mnist"):
+        mnist(data / name)
+    cifar10(data / "cifar-10-batches-bin")
+    celeba(data / "celeba", "page")
+    celeba_hq("masks.zip", data / "celeba-hq")
+    ffhq(data / "ffhq")
+    lsun(data / "lsun" / "bedroom_train_lmdb")
+    parquet(Path("ylecun") / "mnist" / "train-00000-of-00001.parquet", DIGITS)
+
+
+@pytest.mark.parametrize("title", [title for title, found in SECTIONS.items() if found])
+def test_from_a_download_to_a_grid(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str) -> None:
+    pytest.importorskip("datasets")
+    from datasets import config
+
+    monkeypatch.setattr(config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr(train, "write_report", lambda result: None)  # the page of a run has its own tests
+    downloads(data)
+    runs = []
+    for command in SECTIONS[title]:
+        words = shlex.split(command)
+        runs += [Path(words[words.index("--out") + 1])] if words[0] == "train" else []
+        assert main([*words, *(TINY if words[0] == "train" else [])]) == 0, command
+    assert len(runs) == 1
+    assert list((runs[0] / "samples").glob("*.png"))
+
+
+def test_the_page_has_a_section_for_every_set() -> None:
+    assert len([title for title, found in SECTIONS.items() if found]) == len(SETS) + 2  # LSUN and Hugging Face
