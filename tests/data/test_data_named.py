@@ -370,8 +370,8 @@ SECTIONS = {
     for title, _, text in (part.partition("\n") for part in PAGE.read_text(encoding="utf-8").split("\n## ")[1:])
 }
 TINY = (
-    "--fmap-max 8 --fmap-base 64 --z-dim 8 --start-resolution 8 --resolution 8 --batch-size 8 --stable-kimg 0.02 --fade-kimg 0.02 "
-    "--total-kimg 0.06 --tick-kimg 0.02 --device cpu --compile off --precision fp32 --quiet"
+    "--fmap-max 8 --fmap-base 64 --z-dim 8 --start-resolution 8 --resolution 8 --batch-size 8 --stable-kimg 0.02 "
+    "--fade-kimg 0.02 --total-kimg 0.06 --tick-kimg 0.02 --device cpu --compile off --precision fp32 --quiet"
 ).split()
 
 
