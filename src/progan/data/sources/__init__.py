@@ -27,6 +27,7 @@ from progan.data.sources.labels import is_table, tables_beside
 from progan.data.sources.lmdb import open_lmdb
 from progan.data.sources.named import NAMES, SETS, locate, shadow_note
 from progan.data.sources.parquet import open_parquet, open_split
+from progan.data.sources.remote import copied, is_remote, remote_identity
 from progan.data.sources.tfrecords import open_tfrecords
 from progan.errors import DatasetError, did_you_mean
 
@@ -49,6 +50,9 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
         else:
             inner = open_source(named.path, scratch, config)
         return dataclasses.replace(inner, name=named.name, notes=(f"{source} is {named.path}", *inner.notes))
+    if is_remote(source):
+        inner = open_source(copied(source, scratch), scratch, config)
+        return dataclasses.replace(inner, notes=(f"{source} was copied to be read", *inner.notes))
     word = f"{source.partition(':')[0]}:"
     if word not in SOURCES and not os.path.exists(source):
         raise DatasetError(f"{source} does not exist{_nearest(source)}. {_KINDS}")
@@ -190,6 +194,8 @@ def identity(source: str, left_out: list[str] | None = None) -> Iterator[Any]:
     if (named := locate(source)) is not None:
         yield [named.name, named.split]
         yield from identity(named.path, left_out)
+    elif is_remote(source):
+        yield from remote_identity(source)
     elif word == "stacked":
         yield word
         yield from identity(argument, left_out)
