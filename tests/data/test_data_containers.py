@@ -21,6 +21,7 @@ from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import PrepareReport, prepare
 from progan.data.prepare.output import read_ledger
+from progan.data.prepare.writers import prepare_as
 from progan.data.sources import folder as files
 from progan.data.sources import open_source
 from progan.data.sources.parquet import ParquetReader
@@ -552,6 +553,28 @@ def test_sources_on_object_storage(tmp_path: Path) -> None:
             made("memory://bucket/set", tmp_path / "folder")
         with pytest.raises(DatasetError, match=r"memory://bucket/no does not exist, or holds no files"):
             made("memory://bucket/no", tmp_path / "no")
+    finally:
+        system.store.clear()
+
+
+@pytest.mark.parametrize(("to", "name"), [("npz", "out.npz"), ("imagefolder", "out")])
+def test_what_is_written_to_object_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, name: str) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    write(tmp_path / "images", {f"{'ab'[n % 2]}/{n}.png": png(COLOUR[n]) for n in range(6)})
+    (tmp_path / "images" / "a" / "notes.md").write_text("no image")
+    expected, _ = made(tmp_path / "images", tmp_path / "direct")
+    system, out = fsspec.filesystem("memory"), f"memory://bucket/{name}"
+    try:
+        report = prepare_as(to, tmp_path / "images", out, PrepareConfig(workers=1))
+        assert (report.out, report.count) == (out, 6)
+        assert made(out, tmp_path / "again")[0].fingerprint == expected.fingerprint
+        assert b"a/notes.md" in system.cat(f"/bucket/{name}.skipped.csv")
+        assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+        with pytest.raises(DatasetError, match="is there already"):
+            prepare_as(to, tmp_path / "images", out, PrepareConfig(workers=1))
+        with pytest.raises(DatasetError, match="a dataset to train on lies on a disk"):
+            prepare(tmp_path / "images", "memory://bucket/dataset", PrepareConfig(workers=1))
     finally:
         system.store.clear()
 

@@ -28,6 +28,7 @@ from progan.data.prepare.ranges import Ends, Extremes, Ranges, Tally, Unmeasured
 from progan.data.sources import file_identity, identity, open_source
 from progan.data.sources.base import Picture, Source, Unreadable, Values
 from progan.data.sources.named import preparation
+from progan.data.sources.remote import is_remote
 from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked, printable
 from progan.options import parse_json
@@ -86,6 +87,10 @@ def prepare(
 
     `file_limit`: bytes above which an array is put into several files. Raises DatasetError.
     """
+    if is_remote(os.fspath(out)):
+        raise DatasetError(
+            f"{out}: a dataset to train on lies on a disk. Choose a folder, or send a file with --to npz"
+        )
     source, out = os.fspath(source), Path(out)
     config = config or preparation(source)
     if Manifest.is_in(Path(source)):

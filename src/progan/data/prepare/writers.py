@@ -6,6 +6,7 @@ Each holds the highest resolution and the labels, and `sources` reads it again. 
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -22,12 +23,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
+from progan.data.cache import cache_folder
 from progan.data.dataset import FILE_NAME, FORMAT, Dataset, Manifest, array_name
 from progan.data.prepare import PrepareReport, Progress, prepare
 from progan.data.prepare.output import SKIPPED
 from progan.data.sources.base import Unreadable, import_extra
 from progan.data.sources.labels import partition_of
 from progan.data.sources.named import preparation
+from progan.data.sources.remote import is_remote, refuse_existing, send
 from progan.errors import DatasetError
 from progan.files import locked
 
@@ -47,8 +50,11 @@ def prepare_as(
     """Make a file or folder of a kind of WRITERS from a source (sources.SOURCES) or a prepared dataset.
 
     The images are prepared in a hidden folder beside `out`, where an interrupted call continues; `out` appears when it
-    is complete. The list of skipped files becomes OUT.skipped.csv. Raises DatasetError.
+    is complete. The list of skipped files becomes OUT.skipped.csv. An `out` on object storage is made in the cache and
+    then sent. Raises DatasetError.
     """
+    if is_remote(os.fspath(out)):
+        return _sent(kind, source, os.fspath(out), config, progress)
     out, config, writer = Path(out), config or preparation(source), WRITERS[kind]
     if out.suffix.lower() != writer.suffix and writer.suffix:
         raise DatasetError(f"{out} must end in {writer.suffix}, or other programs do not know it")
@@ -77,6 +83,23 @@ def prepare_as(
         raise DatasetError(f"{out} cannot be written: {error}. Fix that and run the same command again") from None
     size = sum(path.stat().st_size for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file())
     return dataclasses.replace(report, out=str(out), bytes=size)
+
+
+def _sent(
+    kind: str, source: str | os.PathLike[str], out: str, config: PrepareConfig | None, progress: Progress | None
+) -> PrepareReport:
+    """As `prepare_as`, for an address on object storage."""
+    refuse_existing(out)
+    folder = cache_folder("unsent") / hashlib.sha256(out.encode()).hexdigest()[:16]
+    made = folder / out.rstrip("/").rpartition("/")[2]
+    skipped = made.with_name(f"{made.name}.{SKIPPED}")
+    _delete(made)  # of a call that could not send it: perhaps of other images
+    report = prepare_as(kind, source, made, config, progress)
+    if skipped.exists():
+        send(skipped, f"{out.rstrip('/')}.{SKIPPED}")
+    send(made, out)
+    shutil.rmtree(folder, ignore_errors=True)
+    return dataclasses.replace(report, out=out)
 
 
 def _delete(path: Path) -> None:
