@@ -51,7 +51,7 @@ SETS = {
         hub="ylecun/mnist",
     ),
     "fashion-mnist": NamedSet(
-        f"{_IDX} (Fashion-MNIST, by Zalando Research), or run `apt install dataset-fashion-mnist`",
+        f"{_IDX} (Fashion-MNIST, by Zalando Research; Debian's package dataset-fashion-mnist installs them)",
         ("fashion-mnist", "fashionmnist"),
         system="/usr/share/datasets/fashion-mnist",
         hub="zalando-datasets/fashion_mnist",
