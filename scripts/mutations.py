@@ -42,6 +42,7 @@ TOGETHER = "distributed.py::test_"
 AUGMENT, INITIAL = "augment.py::test_", "initial.py::test_"
 CLI = "cli.py::test_"
 RANGES, FACES = "data_ranges.py::test_", "data_faces.py::test_"
+NAMED, WRITTEN, SHOWN = "data_named.py::test_", "data_stylegan.py::test_", "data_inspection.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
 
 GROWING = [
@@ -1656,6 +1657,38 @@ EXPORTING = [
 ]
 
 
+SETS = [
+    Mutation(
+        "published set preferred to a path of that name",
+        "data/sources/named.py",
+        {"if known is None or os.path.exists(source):\n        return None": "if known is None:\n        return None"},
+        [NAMED + "a_path_of_that_name_wins_and_it_is_said"],
+    ),
+    Mutation(
+        "CelebA cut at the centre",
+        "data/sources/named.py",
+        {'settings={"crop": "celeba"}': "settings={}"},
+        [NAMED + "celeba_as_it_is_published[page]"],
+    ),
+    Mutation(
+        "names of classes lost in an npz",
+        "data/sources/arrays.py",
+        {'if "label_names" in keys:': "if False:"},
+        [WRITTEN + "classes_that_no_image_has_keep_their_names"],
+    ),
+    Mutation(
+        "any name of a class as a folder",
+        "data/prepare/writers.py",
+        {"if _PLAIN_NAME.fullmatch(name) and": "if"},
+        [WRITTEN + "names_of_classes_that_no_folder_can_have"],
+    ),
+    Mutation(
+        "images that look like shared ones counted as alone",
+        "data/inspection.py",
+        {"if of_b or shared:": "if of_b:"},
+        [SHOWN + "what_two_datasets_share"],
+    ),
+]
 MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,
@@ -1669,6 +1702,7 @@ MUTATIONS = [
     *PREPARING,
     *VALUES,
     *FOUND,
+    *SETS,
     *MEASURING,
     *COMPARING,
     *IMPORTING,

@@ -20,7 +20,7 @@ FOLDERS = {path.name for place in (ROOT, PACKAGE) for path in place.iterdir() if
 """A quoted path is one of the project where it begins with one of these; others are of run folders or users."""
 TOP = parser()
 FOREIGN_FLAGS = {"--max-restarts"}  # of torchrun
-FILE_TYPES = ("json", "jsonl", "csv", "html", "txt", "npy")
+FILE_TYPES = ("json", "jsonl", "csv", "html", "txt", "npy", "npz", "zip", "parquet")
 
 
 def names(body: list[ast.stmt]) -> dict[str, ast.AST]:

@@ -47,7 +47,7 @@ class DatasetConfig:
     """The images that the run is trained on."""
 
     data: str = "avatars"
-    """A prepared dataset, a folder, archive or array of images, a data set as downloaded, or `avatars`: drawn faces.
+    """A prepared dataset, a folder, archive or array of images, a published set (`mnist` …), or `avatars`: drawn faces.
     Default: none, it must be given."""
     mirror: bool = False
     """Flip half of the real images left to right."""

@@ -21,6 +21,7 @@ from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import PrepareReport, prepare
 from progan.data.prepare.output import read_ledger
+from progan.data.prepare.writers import prepare_as
 from progan.data.sources import folder as files
 from progan.data.sources import open_source
 from progan.data.sources.parquet import ParquetReader
@@ -534,3 +535,59 @@ def test_archives_of_what_is_read_where_it_lies(tmp_path: Path) -> None:
         archive.writestr("church_train_lmdb/data.mdb", b"x")
     with pytest.raises(DatasetError, match=r"holds church_train_lmdb/data\.mdb.* Unpack it and name its folder"):
         made(tmp_path / "church_train_lmdb.zip", tmp_path / "out")
+
+
+# --- object storage
+
+
+def test_sources_on_object_storage(tmp_path: Path) -> None:
+    """fsspec's memory:// stands for s3://, gs:// and az://."""
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("memory")
+    system.pipe({f"/bucket/set/{'ab'[n % 2]}/{n:02d}.png": png(COLOUR[n]) for n in range(12)})
+    np.savez(tmp_path / "images.npz", images=COLOUR, labels=np.arange(12) % 3)
+    system.pipe("/bucket/images.npz", (tmp_path / "images.npz").read_bytes())
+    try:
+        dataset, report = made("memory://bucket/set", tmp_path / "folder")
+        assert (dataset.name, dataset.count, names(dataset)) == ("set", 12, ["a"] * 6 + ["b"] * 6)
+        assert (top(dataset) == np.concatenate([COLOUR[::2], COLOUR[1::2]])).all()
+        assert report.notes == ("memory://bucket/set was copied to be read",)
+        assert not (tmp_path / "folder" / ".scratch").exists()
+        dataset, _ = made("memory://bucket/images.npz", tmp_path / "file")
+        assert ((top(dataset) == COLOUR).all(), names(dataset)[:4]) == (True, ["0", "1", "2", "0"])
+        assert made("memory://bucket/set", tmp_path / "folder")[1].state == "already there"
+        system.pipe("/bucket/set/a/13.png", png(COLOUR[0]))  # another set now
+        with pytest.raises(DatasetError, match="made from another source"):
+            made("memory://bucket/set", tmp_path / "folder")
+        with pytest.raises(DatasetError, match=r"memory://bucket/no does not exist, or holds no files"):
+            made("memory://bucket/no", tmp_path / "no")
+    finally:
+        system.store.clear()
+
+
+@pytest.mark.parametrize(("to", "name"), [("npz", "out.npz"), ("imagefolder", "out")])
+def test_what_is_written_to_object_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, name: str) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    write(tmp_path / "images", {f"{'ab'[n % 2]}/{n}.png": png(COLOUR[n]) for n in range(6)})
+    (tmp_path / "images" / "a" / "notes.md").write_text("no image")
+    expected, _ = made(tmp_path / "images", tmp_path / "direct")
+    system, out = fsspec.filesystem("memory"), f"memory://bucket/{name}"
+    try:
+        report = prepare_as(to, tmp_path / "images", out, PrepareConfig(workers=1))
+        assert (report.out, report.count) == (out, 6)
+        assert made(out, tmp_path / "again")[0].fingerprint == expected.fingerprint
+        assert b"a/notes.md" in system.cat(f"/bucket/{name}.skipped.csv")
+        assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+        with pytest.raises(DatasetError, match="is there already"):
+            prepare_as(to, tmp_path / "images", out, PrepareConfig(workers=1))
+        with pytest.raises(DatasetError, match="a dataset to train on lies on a disk"):
+            prepare(tmp_path / "images", "memory://bucket/dataset", PrepareConfig(workers=1))
+    finally:
+        system.store.clear()
+
+
+def test_object_storage_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(DatasetError, match=r"s3fs is missing .*'\.\[cloud\]'"):
+        made("s3://bucket/set", tmp_path / "no")

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.inspection import find_duplicates, inspect, perceptual_hashes
+from progan.data.inspection import compare, find_duplicates, inspect, perceptual_hashes
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import DatasetError
@@ -306,3 +306,89 @@ def test_mistakes_get_one_line_and_code_2(
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+# --- what two datasets share
+
+
+def labelled(folder: Path, images: dict[str, Image.Image], labels: dict[str, str] | None, resolution: int) -> Dataset:
+    (folder / "images").mkdir(parents=True)
+    for name, image in images.items():
+        image.save(folder / "images" / name)
+    if labels:
+        (folder / "images" / "labels.json").write_text(json.dumps(labels))
+    prepare(folder / "images", folder / "out", PrepareConfig(resolution=resolution, workers=1))
+    return Dataset.open(folder / "out")
+
+
+def test_what_two_datasets_share(tmp_path: Path) -> None:
+    pictures = [scene((64, 64)) for _ in range(12)]
+    first = {f"{number}.png": picture for number, picture in enumerate(pictures[:9])}
+    second = {f"b{number}.png": picture for number, picture in enumerate(pictures) if number >= 5}  # 5 … 8 are in both
+    second["again.png"] = pictures[5]
+    pictures[0].save(tmp_path / "compressed.jpg", quality=70)
+    second["near.png"] = Image.open(tmp_path / "compressed.jpg").convert("RGB")
+    first["near-8.png"] = ImageEnhance.Brightness(pictures[8]).enhance(0.95)  # of one that both have
+    a_labels = {name: "cat" if number % 2 else "dog" for number, name in enumerate(first)}
+    b_labels = {name: "cat" if number % 2 else "owl" for number, name in enumerate(second)}
+    a = labelled(tmp_path / "a", first, a_labels, 64)
+    b = labelled(tmp_path / "b", second, b_labels, 64)
+    found = compare(a, b)
+    assert found.resolution == 64
+    assert (found.a.count, found.a.equal, found.a.alike, found.a.alone) == (10, 4, 2, 4)
+    assert (found.b.count, found.b.equal, found.b.alike, found.b.alone) == (9, 5, 1, 3)
+    assert found.a.alone_files == [f"{number}.png" for number in (1, 2, 3, 4)]
+    assert found.b.alone_files == ["b10.png", "b11.png", "b9.png"]
+    assert found.equal_files == [("5.png", "again.png"), *((f"{n}.png", f"b{n}.png") for n in (6, 7, 8))]
+    assert sorted(found.alike_files) == [("0.png", "near.png"), ("near-8.png", "b8.png")]
+    assert (found.a.own_labels, found.b.own_labels) == (["dog"], ["owl"])
+    # 5 and its first copy are both cats.
+    assert found.relabelled == 3
+    assert found.relabelled_files == [
+        ("6.png", "b6.png", "dog", "cat"), ("7.png", "b7.png", "cat", "owl"), ("8.png", "b8.png", "dog", "cat")
+    ]  # fmt: skip
+    back = compare(b, a)
+    assert (back.a.equal, back.a.alike, back.a.alone) == (5, 1, 3)
+    assert (back.b.equal, back.b.alike, back.b.alone) == (4, 2, 4)
+
+
+def test_datasets_of_other_resolutions_channels_and_labels(tmp_path: Path) -> None:
+    grey = {f"{number}.png": scene((32, 32)).convert("L") for number in range(4)}
+    levels = {name: picture.reduce(2) for name, picture in grey.items()}
+    a = labelled(tmp_path / "a", grey, None, 32)
+    colours = {**levels, "own.png": scene((16, 16))}
+    b = labelled(tmp_path / "b", colours, {name: str(number % 2) for number, name in enumerate(colours)}, 16)
+    assert (a.channels, b.channels) == (1, 3)
+    found = compare(a, b)
+    assert (found.resolution, found.relabelled) == (16, None)
+    assert found.a.equal + found.a.alike == found.b.equal + found.b.alike == 4
+    assert found.b.alone_files == ["own.png"]
+    same = compare(a, a)
+    assert (same.a.equal, same.b.equal, same.a.alike, same.a.alone) == (4, 4, 0, 0)
+
+
+def test_attributes_that_differ(tmp_path: Path) -> None:
+    images = RANDOM.integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    tables = np.eye(6, 3), np.eye(6, 3)
+    tables[0][5] = tables[1][5] = 1  # more than one hot: attributes
+    tables[1][2, 1] = 1
+    datasets = []
+    for name, table in zip("ab", tables, strict=True):
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=table)
+        prepare(tmp_path / f"{name}.npz", tmp_path / name, PrepareConfig(workers=1))
+        datasets.append(Dataset.open(tmp_path / name))
+    assert compare(*datasets).relabelled_files == [("2", "2", "1=0", "1=1")]
+
+
+def test_diff_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split(folder, tmp_path / "train", tmp_path / "heldout", count=9, seed=4)
+    code, out, _ = run(capsys, "data", "diff", tmp_path / "train", tmp_path / "heldout")
+    assert code == 0
+    assert "equal       0 of A, 0 of B" in out
+    code, out, _ = run(capsys, "data", "diff", folder, tmp_path / "heldout")
+    assert "equal       9 of A, 9 of B" in out
+    assert "relabelled  0 equal images have other labels" in out
+    code, out, _ = run(capsys, "data", "diff", folder, folder, "--json")
+    facts = json.loads(out)
+    assert (facts["a"]["equal"], facts["b"]["alone"], len(facts["equal_files"])) == (49, 0, 10)
+    assert run(capsys, "data", "diff", folder, tmp_path / "nothing")[0] == 2

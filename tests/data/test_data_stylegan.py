@@ -1,8 +1,11 @@
-"""The StyleGAN family's zips and folders: their labels, and zips that we write."""
+"""The StyleGAN family's zips and folders: their labels; and what `prepare --to` writes, such zips among it."""
 
+import csv
 import io
+import itertools
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,9 @@ from PIL import Image
 from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.prepare import prepare, stylegan_zip
+from progan.data.prepare import prepare, writers
 from progan.data.prepare.output import read_ledger
-from progan.data.prepare.stylegan_zip import prepare_stylegan_zip
+from progan.data.prepare.writers import prepare_as
 from progan.errors import DatasetError
 
 ONE = PrepareConfig(workers=1)
@@ -142,24 +145,43 @@ LABELS = {
 }
 
 
+OUTS = {"stylegan-zip": "out.zip", "npz": "out.npz", "imagefolder": "out", "parquet": "out.parquet"}
+
+
+def content(path: Path) -> dict[str, bytes]:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def everything(dataset: Dataset, to: str) -> Any:
+    """Names of the labels, and pixels and labels of the images, in order but for folders of classes."""
+    numbers = np.arange(dataset.count)
+    labels = table(dataset) if dataset.label_kind else numbers
+    images = zip(dataset.pixels(16, numbers).tolist(), labels.tolist(), strict=True)
+    return dataset.label_names, (sorted(images) if to == "imagefolder" and dataset.label_kind else list(images))
+
+
+@pytest.mark.parametrize("to", OUTS)
 @pytest.mark.parametrize("kind", LABELS)
 @pytest.mark.parametrize("channels", ["grey", "rgb"])
-def test_a_zip_gives_the_dataset_it_was_made_of(tmp_path: Path, kind: str, channels: Any) -> None:
+def test_what_is_written_gives_the_dataset_it_was_made_of(tmp_path: Path, to: str, kind: str, channels: Any) -> None:
     config = PrepareConfig(channels=channels, workers=1)
     source = arrays(tmp_path / "a.npz", **LABELS[kind])
     expected = prepared(source, tmp_path / "direct", config)
-    report = prepare_stylegan_zip(source, tmp_path / "out.zip", config)
-    assert (report.count, report.out) == (6, str(tmp_path / "out.zip"))
-    found = prepared(tmp_path / "out.zip", tmp_path / "again")
-    assert expected.label_kind == {"none": None}.get(kind, kind)
-    assert found.fingerprint == expected.fingerprint  # pixels, channels, labels and their names
-    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "direct", "out.zip", "again"}
-    prepare_stylegan_zip(tmp_path / "direct", tmp_path / "of-dataset.zip")
-    assert (tmp_path / "of-dataset.zip").read_bytes() == (tmp_path / "out.zip").read_bytes()
+    out = tmp_path / OUTS[to]
+    report = prepare_as(to, source, out, config)
+    assert (report.count, report.out, report.bytes) == (6, str(out), sum(map(len, content(out).values())))
+    found = prepared(out, tmp_path / "again")
+    assert expected.label_kind == found.label_kind == {"none": None}.get(kind, kind)
+    assert everything(found, to) == everything(expected, to)
+    assert (found.fingerprint == expected.fingerprint) or (to, kind) == ("imagefolder", "class")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "direct", out.name, "again"}
+    prepare_as(to, tmp_path / "direct", tmp_path / f"of-dataset{out.suffix}")
+    assert content(tmp_path / f"of-dataset{out.suffix}") == content(out)
 
 
 def test_what_stylegan_expects(tmp_path: Path) -> None:
-    prepare_stylegan_zip(arrays(tmp_path / "a.npz", **LABELS["class"]), tmp_path / "out.zip", ONE)
+    prepare_as("stylegan-zip", arrays(tmp_path / "a.npz", **LABELS["class"]), tmp_path / "out.zip", ONE)
     names = [f"00000/img{n:08d}.png" for n in range(6)]
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         assert archive.namelist() == [*names, "dataset.json"]
@@ -169,7 +191,7 @@ def test_what_stylegan_expects(tmp_path: Path) -> None:
         ]
         with Image.open(archive.open(names[3])) as image:
             assert (image.format, np.array_equal(image, COLOUR[3])) == ("PNG", True)
-    prepare_stylegan_zip(arrays(tmp_path / "b.npz"), tmp_path / "bare.zip", ONE)
+    prepare_as("stylegan-zip", arrays(tmp_path / "b.npz"), tmp_path / "bare.zip", ONE)
     with zipfile.ZipFile(tmp_path / "bare.zip") as archive:
         assert json.loads(archive.read("dataset.json")) == {"labels": None}
 
@@ -185,29 +207,112 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "is there already" in capsys.readouterr().err
 
 
-def test_an_interrupted_zip_is_not_there_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, out = arrays(tmp_path / "a.npz"), tmp_path / "out.zip"
+@pytest.mark.parametrize("to", OUTS)
+def test_what_was_interrupted_is_not_there_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    source, out = arrays(tmp_path / "a.npz"), tmp_path / OUTS[to]
+    rows = writers._rows
 
-    def fail(*_: object) -> bytes:
+    def fail(dataset: Dataset) -> Iterator[Any]:
+        yield from itertools.islice(rows(dataset), 3)
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stylegan_zip, "_png", fail)
+        patch.setattr(writers, "_rows", fail)
         with pytest.raises(DatasetError, match="No space left on device"):
-            prepare_stylegan_zip(source, out, ONE)
-    assert not out.exists()
-    assert not list(tmp_path.rglob("out.zip"))
-    assert prepare_stylegan_zip(source, out, ONE).state == "already there"  # its images were
-    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "out.zip"}
+            prepare_as(to, source, out, ONE)
+    assert not list(tmp_path.rglob(out.name))
+    (tmp_path / f".{out.name}.work" / out.name).write_text("of a killed process")
+    assert prepare_as(to, source, out, ONE).state == "already there"  # its images were
+    assert {path.name for path in tmp_path.iterdir()} == {"a.npz", out.name}
+
+
+WORDS = ["zebra", "../up", "Train", "a.b", ".hidden", "Zebra"]
+
+
+def named_classes(folder: Path) -> Path:
+    """A dataset whose classes have names that folders cannot all have, in an order that is not that of words."""
+    table = {f"{n}.png": WORDS[n] for n in range(6)}
+    for name, image in zip(table, COLOUR, strict=True):
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / name)
+    (folder / "labels.json").write_text(json.dumps(table))
+    return folder
+
+
+def test_names_of_classes_that_no_folder_can_have(tmp_path: Path) -> None:
+    expected = prepared(named_classes(tmp_path / "a"), tmp_path / "direct")
+    for to, out in OUTS.items():
+        prepare_as(to, tmp_path / "direct", tmp_path / "out" / out)
+        found = prepared(tmp_path / "out" / out, tmp_path / f"again-{to}")
+        assert everything(found, to) == everything(expected, to)
+    assert sorted(path.name for path in (tmp_path / "out" / "out").iterdir()) == [
+        *(f"class-{n:04d}" for n in range(6)),
+        "metadata.csv",
+    ]
+    assert not list(tmp_path.rglob("up"))
+
+
+def test_a_folder_for_every_class(tmp_path: Path) -> None:
+    source = arrays(tmp_path / "a.npz", labels=np.array(["cat", "dog", "cat", "owl", "dog", "owl"]))
+    prepare_as("imagefolder", source, tmp_path / "out", ONE)
+    files = [f"{word}/{n:08d}.png" for n, word in enumerate(["cat", "dog", "cat", "owl", "dog", "owl"])]
+    found = content(tmp_path / "out")
+    assert sorted(found) == sorted([*files, "metadata.csv"])
+    assert list(csv.reader(found["metadata.csv"].decode().splitlines()))[1:3] == [
+        [files[0], "cat"],
+        [files[1], "dog"],
+    ]
+    assert np.array_equal(Image.open(io.BytesIO(found[files[3]])), COLOUR[3])
+
+
+def test_what_numpy_and_datasets_find(tmp_path: Path) -> None:
+    source = arrays(tmp_path / "a.npz", **LABELS["class"])
+    prepare_as("npz", source, tmp_path / "out.npz", ONE)
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as found:
+        assert (found["images"] == COLOUR).all()
+        assert (found["labels"].tolist(), found["label_names"].tolist()) == ([2, 0, 2, 1, 0, 1], ["3", "5", "7"])
+    assert {info.compress_type for info in zipfile.ZipFile(tmp_path / "out.npz").infolist()} == {zipfile.ZIP_DEFLATED}
+    datasets = pytest.importorskip("datasets")
+    prepare_as("parquet", source, tmp_path / "out.parquet", ONE)
+    opened = datasets.Dataset.from_parquet(str(tmp_path / "out.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert opened.features["label"].names == ["3", "5", "7"]
+    assert opened["label"][:] == [2, 0, 2, 1, 0, 1]
+    assert (np.stack([np.asarray(image) for image in opened["image"]]) == COLOUR).all()
+
+
+def test_classes_that_no_image_has_keep_their_names(tmp_path: Path) -> None:
+    names = np.array(["a", "b", "c", "d"])
+    np.savez(tmp_path / "a.npz", images=COLOUR, labels=np.array([1, 3, 1, 1, 3, 3]), label_names=names)
+    dataset = prepared(tmp_path / "a.npz", tmp_path / "out")
+    assert dataset.label_names == ("a", "b", "c", "d")
+    assert table(dataset).argmax(1).tolist() == [1, 3, 1, 1, 3, 3]
+    np.savez(tmp_path / "b.npz", images=COLOUR, labels=np.array([1, 3, 1, 1, 3, 9]), label_names=names)  # do not fit
+    assert prepared(tmp_path / "b.npz", tmp_path / "out2").label_names == ("1", "3", "9")
+
+
+def test_among_the_images(tmp_path: Path) -> None:
+    """What is written there is left out when the folder is prepared again, or is not written there."""
+    source = stylegan(tmp_path / "images", None)
+    for to, out in OUTS.items():
+        if to in ("stylegan-zip", "npz"):
+            prepare_as(to, source, source / out, ONE)
+        else:
+            with pytest.raises(DatasetError, match="lies among the images"):
+                prepare_as(to, source, source / "deeper" / out, ONE)
+    assert prepared(source, tmp_path / "again", PrepareConfig(workers=1, strict=True)).count == 6
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     source = arrays(tmp_path / "a.npz")
     with pytest.raises(DatasetError, match=r"must end in \.zip"):
-        prepare_stylegan_zip(source, tmp_path / "out", ONE)
+        prepare_as("stylegan-zip", source, tmp_path / "out", ONE)
+    with pytest.raises(DatasetError, match=r"must end in \.npz"):
+        prepare_as("npz", source, tmp_path / "out.zip", ONE)
     with pytest.raises(DatasetError, match="does not exist"):
-        prepare_stylegan_zip(tmp_path / "nothing", tmp_path / "out.zip", ONE)
+        prepare_as("stylegan-zip", tmp_path / "nothing", tmp_path / "out.zip", ONE)
     prepare(source, tmp_path / "dataset", ONE)
     with pytest.raises(DatasetError, match="is prepared already"):
-        prepare_stylegan_zip(tmp_path / "dataset", tmp_path / "out.zip", PrepareConfig(resolution=8))
+        prepare_as("stylegan-zip", tmp_path / "dataset", tmp_path / "out.zip", PrepareConfig(resolution=8))
     assert {path.name for path in tmp_path.iterdir()} == {"a.npz", "dataset"}

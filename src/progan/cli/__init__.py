@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     "prepare": (prepare.add_arguments, prepare.run),
     "data show": (data.add_show_arguments, data.show),
     "data split": (data.add_split_arguments, data.split),
+    "data diff": (data.add_diff_arguments, data.diff),
     "cache list": (lambda parser: None, cache.show),
     "cache clear": (lambda parser: None, cache.clear),
     "sample": (sample.add_arguments, sample.run),
@@ -54,7 +55,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
 }
 """Command -> what adds its arguments, what carries it out (and has its help as docstring)."""
 GROUPS = {
-    "data": "look at a dataset, or split it",
+    "data": "look at a dataset, split it, or compare two",
     "cache": "list or delete datasets that were prepared for --data",
     "export": "take a generator along: ONNX, a page for the browser",
 }

@@ -19,6 +19,9 @@ from progan.progress import log_line
 DEVICE = "where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, …"
 """Help of the --device of commands that use a trained generator."""
 
+DOWNLOAD = "fetch a published set that is not here through Hugging Face's `datasets`, into $PROGAN_DATA"
+"""Help of --download."""
+
 Run = Callable[[argparse.Namespace], int]
 """Carries out a command and returns its exit code. Its docstring is the help: the first line for the list of commands,
 the text, examples (indented), more text.

@@ -1,4 +1,4 @@
-"""`progan data show` and `progan data split`: look at a dataset, or hold images out for metrics."""
+"""`progan data show`, `data split` and `data diff`: look at a dataset, hold images out for metrics, compare two."""
 
 import argparse
 import contextlib
@@ -11,7 +11,7 @@ from progan.options import parse_json
 from progan.progress import log_line
 
 if TYPE_CHECKING:
-    from progan.data.inspection import Inspection
+    from progan.data.inspection import Difference, Inspection, Part
 
 _LINES = {"balance": 60, "duplicate": 10, "suspicious": 10}
 """Lines of each finding in a terminal."""
@@ -81,6 +81,66 @@ def split(arguments: argparse.Namespace) -> int:
         f"{report.heldout_count:,} images held out in {report.heldout}"
     )
     return answer(arguments, dataclasses.asdict(report), text)
+
+
+def add_diff_arguments(parser: Parser) -> None:
+    parser.add_argument("a", metavar="A", help="a prepared dataset, or what `progan prepare` takes")
+    parser.add_argument("b", metavar="B", help="another one")
+
+
+def diff(arguments: argparse.Namespace) -> int:
+    """Compare two datasets: what they share and do not.
+
+    Images are equal where their pixels are, at the highest resolution that both have; others are alike where they look
+    the same except for compression, size, brightness and contrast.
+
+        progan data diff datasets/train datasets/held-out
+    """
+    from progan.data.cache import open_data
+    from progan.data.inspection import compare
+
+    found = compare(*(open_data(place, None, log_line) for place in (arguments.a, arguments.b)))
+    text = "\n".join(f"{name:12}{text}" for name, text in difference_rows(found))
+    return answer(arguments, dataclasses.asdict(found), text)
+
+
+def difference_rows(found: "Difference") -> list[tuple[str, str]]:
+    """Name and text of the rows that say what two datasets share."""
+
+    def about(part: "Part") -> str:
+        return f"{part.name} ({part.fingerprint[:8]}), {part.count:,} images, in {part.path}"
+
+    def listed(part: "Part") -> str:
+        more = " …" if len(part.own_labels) > 10 else ""
+        return f"{len(part.own_labels)}: {', '.join(part.own_labels[:10])}{more}"
+
+    a, b = found.a, found.b
+    rows = [
+        ("A", about(a)),
+        ("B", about(b)),
+        (
+            "compared",
+            f"at {found.resolution}x{found.resolution}" + ("; the same" if a.fingerprint == b.fingerprint else ""),
+        ),
+        ("equal", f"{a.equal:,} of A, {b.equal:,} of B"),
+        ("alike", f"{a.alike:,} of A, {b.alike:,} of B"),
+        ("alone", f"{a.alone:,} of A, {b.alone:,} of B"),
+    ]
+    if a.label_kind != b.label_kind:
+        kinds = [part.label_kind or "none" for part in (a, b)]
+        rows.append(("labels", f"A: {kinds[0]}, B: {kinds[1]}"))
+    rows += [
+        (f"labels of {name}", listed(part))
+        for name, part in (("A", a), ("B", b))
+        if part.own_labels and part.label_kind
+    ]
+    if found.relabelled is not None:
+        rows.append(("relabelled", f"{found.relabelled:,} equal images have other labels"))
+    rows += [("equal", f"{one} = {two}") for one, two in found.equal_files]
+    rows += [("alike", f"{one} ~ {two}") for one, two in found.alike_files]
+    rows += [("alone in A", file) for file in a.alone_files]
+    rows += [("alone in B", file) for file in b.alone_files]
+    return rows + [("relabelled", f"{one}: {old}; {two}: {new}") for one, two, old, new in found.relabelled_files]
 
 
 def facts(inspection: "Inspection") -> list[tuple[str, str]]:

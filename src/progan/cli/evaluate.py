@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         progan evaluate runs/digits --metrics all --json
         progan evaluate celebahq.safetensors --data celebahq/ --num 10000
     """
-    from progan.config import PrepareConfig
     from progan.data.cache import open_data
+    from progan.data.sources.named import preparation
     from progan.devices import find_device
     from progan.files import output_path, write_whole
     from progan.metrics.evaluation import Yardstick
@@ -71,8 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.neighbours:
         picture = output_path(arguments.neighbours, "neighbours.png", tuple(FORMATS))
     log = (lambda text: None) if quiet else log_line
-    wanted = PrepareConfig(resolution=snapshot.info.shape.resolution)
-    dataset = open_data(arguments.data or RunFolder(source).images(), wanted, log)
+    place = arguments.data or RunFolder(source).images()
+    wanted = preparation(place, resolution=snapshot.info.shape.resolution)
+    dataset = open_data(place, wanted, log)
     # Held-out images that are not prepared yet get the same range of values.
     same = replace(wanted, range=dataset.range)
     held_out = None if arguments.held_out is None else open_data(arguments.held_out, same, log)

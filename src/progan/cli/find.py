@@ -131,6 +131,7 @@ def _nearest(pixels: "Tensor", source: Path, data: str | None, resolution: int) 
     import torch
 
     from progan.data.cache import open_data
+    from progan.data.sources.named import preparation
     from progan.errors import RunError
     from progan.metrics.nearest import nearest_images
     from progan.run_folder import RunFolder
@@ -142,6 +143,6 @@ def _nearest(pixels: "Tensor", source: Path, data: str | None, resolution: int) 
         return None
     if place is None:
         return None
-    dataset = open_data(place, PrepareConfig(resolution=resolution), log_line)
+    dataset = open_data(place, preparation(place, resolution=resolution), log_line)
     numbers = nearest_images(pixels[None], dataset, k=_NEIGHBOURS)[1][0]
     return torch.from_numpy(dataset.pixels(resolution, numbers.numpy()))

@@ -3,13 +3,14 @@
 import argparse
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.base import Parser, add_flags, answer, given
+from progan.cli.base import DOWNLOAD, Parser, add_flags, answer, given
 from progan.config import PrepareConfig
 from progan.options import options
-from progan.progress import progress_bar
+from progan.progress import log_line, progress_bar
 
 if TYPE_CHECKING:
     from progan.data.prepare import PrepareReport
@@ -21,11 +22,15 @@ def add_arguments(parser: Parser) -> None:
         metavar="SOURCE",
         help="a folder, zip or tar of images, also StyleGAN's; an npy, npz or HDF5 file; a TIFF or DICOM file of many "
         "pages; MNIST, CIFAR, CelebA, LSUN (LMDB), parquet files and the authors' TFRecords as they are downloaded; "
-        "`avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE`",
+        "`avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE`; or a published set, as `mnist` or `celeba=PATH` "
+        "(docs/data.md)",
     )
-    parser.add_argument("out", metavar="OUT", help="folder of the dataset, or the zip to write")
-    kinds = ("dataset", "stylegan-zip")
-    text = "a folder for progan, or a zip for programs of the StyleGAN family (SOURCE may be a dataset then)"
+    parser.add_argument("out", metavar="OUT", help="folder of the dataset, or the file or folder that --to writes")
+    kinds = ("dataset", "stylegan-zip", "npz", "imagefolder", "parquet")
+    text = (
+        "`dataset`: a folder for progan. The others are for other programs, and progan reads them, too: a zip of the "
+        "StyleGAN family, a compressed npz, folders of PNGs, Hugging Face's parquet (SOURCE may be a dataset then)"
+    )
     parser.add_argument("--to", choices=kinds, default="dataset", help=text)
     channels = parser.add_mutually_exclusive_group()
     for name, text in (("grey", "one channel (default: decided by looking at the images)"), ("rgb", "three channels")):
@@ -33,6 +38,7 @@ def add_arguments(parser: Parser) -> None:
             f"--{name}", dest="channels", action="store_const", const=name, default=argparse.SUPPRESS, help=text
         )
     add_flags(parser, [option for option in options(PrepareConfig) if option.name != "channels"])
+    parser.add_argument("--download", action="store_true", help=DOWNLOAD)
     parser.add_argument("--quiet", action="store_true", help="print nothing")
 
 
@@ -44,12 +50,16 @@ def run(arguments: argparse.Namespace) -> int:
         progan prepare my-photos/ datasets/mine --resolution 128
         progan prepare my-photos/ datasets/faces --resolution 128 --crop faces
         progan prepare datasets/mine mine.zip --to stylegan-zip
+        progan prepare my-photos/ crops.npz --to npz --resolution 256
     """
     from progan.data.prepare import prepare
-    from progan.data.prepare.stylegan_zip import prepare_stylegan_zip
+    from progan.data.prepare.writers import prepare_as
+    from progan.data.sources.named import fetch, preparation
 
-    write = prepare if arguments.to == "dataset" else prepare_stylegan_zip
-    config = PrepareConfig(**given(arguments, PrepareConfig))
+    write = prepare if arguments.to == "dataset" else partial(prepare_as, arguments.to)
+    if arguments.download:
+        fetch(arguments.source, log_line)
+    config = preparation(arguments.source, **given(arguments, PrepareConfig))
     try:
         with progress_bar("preparing", hidden=arguments.quiet or arguments.json) as progress:
             report = write(arguments.source, arguments.out, config, progress)
@@ -61,10 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def report_table(report: "PrepareReport") -> str:
     """The report as lines of text."""
+    from progan.data.dataset import Manifest
     from progan.data.prepare import remarks
 
     size = report.resolutions[-1]
-    separator = "/" if Path(report.out).is_dir() else "."
+    separator = "/" if Manifest.is_in(Path(report.out)) else "."  # what --to writes has it beside itself
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped.items())
     skipped = f"{sum(report.skipped.values()):,}: {reasons} (named in {report.out}{separator}skipped.csv)"
     labels = "none"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from progan.cli.base import Parser, add_flags, answer
+from progan.cli.base import DOWNLOAD, Parser, add_flags, answer
 from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
 from progan.errors import ProganError
 from progan.options import KINDS, Option, options, owners
@@ -32,7 +32,7 @@ _GROUPS = {
     "health": "health",
 }
 """Group of a run's configuration -> its title in the help, in this order."""
-_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "profile", "time_limit", "run")
+_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "profile", "time_limit", "download", "run")
 """Arguments that are no options of the run."""
 
 
@@ -47,6 +47,8 @@ def add_arguments(parser: Parser, config: RunConfig | None = None, everything: b
     parser.add_argument("--for", dest="time_limit", metavar="TIME", help=text)
     parser.add_argument("--dry-run", action="store_true", help="print stages, memory and time; do not train")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
+    if everything:
+        parser.add_argument("--download", action="store_true", help=DOWNLOAD)
     changeable, inexact = (", ".join(f"--{flag(name)}" for name in names) for names in (CHANGEABLE, INEXACT))
     changeable += f"; or as another run than was begun: {inexact}, added images"
     text = f"continue a run with other values of {changeable if everything else 'some options (see --help-all)'}"
@@ -124,6 +126,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
     data, quiet = changes.pop("data", None), arguments.quiet
+    if arguments.download and is_first():
+        from progan.data.sources.named import fetch
+
+        fetch(data or "", log_line)
     if arguments.dry_run:
         if not is_first():
             return 0

@@ -13,9 +13,10 @@ from progan.comparison.controls import controls
 from progan.comparison.measuring import Measurer, gather
 from progan.comparison.runs import train_all
 from progan.comparison.summary import summarize, to_csv, to_json
-from progan.config import CompareConfig, PrepareConfig
+from progan.config import CompareConfig
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset, Manifest
+from progan.data.sources.named import preparation
 from progan.data.split import split
 from progan.errors import DatasetError
 from progan.files import write_whole
@@ -49,7 +50,7 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
     """
     log: Log = silent if quiet else log_line
     config, folder = CompareConfig(**options), Path(out)
-    dataset = open_data(data, PrepareConfig(resolution=config.resolution), log)
+    dataset = open_data(data, preparation(data, resolution=config.resolution), log)
     resolution = config.resolution or dataset.resolutions[-1]
     # The plan is made once; its request is all that decides the numbers, not how they are shown or found.
     request = {**dataclasses.asdict(config), "data": dataset.fingerprint}

@@ -9,6 +9,7 @@ from pathlib import Path
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset, Manifest
 from progan.data.prepare import PrepareReport, Progress, left_out_note, prepare, remarks, request_key
+from progan.data.sources.named import preparation
 from progan.options import parse_json
 from progan.progress import Log, silent
 
@@ -34,7 +35,7 @@ def open_data(
 
     `log` gets one line where the cache is used. Raises DatasetError as `prepare` and `Dataset.open` do.
     """
-    config, source = config or PrepareConfig(), os.fspath(source)
+    config, source = config or preparation(source), os.fspath(source)
     if Manifest.is_in(Path(source)):
         if config.label_column is not None:
             log(f"note: {source} is prepared already: --label-column changes nothing")

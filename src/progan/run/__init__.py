@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from progan.config import PrepareConfig, RunConfig
+from progan.config import RunConfig
 from progan.data.dataset import Dataset, Manifest
 from progan.data.prepare import left_out_note, request_key
 from progan.data.sources import open_source
+from progan.data.sources.named import preparation
 from progan.devices import is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
@@ -231,7 +232,7 @@ def dry_run(
     shape, held = ImageShape(resolution, channels=3), _nothing
     notes: list[str] = []
     if source and not Manifest.is_in(Path(source)):
-        wanted = PrepareConfig(resolution=resolution, label_column=config.dataset.label_column)
+        wanted = preparation(source, resolution=resolution, label_column=config.dataset.label_column)
         left_out: list[str] = []
         request_key(source, wanted, left_out)
         with tempfile.TemporaryDirectory() as scratch:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from progan.config import PrepareConfig, RunConfig
+from progan.config import RunConfig
 from progan.data.cache import open_data, preparation_notes
 from progan.data.dataset import Dataset
+from progan.data.sources.named import preparation
 from progan.errors import ConfigError, DatasetError, MemoryShortError
 from progan.metrics.evaluation import LEAST
 from progan.models import ImageShape
@@ -89,7 +90,7 @@ def open_dataset(config: RunConfig, log: Log) -> Dataset:
         raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
     resolution = config.schedule.resolution
     with progress_bar("preparing", hidden=not rendezvous.is_first()) as progress:
-        wanted = PrepareConfig(resolution=resolution, label_column=config.dataset.label_column)
+        wanted = preparation(config.dataset.data, resolution=resolution, label_column=config.dataset.label_column)
         dataset = open_data(config.dataset.data, wanted, log, progress)
     if resolution not in dataset.resolutions:
         most = dataset.resolutions[-1]

@@ -37,6 +37,8 @@ from progan.data.prepare.output import (
 from progan.data.prepare.ranges import Ends, Extremes, Ranges, Tally, Unmeasured, decide, look, look_at, range_text
 from progan.data.sources import file_identity, identity, open_source
 from progan.data.sources.base import Picture, Source, Unreadable, Values
+from progan.data.sources.named import preparation
+from progan.data.sources.remote import is_remote
 from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked, printable
 from progan.options import parse_json
@@ -97,8 +99,12 @@ def prepare(
 
     `file_limit`: bytes above which an array is put into several files. Raises DatasetError.
     """
-    config = config or PrepareConfig()
+    if is_remote(os.fspath(out)):
+        raise DatasetError(
+            f"{out}: a dataset to train on lies on a disk. Choose a folder, or send a file with --to npz"
+        )
     source, out = os.fspath(source), Path(out)
+    config = config or preparation(source)
     if Manifest.is_in(Path(source)):
         raise DatasetError(f"{source} is prepared already. Use it as it is, or prepare the images it was made from")
     if Path(source).is_dir() and out.resolve() == Path(source).resolve():

@@ -22,9 +22,11 @@ from progan.data.sources.drawn import open_avatars, open_stacked
 from progan.data.sources.folder import is_archive, is_picture, open_archive, open_folder, open_picture, walk
 from progan.data.sources.labels import is_table, tables_beside
 from progan.data.sources.lmdb import open_lmdb
-from progan.data.sources.parquet import open_parquet
+from progan.data.sources.named import NAMES, SETS, locate, shadow_note
+from progan.data.sources.parquet import open_parquet, open_split
+from progan.data.sources.remote import copied, is_remote, remote_identity
 from progan.data.sources.tfrecords import open_tfrecords
-from progan.errors import DatasetError
+from progan.errors import DatasetError, did_you_mean
 
 _DAMAGED = (
     ValueError, LookupError, EOFError, OverflowError, SyntaxError, TokenError, struct.error, zlib.error, BadZipFile,
@@ -39,9 +41,18 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
 
     `scratch` is a folder for what must be unpacked to be read; it is made when needed.
     """
+    if (named := locate(source)) is not None:
+        if named.split is not None:
+            inner = open_split(Path(named.path), named.split, config)
+        else:
+            inner = open_source(named.path, scratch, config)
+        return dataclasses.replace(inner, name=named.name, notes=(f"{source} is {named.path}", *inner.notes))
+    if is_remote(source):
+        inner = open_source(copied(source, scratch), scratch, config)
+        return dataclasses.replace(inner, notes=(f"{source} was copied to be read", *inner.notes))
     word = f"{source.partition(':')[0]}:"
     if word not in SOURCES and not os.path.exists(source):
-        raise DatasetError(f"{source} does not exist. {_KINDS}")
+        raise DatasetError(f"{source} does not exist{_nearest(source)}. {_KINDS}")
     for kind, opener in SOURCES.items():
         if kind.endswith(":") and kind != word:
             continue
@@ -60,7 +71,8 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
                 raise DatasetError(f"--label-column is for tables; {source} has none")
             if config.partition not in ("auto", "all") and not found.has_partitions:
                 raise DatasetError(f"--partition {config.partition}: {source} does not come in partitions")
-            found = dataclasses.replace(found, notes=(*found.notes, *_not_used(Path(source), found)))
+            notes = (*shadow_note(source), *found.notes, *_not_used(Path(source), found))
+            found = dataclasses.replace(found, notes=notes)
             return found if config.labels != "none" else dataclasses.replace(found, labels=None)
     raise DatasetError(f"{source} {_what_it_is(Path(source))}")
 
@@ -134,7 +146,12 @@ def _instead(path: Path) -> str:
     return f" but {', '.join(left_out[:3])}. Name that, or the images" if left_out else ". Name a folder that has some"
 
 
-_KINDS = "Name a folder, a zip, an idx, npy or npz file, or `avatars`"
+def _nearest(source: str) -> str:
+    """`; did you mean mnist`, for a misspelt name of a set."""
+    return did_you_mean(source, SETS).removesuffix("?")
+
+
+_KINDS = f"Name a folder, a zip, an idx, npy or npz file, `avatars`, or a published set: {', '.join(NAMES)}"
 _FOLDER_MARKS = (
     "*images*idx3-ubyte*", "data_batch_1*", "train.bin", "cifar-100-python/train", "*.tfrecords", "data.mdb",
     "*.parquet",
@@ -169,7 +186,12 @@ def identity(source: str, left_out: list[str] | None = None) -> Iterator[Any]:
     """
     word, _, argument = source.partition(":")
     path = Path(source)
-    if word == "stacked":
+    if (named := locate(source)) is not None:
+        yield [named.name, named.split]
+        yield from identity(named.path, left_out)
+    elif is_remote(source):
+        yield from remote_identity(source)
+    elif word == "stacked":
         yield word
         yield from identity(argument, left_out)
     elif f"{word}:" in SOURCES:
@@ -182,7 +204,7 @@ def identity(source: str, left_out: list[str] | None = None) -> Iterator[Any]:
         yield str(path.resolve())
         yield from map(file_identity, [path, *tables_beside(path), *sorted(path.parent.glob("*labels*"))])
     else:
-        raise DatasetError(f"{source} does not exist. {_KINDS}")
+        raise DatasetError(f"{source} does not exist{_nearest(source)}. {_KINDS}")
 
 
 def file_identity(path: Path) -> list[Any]:

@@ -19,6 +19,7 @@ from PIL import Image
 from progan.config import PrepareConfig
 from progan.data.sources.base import Labels, Picture, Source, Unreadable, Values, array_labels, import_extra
 from progan.errors import DatasetError
+from progan.files import printable
 
 _IMAGE_KEYS = (
     "images", "image", "x", "x_train", "train_images", "train_image", "imgs", "img", "data", "samples", "sample",
@@ -191,7 +192,30 @@ def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:
     if with_labels and label_key is not None:
         with np.load(path, allow_pickle=False) as arrays:
             labels = array_labels(arrays[label_key.removesuffix(".npy")], reader.shape[0], path)
+            if "label_names" in keys:
+                labels = _named(labels, arrays[keys["label_names"].removesuffix(".npy")])
     return _source(path, reader, labels)
+
+
+def _named(labels: Labels, names: npt.NDArray[Any]) -> Labels:
+    """The labels with the names that `prepare --to npz` stores beside them: of all classes, also unused ones, or of the
+    attributes. Names that do not fit are not used.
+    """
+    words = (
+        tuple(printable(str(name)) for name in names.tolist()) if names.ndim == 1 and names.dtype.kind == "U" else ()
+    )
+    if labels.kind == "attributes":
+        return replace(labels, names=words) if len(words) == len(labels.names) else labels
+    if not all(name.isdecimal() and int(name) < len(words) for name in labels.names):
+        return labels
+    columns = [int(name) for name in labels.names]
+
+    def rows(positions: Sequence[int]) -> npt.NDArray[np.float32]:
+        some = np.zeros((len(positions), len(words)), np.float32)
+        some[:, columns] = labels.rows(positions)
+        return some
+
+    return replace(labels, names=words, rows=rows)
 
 
 def _npy_reader(path: Path, named: Path) -> ArrayReader:

@@ -54,6 +54,7 @@ _MADE = {  # by a run or a comparison, where it lies among the images
 }  # fmt: skip
 _UNPACK = (".mdb", ".parquet", ".tfrecords", ".h5", ".hdf5")
 """Suffixes of files that hold many images and are read where they lie, so not inside an archive."""
+_MASKS = "CelebAMask-HQ-mask-anno/"  # outlines of the parts of CelebA-HQ's faces
 MOST_TABLES = 20  # that are tried
 # Of files with these names only one picture is used, and none is opened to count them.
 _ONE_PICTURE = tuple(".png .jpg .jpeg .jfif .jp2 .webp .avif .heic .heif .gif .bmp .ppm .pgm .pbm .tga .ico".split())
@@ -133,10 +134,13 @@ def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
     table = next((entry for entry in entries if tables.is_partition_table(entry.name)), None)
     beside = [_file(other) for other in tables.tables_beside(path)]
     table = table or next((entry for entry in beside if tables.is_partition_table(entry.name)), None)
-    is_celeba = any("celeba" in entry.name.lower() for entry in (*beside, *entries) if tables.is_table(entry.name))
-    entries = [entry for entry in entries if not tables.is_partition_table(entry.name)]
+    is_celeba = any("_celeba." in entry.name.lower() for entry in (*beside, *entries) if tables.is_table(entry.name))
+    masks = [entry for entry in entries if _MASKS in entry.name]
+    entries = [entry for entry in _without(entries, masks) if not tables.is_partition_table(entry.name)]
     images, labels, notes = _labelled(entries, path, [entry for entry in beside if entry is not table], config)
     images, labels, parts = _partition(images, labels, table, config.partition)
+    if masks:
+        parts.append(f"the {len(masks):,} files in {_MASKS} are no images of their own")
     if is_celeba and config.crop in ("center", "none"):
         parts.append("CelebA: `progan prepare --crop celeba` cuts out the 128x128 that the paper's authors took")
     return Source(
@@ -443,7 +447,7 @@ def walk(
         if child.is_dir():
             yield from walk(Path(child.path), left_out, f"{prefix}{child.name}/", above | {real})
         elif child.is_file():
-            if child.name.endswith(".zip") and _ends_as_ours(child.path):
+            if child.name.endswith((".zip", ".npz")) and _ends_as_ours(child.path):
                 if left_out is not None:
                     left_out.append(f"{printable(prefix + child.name)} (a prepared dataset)")
                 continue
@@ -461,7 +465,7 @@ def what_we_made(folder: Path, names: Set[str]) -> str:
 
 
 def _ends_as_ours(path: str) -> bool:
-    """True for a zip that `prepare --to stylegan-zip` wrote, by its comment."""
+    """True for a zip that `prepare --to stylegan-zip` or `--to npz` wrote, by its comment."""
     mark = FORMAT.encode()
     with suppress(OSError), open(path, "rb") as file:
         file.seek(-len(mark), os.SEEK_END)

@@ -40,7 +40,10 @@ _PARTITIONS = {
     "valid": {"val", "valid", "validation", "dev"},
     "test": {"test", "testing"},
 }
-_CELEBA = ("list_attr_celeba.txt", "list_attr_celeba.csv", "list_eval_partition.txt", "list_eval_partition.csv")
+_CELEBA = (
+    "list_attr_celeba.txt", "list_attr_celeba.csv", "list_eval_partition.txt", "list_eval_partition.csv",
+    "CelebAMask-HQ-attribute-anno.txt",
+)  # fmt: skip
 _LOOKED_AT = 1000  # rows
 _MOST_LISTED, _MOST_NAMED = 40, 5  # columns of a table in a message
 _ADVICE = "Correct it, or use --labels none"
@@ -350,7 +353,7 @@ def stylegan_labels(name: str, content: dict[str, Any], files: Sequence[str]) ->
 
 
 def _column_names(content: dict[str, Any], count: int) -> tuple[str, ...]:
-    """Names of the columns: those that `stylegan_zip` writes beside the labels, else their numbers."""
+    """Names of the columns: those that `writers` writes beside the labels, else their numbers."""
     names = content.get("label_names")
     if isinstance(names, list) and len(names) >= count and all(isinstance(name, str) for name in names):
         return tuple(names)

@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
@@ -118,6 +118,21 @@ def open_parquet(source: str, scratch: Path, config: PrepareConfig) -> Source | 
     except OSError as error:  # pyarrow's for what is damaged, of several lines
         reason = str(error).strip().splitlines()
         raise DatasetError(f"{path} cannot be read ({reason[0] if reason else error!r}). Copy it again") from None
+
+
+def open_split(folder: Path, split: str, config: PrepareConfig) -> Source:
+    """The part of a folder of parquet files, of any name, whose files are called `SPLIT-…`. Raises DatasetError."""
+    every = sorted(folder.rglob(f"*{_SUFFIX}"))
+    files = [file for file in every if re.split(r"[-.]", file.name)[0] == split]
+    if not files:
+        there = ", ".join(dict.fromkeys(re.split(r"[-.]", file.name)[0] for file in every)) or "no parquet files"
+        raise DatasetError(f"{folder} has no split {split}. There are {there}")
+    try:
+        return _open(folder, files, replace(config, partition="all"))
+    except Unreadable as error:
+        raise DatasetError(f"{folder} cannot be read: {error}") from None
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be read ({str(error).partition(chr(10))[0]}). Copy it again") from None
 
 
 def _open(path: Path, files: list[Path], config: PrepareConfig) -> Source:
