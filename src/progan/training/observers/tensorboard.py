@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from progan.files import AppendOnlyFile
+from progan.files import AppendOnlyFile, printable
 from progan.schedule import Stage
 from progan.training.observers.base import Observer, Tick
 from progan.training.observers.run_files import record
@@ -39,8 +39,10 @@ class TensorBoard(Observer):
         self._write(file_version="brain.Event:2")
         void = state.cur_nimg + 1  # what was written of later moments, before the run was continued or went back
         self._write(step=void, session_log=SessionLog(status=SessionLog.START))
-        plain = (bool, int, float, str)
-        settings = {name: value if isinstance(value, plain) else str(value) for name, value in self._settings.items()}
+        plain = (bool, int, float)
+        settings = {
+            name: value if isinstance(value, plain) else printable(str(value)) for name, value in self._settings.items()
+        }
         for summary in hparams(settings, dict.fromkeys(MEASURED, 0)):  # type: ignore[no-untyped-call]
             self._write(summary=summary)
 
