@@ -152,6 +152,7 @@ def test_a_folder_to_evaluate_with(tmp_path):
         progan.evaluate(snapshot(), tmp_path / "images.npy")
 
 
+@pytest.mark.slow
 def test_in_threads(run, tmp_path):
     """Where no handlers of signals can be installed, and several runs at once: the same bits."""
     found = []

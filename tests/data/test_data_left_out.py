@@ -115,6 +115,7 @@ def test_a_run_that_is_the_folder_of_the_images(tmp_path: Path) -> None:
         said(run_in(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_training_twice_in_the_folder_of_the_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

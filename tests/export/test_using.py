@@ -58,6 +58,7 @@ def test_python_with_onnxruntime_alone(folder):
     compare(folder, "png")
 
 
+@pytest.mark.slow
 def test_a_plain_module(folder):
     source = os.path.dirname(os.path.dirname(main.__globals__["progan"].__file__))
     code = example("python", "module()")

@@ -195,6 +195,7 @@ class TestStacked:
         assert np.array_equal(pixels[0], stacked.pixels(16, np.arange(50)))
         assert not np.array_equal(pixels[0], pixels[1])
 
+    @pytest.mark.slow
     def test_modes_and_divergence(self, stacked: Dataset) -> None:
         """200 triples of 1,000, each as often: the divergence is ln 5."""
         triples = np.arange(200).repeat(5)

@@ -383,6 +383,7 @@ def test_a_run_with_ada_stopped_and_continued_equals_one_that_was_not(precision,
     assert len({json.loads(each["progress"])["adjustments"]["augment_p"] for each in p}) == 1
 
 
+@pytest.mark.slow
 def test_images_are_shown_and_prepared_without_augmentation(tmp_path):
     """A grid holds what G makes, and grey sets are augmented, too."""
     prepare("avatars:16", tmp_path / "data", PrepareConfig(resolution=8, channels="grey", workers=1))

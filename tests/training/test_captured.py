@@ -122,6 +122,7 @@ def test_a_step_is_gone_when_the_next_is_made(
     assert len(before) == 3
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_with_graphs_or_without(tapes: list[Tape], tmp_path: Path) -> None:
     whole = progan.train(out=tmp_path / "whole", **TINY, cuda_graphs=False)
     half = progan.train(out=tmp_path / "run", **TINY, cuda_graphs=False, total_kimg=0.06)
@@ -131,6 +132,7 @@ def test_a_run_may_go_on_with_graphs_or_without(tapes: list[Tape], tmp_path: Pat
     assert equal(whole, rest)
 
 
+@pytest.mark.slow
 def test_a_graph_of_other_numbers_is_not_used(
     tapes: list[Tape], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,7 @@ def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(kerne
                 assert gradient.stride() == reference.stride()
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, monkeypatch):
     whole = progan.train(out=tmp_path / "whole", **TINY)

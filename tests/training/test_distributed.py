@@ -312,6 +312,7 @@ def test_a_dead_process_ends_the_others_with_one_line_and_nothing_half_written(t
         safetensors.torch.load_file(path)
 
 
+@pytest.mark.slow
 @posix
 def test_a_signal_to_one_process_stops_all_and_the_first_alone_writes_and_speaks(tmp_path):
     run = Torchrun(2, tmp_path / "run", "--total-kimg", "500")

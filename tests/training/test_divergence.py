@@ -145,6 +145,7 @@ def test_a_second_divergence_goes_back_further(tmp_path, monkeypatch):
     assert {line["lr"] for line in lines} == {0.002, 0.0005}
 
 
+@pytest.mark.slow
 def test_a_run_that_no_learning_rate_saves_says_so(tmp_path, monkeypatch):
     poison(monkeypatch, lambda stage: stage.phase == "fade")
     with pytest.raises(DivergenceError, match=r"after 5 returns .* learning rates x 0\.03125\. Begin again") as error:
@@ -161,6 +162,7 @@ def test_stop_is_an_option_and_an_exit_code(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "run" / "good").exists()
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_really_diverges_is_lowered_until_it_does_not(tmp_path):
     options = {**TINY, "stable_kimg": 1.2, "start_resolution": 8, "seed": 2}
     with pytest.raises(DivergenceError):

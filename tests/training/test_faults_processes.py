@@ -128,6 +128,7 @@ def test_a_closed_terminal_saves(start, tmp_path):
     assert StateFolder(out / "state").positions()[-1] > 0
 
 
+@pytest.mark.slow
 def test_nobody_reading_what_it_says_does_not_end_a_run(start, whole, tmp_path):
     process = start(command(tmp_path / "run"))
     process.stderr.readline()

@@ -174,6 +174,7 @@ def test_held_out_images_are_shown_to_d(tmp_path):
         progan.train(out=tmp_path / "more", held_out=str(tmp_path / "held"), **{**TINY, "resolution": 16})
 
 
+@pytest.mark.slow
 def test_a_continued_run_does_not_warn_again(tmp_path, capsys):
     def stuck(state, stage, *_):
         return {"health/nearest": 0.0}

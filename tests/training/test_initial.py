@@ -124,6 +124,7 @@ def test_a_pickle_of_the_authors_is_taken_with_its_licence(tmp_path, monkeypatch
     assert final.snapshot().info.licence == "CC BY-NC 4.0"
 
 
+@pytest.mark.slow
 def test_a_higher_final_resolution_goes_on_growing(source, tmp_path, monkeypatch):
     made, found = begun(tmp_path / "run", monkeypatch, init=source.path, resolution=16)
     config, theirs = made.folder.read()[0], tensors(source.folder)
@@ -147,6 +148,7 @@ def test_grey_images_give_new_layers_at_the_images_only(source, tmp_path, monkey
     assert torch.equal(found["G.to_rgb.8.weight"], found["G_ema.to_rgb.8.weight"])
 
 
+@pytest.mark.slow
 def test_labels_give_new_first_and_last_layers(source, tmp_path, monkeypatch):
     made, _ = begun(tmp_path / "run", monkeypatch, init=source.path, labels=True)
     assert made.folder.initial()["anew"] == {"G": ["dense"], "D": ["dense1"]}

@@ -97,6 +97,7 @@ def test_a_run_that_is_to_stop_when_flat_must_be_measured(tmp_path):
         progan.train(out=tmp_path / "run", **{**TINY, "metrics_kimg": None}, stop_when_flat=True)
 
 
+@pytest.mark.slow
 def test_the_best_snapshot_is_kept_and_a_continued_run_knows_it(tmp_path):
     run = progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.4})
 

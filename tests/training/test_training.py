@@ -142,7 +142,7 @@ def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_p
     assert nimg == sorted(set(nimg))
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_16_bits_and_labels_resume_exactly_too(precision, tmp_path, monkeypatch):
     options = {**TINY, "resolution": 8, "precision": precision, "labels": True, "mirror": True, "d_steps": 2}
     options["schedule_every"] = 2
