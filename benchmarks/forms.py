@@ -29,7 +29,7 @@ from progan.export.source import open_source
 from progan.images import to_pixels
 from progan.models import ImageShape
 from progan.progress import silent
-from progan.sampling.pictures import draw
+from progan.sampling.pictures import Drawing
 
 SEEDS = range(8)
 
@@ -56,7 +56,7 @@ def best(call: Callable[[], Any], times: int = 5) -> float:
 
 def rows(made: snapshot.Snapshot, path: Path) -> Iterator[dict[str, Any]]:
     """A row for each form."""
-    wanted = torch.cat(list(draw(made, SEEDS))).permute(0, 2, 3, 1).numpy()
+    wanted = torch.cat(list(Drawing(made, SEEDS).pixels())).permute(0, 2, 3, 1).numpy()
     if wanted.shape[3] == 1:
         wanted = np.repeat(wanted, 3, 3)
     z = made.latents([0])

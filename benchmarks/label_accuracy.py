@@ -19,7 +19,7 @@ from torch import Tensor
 import progan
 from progan.data.dataset import Dataset
 from progan.metrics.classifier import Classifier, group_sizes, groups
-from progan.sampling.pictures import draw
+from progan.sampling.pictures import Drawing
 
 HELD_OUT = 5000
 
@@ -58,7 +58,7 @@ def main() -> None:
     for number, name in enumerate(names):
         group = group_of[number]
         seeds = range(number * options.each, (number + 1) * options.each)
-        fakes = torch.cat(list(draw(snapshot, seeds, [name] * options.each, batch_size=250)))
+        fakes = torch.cat(list(Drawing(snapshot, seeds, [name] * options.each).pixels(batch_size=250)))
         read = reader.read(fakes)[:, group] == number - int(first[group])
         of_reals = right[rows[held][:, number] == 1]
         shares[name] = (float(read.float().mean()), float(of_reals[:, group].float().mean()))

@@ -30,7 +30,7 @@ from progan.images import to_pixels
 from progan.progress import silent
 from progan.sampling import load
 from progan.sampling.interpolation import slerp
-from progan.sampling.pictures import draw
+from progan.sampling.pictures import Drawing
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("onnx")
@@ -164,7 +164,11 @@ def visit(browser, pages):
 
 def sampled(source, seeds, labels=(), resolution=None, truncation=1.0):
     """What `progan sample` makes, uint8 [N, R, R, 3]."""
-    pixels = torch.cat(list(draw(load(source, resolution), seeds, labels, truncation))).permute(0, 2, 3, 1).numpy()
+    pixels = (
+        torch.cat(list(Drawing(load(source, resolution), seeds, labels, truncation).pixels()))
+        .permute(0, 2, 3, 1)
+        .numpy()
+    )
     return np.repeat(pixels, 3, 3) if pixels.shape[3] == 1 else pixels
 
 

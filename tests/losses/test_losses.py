@@ -373,6 +373,7 @@ def test_scores_and_penalty_apart_are_the_whole() -> None:
         assert torch.equal(term, found["whole"][0][name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_a_lazy_run_continues_exactly(precision: str, tmp_path: Path) -> None:

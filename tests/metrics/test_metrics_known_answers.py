@@ -104,6 +104,7 @@ class TestSlicedWasserstein:
         one, three = (distance(x[:128], x[128:256])["swd"].value for x in (grey, grey.expand(-1, 3, -1, -1)))
         assert one == pytest.approx(three, rel=0.03)
 
+    @pytest.mark.slow
     def test_the_interval_covers_other_choices_of_images(self, faces: Tensor) -> None:
         """Of sixteen distances between disjoint sets, the usual 95 % or so lie as near to the mean as they say."""
         values = [distance(*faces[32 * i : 32 * (i + 1)].split(16), seed=i)["swd"] for i in range(16)]

@@ -228,6 +228,7 @@ class TestStacked:
         assert not known & left
         assert len(known | left) > 980, "all others are learned from"
 
+    @pytest.mark.slow
     def test_a_classifier_that_errs_too_often_is_said_so(
         self, stacked: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

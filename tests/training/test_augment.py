@@ -355,6 +355,7 @@ def stats(run: progan.Run) -> list[dict[str, float]]:
     return [{key: line[key] for key in ("cur_nimg", "D/real", "D/real_sign", "augment/p")} for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_a_run_with_ada_stopped_and_continued_equals_one_that_was_not(precision, tmp_path, monkeypatch, capsys):
     options = {**TINY, "augment": "ada", "precision": precision}

@@ -90,6 +90,7 @@ def equal(a: progan.Run, b: progan.Run) -> bool:
         pytest.param({"loss": "lsgan"}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_run_of_graphs_ends_in_the_bits_of_one_without(
     options: dict[str, Any], tapes: list[Tape], tmp_path: Path
 ) -> None:

@@ -217,6 +217,7 @@ def test_other_errors_of_a_trial_are_not_taken_for_a_lack_of_memory(config):
         fit.check(setup, fit.tried(setup, lambda r: 0, attempt=broken), False)
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_no_trace(whole, tmp_path, monkeypatch):
     calls = []
 

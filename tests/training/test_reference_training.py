@@ -79,6 +79,7 @@ def test_traced_training_iteration(i: int) -> None:
     iterate(i, torch.float64, partial(traced_step, kernels=False))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(traced.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
 @pytest.mark.parametrize("i", COMPILED)
 def test_compiled_training_iteration(i: int) -> None:
