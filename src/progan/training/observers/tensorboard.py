@@ -59,25 +59,25 @@ class TensorBoard(Observer):
         for notice in tick.notices:
             self._write(step=tick.cur_nimg, summary=text("notices", notice))  # type: ignore[no-untyped-call]
 
-        self._show_grid(tick.cur_nimg)
+        self._show_grid(tick.cur_nimg, tick.stage.resolution)
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
-        self._show_grid(state.cur_nimg)
+        self._show_grid(state.cur_nimg, stage.resolution)
 
-    def _show_grid(self, cur_nimg: int) -> None:
+    def _show_grid(self, cur_nimg: int, resolution: int) -> None:
         """Add the grid of this moment, if there is one that was not added yet."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        for path in self._samples.glob(f"fakes-{cur_nimg:09d}-*.png"):
-            if path == self._shown:
-                continue
-            self._shown = path
-            with Image.open(path) as image:
-                image.thumbnail((SIDE, SIDE))
-                file = BytesIO()
-                image.save(file, "png")
-                picture = Summary.Image(height=image.height, width=image.width, encoded_image_string=file.getvalue())
-            self._write(step=cur_nimg, summary=Summary(value=[Summary.Value(tag="samples", image=picture)]))
+        path = self._samples / f"fakes-{cur_nimg:09d}-{resolution}x{resolution}.png"
+        if path == self._shown or not path.exists():
+            return
+        self._shown = path
+        with Image.open(path) as image:
+            image.thumbnail((SIDE, SIDE))
+            file = BytesIO()
+            image.save(file, "png")
+            picture = Summary.Image(height=image.height, width=image.width, encoded_image_string=file.getvalue())
+        self._write(step=cur_nimg, summary=Summary(value=[Summary.Value(tag="samples", image=picture)]))
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         self._log.append(b"")
