@@ -105,7 +105,7 @@ class Located:
     path: str
     """A source by itself."""
     split: str | None = None
-    """Of parquet files in that folder: the part whose files are taken."""
+    """Part of a folder of parquet files that is taken."""
 
 
 def locate(source: str) -> Located | None:
