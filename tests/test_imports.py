@@ -26,6 +26,7 @@ ROWS = [
         "randomness",
         "scores",
         "tensorfile",
+        "plugins",
     },
     {"schedule", "data", "models", "losses"},
     {"presets", "snapshot", "run_folder"},

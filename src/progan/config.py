@@ -139,11 +139,13 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class _ModelConfig:
+class BaseModelConfig:
     """Options of every model, and what the rest of the project must know of one."""
 
     kind: ClassVar[str]
     """Name on the command line and in files."""
+    home: ClassVar[str] = ""
+    """Module with `Generator` and `Discriminator` of a model from another package."""
     least_resolution: ClassVar[int] = 8
     grows: ClassVar[bool] = True
     latents: Literal["normal", "uniform"] = "normal"
@@ -171,7 +173,7 @@ class _ModelConfig:
 
 
 @dataclass(frozen=True)
-class ProGANConfig(_ModelConfig):
+class ProGANConfig(BaseModelConfig):
     """The networks of the paper (section 4, table 2)."""
 
     kind: ClassVar[str] = "progan"
@@ -251,7 +253,7 @@ def group_divisor(n: int, group_size: int) -> int:
 
 
 @dataclass(frozen=True)
-class DcganConfig(_ModelConfig):
+class DcganConfig(BaseModelConfig):
     """Strided convolutions with batch normalisation, at one resolution (Radford et al. 2016; PyTorch's tutorial)."""
 
     kind: ClassVar[str] = "dcgan"
@@ -277,7 +279,7 @@ class DcganConfig(_ModelConfig):
 
 
 @dataclass(frozen=True)
-class GrowingBatchNormConfig(_ModelConfig):
+class GrowingBatchNormConfig(BaseModelConfig):
     """A DCGAN that grows: transposed convolutions, batch normalisation, leaky ReLU and tanh; D mirrored."""
 
     kind: ClassVar[str] = "growing-batchnorm"
@@ -295,11 +297,13 @@ class GrowingBatchNormConfig(_ModelConfig):
 
 
 @dataclass(frozen=True)
-class _LossConfig:
+class BaseLossConfig:
     """Options of every loss, and what the rest of the project must know of one."""
 
     kind: ClassVar[str]
     """Name on the command line and in files."""
+    home: ClassVar[str] = ""
+    """`module:Class` of a loss from another package."""
     undecided: ClassVar[float | None] = None
     """Score of a D that takes no side, where D's and G's losses are measured against what they are then (--rescue);
     None for a loss in which D's falls without end, or G's does not rise when D wins."""
@@ -323,7 +327,7 @@ class _LossConfig:
 
 
 @dataclass(frozen=True)
-class WganGpConfig(_LossConfig):
+class WganGpConfig(BaseLossConfig):
     """Wasserstein loss with gradient penalty and drift (appendix A.1)."""
 
     kind: ClassVar[str] = "wgan-gp"
@@ -345,7 +349,7 @@ class WganGpConfig(_LossConfig):
 
 
 @dataclass(frozen=True)
-class WganConfig(_LossConfig):
+class WganConfig(BaseLossConfig):
     """Wasserstein loss with clipped weights instead of a penalty (Arjovsky et al. 2017, algorithm 1)."""
 
     kind: ClassVar[str] = "wgan"
@@ -358,7 +362,7 @@ class WganConfig(_LossConfig):
 
 
 @dataclass(frozen=True)
-class LsganConfig(_LossConfig):
+class LsganConfig(BaseLossConfig):
     """Least squares with targets 1 (real), 0 (fake) and 1 (G) (Mao et al. 2017, equation 9)."""
 
     kind: ClassVar[str] = "lsgan"
@@ -367,7 +371,7 @@ class LsganConfig(_LossConfig):
 
 
 @dataclass(frozen=True)
-class _R1Config(_LossConfig):
+class _R1Config(BaseLossConfig):
     boundary: ClassVar[float | None] = 0.0
     r1_weight: float = 0.0
     """Weight gamma of the R1 penalty gamma/2 |grad D(real)|^2 (Mescheder et al. 2018, equation 9)."""
@@ -400,7 +404,7 @@ class HingeConfig(_R1Config):
 
 
 @dataclass(frozen=True)
-class RelativisticConfig(_LossConfig):
+class RelativisticConfig(BaseLossConfig):
     """Cross-entropy of the difference of a real's and a fake's score (Jolicoeur-Martineau 2018), with R1 and R2 (Huang
     et al. 2024)."""
 

@@ -14,6 +14,10 @@ class ConfigError(ProganError):
     """A setting with an impossible value, or one that the chosen model or loss does not have."""
 
 
+class UnknownKindError(ConfigError):
+    """A model or a loss that no installed package has."""
+
+
 class DatasetError(ProganError):
     """Images that cannot be read, prepared or trained on."""
 

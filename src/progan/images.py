@@ -31,7 +31,8 @@ def to_pixels(images: Tensor | npt.NDArray[Any]) -> Tensor:
 
     A bare cast would wrap -1.01 to 255 and pepper the picture with white dots.
     """
-    return ((torch.as_tensor(images).float() + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8)
+    x = images if isinstance(images, Tensor) else torch.as_tensor(images)  # which tracing would warn of
+    return ((x.float() + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8)
 
 
 def upscale(x: Tensor, factor: int = 2) -> Tensor:

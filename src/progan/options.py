@@ -20,14 +20,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from progan.config import LOSS_CONFIGS, MODEL_CONFIGS, RunConfig, flag
-from progan.errors import ConfigError, did_you_mean
+from progan.config import LOSS_CONFIGS, MODEL_CONFIGS, BaseLossConfig, BaseModelConfig, RunConfig, flag
+from progan.errors import ConfigError, UnknownKindError, did_you_mean
 from progan.per_resolution import PerResolution
+from progan.plugins import Registry
 
 Record = TypeVar("Record")
 GROUPS = ("dataset", "schedule", "optimizer", "model", "loss", "runtime", "health")
-KINDS: dict[str, dict[str, Any]] = {"model": {**MODEL_CONFIGS}, "loss": {**LOSS_CONFIGS}}
-"""Groups of which a run chooses one kind -> name of the kind -> its config class."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,27 @@ def _field_docs(cls: type) -> dict[str, str]:
                 case ast.Expr(ast.Constant(str() as text)):
                     docs[statement.target.id] = " ".join(text.split())
     return docs
+
+
+def _mistake(cls: Any, group: str, base: type[BaseModelConfig] | type[BaseLossConfig]) -> str | None:
+    """What is wrong with a config class from another package, if anything: all options share one list of flags."""
+    if not (isinstance(cls, type) and issubclass(cls, base) and "__dataclass_fields__" in vars(cls) and cls.home):
+        return f"it is no dataclass derived from config.{base.__name__} that has a home"
+    mine = {option.name: option.type for option in options(cls)}
+    for other, hint in typing.get_type_hints(RunConfig).items():
+        for option in (
+            option for each in typing.get_args(hint) or [hint] if other in GROUPS for option in options(each)
+        ):
+            if option.name in mine and (other != group or option.type != mine[option.name]):
+                return f"{other} has an option {option.name} already"
+    return None
+
+
+KINDS: dict[str, Mapping[str, Any]] = {
+    "model": Registry("models", MODEL_CONFIGS, functools.partial(_mistake, group="model", base=BaseModelConfig)),
+    "loss": Registry("losses", LOSS_CONFIGS, functools.partial(_mistake, group="loss", base=BaseLossConfig)),
+}
+"""Groups of which a run chooses one kind -> name of the kind -> its config class."""
 
 
 def owners(group: str, name: str) -> list[str]:
@@ -157,7 +177,12 @@ def from_dict(data: Mapping[str, Any]) -> RunConfig:
     try:
         groups = {"health": {}, **data}  # which the first version did not save
         flat = {name: value for group in GROUPS for name, value in groups[group].items() if name != "kind"}
-        kinds = {"model": data["model"]["kind"], "loss": data["loss"]["kind"]}
+        kinds = {group: coerce(group, data[group]["kind"], str) for group in KINDS}
+        for group, kind in kinds.items():
+            if kind not in KINDS[group]:
+                raise UnknownKindError(
+                    f"{group} {kind} is not installed. Install the package that has it, or a newer progan"
+                )
         return _override(RunConfig(preset=coerce("preset", data["preset"], str)), {**kinds, **flat})
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"not a configuration of progan: {error!r}") from None

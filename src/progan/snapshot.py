@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from progan import models, randomness
 from progan.config import RunConfig
 from progan.data.dataset import LabelKind
-from progan.errors import DeviceError, ProganError, SnapshotError, did_you_mean
+from progan.errors import DeviceError, ProganError, SnapshotError, UnknownKindError, did_you_mean
 from progan.files import printable, write_whole
 from progan.images import at_once, downscale, grid, pil_image, to_images, to_pixels, upscale
 from progan.models import Discriminator, Generator, ImageShape
@@ -490,6 +490,8 @@ def load(path: str | Path) -> Snapshot:
             if own:
                 _fill(network, own)
         _fill(G, tensors)
+    except UnknownKindError as error:
+        raise SnapshotError(f"{path} cannot be used: {error}") from None
     except (KeyError, TypeError, ValueError, RuntimeError, ProganError) as error:
         raise SnapshotError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
     made = Snapshot(G, mean, info, hashlib.sha256(content).hexdigest()[:16], rows)

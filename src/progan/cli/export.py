@@ -29,7 +29,7 @@ def command(kind: str) -> tuple[Callable[[Parser], None], Run]:
         config, out = exporter.config(**given(arguments, exporter.config)), Path(arguments.out)
         source = open_source(arguments.source, config)
         check_folder(out)
-        module = importlib.import_module(f"progan.export.{kind}")
+        module = importlib.import_module(exporter.home or f"progan.export.{kind}")
         files = module.export(source, out, config, silent if arguments.json else log_line)
         sizes = ", ".join(f"{r}x{r}" for r in source.snapshots)
         size = sum(file.stat().st_size for file in files)

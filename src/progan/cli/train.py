@@ -81,9 +81,13 @@ def run_options(config: RunConfig, group: str) -> list[Option]:
         else:
             values = {kind: getattr(kinds[kind], option.name) for kind in having}
             same = len(set(values.values())) == 1
-            value = option.default if same else ", ".join(f"{kind}: {each:g}" for kind, each in values.items())
+            value = option.default if same else ", ".join(f"{kind}: {_short(each)}" for kind, each in values.items())
         found[option.name] = replace(option, default=value, doc=mark + option.doc)
     return list(found.values())
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class _Help(argparse.Action):

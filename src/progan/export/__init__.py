@@ -7,6 +7,7 @@ the files it wrote.
 from dataclasses import dataclass
 
 from progan.config import ExportConfig, OnnxConfig, WebConfig
+from progan.plugins import Registry
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,11 @@ class Exporter:
     config: type[ExportConfig]
     about: str
     """Help of its command: the first line is its summary."""
+    home: str = ""
+    """Module with its `export`, of an exporter from another package."""
 
 
-EXPORTERS: dict[str, Exporter] = {
+_OWN: dict[str, Exporter] = {
     "onnx": Exporter(
         OnnxConfig,
         """Write ONNX graphs that any onnxruntime can run.
@@ -44,4 +47,5 @@ EXPORTERS: dict[str, Exporter] = {
         """,
     ),
 }
+EXPORTERS = Registry("exporters", _OWN)
 """Name of a kind -> what its command needs; free of torch."""

@@ -1,5 +1,6 @@
 """Losses of D and G: named scalars, summed to be minimised and logged by name."""
 
+from progan import plugins
 from progan.config import (
     HingeConfig,
     LossConfig,
@@ -35,4 +36,5 @@ LOSSES: dict[type[LossConfig], type[Loss]] = {
 
 def build(config: LossConfig, label_kind: LabelKind = "class") -> Loss:
     """Loss of a configuration; `label_kind` decides the auxiliary classifier's cross-entropy."""
-    return LOSSES[type(config)](config, label_kind)
+    loss = LOSSES.get(type(config)) or plugins.load(config.home)
+    return loss(config, label_kind)

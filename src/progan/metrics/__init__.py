@@ -3,13 +3,13 @@
 The table does not import torch, so that the help of a command starts at once.
 """
 
-import importlib
-
+from progan import plugins
 from progan.metrics.base import Better, Entry, Metric, Setting, Value
+from progan.plugins import Registry
 
 __all__ = ["METRICS", "Entry", "Metric", "Setting", "Value", "better", "make"]
 
-METRICS: dict[str, Entry] = {
+_OWN: dict[str, Entry] = {
     "swd": Entry(
         "swd.SlicedWasserstein",
         "distance x1000 of local structures at each scale (sliced Wasserstein)",
@@ -77,13 +77,14 @@ METRICS: dict[str, Entry] = {
         unclipped=True,
     ),
 }
+METRICS = Registry("metrics", _OWN)
 """All metrics by name, in the order in which they are listed."""
 
 
 def make(name: str, setting: Setting) -> Metric:
     """The metric of that name. Raises ConfigError if the setting lacks what it needs."""
-    module, _, class_name = METRICS[name].home.partition(".")
-    metric: Metric = getattr(importlib.import_module(f"progan.metrics.{module}"), class_name)(setting)
+    home = METRICS[name].home
+    metric: Metric = plugins.load(home if ":" in home else f"progan.metrics.{home.replace('.', ':')}")(setting)
     return metric
 
 

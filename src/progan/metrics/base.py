@@ -61,7 +61,8 @@ class Entry(NamedTuple):
     """What the registry knows of a metric before it is made."""
 
     home: str
-    """Module of this package and class, e.g. `fid.KernelDistance`; the class is called with a Setting."""
+    """Module of this package and class, e.g. `fid.KernelDistance`; or, of another package, `module:Class`. The class is
+    called with a Setting."""
     about: str
     """One line for the help."""
     values: dict[str, Better]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from progan import plugins
 from progan.config import DcganConfig, GrowingBatchNormConfig, ModelConfig, ProGANConfig
 from progan.models import dcgan, growing_batchnorm, progan
 from progan.models.base import Discriminator, Draws, Generator
@@ -49,6 +50,7 @@ class _Seeded(TorchFunctionMode):
 
 def build(config: ModelConfig, shape: ImageShape, seed: int) -> tuple[Generator, Discriminator]:
     """G and D on the CPU, float32, initialised from the seed alone."""
-    generator, discriminator = MODELS[type(config)]
+    homes = (plugins.load(f"{config.home}:{name}") for name in ("Generator", "Discriminator"))
+    generator, discriminator = MODELS.get(type(config)) or homes
     with _Seeded(mix(seed, 0, 3)):
         return generator(config, **dataclasses.asdict(shape)), discriminator(config, **dataclasses.asdict(shape))

@@ -27,6 +27,7 @@ from progan.data.sources.parquet import open_parquet, open_split
 from progan.data.sources.remote import copied, is_remote, remote_identity
 from progan.data.sources.tfrecords import open_tfrecords
 from progan.errors import DatasetError, did_you_mean
+from progan.plugins import Registry
 
 _DAMAGED = (
     ValueError, LookupError, EOFError, OverflowError, SyntaxError, TokenError, struct.error, zlib.error, BadZipFile,
@@ -53,9 +54,8 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
     word = f"{source.partition(':')[0]}:"
     if word not in SOURCES and not os.path.exists(source):
         raise DatasetError(f"{source} does not exist{_nearest(source)}. {_KINDS}")
-    for kind, opener in SOURCES.items():
-        if kind.endswith(":") and kind != word:
-            continue
+    by_content = [opener for kind, opener in _OWN.items() if not kind.endswith(":")]
+    for opener in [SOURCES[word]] if word in SOURCES else by_content:
         try:
             found = _opened(opener, source, scratch, config)
         except Unreadable as error:
@@ -159,7 +159,7 @@ _FOLDER_MARKS = (
 _FILE_MARKS = ("cifar-10*.tar.gz", "*.npz")
 """Files by which a data set is known that lies inside the folder that was named: its folder, or the file itself."""
 
-SOURCES: dict[str, Opener] = {
+_OWN: dict[str, Opener] = {
     "avatars:": open_avatars,
     "stacked:": partial(open_stacked, opener=open_source),
     "idx": open_idx,
@@ -174,6 +174,7 @@ SOURCES: dict[str, Opener] = {
     "picture": open_picture,
     "folder": open_folder,
 }
+SOURCES = Registry("sources", _OWN, end=":")
 """Kind -> opener. A kind that ends in a colon is a word that users write, alone or followed by a colon and an argument
 (`avatars`, `avatars:5000`, `stacked:FILE`). The others are files and folders, known by their content; they are asked in
 this order."""
@@ -196,6 +197,8 @@ def identity(source: str, left_out: list[str] | None = None) -> Iterator[Any]:
         yield from identity(argument, left_out)
     elif f"{word}:" in SOURCES:
         yield source
+        if f"{word}:" not in _OWN and os.path.exists(argument):  # the file of a source from another package
+            yield from identity(argument, left_out)
     elif path.is_dir():
         yield str(path.resolve())
         yield from ([name, *file_identity(file)] for name, file in walk(path, left_out))
