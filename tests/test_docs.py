@@ -5,11 +5,14 @@ import functools
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import progan
 from progan.cli import COMMANDS, UsageError, parser
 from progan.config import CHANGEABLE
 
@@ -187,6 +190,17 @@ def test_commands_of_a_page_can_be_parsed(page: Path) -> None:
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+@pytest.mark.slow
+def test_the_manual_builds_without_a_warning(tmp_path: Path) -> None:
+    """Every page is in it, and every link and name leads somewhere."""
+    pytest.importorskip("furo")
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "reference.html").read_text(encoding="utf-8")
+    assert all(f'id="progan.{name}"' in reference for name in progan.__all__ if name != "__version__")
 
 
 def test_the_number_of_breakages_is_that_of_the_list() -> None:

@@ -13,6 +13,7 @@ import progan
 from progan.cli import (
     cache,
     compare,
+    completion,
     data,
     doctor,
     evaluate,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     "share": (share.add_arguments, share.run),
     "import": (importing.add_arguments, importing.run),
     "doctor": (lambda parser: None, doctor.run),
+    "completion": (completion.add_arguments, completion.run),
 }
 """Command -> what adds its arguments, what carries it out (and has its help as docstring)."""
 GROUPS = {
