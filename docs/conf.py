@@ -18,3 +18,4 @@ myst_enable_extensions = ["deflist"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+default_role = "code"  # docstrings quote names as Markdown does
