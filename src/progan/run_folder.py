@@ -181,9 +181,18 @@ class RunFolder:
                 )
             return dict(content)
         except OSError:
-            raise RunError(f"{self.path} is not a run folder: it has no config.json") from None
+            raise RunError(f"{self.path} is not a run folder: {self._instead()}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.config} cannot be read: {error}") from None
+
+    def _instead(self) -> str:
+        """What a folder is that is no run: the runs in it, the newest first."""
+        inside = [path.parent for path in self.path.glob(f"*/{self.config.name}")]
+        newest = sorted(inside, key=lambda path: (path / self.config.name).stat().st_mtime, reverse=True)
+        if not newest:
+            return f"it has no {self.config.name}"
+        more = f" and {len(newest) - 5} more" if len(newest) > 5 else ""
+        return f"it holds {len(newest)}. Name one of {', '.join(map(str, newest[:5]))}{more}"
 
     def begin(self, config: RunConfig, data: DataFacts, allow_change: bool) -> list[str]:
         """Make the run folder, or compare with what the run was begun with; the settings that change, a line each.
@@ -207,14 +216,14 @@ class RunFolder:
         fixed = difference(_with_changeable(old, config), _same_place(config, old))
         allowed = [line for line in changes if line not in fixed]
         if fixed:
-            also = f"; --allow-change would take {'; '.join(allowed)}" if allowed else ""
+            also = f"; --allow-change would take {_first(allowed)}" if allowed else ""
             raise RunError(
-                f"{self.path} was begun with other settings, which cannot change: {'; '.join(fixed)}{also}. "
+                f"{self.path} was begun with other settings, which cannot change: {_first(fixed)}{also}. "
                 "Give it the same ones, or start a new run with another --out"
             )
         if allowed and not allow_change:
             raise RunError(
-                f"{self.path} was begun with other settings: {'; '.join(allowed)}. Add --allow-change to go on with "
+                f"{self.path} was begun with other settings: {_first(allowed)}. Add --allow-change to go on with "
                 "these, give it the same ones, or start a new run with another --out"
             )
         return [*allowed, f"data: {'; '.join(lines)}"] if lines else allowed
@@ -261,6 +270,8 @@ class RunFolder:
             if match := re.fullmatch(r"generator-\d+-(\d+)x\d+\.safetensors", path.name):
                 found[int(match[1])] = path
                 found[0] = path
+        if not found and not self.exists:
+            raise SnapshotError(f"{self.path} is not a run folder: {self._instead()}")
         if not found:
             raise SnapshotError(f"{self.path} has no snapshot yet: the first comes at the end of the first resolution")
         if (resolution or 0) not in found:
@@ -294,6 +305,11 @@ def numbered(parent: Path, name: str) -> Path:
             number += 1
         except OSError as error:
             raise RunError(f"{path} cannot be made: {error.strerror}. Name a folder with --out") from None
+
+
+def _first(lines: Sequence[str], most: int = 5) -> str:
+    """The first lines as one, and how many more there are."""
+    return "; ".join([*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])])
 
 
 def _only(a: Sequence[str], b: Sequence[str]) -> tuple[str, str]:

@@ -116,6 +116,35 @@ def test_a_mistake_gets_one_line_and_exit_code_2(arguments, message, capsys, tmp
     assert captured.out == ""
 
 
+@pytest.mark.parametrize("command", ["sample", "evaluate", "report", "interpolate", "export onnx"])
+def test_a_folder_of_runs_names_them(command, run, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    out = [str(tmp_path / "out")] if command.startswith("export") else []
+    assert main([*command.split(), str(run.parent), *out]) == 2
+    assert f"is not a run folder: it holds 1. Name one of {run}" in capsys.readouterr().err
+    assert main([*command.split(), str(tmp_path / "empty"), *out]) == 2
+    assert "is not a run folder: it has no config.json" in capsys.readouterr().err
+
+
+def test_long_differences_are_cut(run, capsys):
+    changed = "--lr 1 --d-lr 3 --batch-size 3 --z-dim 3 --seed 9 --fmap-max 9 --mirror --stable-kimg 3 --fade-kimg 4"
+    assert main(["train", "--out", str(run), *TINY, *changed.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "which cannot change: mirror: False -> True; " in line
+    assert "; and 2 more; --allow-change would take lr: 0.002 -> 1; d-lr: " in line
+
+
+def test_truncation_beyond_training_is_said(run, capsys, tmp_path):
+    place = ["--num", "1", "--out", str(tmp_path / "x.png")]
+    assert main(["sample", str(run), "--truncation", "0.7", *place]) == 0
+    assert "note" not in capsys.readouterr().err
+    assert main(["sample", str(run), "--truncation", "5", *place]) == 0
+    assert "note: --truncation 5 goes beyond" in capsys.readouterr().err
+    for command in ("sample", "interpolate"):
+        assert main([command, str(run), "--truncation", "nan"]) == 2
+        assert "--truncation must be" in capsys.readouterr().err
+
+
 def test_seeds():
     assert parse_seeds("3,7,20-22") == [3, 7, 20, 21, 22]
     for text in ("", "a", "1,,2", "-3", "4-x"):

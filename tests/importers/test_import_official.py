@@ -296,7 +296,9 @@ def test_theano_files_are_told_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere.pkl", "out.safetensors"], "nowhere.pkl cannot be read: No such file"),
+        (["nowhere.pkl", "out.safetensors"], "nowhere.pkl does not exist"),
+        (["nowhere.pkl"], "nowhere.pkl does not exist"),
+        ([str(SMALL)], "name the snapshot to write"),
         ([".", "out.safetensors"], "cannot be read"),
         ([str(SMALL), "out.pkl"], "must end in .safetensors"),
         ([str(SMALL), "/dev/null/out.safetensors"], "cannot be written"),

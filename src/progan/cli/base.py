@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from progan.config import flag
-from progan.errors import ProganError, did_you_mean
+from progan.errors import ConfigError, ProganError, did_you_mean
 from progan.options import Option, coerce, json_text, options
 from progan.per_resolution import PerResolution
 from progan.progress import log_line
@@ -152,6 +152,14 @@ def _metavar(option: Option) -> str:
     if typing.get_origin(option.type) is typing.Literal:
         return "{" + ",".join(map(str, members)) + "}"
     return {int: "N", float: "X", str: option.name.upper(), PerResolution: "X|R:X,…"}[members[0]]
+
+
+def check_truncation(value: float) -> None:
+    """Raise ConfigError for what is no --truncation; say what becomes of pictures beyond 1."""
+    if not -100 <= value <= 100:  # which nan is not
+        raise ConfigError(f"--truncation must be a number about 0 to 1; got {value}")
+    if abs(value) > 1:
+        log_line(f"note: --truncation {value:g} goes beyond what the generator was trained for: pictures get stranger")
 
 
 def given(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from progan.progress import log_line
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a .pkl, .pth or .bin file")
-    parser.add_argument("out", metavar="OUT", help="the snapshot to write, a .safetensors file")
+    parser.add_argument("out", metavar="OUT", nargs="?", help="the snapshot to write, a .safetensors file")
     text = "licence of the network (default: CC BY-NC 4.0 for the authors' pickles, else unknown)"
     parser.add_argument("--licence", metavar="TEXT", help=text)
     text = "resolution at which a checkpoint of pro_gan_pytorch was trained last (default: the highest it has)"
@@ -34,6 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from progan.importers import import_network
 
+    if not Path(arguments.source).exists():
+        raise ConfigError(f"{arguments.source} does not exist")
+    if arguments.out is None:
+        raise ConfigError(f"name the snapshot to write: progan import {arguments.source} OUT.safetensors")
     out = Path(arguments.out)
     if out.suffix != ".safetensors":
         raise ConfigError(f"{out}: the name of a snapshot must end in .safetensors")

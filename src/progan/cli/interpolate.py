@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.base import DEVICE, Parser, add_label_flags, answer
+from progan.cli.base import DEVICE, Parser, add_label_flags, answer, check_truncation
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
 from progan.progress import log_line
@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     a = arguments
     _check(a)
+    check_truncation(a.truncation)
     source, out = Path(a.source), a.out
     own, smaller = (a.resolution, None) if source.is_dir() else (None, a.resolution or None)
     snapshot = load(source, own).to(find_device(a.device))

@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from progan.cli.base import DEVICE, Parser, add_label_flags, answer, note_numbered
+from progan.cli.base import DEVICE, Parser, add_label_flags, answer, check_truncation, note_numbered
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
 from progan.per_resolution import RESOLUTIONS
@@ -140,8 +140,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--upscale must be from 1 to 64; got {arguments.upscale}")
     if arguments.columns is not None and arguments.columns < 1:
         raise ConfigError(f"--columns must be at least 1; got {arguments.columns}")
-    if not -100 <= arguments.truncation <= 100:  # which nan is not
-        raise ConfigError(f"--truncation must be a number about 0 to 1; got {arguments.truncation}")
+    check_truncation(arguments.truncation)
     if arguments.resolution is not None and arguments.resolution not in RESOLUTIONS:
         raise ConfigError(f"--resolution must be a power of two from 4 to 1024; got {arguments.resolution}")
 
