@@ -2,6 +2,7 @@
 
     python benchmarks/small_sets.py init    FACES RUNS [--seeds 3] [--kimg 20] [--jobs 1] [--out docs/measured]
     python benchmarks/small_sets.py augment FACES RUNS [--seeds 3] [--kimg 60] [--jobs 1] [--out docs/measured]
+    python benchmarks/small_sets.py both    FACES RUNS [--seeds 3] [--kimg 20] [--jobs 1] [--out docs/measured]
 
 FACES is any source of some 13,000 grey faces. They are split once by chance into 500 to train on, 4,096 that no network
 ever sees, to measure with, and the others, on which the generator to begin with is trained. A run is a process with one
@@ -59,9 +60,14 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "diffaugment": {"augment": "diffaugment"},
         "ada": {"augment": "ada", "ada_kimg": 20},
     },
+    "both": {
+        "none": {"init": "RUN"},
+        "diffaugment": {"init": "RUN", "augment": "diffaugment"},
+        "ada": {"init": "RUN", "augment": "ada", "ada_kimg": 20},
+    },
 }
 """Study -> case -> options; the first case is the one that the others are compared with."""
-DEFAULT_KIMG = {"init": 20.0, "augment": 60.0}
+DEFAULT_KIMG = {"init": 20.0, "augment": 60.0, "both": 20.0}
 
 
 def datasets(source: str, folder: Path) -> dict[str, Dataset]:
@@ -118,7 +124,7 @@ def main() -> None:
     parser.add_argument("faces")
     parser.add_argument("runs", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--kimg", type=float, help="of every run (default: 20 for init, 60 for augment)")
+    parser.add_argument("--kimg", type=float, help="of every run (default: 60 for augment, else 20)")
     parser.add_argument("--source-kimg", type=float, default=145, help="of the run to begin with, which grows")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--jobs", type=int, default=1)
@@ -130,7 +136,7 @@ def main() -> None:
     common = {**COMMON, "precision": arguments.precision, "data": sets["small"].path, "held_out": sets["unseen"].path}
 
     source: Path | None = None
-    if arguments.study == "init":
+    if any("init" in options for options in cases.values()):
         other = {"data": sets["others"].path, "seed": 100, "start_resolution": 4}
         begun = train(
             arguments.runs / f"source-{arguments.source_kimg:g}", arguments.source_kimg, **{**common, **other}
