@@ -48,6 +48,8 @@ COMMON: dict[str, Any] = {
 }
 GROWING = {4: (0, 0.05), 8: (0.1, 0.1), 16: (0.15, 0.15), 32: (0.2, 1)}
 """Resolution -> fractions of a growing run in which it fades in and is stable; the last lasts to the end."""
+R1: dict[str, Any] = {"loss": "nonsaturating", "r1_weight": 5}
+"""The loss with which both augmentations were published."""
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "init": {
         "from nothing": {},
@@ -56,9 +58,9 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "from the average of G": {"init": "SNAPSHOT"},
     },
     "augment": {
-        "none": {},
-        "diffaugment": {"augment": "diffaugment"},
-        "ada": {"augment": "ada", "ada_kimg": 20},
+        "none": R1,
+        "diffaugment": {**R1, "augment": "diffaugment"},
+        "ada": {**R1, "augment": "ada", "ada_kimg": 20},
     },
     "both": {
         "none": {"init": "RUN"},
