@@ -1563,7 +1563,7 @@ VALUES = [
     Mutation(
         "pages sorted as text",
         "data/sources/folder.py",
-        {'attrgetter("name")': "str"},
+        {"page=page) for page in numbers": "page=page) for page in sorted(numbers, key=str)"},
         [RANGES + "all_pages_of_a_tiff_are_pictures"],
     ),
 ]
