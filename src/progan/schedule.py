@@ -151,14 +151,14 @@ def cost_of(config: ScheduleConfig, cost: Cost) -> float:
 
 
 def _times(config: RunConfig, factor: float) -> RunConfig:
-    schedule = stretch(config.schedule, factor)
-    for span, images in Schedule(schedule).extents():
-        if images < schedule.batch_size.at(span.resolution):
+    for span, images in Schedule(config.schedule).extents():
+        left = round(images * factor)
+        if left < config.schedule.batch_size.at(span.resolution):
             raise ConfigError(
-                f"the budget leaves {config.preset} {images} images at {span.resolution}x{span.resolution}, less than "
-                "a batch. Give more"
+                f"the budget leaves {config.preset} {left} images at {span.resolution}x{span.resolution}, less than a "
+                "batch. Give more"
             )
-    return replace(config, schedule=schedule)
+    return replace(config, schedule=stretch(config.schedule, factor))
 
 
 def stretch(schedule: ScheduleConfig, factor: float) -> ScheduleConfig:

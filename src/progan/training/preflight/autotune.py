@@ -85,6 +85,11 @@ class Evidence:
         """True if it is surely faster than the safe thing."""
         return self.sure and self.gain > 1
 
+    @property
+    def lasts(self) -> bool:
+        """True if it holds the next time as well: how many threads are best on a busy machine depends on the others."""
+        return self.sure and (self.threads == 0 or self.waited <= BUSY)
+
     def __str__(self) -> str:
         unsure = "" if self.sure else ", which is not sure"
         return f"{self.gain:.2f} times as fast ({self.low:.2f} to {self.high:.2f}{unsure})"
@@ -173,7 +178,7 @@ def decide_threads(setup: RunSetup) -> Numerics:
 def try_threads(setup: RunSetup, stage: Stage) -> Evidence:
     """Evidence of the last doubling of the number of threads, the first that was not surely faster if there is one.
 
-    What a busy machine has shown is not sure. Raises what says that memory ran out.
+    Raises what says that memory ran out.
     """
     most, (_, train) = setup.numerics.threads, _networks(setup, stage)
     return climb(most, lambda few, many: compare(_with(few, train), _with(many, train), processor=False))
@@ -188,7 +193,7 @@ def climb(most: int, compare: Callable[[int, int], Evidence]) -> Evidence:
         waited = waited or evidence.waited  # of one thread
         few = many if evidence.faster else few
         if few < many or many == most:
-            return replace(evidence, threads=few, waited=waited, sure=evidence.sure and waited <= BUSY)
+            return replace(evidence, threads=few, waited=waited)
 
 
 def _with(threads: int, train: Callable[[], None]) -> Callable[[], None]:
@@ -460,7 +465,7 @@ def _networks(setup: RunSetup, stage: Stage, compiled: bool = False) -> tuple[Tr
 
 
 def remembered(what: str, facts: list[Any], measure: Callable[[], Evidence]) -> Evidence:
-    """Evidence of an earlier trial on this machine under these conditions, if it was sure, or of one made now."""
+    """Evidence of an earlier trial on this machine under these conditions, if it lasts, or of one made now."""
     if (evidence := recalled(what, facts)) is not None:
         return evidence
     evidence = measure()
@@ -475,12 +480,12 @@ def remembered(what: str, facts: list[Any], measure: Callable[[], Evidence]) -> 
 
 
 def recalled(what: str, facts: list[Any]) -> Evidence | None:
-    """Evidence of an earlier trial that was sure; None if there is none."""
+    """Evidence of an earlier trial that holds still; None if there is none."""
     try:
         evidence = parse_json(Evidence, _known().get(_key(what, facts)))
     except (ValueError, TypeError):
         return None  # also what an earlier version wrote
-    return evidence if evidence.sure else None
+    return evidence if evidence.lasts else None
 
 
 def _key(what: str, facts: list[Any]) -> str:
