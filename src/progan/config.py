@@ -436,10 +436,10 @@ class RuntimeConfig:
     """Begin with the networks of a run folder, a snapshot, or a file that `progan import` takes. Options of the model
     and --start-resolution are then as they were there, unless they are given. Default: new networks."""
     device: str = "auto"
-    """Where to train: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
+    """Where to train: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     precision: Precision = "auto"
-    """Precision of convolutions; all else is fp32. `auto`: fp32, or the 16 bits that the device has units for (bf16, or
-    fp16 on GPUs without) if a short trial finds them faster. `tf32`: fp32 with rounded factors, on GPUs."""
+    """Precision of convolutions; all else is fp32. `auto`: fp32, or the device's 16 bits (bf16, or fp16 on GPUs without)
+    if a short trial finds them faster. `tf32`: fp32 with rounded factors, on GPUs."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile D's and G's steps; on a CPU this needs a C++ compiler. `auto`: where a resolution is trained for long."""
     cuda_graphs: bool = True

@@ -57,7 +57,7 @@ def add_arguments(parser: Parser, config: RunConfig | None = None, everything: b
     parser.add_argument("--out", metavar="DIR", help="run folder (default: a new one in runs/)")
     text = "stop after 50m, 2h, 1h30m …, all saved (default: no limit)"
     parser.add_argument("--for", dest="time_limit", metavar="TIME", help=text)
-    text = "shorten or lengthen the stages of a new run, all alike, to so many minutes of training here (default: no)"
+    text = "fit the stages of a new run into so many minutes here (default: no)"
     parser.add_argument("--minutes", type=float, metavar="N", help=text)
     parser.add_argument("--dry-run", action="store_true", help="print stages, memory and time; do not train")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
