@@ -149,29 +149,29 @@ def ours(
     resolution: int, fmap_max: int, batch: int, device: str, precision: str, compile: bool
 ) -> Callable[[Tensor], None]:
     """The project's own iteration."""
-    from progan import losses
-    from progan.config import OptimizerConfig, ProGANConfig, RunConfig, WganGpConfig
+    from progan.config import ProGANConfig, RunConfig, ScheduleConfig
     from progan.models import ImageShape
-    from progan.randomness import Rng
     from progan.schedule import Stage
-    from progan.training import state as states
-    from progan.training.accelerate.traced import Tracer
+    from progan.training.accelerate.traced import Executors
     from progan.training.numerics import Numerics
-    from progan.training.step import average, process_reals, train_d, train_g
+    from progan.training.setup import RunSetup
+    from progan.training.state import TrainingState
+    from progan.training.step import Step
 
-    numerics = Numerics(device, precision, torch.get_num_threads(), torch.__version__)
-    shape, loss = ImageShape(resolution, CHANNELS), losses.build(WganGpConfig())
-    state = states.new(ProGANConfig(fmap_max=fmap_max), OptimizerConfig(), shape, 0, numerics)
-    stage, dtype = Stage(resolution, "stable", 1.0, batch, 1e-3, 1e-3), numerics.dtype
-    step = Tracer(RunConfig(), state.G, state.D, loss, shape, numerics, print).step(stage, batch, compile)
+    config = RunConfig(model=ProGANConfig(fmap_max=fmap_max), schedule=ScheduleConfig(resolution=resolution))
+    compiled = (resolution,) if compile else ()
+    numerics = Numerics(device, precision, torch.get_num_threads(), torch.__version__, compiled=compiled)
+    setup = RunSetup(config, ImageShape(resolution, CHANNELS), numerics, log=print)
+    state, stage = TrainingState.new(setup), Stage(resolution, "stable", 1.0, batch, 1e-3, 1e-3)
+    step = Step(setup, state, stage, Executors(setup, state).of(stage))
 
     def iterate(pixels: Tensor) -> None:
-        rng = Rng(0, 0, "D", device)
-        reals = process_reals(pixels, 1.0)
-        train_d(state.G, state.D, state.d_optimizer, loss, reals, None, stage, rng, dtype, traced=step)
-        average(state.G_ema, state.G, 0.999)
-        rng = Rng(0, 0, "G", device)
-        train_g(state.G, state.D, state.g_optimizer, loss, batch, None, stage, rng, dtype, traced=step)
+        draws = step.rng(0, "D")
+        reals = step.process(pixels, draws)
+        step.d(reals, None, draws)
+        step.average()
+        step.g(None, step.rng(0, "G"), reals)
+        state.uncounted.clear()  # nobody asks which updates were left out
 
     return iterate
 

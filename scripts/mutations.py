@@ -41,6 +41,7 @@ FILES, FORMATS = "files.py::test_", "formats.py::test_"
 TOGETHER = "distributed.py::test_"
 AUGMENT, INITIAL = "augment.py::test_", "initial.py::test_"
 CLI = "cli.py::test_"
+CHOICES = "choices.py::test_"
 RANGES, FACES = "data_ranges.py::test_", "data_faces.py::test_"
 NAMED, WRITTEN, SHOWN = "data_named.py::test_", "data_stylegan.py::test_", "data_inspection.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
@@ -520,6 +521,36 @@ OPTIMIZER = [
         "training/preflight/autotune.py",
         {"shape.channels, stage.resolution, stage.batch_size, *": "shape.channels, *"},
         ["precision.py::test_a_trial_of_something_else_is_made_again"],
+    ),
+    Mutation(
+        "a trial that is not sure decides",
+        "training/preflight/autotune.py",
+        {"return self.sure and self.gain > 1": "return self.gain > 1"},
+        [CHOICES + "where_the_spread_is_larger_than_the_difference_the_safe_one_is_taken"],
+    ),
+    Mutation(
+        "a trial on a busy machine remembered",
+        "training/preflight/autotune.py",
+        {"return self.sure and (self.threads == 0 or self.waited <= BUSY)": "return self.sure"},
+        [CHOICES + "threads_are_tried_once_on_a_quiet_machine_and_again_on_a_busy_one"],
+    ),
+    Mutation(
+        "the time left by the last tick alone",
+        "training/preflight/estimate.py",
+        {"measured + seconds, foreseen + images": "10**6 * seconds, 10**6 * images"},
+        [CHOICES + "one_tick_does_not_change_it_much"],
+    ),
+    Mutation(
+        "a continued run on as many threads as there are",
+        "run/assemble.py",
+        {"wished or min(recorded.threads, now.threads)": "now.threads"},
+        [CHOICES + "a_run_goes_on_with_its_threads_and_says_once_where_it_cannot"],
+    ),
+    Mutation(
+        "compiling takes no part of the minutes",
+        "training/preflight/autotune.py",
+        {"max(seconds - building, 0.5 * seconds)": "seconds"},
+        [CHOICES + "compiling_is_part_of_the_minutes"],
     ),
     Mutation(
         "a trial before what cannot go on is refused",
@@ -1304,9 +1335,11 @@ REPORTING = [
     ),
     Mutation(
         "stages of a budget all alike",
-        "comparison/plan.py",
+        "schedule.py",
         {
-            "return _times(config, seconds / _sum(config, cost))": "return _times(config, seconds / sum(cost.values()) / 1000)"
+            "return _times(config, seconds / cost_of(config.schedule, cost))": (
+                "return _times(config, seconds / sum(cost.values()) / 1000)"
+            )
         },
         [COMPARE + "TestBudget::test_seconds"],
     ),

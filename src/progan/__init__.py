@@ -1,15 +1,23 @@
 """Progressive GANs: train on your own images, see how good the result is, and use it.
 
-run = progan.train("mnist32", data="digits/", out="runs/a", total_kimg=50)
+run = progan.train("mnist32", data="digits/", out="runs/a", minutes=20)
 snapshot = progan.load("runs/a")
 pixels = progan.to_pixels(snapshot.generate(snapshot.latents(range(64))))
 scores = progan.load("runs/a", network="D")(pixels).value
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Threads of libgomp, with which PyTorch computes on a CPU, spin for 300,000 rounds (10 ms) waiting for each other.
+# Where another process wants a core, that stalls them all: two threads took 90 times as long as one. 1,000 rounds are
+# what libgomp takes by itself where there are more threads than cores. It reads this once, when PyTorch is imported.
+if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "1000"
 
 if TYPE_CHECKING:
     from progan.config import PrepareConfig

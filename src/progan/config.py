@@ -440,14 +440,17 @@ class RuntimeConfig:
     """Begin with the networks of a run folder, a snapshot, or a file that `progan import` takes. Options of the model
     and --start-resolution are then as they were there, unless they are given. Default: new networks."""
     device: str = "auto"
-    """Where to train: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
+    """Where to train: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     precision: Precision = "auto"
-    """Precision of convolutions; all else is fp32. `auto`: fp32, or the 16 bits that the device has units for (bf16, or
-    fp16 on GPUs without) if a short trial finds them faster. `tf32`: fp32 with rounded factors, on GPUs."""
+    """Precision of convolutions; all else is fp32. `auto`: fp32, or the device's 16 bits (bf16, or fp16 on GPUs
+    without) if a short trial finds them faster. `tf32`: fp32 with rounded factors, on GPUs."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile D's and G's steps; on a CPU this needs a C++ compiler. `auto`: where a resolution is trained for long."""
     cuda_graphs: bool = True
     """Launch whole steps as CUDA graphs: faster, bit-exact, and a little more GPU memory."""
+    threads: int | None = None
+    """Threads that compute on a CPU, at most one for each core. Default: OMP_NUM_THREADS, or as many as a short trial
+    finds faster than fewer."""
     workers: int = 2
     """Threads that read batches ahead; 0 = none are read ahead."""
     tick_kimg: PerResolution = field(default=per_resolution(_TICK_KIMG))
@@ -473,7 +476,10 @@ class RuntimeConfig:
         if self.stop_when_flat and self.metrics_kimg is None:
             raise ConfigError("--stop-when-flat needs measurements: give --metrics-kimg")
         _at_least(self, 0, "seed", "workers")
+        if self.threads is not None:
+            _at_least(self, 1, "threads")
         _at_least(self, 8, "metrics_num")
+        _at_most(self, 1024, "threads")
         _at_most(self, MOST, "grid_kimg", "snapshot_kimg", "metrics_kimg", "metrics_num")
         _at_most(self, 1024, "workers")
         _at_most(self, MOST_SEED, "seed")

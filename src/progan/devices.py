@@ -1,8 +1,11 @@
 """Devices: finding one, its units for 16 bits, its memory, and tensors on their way to it."""
 
 import gc
+import math
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -117,24 +120,30 @@ def _machine(root: Path) -> int | None:
 
 
 def _control_groups(root: Path) -> list[int | None]:
-    """Bytes left by this process's control groups of both versions, each with the groups around it."""
+    """Bytes left by this process's control groups, each with the groups around it."""
+    files = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }
+    return [_left(folder, *files[version]) for version, folder in _groups(root, "memory")]
+
+
+def _groups(root: Path, controller: str) -> list[tuple[int, Path]]:
+    """Versions and folders of this process's control groups that limit something, with the groups around them."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    left: list[int | None] = []
+    found = []
     for line in lines:
         _, kinds, path = line.split(":", 2)
-        if kinds == "":
-            top, files = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in kinds.split(","):
-            top = root / "sys/fs/cgroup/memory"
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
+        if kinds and controller not in kinds.split(","):
             continue
+        top = root / "sys/fs/cgroup" / (controller if kinds else "")
         inside = top / path.lstrip("/")
-        left += [_left(folder, *files) for folder in (inside, *inside.parents) if folder.is_relative_to(top)]
-    return left
+        around = (folder for folder in (inside, *inside.parents) if folder.is_relative_to(top))
+        found += [(1 if kinds else 2, folder) for folder in around]
+    return found
 
 
 def _left(folder: Path, limit: str, used: str, cache: str) -> int | None:
@@ -145,6 +154,34 @@ def _left(folder: Path, limit: str, used: str, cache: str) -> int | None:
     except (OSError, ValueError):  # no such group here, or "max": no limit
         return None
     return max(0, most - now + (int(match[1]) if match else 0))
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Number of cores that this process may use: those it is bound to, or fewer where a control group has a quota."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    found = len(affinity(0)) if affinity else os.cpu_count() or 1
+    for version, folder in _groups(root, "cpu"):
+        try:
+            if version == 2:
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            if int(quota) > 0:
+                found = min(found, math.ceil(int(quota) / int(period)))
+        except (OSError, ValueError):  # no such group here, or "max": no quota
+            continue
+    return found
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Compute with so many threads inside, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -41,3 +41,14 @@ def log_line(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # the terminal is gone, or the stream is closed
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `4 d 3 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

@@ -1,14 +1,17 @@
 """Schedule: all that depends on the number of real images shown (Karras et al. 2018, section 2, appendix A.1)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from progan.config import ScheduleConfig
+from progan.config import RunConfig, ScheduleConfig
 from progan.errors import ConfigError
 from progan.per_resolution import PerResolution
 
 Phase = Literal["fade", "stable"]
+
+Cost = Mapping[tuple[int, Phase], float]
+"""Something per real image (seconds of training, operations) at each stage."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,59 @@ def in_images(config: ScheduleConfig, count: int) -> ScheduleConfig:
         return config
     kimg = PerResolution(tuple((key, epochs * count / 1000) for key, epochs in config.stable_epochs.values))
     return replace(config, stable_kimg=kimg, stable_epochs=None)
+
+
+def unreached(config: ScheduleConfig) -> str | None:
+    """Words on a run whose --total-kimg ends before its final resolution; None for one that gets there."""
+    schedule = Schedule(config)
+    last = max(span.resolution for span, _ in schedule.extents())
+    if last == config.resolution:
+        return None
+    begins = next(span.start for span in schedule.spans if span.resolution == config.resolution) / 1000
+    return (
+        f"--total-kimg {config.total_kimg:g} ends at {last}x{last}: {config.resolution}x{config.resolution} begins "
+        f"after {begins:g} kimg. Give more, shorten all stages alike with --minutes, or ask for --resolution {last}"
+    )
+
+
+# Schedules stretched or shrunk to a budget; every stage keeps its fraction of the images
+
+
+def for_kimg(config: RunConfig, kimg: float) -> RunConfig:
+    """The run with so many thousand images. Raises ConfigError where a stage would have less than a batch."""
+    return _times(config, 1000 * kimg / Schedule(config.schedule).total_nimg)
+
+
+def for_seconds(config: RunConfig, seconds: float, cost: Cost) -> RunConfig:
+    """The run that trains so many seconds. Raises ConfigError where a stage would have less than a batch."""
+    return _times(config, seconds / cost_of(config.schedule, cost))
+
+
+def cost_of(config: ScheduleConfig, cost: Cost) -> float:
+    """Cost of the whole run."""
+    return sum(images * cost[span.resolution, span.phase] for span, images in Schedule(config).extents())
+
+
+def _times(config: RunConfig, factor: float) -> RunConfig:
+    for span, images in Schedule(config.schedule).extents():
+        left = round(images * factor)
+        if left < config.schedule.batch_size.at(span.resolution):
+            raise ConfigError(
+                f"the budget leaves {config.preset} {left} images at {span.resolution}x{span.resolution}, less than a "
+                "batch. Give more"
+            )
+    return replace(config, schedule=stretch(config.schedule, factor))
+
+
+def stretch(schedule: ScheduleConfig, factor: float) -> ScheduleConfig:
+    """All lengths times a factor."""
+
+    def times(value: PerResolution) -> PerResolution:
+        return PerResolution(tuple((key, number * factor) for key, number in value.values))
+
+    total = None if schedule.total_kimg is None else schedule.total_kimg * factor
+    stable, fade = times(schedule.stable_kimg), times(schedule.fade_kimg)
+    return replace(schedule, stable_kimg=stable, fade_kimg=fade, total_kimg=total)
 
 
 def _spans(config: ScheduleConfig) -> Iterator[Span]:

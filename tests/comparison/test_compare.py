@@ -17,7 +17,7 @@ from progan.comparison import Outcome, compare, protocol
 from progan.comparison import plan as plans
 from progan.comparison.controls import controls
 from progan.comparison.measuring import MEMORISATION, Measurer
-from progan.comparison.plan import contestants, fit, for_kimg, for_seconds, stretch, watched
+from progan.comparison.plan import contestants, fit, watched
 from progan.comparison.runs import Member, train_all, try_run
 from progan.config import CompareConfig, PrepareConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
@@ -30,7 +30,7 @@ from progan.presets import preset
 from progan.report.comparison_page import Pictures, comparison_page
 from progan.report.results import Comparison, Contestant, Trained
 from progan.run_folder import DataFacts, RunFolder
-from progan.schedule import Schedule
+from progan.schedule import Schedule, for_kimg, for_seconds, stretch
 from progan.training.preflight.estimate import operations
 from progan.training.setup import RunSetup
 from steps import CPU

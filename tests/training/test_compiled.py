@@ -216,17 +216,23 @@ def test_without_a_compiler_nothing_is_compiled_and_one_line_says_so(tmp_path, m
     assert capsys.readouterr().err.count("steps are not compiled: that needs a C++ compiler") == 1
 
 
-def test_only_what_pays_the_build_back_is_compiled(tmp_path, monkeypatch):
+def test_only_what_pays_the_build_back_is_tried_and_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(autotune, "missing", lambda device: None)
-    monkeypatch.setattr(autotune, "sixteen_bits", lambda device: None)
-    monkeypatch.setattr(autotune, "seconds_per_image", lambda *_: {4: 0.001, 8: 0.0151, 16: 0.1})
+    tried = []
+
+    def trial(setup, stage):
+        tried.append(stage.resolution)
+        return autotune.Evidence(1.2, 1 / 0.9, 1.3, 6, sure=True, build=autotune.build_seconds(stage.resolution))
+
+    monkeypatch.setattr(autotune, "try_compiled", trial)
     schedule = ScheduleConfig(16, 4, stable_kimg=per_resolution(12), fade_kimg=per_resolution(12))
-    config = RunConfig(schedule=schedule)
+    setup = RunSetup(RunConfig(schedule=schedule), SHAPE, CPU)
     # 4: 12 s of training, a tenth of it saved: 1 s against a build of 10 s. 8: 362 s, 36.2 against 36. 16: far more.
-    assert autotune.decide_compiled(RunSetup(config, SHAPE, CPU)).compiled == (8, 16)
-    monkeypatch.setattr(autotune, "seconds_per_image", lambda *_: {4: 1.0, 8: 1.0, 16: 1.0})
-    assert autotune.decide_compiled(RunSetup(config, SHAPE, CPU)).compiled == (8, 16), "measured once"
+    assert autotune.decide_compiled(setup, {4: 0.001, 8: 0.0151, 16: 0.1})[0].compiled == (8, 16)
+    assert autotune.decide_compiled(setup, {4: 1.0, 8: 0.001, 16: 1.0})[0].compiled == (4, 16)
+    assert autotune.decide_compiled(setup, {4: 0.001, 8: 0.001, 16: 0.001})[0].compiled == ()
+    assert tried == [16], "once, and not for what is too short"
 
 
 def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypatch):
@@ -234,11 +240,12 @@ def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypat
     monkeypatch.setattr(autotune, "sixteen_bits", lambda device: "bf16")
     said: list[str] = []
     for gain, width, precision in ((0.9, 8, "fp32"), (1.5, 8, "fp32"), (1.5, 16, "bf16")):
-        monkeypatch.setattr(autotune, "measure_gain", lambda *_, gain=gain: gain)
+        evidence = autotune.Evidence(gain, gain, gain, 6, sure=True)
+        monkeypatch.setattr(autotune, "measure_gain", lambda *_, evidence=evidence: evidence)
         config = RunConfig(model=ProGANConfig(fmap_max=width))
         config = progan.options.override(config, {"compile": "off"})
         assert autotune.decide_precision(RunSetup(config, SHAPE, CPU, log=said.append)).precision == precision
-    assert "0.90 times as fast as in fp32" in said[0]
+    assert "0.90 times as fast (0.90 to 0.90) as in fp32" in said[0]
 
 
 def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, monkeypatch, capsys):
@@ -252,7 +259,7 @@ def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, mo
     command = ["train", "--dry-run", "--resolution", "8", "--fmap-max", "8", "--device", "cpu"]
     assert main(command) == 0
     assert f"on cpu, {autotune.undecided('bf16')}, {threads}\n" in capsys.readouterr().out
-    monkeypatch.setattr(autotune, "measure_gain", lambda *_: 0.9)
+    monkeypatch.setattr(autotune, "measure_gain", lambda *_: autotune.Evidence(0.9, 0.9, 0.9, 6, sure=True))
     config = run.dry_run(resolution=8, fmap_max=8, device="cpu", compile="off")[1]
     autotune.decide_precision(RunSetup(config, ImageShape(8, 3), choose(config.runtime)))
     capsys.readouterr()

@@ -15,6 +15,7 @@ from progan.options import override
 from progan.training import numerics
 from progan.training.numerics import choose
 from progan.training.preflight import autotune, fit
+from progan.training.preflight.autotune import Evidence
 from progan.training.setup import RunSetup
 from steps import CPU
 
@@ -85,6 +86,11 @@ def test_the_trial_of_a_gpu_is_larger_than_that_of_a_cpu() -> None:
     assert autotune.trial_stage(RunSetup(override(config, {"resolution": 64}), SHAPE, on_gpu)).resolution == 64
 
 
+def evidence(gain: float) -> Evidence:
+    """Evidence of a trial that left no doubt."""
+    return Evidence(gain, gain, gain, 6, sure=True)
+
+
 @pytest.fixture
 def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Decides for a configuration on a CPU with units for bf16, where a trial does as it is told; its precision."""
@@ -92,10 +98,10 @@ def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(autotune, "sixteen_bits", lambda device: "bf16")
 
     def decide(gain: float | Exception, **options: Any) -> str:
-        def trial(*_: Any) -> float:
+        def trial(*_: Any) -> Evidence:
             if isinstance(gain, Exception):
                 raise gain
-            return gain
+            return evidence(gain)
 
         monkeypatch.setattr(autotune, "measure_gain", trial)
         said: list[str] = []
@@ -128,7 +134,7 @@ def test_a_trial_of_something_else_is_made_again(tried: Any, options: dict[str, 
 def test_on_a_cpu_a_trial_asks_for_memory_before_it_takes_any(monkeypatch: pytest.MonkeyPatch) -> None:
     setup = RunSetup(override(RunConfig(), {"fmap_max": 8}), SHAPE, CPU)
     stage = autotune.trial_stage(setup)
-    assert autotune.measure_gain(setup, "bf16", stage) > 0
+    assert autotune.measure_gain(setup, "bf16", stage).gain > 0
     monkeypatch.setattr(autotune, "free_bytes", lambda device: 2**20)
     monkeypatch.setattr(autotune, "trial", None)
     with pytest.raises(MemoryError):
@@ -164,10 +170,10 @@ def test_memory_is_asked_for_in_the_precision_of_the_run(tmp_path: Path, monkeyp
         "data": "avatars:64", "resolution": 4, "total_kimg": 0.05, "batch_size": 8, "fmap_max": 4, "z_dim": 4,
         "device": "cpu", "compile": "off", "quiet": True,
     }  # fmt: skip
-    monkeypatch.setattr(autotune, "measure_gain", lambda *_: 0.5)
+    monkeypatch.setattr(autotune, "measure_gain", lambda *_: evidence(0.5))
     progan.train(out=tmp_path / "run", **options)
     assert asked == ["fp32"], "what the trial found faster"
-    monkeypatch.setattr(autotune, "measure_gain", lambda *_: 2.0)
+    monkeypatch.setattr(autotune, "measure_gain", lambda *_: evidence(2.0))
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "other"))
     progan.train(out=tmp_path / "run", **{**options, "total_kimg": 0.1}, allow_change=True)
     assert asked == ["fp32", "fp32"], "what the state says"

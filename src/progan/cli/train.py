@@ -11,7 +11,7 @@ from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
 from progan.errors import ProganError
 from progan.options import KINDS, Option, options, owners
 from progan.presets import PRESETS, about, preset
-from progan.progress import log_line
+from progan.progress import duration, log_line
 
 if TYPE_CHECKING:
     from progan.run import Run
@@ -32,7 +32,19 @@ _GROUPS = {
     "health": "health",
 }
 """Group of a run's configuration -> its title in the help, in this order."""
-_OWN = ("preset", "out", "allow_change", "dry_run", "json", "quiet", "profile", "time_limit", "download", "run")
+_OWN = (
+    "preset",
+    "out",
+    "allow_change",
+    "dry_run",
+    "json",
+    "quiet",
+    "profile",
+    "time_limit",
+    "minutes",
+    "download",
+    "run",
+)
 """Arguments that are no options of the run."""
 
 
@@ -45,6 +57,8 @@ def add_arguments(parser: Parser, config: RunConfig | None = None, everything: b
     parser.add_argument("--out", metavar="DIR", help="run folder (default: a new one in runs/)")
     text = "stop after 50m, 2h, 1h30m …, all saved (default: no limit)"
     parser.add_argument("--for", dest="time_limit", metavar="TIME", help=text)
+    text = "fit the stages of a new run into so many minutes here (default: no)"
+    parser.add_argument("--minutes", type=float, metavar="N", help=text)
     parser.add_argument("--dry-run", action="store_true", help="print stages, memory and time; do not train")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     if everything:
@@ -137,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         if not is_first():
             return 0
-        plan, config, numerics = run.dry_run(arguments.preset, data, **changes)
+        plan, config, numerics = run.dry_run(arguments.preset, data, arguments.minutes, **changes)
         title = f"{config.preset} on {numerics.device}, {plan.precision}, {thread_count(numerics.threads)}"
         facts = {**asdict(plan), "seconds": plan.seconds, "images": plan.images}
         return answer(arguments, facts, f"{title}\n{plan_table(plan)}")
@@ -149,6 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.allow_change,
         profile=arguments.profile,
         time_limit=arguments.time_limit,
+        minutes=arguments.minutes,
         **changes,
     )
     if not is_first():
@@ -170,8 +185,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def plan_table(plan: "Plan") -> str:
     """The plan as lines of text."""
-    from progan.training.observers.console import duration
-
     lines = [f"G has {plan.parameters[0]:,} parameters, D {plan.parameters[1]:,}", ""]
     lines.append(f"{'stage':>16} {'kimg':>8} {'batch':>6} {'iterations':>11} {'lr':>8} {'memory':>9} {'time':>12}")
     for stage in plan.stages:
@@ -187,8 +200,6 @@ def plan_table(plan: "Plan") -> str:
 
 def closing(result: "Run", number: str | None) -> str:
     """What to look at, how good it is (`number`), and what to do next."""
-    from progan.training.observers.console import duration
-
     config, data = result.folder.read()
     best = result.folder.best(config.schedule.resolution)
     page = result.path / "report.html"

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from progan.comparison.runs import Cost, Member, try_stages
-from progan.config import CompareConfig, RunConfig, ScheduleConfig
+from progan.comparison.runs import Member, try_stages
+from progan.config import CompareConfig, RunConfig
 from progan.data.dataset import Dataset
 from progan.errors import ConfigError, RunError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST
 from progan.options import from_dict, override, to_dict
-from progan.per_resolution import PerResolution
 from progan.presets import PRESETS, preset
 from progan.progress import Log
 from progan.run.assemble import image_shape
 from progan.run_folder import RunFolder
-from progan.schedule import Schedule, in_images
+from progan.schedule import Schedule, cost_of, for_kimg, for_seconds, in_images
 from progan.training.numerics import choose
 from progan.training.preflight import autotune
 from progan.training.setup import RunSetup
@@ -99,46 +98,6 @@ def _preset_for(name: str, resolution: int, channels: int) -> str:
     return f"{name}{max((size for size in sizes if size <= resolution), default=sizes[0])}"
 
 
-# Schedules stretched or shrunk so that every run ends with its budget
-
-
-def for_kimg(config: RunConfig, kimg: float) -> RunConfig:
-    """The run with so many thousand images; every stage keeps its fraction of them."""
-    return _times(config, 1000 * kimg / Schedule(config.schedule).total_nimg)
-
-
-def for_seconds(config: RunConfig, seconds: float, cost: Cost) -> RunConfig:
-    """The run that trains so many seconds; every stage keeps its fraction of the images."""
-    return _times(config, seconds / _sum(config, cost))
-
-
-def _sum(config: RunConfig, cost: Cost) -> float:
-    """Cost of the whole run."""
-    return sum(images * cost[span.resolution, span.phase] for span, images in Schedule(config.schedule).extents())
-
-
-def _times(config: RunConfig, factor: float) -> RunConfig:
-    schedule = stretch(config.schedule, factor)
-    for span, images in Schedule(schedule).extents():
-        if images < schedule.batch_size.at(span.resolution):
-            raise ConfigError(
-                f"the budget leaves {config.preset} {images} images at {span.resolution}x{span.resolution}, less than "
-                "a batch. Give more"
-            )
-    return dataclasses.replace(config, schedule=schedule)
-
-
-def stretch(schedule: ScheduleConfig, factor: float) -> ScheduleConfig:
-    """All lengths times a factor."""
-
-    def times(value: PerResolution) -> PerResolution:
-        return PerResolution(tuple((key, number * factor) for key, number in value.values))
-
-    total = None if schedule.total_kimg is None else schedule.total_kimg * factor
-    stable, fade = times(schedule.stable_kimg), times(schedule.fade_kimg)
-    return dataclasses.replace(schedule, stable_kimg=stable, fade_kimg=fade, total_kimg=total)
-
-
 def watched(config: RunConfig, measurements: int, num: int) -> RunConfig:
     """The run measured so often, with a sample grid each time; half as many images as at the end are enough there."""
     every = 0.999 * Schedule(config.schedule).total_nimg / 1000 / measurements  # so that the last is at the end
@@ -155,7 +114,9 @@ def make(
     """Every model with its budget, by the speed of short trials, of which `jobs` run at once as the runs will."""
     # All compute in the precision that `auto` chooses for the first, and none is compiled: not every model can be.
     first = override(next(iter(contestants.values())), {"compile": "off"})
-    setup = RunSetup(first, image_shape(first, train), choose(first.runtime), log=log)
+    setup = RunSetup(
+        first, image_shape(first, train), choose(dataclasses.replace(first.runtime, threads=threads)), log=log
+    )
     alike = {"compile": "off", "precision": autotune.decide_precision(setup).precision}
     plans: dict[str, Planned] = {}
     for name, model in contestants.items():
@@ -171,7 +132,9 @@ def make(
         cost, flops = try_stages(model, train, config.jobs, threads, seconds)
         if config.budget_minutes is not None:
             model = for_seconds(model, 60 * config.budget_minutes, cost)
-        plans[name] = Planned(watched(model, config.measurements, num), _sum(model, flops), _sum(model, cost))
+        plans[name] = Planned(
+            watched(model, config.measurements, num), cost_of(model.schedule, flops), cost_of(model.schedule, cost)
+        )
     return plans
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from progan.errors import RunError
 from progan.progress import Log, silent
 from progan.run.assemble import assemble, set_up
 from progan.run_folder import DataFacts, RunFolder
-from progan.schedule import Phase, Schedule, Stage
+from progan.schedule import Cost, Schedule, Stage
 from progan.training.loop import train
 from progan.training.observers.base import Observer
 from progan.training.parallel.processes import ALONE
@@ -33,9 +33,6 @@ _WARM = 2
 """Blocks of a trial that are not counted: what is allocated or chosen once happens in them."""
 _LEAST = 3
 """Blocks that are counted, at least."""
-
-Cost = Mapping[tuple[int, Phase], float]
-"""Something per real image (seconds of training, operations) at each stage."""
 
 
 @dataclass(frozen=True)

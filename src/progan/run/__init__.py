@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from progan.config import RunConfig
 from progan.data.dataset import Dataset, Manifest
 from progan.data.prepare import left_out_note, request_key
 from progan.data.sources import open_source
 from progan.data.sources.named import preparation
-from progan.devices import is_out_of_memory
+from progan.devices import computing_with, is_out_of_memory
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
 from progan.progress import Log, log_line, silent
@@ -36,7 +38,7 @@ from progan.run.assemble import (
 )
 from progan.run.observers import Flatness, observers
 from progan.run_folder import DataFacts, RunFolder, numbered
-from progan.schedule import Stage, in_images
+from progan.schedule import Stage, for_seconds, in_images, unreached
 from progan.snapshot import Snapshot, load
 from progan.training import numerics
 from progan.training.loop import never
@@ -47,7 +49,7 @@ from progan.training.parallel import rendezvous
 from progan.training.parallel.processes import Processes
 from progan.training.parallel.sharding import check_sharding
 from progan.training.preflight import autotune, fit
-from progan.training.preflight.estimate import Plan, plan
+from progan.training.preflight.estimate import Pace, Plan, announcement, plan, seconds_per_image, too_long
 from progan.training.setup import RunSetup
 from progan.training.signals import seconds, stop_on_signals
 from progan.training.state import StateFolder
@@ -101,6 +103,7 @@ def train(
     allow_change: bool = False,
     profile: bool = False,
     time_limit: str | float | None = None,
+    minutes: float | None = None,
     **options: Any,
 ) -> Run:
     """Begin a run, or go on with the one in `out`, until its end or Ctrl-C.
@@ -108,7 +111,8 @@ def train(
     `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
     the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
     `profile` records some iterations into `profile.json`. `time_limit` stops the run and saves it after so many seconds
-    from now, or `90s`, `50m`, `1h30m`; another call goes on.
+    from now, or `90s`, `50m`, `1h30m`; another call goes on. `minutes` shortens or lengthens the stages of a new run,
+    all alike, so that it ends after about so many minutes of training here.
     Called in processes that torchrun started, they train together; `out` is needed then.
     """
     until = time.monotonic() + (math.inf if time_limit is None else seconds(time_limit))
@@ -118,13 +122,14 @@ def train(
         folder = None if out is None else RunFolder(Path(out))
         quiet = quiet or not processes.first
         log: Log = silent if quiet else log_line
-        setup, dataset = _agree(preset, data, folder, allow_change, options, log, processes)
-        folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
-        try:
-            return _train(setup, dataset, folder, allow_change, profile, quiet, until)
-        except _OutOfMemoryError as short:
-            traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
-            raise out_of_memory(setup, short.numerics, short.stage, folder) from None
+        with computing_with(torch.get_num_threads()):  # until the run has found its own number
+            setup, dataset, pace = _agree(preset, data, folder, allow_change, options, log, processes, minutes)
+            folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
+            try:
+                return _train(setup, dataset, folder, allow_change, profile, quiet, until, pace)
+            except _OutOfMemoryError as short:
+                traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
+                raise out_of_memory(setup, short.numerics, short.stage, folder) from None
 
 
 @dataclass
@@ -143,9 +148,12 @@ def _agree(
     options: dict[str, Any],
     log: Log,
     processes: Processes,
-) -> tuple[RunSetup, Dataset]:
-    """Setup and images, the same in all processes. What cannot continue is refused before any trial."""
-    config = configure(preset, data, folder, options) if processes.first else RunConfig()
+    minutes: float | None,
+) -> tuple[RunSetup, Dataset, Pace | None]:
+    """Setup and images, the same in all processes, and the pace of a run that is new. What cannot continue is refused
+    before any trial.
+    """
+    config = configure(preset, data, folder, options, minutes) if processes.first else RunConfig()
     config = share_config(config, processes)
     dataset = open_dataset_in_turn(config, log, processes)
     config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
@@ -156,19 +164,38 @@ def _agree(
             folder.begin(config, DataFacts.of(dataset), allow_change)
     if processes.first and config.runtime.init is not None and (folder is None or StateFolder(folder.state).empty):
         initial.check(initial.read(config.runtime.init), config, image_shape(config, dataset))
+    new = processes.first and (folder is None or StateFolder(folder.state).empty)
+    if new and minutes is None and (short := unreached(config.schedule)) is not None:
+        log(f"warning: {short}")
     setup = set_up(config, dataset, folder, log, processes)
-    return fit_into_memory(setup, dataset, folder, str(options.get("batch_size")) == AUTO), dataset
+    setup, pace = fit_into_memory(setup, dataset, folder, str(options.get("batch_size")) == AUTO), None
+    if new and minutes is not None and (folder is None or not folder.exists):
+        setup, pace = autotune.fit_into(setup, minutes)
+        log(f"{minutes:g} minutes here are {setup.schedule.total_nimg / 1000:.4g} kimg; every stage keeps its share")
+    elif new:
+        unseen = log is silent and config.runtime.compile != "auto"  # nobody asks how fast it will be
+        seconds = 0.0 if unseen else None
+        numerics, pace = autotune.decide_compiled(setup, autotune.speeds(setup, seconds))
+        setup = dataclasses.replace(setup, numerics=numerics)
+    return dataclasses.replace(setup, config=share_config(setup.config, processes)), dataset, pace
 
 
 def _train(
-    setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: bool, profile: bool, quiet: bool, until: float
+    setup: RunSetup,
+    dataset: Dataset,
+    folder: RunFolder,
+    allow_change: bool,
+    profile: bool,
+    quiet: bool,
+    until: float,
+    pace: Pace | None,
 ) -> Run:
     """Begin or continue in the folder, until so many seconds of the monotonic clock. RunError if not all is written."""
     config, processes, log = setup.config, setup.processes, setup.log
     with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
         # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
-        job, resumed = assemble(setup, dataset, folder)
+        job, resumed = assemble(setup, dataset, folder, pace)
         since = job.state.cur_nimg
         if processes.first and folder.record(config, DataFacts.of(dataset), changes, since):
             log(f"note: from {since / 1000:g} kimg on it is not the run that was begun: {'; '.join(changes)}")
@@ -177,6 +204,8 @@ def _train(
             log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
             if (few := advice(config, dataset.count)) is not None:
                 log(few)
+        for line in announcement(config, job.pace, since) if job.pace is not None else ():
+            log(line)
         log(f"sample grids come in {folder.samples}, charts with: tensorboard --logdir {folder.path}")
 
         # Only the first process has observers.
@@ -220,14 +249,14 @@ def advice(config: RunConfig, count: int) -> str | None:
 
 
 def dry_run(
-    preset: str | None = None, data: str | Path | None = None, **options: Any
+    preset: str | None = None, data: str | Path | None = None, minutes: float | None = None, **options: Any
 ) -> tuple[Plan, RunConfig, Numerics]:
     """Plan of a run, without training. Data that is not prepared yet is opened but not decoded: it counts as RGB.
 
     Raises DatasetError for data that `train` would refuse to open, ConfigError if the run's length is in epochs and the
     data is not prepared.
     """
-    config = configure(preset, data, None, options)
+    config = configure(preset, data, None, options, minutes)
     source, resolution = config.dataset.data, config.schedule.resolution
     shape, held = ImageShape(resolution, channels=3), _nothing
     notes: list[str] = []
@@ -264,7 +293,16 @@ def dry_run(
         setup = dataclasses.replace(setup, config=fit.ensure(setup, held, str(options.get("batch_size")) == AUTO, 0))
     except MemoryShortError as error:
         notes.append(str(error))
-    return dataclasses.replace(plan(setup), precision=words, notes=tuple(notes)), setup.config, found
+    if minutes is not None:
+        each = seconds_per_image(setup)
+        cost = {(span.resolution, span.phase): each[span.resolution] for span in setup.schedule.spans}
+        setup = dataclasses.replace(setup, config=for_seconds(setup.config, 60 * minutes, cost))
+    elif (short := unreached(setup.config.schedule)) is not None:
+        notes.append(f"warning: {short}")
+    planned = plan(setup)
+    if (long := too_long(setup.config, planned.seconds)) is not None:
+        notes.append(long)
+    return dataclasses.replace(planned, precision=words, notes=tuple(notes)), setup.config, found
 
 
 def _nothing(resolution: int) -> int:

@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from progan.config import RunConfig
 from progan.data.cache import open_data, preparation_notes
@@ -25,9 +28,11 @@ from progan.training.accelerate.traced import Executors
 from progan.training.feed import Feed
 from progan.training.loop import Job
 from progan.training.numerics import Numerics
+from progan.training.observers.run_files import until
 from progan.training.parallel import rendezvous
 from progan.training.parallel.processes import Processes
 from progan.training.preflight import autotune, fit
+from progan.training.preflight.estimate import Pace
 from progan.training.setup import RunSetup
 from progan.training.state import StateFolder, TrainingState, share
 
@@ -36,12 +41,21 @@ AUTO = "auto"
 
 
 def configure(
-    preset: str | None, data: str | Path | None, folder: RunFolder | None, options: dict[str, Any]
+    preset: str | None,
+    data: str | Path | None,
+    folder: RunFolder | None,
+    options: dict[str, Any],
+    minutes: float | None = None,
 ) -> RunConfig:
     """Configuration of a preset, or of the run in the folder, with data and options put in.
 
-    With --init, options of the model and the first resolution are those of the networks to begin with.
+    With --init, options of the model and the first resolution are those of the networks to begin with. The lengths that
+    --minutes led to hold when a run is continued.
     """
+    if minutes is not None and not 0 < float(minutes) < math.inf:
+        raise ConfigError(f"--minutes must be above 0; got {minutes}")
+    if minutes is not None and options.get("total_kimg") is not None:
+        raise ConfigError("how long is the run? Give either --minutes or --total-kimg")
     changes = options if data is None else {**options, "data": str(data)}
     begun = folder.read()[0] if folder is not None and folder.exists else None
     if folder is not None and begun is not None and data is None:
@@ -59,6 +73,9 @@ def configure(
         schedule = replace(config.schedule, resolution=final, start_resolution=final)
         config = replace(config, model=model, schedule=schedule)
         changes = {"start_resolution": start, **changes}
+    if begun is not None and minutes is not None:
+        lengths = {name: getattr(begun.schedule, name) for name in ("stable_kimg", "fade_kimg", "total_kimg")}
+        changes = {**changes, **lengths, "stable_epochs": None}
     if options.get("batch_size") != AUTO:
         return override(config, changes)
     config = override(config, {name: value for name, value in changes.items() if name != "batch_size"})
@@ -145,12 +162,17 @@ def set_up(config: RunConfig, dataset: Dataset, folder: RunFolder | None, log: L
     setup = RunSetup(config, image_shape(config, dataset), now, processes, log, dataset.label_kind or "class")
     recorded = StateFolder(folder.state).numerics() if processes.first and folder is not None else None
     if recorded is not None:
-        now = replace(now, precision=recorded.precision, compiled=recorded.compiled)
+        wished = numerics.wished_threads(config.runtime)
+        threads = wished or min(recorded.threads, now.threads)
+        now = replace(now, precision=recorded.precision, compiled=recorded.compiled, threads=threads)
         if changed := recorded.differences(now):
             log(f"note: not the machine or versions the run began on ({', '.join(changed)}): the bits may differ")
     elif processes.first:
-        now = autotune.decide_precision(setup)
-    return replace(setup, numerics=now.shared(processes))
+        now = autotune.decide_threads(setup)
+        now = autotune.decide_precision(replace(setup, numerics=now))
+    now = now.shared(processes)
+    torch.set_num_threads(now.threads)
+    return replace(setup, numerics=now)
 
 
 def fit_into_memory(setup: RunSetup, dataset: Dataset, folder: RunFolder | None, auto: bool) -> RunSetup:
@@ -162,12 +184,11 @@ def fit_into_memory(setup: RunSetup, dataset: Dataset, folder: RunFolder | None,
     return replace(setup, config=fit.ensure(setup, dataset.level_bytes, auto, start))
 
 
-def assemble(setup: RunSetup, dataset: Dataset, folder: RunFolder) -> tuple[Job, bool]:
+def assemble(setup: RunSetup, dataset: Dataset, folder: RunFolder, pace: Pace | None = None) -> tuple[Job, bool]:
     """Networks, optimisers and feed, as new or as the newest state has them; True if there was a state."""
     processes, states = setup.processes, StateFolder(folder.state)
     resumed = processes.first and not states.empty
-    decided = autotune.decide_compiled(setup) if processes.first and states.empty else setup.numerics
-    setup = replace(setup, numerics=decided.shared(processes))
+    setup = replace(setup, numerics=setup.numerics.shared(processes))
     state = TrainingState.new(setup)
     if setup.config.runtime.init is not None and processes.first and not resumed:
         # From here on the run has what it needs: its first state is written, and the networks are not read again.
@@ -179,9 +200,11 @@ def assemble(setup: RunSetup, dataset: Dataset, folder: RunFolder) -> tuple[Job,
         for problem in states.restore(state):
             log_line(f"warning: {problem}; going on from the one before")
         setup.log(f"going on with {folder.path} at {state.cur_nimg / 1000:g} kimg")
+        pace = autotune.pace_of(setup, until(state.cur_nimg, folder.stats))
     processes.use(setup.device)
     share(state, processes)
-    return Job(setup, Feed(setup, dataset), state, states, executors=Executors(setup, state)), resumed
+    executors = Executors(setup, state, pace)
+    return Job(setup, Feed(setup, dataset), state, states, executors=executors, pace=pace), resumed
 
 
 def out_of_memory(setup: RunSetup, numerics: Numerics, stage: Stage, folder: RunFolder) -> MemoryShortError:

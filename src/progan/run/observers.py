@@ -34,7 +34,6 @@ from progan.training.observers.run_files import (
     until,
 )
 from progan.training.observers.tensorboard import TensorBoard
-from progan.training.preflight.estimate import seconds_per_image
 from progan.training.state import TrainingState
 
 LOW = "metrics/low/swd"
@@ -82,8 +81,8 @@ def observers(
         "tensorboard": TensorBoard(folder.path / "tensorboard", folder.samples, settings),
     }
     watching += [RetryingObserver(name, each, pending, folder) for name, each in writing.items()]
-    if not quiet:  # a closed terminal does not end a run
-        console = Console(setup.schedule, seconds_per_image(setup))
+    if not quiet and job.pace is not None:  # a closed terminal does not end a run
+        console = Console(setup.schedule, job.pace)
         watching.append(RetryingObserver("progress", console, PendingWrites(silent), folder))
     return watching
 

@@ -19,6 +19,7 @@ from progan.training.accelerate.traced import Executors
 from progan.training.feed import Feed, Reals, Request
 from progan.training.meter import Meter, Tally, together
 from progan.training.observers.base import Observer, Tick
+from progan.training.preflight.estimate import Pace
 from progan.training.recovery import Diverged, GoodStates
 from progan.training.setup import RunSetup
 from progan.training.state import CheckpointWriter, StateFolder, TrainingState, checkpoint_on_oom, share
@@ -39,6 +40,8 @@ class Job:
     pending: PendingWrites = field(default_factory=lambda: PendingWrites(log_line))
     executors: Executors | None = None
     """Executors of the stages; None: all are eager."""
+    pace: Pace | None = None
+    """Time that the run takes, where anybody asks for it."""
 
 
 def never() -> bool:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 
 import torch
 
 from progan.config import FixedPrecision, RuntimeConfig
-from progan.devices import find_device, has_tf32, set_switches, sixteen_bits
+from progan.devices import cores, find_device, has_tf32, set_switches, sixteen_bits
 from progan.errors import DeviceError
 from progan.options import parse_json
 from progan.training.parallel.processes import ALONE, Processes
@@ -70,4 +71,18 @@ def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
         needs = "an NVIDIA GPU of compute capability 8 or more, to begin and to go on"
         raise DeviceError(f"--precision tf32 needs {needs}; {device} has fp32")
     set_switches(tf32=precision == "tf32")
-    return Numerics(str(device), precision, torch.get_num_threads(), torch.__version__, processes.size)
+    threads = wished_threads(config) or free_threads(processes)
+    return Numerics(str(device), precision, threads, torch.__version__, processes.size)
+
+
+def wished_threads(config: RuntimeConfig) -> int | None:
+    """Number of threads that --threads or OMP_NUM_THREADS ask for, or a core for each; None if neither is given."""
+    if config.threads is not None:
+        return min(config.threads, cores())
+    return torch.get_num_threads() if os.environ.get("OMP_NUM_THREADS") else None
+
+
+def free_threads(processes: Processes) -> int:
+    """Most threads that a process may use: PyTorch's, and of the cores the share of one of the processes here."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if processes.size > 1 else 1
+    return max(1, min(torch.get_num_threads(), cores() // here))

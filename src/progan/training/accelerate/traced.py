@@ -26,9 +26,11 @@ from progan.data.cache import cache_folder
 from progan.devices import is_out_of_memory
 from progan.models import Draws
 from progan.models.layers import wide
+from progan.progress import duration
 from progan.randomness import Rng
 from progan.schedule import Phase, Stage
 from progan.training.accelerate.cuda_graphs import CaptureError, Function, Part, captured, has_graphs
+from progan.training.preflight.estimate import Pace
 from progan.training.setup import RunSetup
 from progan.training.state import TrainingState
 from progan.training.step import Batch, Eager, Executor, Terms, d_loss, g_loss, total
@@ -58,8 +60,9 @@ class Executors:
     One is kept at a time. What cannot be compiled is traced, what cannot be traced is eager, in all processes alike.
     """
 
-    def __init__(self, setup: RunSetup, state: TrainingState) -> None:
+    def __init__(self, setup: RunSetup, state: TrainingState, pace: Pace | None = None) -> None:
         self._setup, self._state = setup, state
+        self._pace = Pace(setup.schedule, {}, {}) if pace is None else pace
         self._graphs = setup.config.runtime.cuda_graphs and has_graphs(setup.device)
         self._key: tuple[int, Phase, int, bool] | None = None
         self._executor: Executor | None = None
@@ -97,7 +100,7 @@ class Executors:
         log, name, start = self._setup.log, f"{stage.resolution}x{stage.resolution} {stage.phase}", time.perf_counter()
         if kernels:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().parent / "compiled"))
-            log(f"compiling {name}: a minute or two, and seconds the next time")
+            log(f"compiling {name}: about {duration(self._pace.build(stage.resolution))}, and seconds the next time")
         try:
             with _TRACING:
                 traced = Traced(self._setup, self._state, stage, size, kernels, self._finish)
@@ -108,7 +111,8 @@ class Executors:
             log(f"warning: {name} goes on {'uncompiled' if kernels else 'eager'} ({reason})")
             return None
         if kernels:
-            log(f"compiled {name} in {time.perf_counter() - start:.0f} s")
+            self._pace.built(stage.key, seconds := time.perf_counter() - start)
+            log(f"compiled {name} in {duration(seconds)}")
         return traced
 
     def _finish(self, parts: Sequence[Part]) -> Sequence[Function]:

@@ -2,22 +2,24 @@
 
 from tqdm import tqdm
 
-from progan.progress import log_line, on_terminal
+from progan.progress import duration, log_line, on_terminal
 from progan.schedule import Schedule, Stage
 from progan.training.observers.base import Observer, Tick
+from progan.training.preflight.estimate import Pace
 from progan.training.state import TrainingState
 
 
 class Console(Observer):
     """Observer that shows resolution, phase, alpha, images per second and the time left."""
 
-    def __init__(self, schedule: Schedule, cost: dict[int, float]) -> None:
-        self._schedule = schedule
-        self._cost = dict(cost)
-        """Seconds per image at each resolution, estimated until they are measured."""
+    def __init__(self, schedule: Schedule, pace: Pace) -> None:
+        self._schedule, self._pace = schedule, pace
+        self._last = 0, 0.0
+        """Images and seconds at the tick before."""
         self._bar: tqdm[None] | None = None
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
+        self._last = state.cur_nimg - state.tally.images, state.elapsed
         if changed := state.adjustments.describe():
             log_line(f"from {state.cur_nimg / 1000:g} kimg on with {changed}")
         if on_terminal():
@@ -30,8 +32,10 @@ class Console(Observer):
             self._bar.update(cur_nimg / 1000 - self._bar.n)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
-        self._measure(tick)
-        left = duration(self.seconds_left(tick.cur_nimg))
+        images, seconds = self._last
+        self._last = tick.cur_nimg, tick.elapsed
+        self._pace.measure(tick.stage.resolution, tick.cur_nimg - images, tick.elapsed - seconds)
+        left = duration(self._pace.left(tick.cur_nimg))
         speed = f"{tick.img_per_sec:.4g} img/s"
         ada = {name: value for name, value in tick.metrics.items() if name == "augment/p"}
         if self._bar is not None:
@@ -47,23 +51,6 @@ class Console(Observer):
         if self._bar is not None:
             self._bar.close()
 
-    def _measure(self, tick: Tick) -> None:
-        """Replace the estimate of this resolution by what was measured, and scale those of later ones alike."""
-        resolution = tick.stage.resolution
-        measured = tick.seconds / max(tick.images, 1)
-        ratio = measured / self._cost[resolution]
-        for other in self._cost:
-            if other > resolution:
-                self._cost[other] *= ratio
-        self._cost[resolution] = measured
-
-    def seconds_left(self, cur_nimg: int) -> float:
-        """Seconds from here to the end, by the costs known so far."""
-        return sum(
-            max(0, span.start + images - max(span.start, cur_nimg)) * self._cost[span.resolution]
-            for span, images in self._schedule.extents()
-        )
-
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}{postfix}]"
 
@@ -72,14 +59,3 @@ def describe(stage: Stage) -> str:
     """`32x32 fade 0.35`."""
     phase = f"fade {stage.alpha:.2f}" if stage.phase == "fade" else "stable   "
     return f"{stage.resolution}x{stage.resolution} {phase}"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `4 d 3 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

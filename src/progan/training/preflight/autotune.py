@@ -1,38 +1,210 @@
-"""Choices of `auto` that depend on speed: precision and compilation.
+"""Choices of `auto` that depend on speed: threads, precision and compilation, and the speed that a run will have.
 
-They are measured once on a machine and remembered, so that the same command does the same again.
+All are decided by trials: two things in alternation, until it is sure which one is faster or the time is up. Where it
+is not sure, the safe one is taken: fewer threads, fp32, uncompiled. What was sure is remembered, with its evidence, so
+that the same command does the same again; what was not is tried again.
 """
 
 import hashlib
 import json
 import math
 import platform
+import statistics
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from progan.config import FixedPrecision, RunConfig
 from progan.data.cache import cache_folder
-from progan.devices import free_bytes, is_out_of_memory, release, sixteen_bits
+from progan.devices import computing_with, free_bytes, is_out_of_memory, release, sixteen_bits
 from progan.files import write_whole
-from progan.options import to_dict
-from progan.schedule import Stage
+from progan.options import parse_json, to_dict
+from progan.schedule import Schedule, Stage, for_kimg, for_seconds
 from progan.training.accelerate.traced import missing
-from progan.training.numerics import Numerics
-from progan.training.preflight.estimate import seconds_per_image
+from progan.training.numerics import Numerics, thread_count, wished_threads
+from progan.training.preflight.estimate import Pace, build_seconds, seconds_per_image
 from progan.training.preflight.fit import trial
 from progan.training.preflight.memory import estimate
 from progan.training.setup import RunSetup
+from progan.training.state import TrainingState
 
 SAVED = 0.1
-"""Fraction of an iteration's time that compiling saves at least (measured, docs/performance.md)."""
+"""Fraction of an iteration's time that compiling saves at least where it saves any (measured, docs/performance.md)."""
 TRIAL, TRIAL_ON_GPU = 16, 128
-"""Largest resolution of the trial of a precision: the middle of a small run, and seconds of work in a large one. A GPU
-spends small ones on launches, as many in every precision."""
+"""Largest resolution of a trial: the middle of a small run, and seconds of work in a large one. A GPU spends small ones
+on launches, as many in every precision."""
+LEAST, MOST = 6, 24
+"""Rounds of a trial: the fewest of which all agree by chance in less than one case of twenty, and where it ends."""
+PATIENCE = 20.0
+"""Seconds after which a trial ends that is still not sure, if it has had its fewest rounds."""
+BUSY = 1.2
+"""Elapsed time of one thread, in multiples of its processor time, from which other programs are in its way."""
+SPEEDS, SPEEDS_SHARE = 10.0, 0.02
+"""Seconds that measuring the speed of a run's stages takes at most, and as a fraction of the run."""
+
+
+# What a trial is
+
+
+class Seconds(NamedTuple):
+    """Time of an iteration by both clocks."""
+
+    elapsed: float
+    processor: float
+    """Of all threads of this process; other processes are not in it."""
+
+
+Clock = Callable[[], Seconds]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How many times as fast as the safe thing the other one is."""
+
+    gain: float
+    """Median over the rounds."""
+    low: float
+    high: float
+    """95 % interval of the median."""
+    rounds: int
+    sure: bool
+    """True if the interval, which does not contain 1, says which is faster."""
+    waited: float = 1.0
+    """Elapsed time in multiples of processor time, of the safe thing: 1 for a thread that nothing is in the way of."""
+    threads: int = 0
+    """Threads that were chosen, in a trial of these."""
+    build: float = 0.0
+    """Seconds that building took, in a trial of a compiled step."""
+
+    @property
+    def faster(self) -> bool:
+        """True if it is surely faster than the safe thing."""
+        return self.sure and self.gain > 1
+
+    @property
+    def lasts(self) -> bool:
+        """True if it holds the next time as well: how many threads are best on a busy machine depends on the others."""
+        return self.sure and (self.threads == 0 or self.waited <= BUSY)
+
+    def __str__(self) -> str:
+        unsure = "" if self.sure else ", which is not sure"
+        return f"{self.gain:.2f} times as fast ({self.low:.2f} to {self.high:.2f}{unsure})"
+
+
+def judge(safe: Sequence[Seconds], other: Sequence[Seconds], processor: bool = True) -> Evidence:
+    """Evidence of the rounds of a trial, in each of which both were timed.
+
+    Elapsed time is what people wait for; processor time is the same on a busy machine. The clock whose ratios spread
+    less decides, unless the other one is as sure of the contrary. `processor`: False where that clock does not see the
+    work, as on a GPU or where numbers of threads are compared.
+    """
+    found = []
+    for clock in range(2 if processor else 1):
+        ratios = sorted(slow[clock] / max(quick[clock], 1e-9) for slow, quick in zip(safe, other, strict=True))
+        left_out = _beyond(len(ratios))
+        found.append((statistics.median(ratios), ratios[left_out], ratios[-1 - left_out]))
+    gain, low, high = min(found, key=lambda each: each[2] / max(each[1], 1e-9))
+    sure = low > 1 or high < 1
+    contrary = any(lo > 1 for _, lo, _ in found) and any(hi < 1 for _, _, hi in found)
+    waited = statistics.median(slow.elapsed / max(slow.processor, 1e-9) for slow in safe)
+    return Evidence(gain, low, high, len(safe), sure and not contrary, waited)
+
+
+def _beyond(n: int) -> int:
+    """Number of the n sorted values on each side that lie beyond the 95 % interval of the median (sign test)."""
+    k, tail = 0, 0.5**n
+    while (tail := tail + math.comb(n, k + 1) * 0.5**n) <= 0.025:
+        k += 1
+    return k
+
+
+def clock() -> Seconds:
+    """Both clocks now."""
+    return Seconds(time.perf_counter(), time.process_time())
+
+
+def compare(
+    safe: Callable[[], None], other: Callable[[], None], processor: bool = True, clock: Clock = clock
+) -> Evidence:
+    """Evidence of a trial of two functions, which are called in turns."""
+    calls = safe, other
+    times: tuple[list[Seconds], list[Seconds]] = [], []
+    for call in calls:  # the first of each is slow
+        call()
+    began = clock().elapsed
+    while True:
+        # Who is first changes from round to round, so that a machine that slows down slows both alike.
+        for i in (0, 1) if len(times[0]) % 2 == 0 else (1, 0):
+            before = clock()
+            calls[i]()
+            after = clock()
+            times[i].append(Seconds(after.elapsed - before.elapsed, after.processor - before.processor))
+        rounds = len(times[0])
+        if rounds >= LEAST and rounds % 3 == 0:
+            evidence = judge(*times, processor)
+            if evidence.sure or rounds >= MOST or clock().elapsed - began > PATIENCE:
+                return evidence
+
+
+# Threads
+
+
+def decide_threads(setup: RunSetup) -> Numerics:
+    """Numerics of a new run with as many threads as are surely faster than fewer, up to those of the setup."""
+    now, runtime = setup.numerics, setup.config.runtime
+    if setup.device.type != "cpu" or now.threads == 1 or wished_threads(runtime) is not None:
+        return now
+    stage = trial_stage(setup)
+    fp32 = replace(setup, numerics=replace(now, precision="fp32"))
+    try:
+        evidence = remembered("threads", _facts(fp32, stage), lambda: try_threads(fp32, stage))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return now
+    finally:
+        release(setup.device)
+    at, all_of_them = f"{stage.resolution}x{stage.resolution}", evidence.threads == now.threads
+    said = f"they are {evidence} as fewer" if all_of_them else f"more would be {evidence}"
+    busy = "; other programs are busy here" if evidence.waited > BUSY else ""
+    setup.log(f"{thread_count(evidence.threads)} of {now.threads}: at {at}, {said}{busy}")
+    return replace(now, threads=evidence.threads)
+
+
+def try_threads(setup: RunSetup, stage: Stage) -> Evidence:
+    """Evidence of the last doubling of the number of threads, the first that was not surely faster if there is one.
+
+    Raises what says that memory ran out.
+    """
+    most, (_, train) = setup.numerics.threads, _networks(setup, stage)
+    return climb(most, lambda few, many: compare(_with(few, train), _with(many, train), processor=False))
+
+
+def climb(most: int, compare: Callable[[int, int], Evidence]) -> Evidence:
+    """Evidence of the last doubling, with the number of threads that is to be taken."""
+    few, waited = 1, 0.0
+    while True:
+        many = min(2 * few, most)
+        evidence = compare(few, many)
+        waited = waited or evidence.waited  # of one thread
+        few = many if evidence.faster else few
+        if few < many or many == most:
+            return replace(evidence, threads=few, waited=waited)
+
+
+def _with(threads: int, train: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        with computing_with(threads):
+            train()
+
+    return call
+
+
+# Precision
 
 
 def decide_precision(setup: RunSetup) -> Numerics:
@@ -42,7 +214,7 @@ def decide_precision(setup: RunSetup) -> Numerics:
         return now
     stage = trial_stage(setup)
     try:
-        gain = remembered(fast, _facts(setup, stage), lambda: measure_gain(setup, fast, stage))
+        evidence = remembered(fast, _facts(setup, stage), lambda: measure_gain(setup, fast, stage))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -50,21 +222,26 @@ def decide_precision(setup: RunSetup) -> Numerics:
         return replace(now, precision=fast)
     finally:
         release(setup.device)
-    now = replace(now, precision=fast if gain > 1 else "fp32")
+    now = replace(now, precision=fast if evidence.faster else "fp32")
     at = f"{stage.resolution}x{stage.resolution}"
-    setup.log(f"precision {now.precision}: at {at}, a step in {fast} is {gain:.2f} times as fast as in fp32")
+    setup.log(f"precision {now.precision}: at {at}, a step in {fast} is {evidence} as in fp32")
     return now
 
 
 def foresee(setup: RunSetup) -> tuple[Numerics, str]:
-    """Numerics that `decide_precision` would choose and words for them, without a trial."""
+    """Numerics that would be chosen, as far as earlier trials tell, and words for the precision."""
     now, fast = setup.numerics, _to_be_tried(setup)
+    fp32 = replace(setup, numerics=replace(now, precision="fp32"))
+    if wished_threads(setup.config.runtime) is None and setup.device.type == "cpu":
+        threads = recalled("threads", _facts(fp32, trial_stage(setup)))
+        now = now if threads is None else replace(now, threads=threads.threads)
+        setup = replace(setup, numerics=now)
     if fast is None:
         return now, now.precision
-    gain = _known().get(_key(fast, _facts(setup, trial_stage(setup))))
-    if gain is None:
+    evidence = recalled(fast, _facts(setup, trial_stage(setup)))
+    if evidence is None:
         return now, undecided(fast)
-    now = replace(now, precision=fast if gain > 1 else "fp32")
+    now = replace(now, precision=fast if evidence.faster else "fp32")
     return now, now.precision
 
 
@@ -89,87 +266,226 @@ def _augmented(setup: RunSetup) -> list[str]:
     return [] if setup.augmentation is None else [setup.config.dataset.augment]
 
 
-def decide_compiled(setup: RunSetup) -> Numerics:
-    """Numerics of the setup with the resolutions whose steps are to be compiled."""
-    return replace(setup.numerics, compiled=_compiled(setup))
+# Compiling
 
 
-def _compiled(setup: RunSetup) -> tuple[int, ...]:
-    choice, now = setup.config.runtime.compile, setup.numerics
+def decide_compiled(setup: RunSetup, cost: Mapping[int, float]) -> tuple[Numerics, Pace]:
+    """Numerics of a new run with the resolutions whose steps are to be compiled, and the pace it will have.
+
+    `cost`: seconds per image at each resolution, uncompiled.
+    """
+    compiled, gain, slow = _compiled(setup, cost)
+    quick = {resolution: each / (gain if resolution in compiled else 1) for resolution, each in cost.items()}
+    builds = {resolution: slow * build_seconds(resolution) for resolution in compiled}
+    return replace(setup.numerics, compiled=compiled), Pace(setup.schedule, quick, builds)
+
+
+def pace_of(setup: RunSetup, lines: Iterable[Mapping[str, Any]] = ()) -> Pace:
+    """Pace of a run that goes on: estimates, corrected by the lines of its stats.jsonl."""
+    builds, cost = {each: build_seconds(each) for each in setup.numerics.compiled}, seconds_per_image(setup)
+    pace, images, seconds = Pace(setup.schedule, cost, builds), 0, 0.0
+    for line in lines:
+        took = line["elapsed"] - seconds
+        if line["cur_nimg"] > images and took > 0 and line["resolution"] in cost:
+            pace.measure(line["resolution"], line["cur_nimg"] - images, took)
+        images, seconds = line["cur_nimg"], line["elapsed"]
+    return pace
+
+
+def fit_into(setup: RunSetup, minutes: float) -> tuple[RunSetup, Pace]:
+    """Setup of a new run whose schedule is stretched or shrunk to so many minutes, compiling included, and its pace.
+
+    Raises ConfigError where that leaves a stage less than a batch.
+    """
+    seconds = 60 * minutes
+    cost = speeds(setup, min(SPEEDS, max(1.0, SPEEDS_SHARE * seconds)))
+    everything = {(span.resolution, span.phase): cost[span.resolution] for span in setup.schedule.spans}
+    setup = replace(setup, config=for_seconds(setup.config, seconds, everything))
+    # What is compiled leaves room for more images.
+    numerics, pace = decide_compiled(setup, cost)
+    building = pace.left(0) - pace.training(0)
+    kimg = setup.schedule.total_nimg / 1000 * max(seconds - building, 0.5 * seconds) / pace.training(0)
+    setup = replace(setup, config=for_kimg(setup.config, kimg), numerics=numerics)
+    return setup, pace.over(setup.schedule)
+
+
+def _compiled(setup: RunSetup, cost: Mapping[int, float]) -> tuple[tuple[int, ...], float, float]:
+    """Resolutions that are to be compiled, how many times as fast they are then, and how many times as long as
+    foreseen they take to build.
+    """
+    choice, none = setup.config.runtime.compile, ((), 1.0, 1.0)
     if choice == "off":
-        return ()
+        return none
     if not setup.config.model.traceable:
         if choice == "on":
             setup.log("steps are not compiled: networks with batch norm, dropout or noise cannot be")
-        return ()
+        return none
     if lacking := missing(setup.device):
         setup.log(f"steps are not compiled: that needs {lacking}")
-        return ()
+        return none
     if choice == "on":
-        return tuple(sorted({span.resolution for span, _ in setup.schedule.extents()}))
-    key = [now, _described(setup.config, "model", "schedule"), SAVED, *_augmented(setup)]
-    found: list[int] = remembered("compile", key, lambda: _worth_it(setup))
-    return tuple(found)
+        return tuple(sorted({span.resolution for span, _ in setup.schedule.extents()})), 1.0, 1.0
+
+    # Only what would pay its building back by the usual saving is worth a trial, which builds one of them.
+    hopeful = worth_it(setup.schedule, cost, SAVED, 1.0)
+    if not hopeful:
+        return none
+    resolution = max((each for each in hopeful if each <= _trial_resolution(setup)), default=hopeful[0])
+    stage = Stage(resolution, "stable", 1.0, setup.batch_size(resolution) // setup.processes.size, 1e-3, 1e-3)
+    try:
+        evidence = remembered("compile", _facts(setup, stage), lambda: try_compiled(setup, stage))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        setup.log("steps are not compiled: there is no memory left to try it")
+        return none
+    finally:
+        release(setup.device)
+    said = f"at {resolution}x{resolution}, a compiled step is {evidence} as an uncompiled one"
+    if not evidence.faster:
+        setup.log(f"steps are not compiled: {said}")
+        return none
+    slow = evidence.build / build_seconds(resolution)
+    found = worth_it(setup.schedule, cost, 1 - 1 / evidence.low, slow)
+    setup.log(f"compiled: {', '.join(f'{each}x{each}' for each in found) or 'none, the run is too short'}; {said}")
+    return tuple(found), evidence.gain, slow
 
 
-def _worth_it(setup: RunSetup) -> list[int]:
-    """Resolutions at which compiling saves more time than it takes."""
-    cost = seconds_per_image(setup)
+def worth_it(schedule: Schedule, cost: Mapping[int, float], saved: float, slow: float) -> list[int]:
+    """Resolutions at which compiling saves more time than it takes: the fraction `saved` of the time of training,
+    against a build that takes `slow` times as long as usual.
+    """
     seconds: dict[int, float] = {}
     builds: dict[int, float] = {}
-    for span, images in setup.schedule.extents():
+    for span, images in schedule.extents():
         seconds[span.resolution] = seconds.get(span.resolution, 0.0) + images * cost[span.resolution]
-        builds[span.resolution] = builds.get(span.resolution, 0.0) + build_seconds(span.resolution)
-    return [resolution for resolution in seconds if SAVED * seconds[resolution] > builds[resolution]]
+        builds[span.resolution] = builds.get(span.resolution, 0.0) + slow * build_seconds(span.resolution)
+    return [resolution for resolution in seconds if saved * seconds[resolution] > builds[resolution]]
 
 
-def build_seconds(resolution: int) -> float:
-    """Seconds that building one stage's step takes, about (measured, docs/performance.md)."""
-    return 10 + 8 * math.log2(resolution / 4)
+def try_compiled(setup: RunSetup, stage: Stage) -> Evidence:
+    """Evidence of a compiled step beside an uncompiled one. What is built is found again by the run.
+
+    What cannot be built is not faster. Raises what says that memory ran out.
+    """
+    _, uncompiled = _networks(setup, stage)
+    began = time.perf_counter()
+    state, train = _networks(setup, stage, compiled=True)
+    build = time.perf_counter() - began
+    if not state.numerics.compiled:
+        return Evidence(1.0, 1.0, 1.0, 0, sure=False)
+    return replace(compare(uncompiled, train, setup.device.type == "cpu"), build=build)
+
+
+# Speed
+
+
+def speeds(setup: RunSetup, seconds: float | None = None) -> dict[int, float]:
+    """Seconds per real image at every resolution, uncompiled: measured from the smallest on as long as `seconds` last
+    (default: a small fraction of the run, none of a very short one), and extrapolated by the number of operations.
+    """
+    cost, ratio, began = seconds_per_image(setup), 1.0, time.perf_counter()
+    if seconds is None:
+        whole = sum(images * cost[span.resolution] for span, images in setup.schedule.extents())
+        seconds = min(SPEEDS, SPEEDS_SHARE * whole)
+        seconds = seconds if seconds > 1 else 0.0
+    d_steps = setup.config.schedule.d_steps
+    for resolution in sorted(cost):
+        stage = Stage(
+            resolution, "stable", 1.0, max(1, setup.batch_size(resolution) // setup.processes.size), 1e-3, 1e-3
+        )
+        images = d_steps * stage.batch_size
+        left = seconds - (time.perf_counter() - began)
+        if 4 * ratio * cost[resolution] * images < left:
+            try:
+                _, train = _networks(setup, stage)
+                train()
+                times = [_timed(train) for _ in range(3)]
+                ratio = statistics.median(times) / images / cost[resolution]
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            release(setup.device)
+        cost[resolution] *= ratio
+    return cost
+
+
+def _timed(call: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+# Networks that are thrown away
 
 
 def trial_stage(setup: RunSetup) -> Stage:
-    """Stage in which precisions are compared."""
-    largest, schedule = TRIAL if setup.device.type == "cpu" else TRIAL_ON_GPU, setup.config.schedule
-    resolution = max(schedule.start_resolution, min(largest, schedule.resolution))
+    """Stage in which precisions and numbers of threads are compared."""
+    resolution = _trial_resolution(setup)
     return Stage(resolution, "stable", 1.0, min(8, setup.batch_size(resolution)), 1e-3, 1e-3)
 
 
-def measure_gain(setup: RunSetup, fast: FixedPrecision, stage: Stage) -> float:
-    """Time of an iteration in fp32 divided by that in `fast`: medians of alternating ones of equal networks.
+def _trial_resolution(setup: RunSetup) -> int:
+    largest, schedule = TRIAL if setup.device.type == "cpu" else TRIAL_ON_GPU, setup.config.schedule
+    return max(schedule.start_resolution, min(largest, schedule.resolution))
+
+
+def measure_gain(setup: RunSetup, fast: FixedPrecision, stage: Stage) -> Evidence:
+    """Evidence of an iteration in `fast` beside one in fp32, of equal networks.
 
     Raises MemoryError, or what PyTorch raises, if there is no room.
     """
-    shape = replace(setup.shape, label_size=0)
-    setups = [replace(setup, shape=shape, numerics=replace(setup.numerics, precision=name)) for name in ("fp32", fast)]
+    names: tuple[FixedPrecision, ...] = ("fp32", fast)
+    setups = [replace(setup, numerics=replace(setup.numerics, precision=name)) for name in names]
     free = free_bytes(setup.device)
     if free is not None and sum(estimate(each, stage.resolution, stage.batch_size) for each in setups) > free:
         raise MemoryError
-    trials = [trial(each, stage) for each in setups]
-    seconds: list[list[float]] = [[] for _ in trials]
-    for i in range(4):
-        for found, (state, train) in zip(seconds, trials, strict=True):
-            start = time.perf_counter()
-            train()
-            state.settle()
-            float(next(state.G.parameters()).detach().sum())  # waits for a GPU
-            found.append(time.perf_counter() - start if i else math.inf)  # the first is slow
-    slow, quick = (sorted(found)[1] for found in seconds)
-    return slow / quick
+    slow, quick = (_networks(each, stage)[1] for each in setups)
+    with computing_with(setup.numerics.threads):
+        return compare(slow, quick, setup.device.type == "cpu")
 
 
-def remembered(what: str, facts: list[Any], measure: Callable[[], Any]) -> Any:
-    """Result of an earlier measurement on this machine under these conditions, or of one made now."""
-    known, key = _known(), _key(what, facts)
-    if key not in known:
-        known[key] = measure()
-        try:
-            path = _measured()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(known, indent=1).encode())
-        except OSError:
-            pass  # then it is measured again the next time
-    return known[key]
+def _networks(setup: RunSetup, stage: Stage, compiled: bool = False) -> tuple[TrainingState, Callable[[], None]]:
+    """New networks, and a function that trains them for an iteration and waits for it. MemoryError without room."""
+    setup = replace(setup, shape=replace(setup.shape, label_size=0))
+    free = free_bytes(setup.device)
+    if setup.device.type == "cpu" and free is not None and estimate(setup, stage.resolution, stage.batch_size) > free:
+        raise MemoryError
+    state, train = trial(setup, stage, compiled)
+
+    def iteration() -> None:
+        train()
+        state.settle()
+        float(next(state.G.parameters()).detach().sum())  # waits for a GPU
+
+    return state, iteration
+
+
+# What is remembered
+
+
+def remembered(what: str, facts: list[Any], measure: Callable[[], Evidence]) -> Evidence:
+    """Evidence of an earlier trial on this machine under these conditions, if it lasts, or of one made now."""
+    if (evidence := recalled(what, facts)) is not None:
+        return evidence
+    evidence = measure()
+    try:
+        path = _measured()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = {**_known(), _key(what, facts): asdict(evidence)}
+        write_whole(path, json.dumps(known, indent=1).encode())
+    except OSError:
+        pass  # then it is measured again the next time
+    return evidence
+
+
+def recalled(what: str, facts: list[Any]) -> Evidence | None:
+    """Evidence of an earlier trial that holds still; None if there is none."""
+    try:
+        evidence = parse_json(Evidence, _known().get(_key(what, facts)))
+    except (ValueError, TypeError):
+        return None  # also what an earlier version wrote
+    return evidence if evidence.lasts else None
 
 
 def _key(what: str, facts: list[Any]) -> str:
@@ -181,10 +497,10 @@ def _key(what: str, facts: list[Any]) -> str:
 
 def _known() -> dict[str, Any]:
     try:
-        known: dict[str, Any] = json.loads(_measured().read_bytes())
+        known = json.loads(_measured().read_bytes())
     except (OSError, ValueError):
         return {}
-    return known
+    return known if isinstance(known, dict) else {}
 
 
 def _measured() -> Path:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from progan import models
+from progan.config import RunConfig
 from progan.models import Discriminator, Generator
-from progan.schedule import Phase
+from progan.progress import duration
+from progan.schedule import Phase, Schedule
 from progan.training.numerics import Numerics
 from progan.training.preflight.memory import estimate
 from progan.training.setup import RunSetup
 
 EFFICIENCY = 0.5
 """Fraction of a plain convolution's speed that a training step reaches (measured, benchmarks/estimates.py)."""
+TRUST, HALF = 10.0, 600.0
+"""See `Pace`."""
+LONG = 24 * 3600.0
+"""Seconds of a run from which it is said how long it will take."""
 OVERHEAD = 0.003
 """Seconds per doubling of the resolution that a D or a G step takes however few images it has (measured there)."""
 
@@ -102,6 +108,98 @@ def operations(setup: RunSetup, resolution: int, networks: tuple[Generator, Disc
     loss, every = setup.config.loss, setup.config.optimizer.penalty_every
     d_step = g + 6 * d + (6 * d / every if loss.penalised else 0)
     return setup.config.schedule.d_steps * d_step + 3 * g + (3 if loss.wants_reals else 2) * d
+
+
+def build_seconds(resolution: int) -> float:
+    """Seconds that compiling one stage's step takes, about (measured, docs/performance.md)."""
+    return 10 + 8 * math.log2(resolution / 4)
+
+
+class Pace:
+    """Time that a run takes: foreseen for each resolution, and corrected by what its stages are measured to take.
+
+    Every estimate is multiplied by measured over foreseen seconds, first of all resolutions together, then of its own;
+    TRUST seconds in which it was right are added to both, so that no short measurement decides. What lies HALF seconds
+    of training back counts half.
+    """
+
+    def __init__(self, schedule: Schedule, cost: Mapping[int, float], builds: Mapping[int, float]) -> None:
+        self._schedule, self._cost, self._builds = schedule, cost, builds
+        self._seconds: dict[int, tuple[float, float]] = {}
+        """Measured and foreseen seconds of training at each resolution, the older the less."""
+        self._built: dict[tuple[int, Phase], float] = {}
+
+    def measure(self, resolution: int, images: int, seconds: float) -> None:
+        """Note that so many images took so long, with all that is done beside training."""
+        weight = 0.5 ** (seconds / HALF)
+        for other, (measured, foreseen) in self._seconds.items():
+            self._seconds[other] = weight * measured, weight * foreseen
+        measured, foreseen = self._seconds.get(resolution, (0.0, 0.0))
+        self._seconds[resolution] = measured + seconds, foreseen + images * self._cost[resolution]
+
+    def built(self, stage: tuple[int, Phase], seconds: float) -> None:
+        """Note how long compiling a stage's step took."""
+        self._built[stage] = seconds
+
+    def build(self, resolution: int) -> float:
+        """Seconds that compiling one stage's step will take."""
+        known = [(seconds, self._foreseen_build(resolution)) for (resolution, _), seconds in self._built.items()]
+        return self._foreseen_build(resolution) * _correction(known)
+
+    def over(self, schedule: Schedule) -> "Pace":
+        """The same for another schedule of the same stages, before anything is measured."""
+        return Pace(schedule, self._cost, self._builds)
+
+    def left(self, cur_nimg: int) -> float:
+        """Seconds from here to the end: of training, and of compiling the stages that are still to come."""
+        return self.training(cur_nimg) + self.building(cur_nimg)
+
+    def training(self, cur_nimg: int) -> float:
+        """Seconds of training from here to the end."""
+        everywhere = _correction(self._seconds.values())
+        total = 0.0
+        for span, images in self._schedule.extents():
+            cost = self._cost[span.resolution] * _correction([self._seconds.get(span.resolution, (0, 0))], everywhere)
+            total += max(0, span.start + images - max(span.start, cur_nimg)) * cost
+        return total
+
+    def building(self, cur_nimg: int) -> float:
+        """Seconds of compiling the stages that are still to come."""
+        return sum(
+            self.build(span.resolution)
+            for span, images in self._schedule.extents()
+            if span.resolution in self._builds
+            and (span.resolution, span.phase) not in self._built
+            and span.start + images > cur_nimg
+        )
+
+    def _foreseen_build(self, resolution: int) -> float:
+        return self._builds.get(resolution) or build_seconds(resolution)
+
+
+def _correction(known: Iterable[tuple[float, float]], prior: float = 1.0) -> float:
+    """Factor of estimates: of pairs of measured and foreseen seconds, and TRUST seconds in which `prior` was right."""
+    pairs = list(known)
+    return (prior * TRUST + sum(pair[0] for pair in pairs)) / (TRUST + sum(pair[1] for pair in pairs))
+
+
+def announcement(config: RunConfig, pace: Pace, cur_nimg: int) -> list[str]:
+    """Lines on how long a run will take, where it is more than a minute."""
+    seconds, building = pace.left(cur_nimg), pace.building(cur_nimg)
+    compiling = f", {duration(building)} of it to compile" if building else ""
+    long = too_long(config, seconds)
+    return [long] if long else [f"this will take about {duration(seconds)}{compiling}"] if seconds > 60 else []
+
+
+def too_long(config: RunConfig, seconds: float) -> str | None:
+    """A line on a run that takes more than a day, with what takes less; None for others."""
+    if seconds <= LONG:
+        return None
+    narrower = "--width" if hasattr(config.model, "width") else f"--fmap-max {max(16, config.model.fmap_max // 4)}"
+    return (
+        f"note: this run will take about {duration(seconds)} here. Less takes: narrower networks ({narrower}), a "
+        "smaller preset (quickstart, celeba64-laptop), a given time (--minutes 60), or a GPU (--device cuda)"
+    )
 
 
 def _without_values(setup: RunSetup) -> tuple[Generator, Discriminator]:

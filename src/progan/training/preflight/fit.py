@@ -11,6 +11,7 @@ from progan.config import RunConfig
 from progan.devices import free_bytes, free_on_gpu, is_out_of_memory, release
 from progan.errors import MemoryShortError
 from progan.per_resolution import PerResolution
+from progan.progress import silent
 from progan.schedule import Stage
 from progan.training.accelerate.traced import Executors
 from progan.training.feed import RESIDENT_SHARE, Reals, Request
@@ -170,12 +171,14 @@ def train_a_little(setup: RunSetup, resolution: int, batch: int, held: int) -> N
     del ballast
 
 
-def trial(setup: RunSetup, stage: Stage) -> tuple[TrainingState, Callable[[], None]]:
-    """New networks, and a function that trains them for an iteration on grey images, as runs do that are not compiled.
+def trial(setup: RunSetup, stage: Stage, compiled: bool = False) -> tuple[TrainingState, Callable[[], None]]:
+    """New networks, and a function that trains them for an iteration on grey images, as runs do that are not compiled,
+    or are.
 
-    One process alone, without the random numbers and messages of the run.
+    One process alone, without the random numbers of the run, and only with its messages on compiling.
     """
-    alone = RunSetup(setup.config, setup.shape, replace(setup.numerics, compiled=()))
+    numerics = replace(setup.numerics, compiled=(stage.resolution,) if compiled else ())
+    alone = RunSetup(setup.config, setup.shape, numerics, log=setup.log if compiled else silent)
     state, size, r = TrainingState.new(alone), stage.batch_size, stage.resolution
     step = Step(alone, state, stage, Executors(alone, state).of(stage))
     pixels = torch.full((size, setup.shape.channels, r, r), 100, dtype=torch.uint8, device=setup.device)
