@@ -40,8 +40,8 @@ FAULTS, PROCESSES = "faults.py::test_", "faults_processes.py::test_"
 FILES, FORMATS = "files.py::test_", "formats.py::test_"
 TOGETHER = "distributed.py::test_"
 AUGMENT, INITIAL = "augment.py::test_", "initial.py::test_"
-CLI = "cli.py::test_"
 CHOICES = "choices.py::test_"
+CLI, SUBMIT = "cli.py::test_", "submit.py::test_"
 RANGES, FACES = "data_ranges.py::test_", "data_faces.py::test_"
 NAMED, WRITTEN, SHOWN = "data_named.py::test_", "data_stylegan.py::test_", "data_inspection.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
@@ -1722,9 +1722,37 @@ SETS = [
         [SHOWN + "what_two_datasets_share"],
     ),
 ]
+SUBMITTING = [
+    Mutation(
+        "a job that is cancelled submits itself again",
+        "submit/slurm.py",
+        {"""trap 'kill -TERM "$training"' TERM""": """trap 'again=yes; kill -TERM "$training"' TERM"""},
+        [SUBMIT + "a_job_that_is_cancelled_saves_and_is_not_submitted_again"],
+    ),
+    Mutation(
+        "a word that the job's shell expands",
+        "submit/base.py",
+        {"shlex.quote(word) for word": "word for word"},
+        [SUBMIT + "a_shell_gets_awkward_words_and_expands_only_what_it_is_to"],
+    ),
+    Mutation(
+        "progan from an index",
+        "submit/azure.py",
+        {"--no-index --no-deps --force-reinstall ./{wheel.name()}": "progan"},
+        [SUBMIT + "nothing_of_the_name_is_taken_from_an_index"],
+    ),
+    Mutation(
+        "a dollar that Kubernetes takes for a variable",
+        "submit/kubernetes.py",
+        {'word.replace("$", "$$")': "word"},
+        [SUBMIT + "kubernetes_expands_nothing"],
+    ),
+]
+
 MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,
+    *SUBMITTING,
     *AVERAGE,
     *LOSS,
     *WEIGHTS,

@@ -31,7 +31,7 @@ ROWS = [
     {"schedule", "data", "models", "losses"},
     {"presets", "snapshot", "run_folder"},
     {"training", "sampling", "metrics", "importers"},
-    {"report", "export"},
+    {"report", "export", "submit"},
     {"run"},
     {"comparison"},
     {"cli", "app"},

@@ -725,3 +725,115 @@ class WebConfig(ExportConfig):
     def __post_init__(self) -> None:
         _at_least(self, 0, "icon_seed")
         _at_most(self, MOST_SEED, "icon_seed")
+
+
+@dataclass(frozen=True)
+class SubmitConfig:
+    """What every job is told that is handed to somebody else's machines (docs/submitting.md)."""
+
+    name: str | None = None
+    """Name of the job, letters, digits and hyphens. Default: that of the run folder."""
+    gpus: int = 1
+    """GPUs of each host, a process for each; 0 for a CPU."""
+    hosts: int = 1
+    """Hosts that train together."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "gpus")
+        _at_least(self, 1, "hosts")
+        _at_most(self, 1024, "gpus", "hosts")
+        for each in dataclasses.fields(self):
+            if each.type is int and each.name not in ("gpus", "hosts"):
+                _at_least(self, 1, each.name)
+
+    @property
+    def processes(self) -> int:
+        """Number of processes that train together."""
+        return self.hosts * max(self.gpus, 1)
+
+
+@dataclass(frozen=True)
+class SlurmConfig(SubmitConfig):
+    """A batch job of SLURM."""
+
+    time: str = "24:00:00"
+    """Time limit, as `sbatch --time` takes it; the job submits itself again until the run is finished."""
+    stop_before: int = 300
+    """Seconds before the time limit at which the run is told to save and stop."""
+    array: str | None = None
+    """Seeds, such as 0-4 or 1,3,5: a run for each, in DIR/seed-N. Default: one run."""
+    partition: str | None = None
+    """Partition. Default: the cluster's."""
+    account: str | None = None
+    """Account that pays. Default: the user's."""
+    cpus: int = 8
+    """Cores of each host."""
+    memory: str = "32G"
+    """Memory of each host."""
+    setup: str | None = None
+    """Line of shell that runs first, such as `module load cuda`. Default: none."""
+    python: str | None = None
+    """Python that has progan, on the cluster. Default: the one that runs this command."""
+
+
+@dataclass(frozen=True)
+class KubernetesConfig(SubmitConfig):
+    """A Job of Kubernetes; for several hosts a PyTorchJob of Kubeflow's training operator."""
+
+    image: str = "progan:latest"
+    """Image with progan, see the Dockerfile."""
+    claim: str | None = None
+    """PersistentVolumeClaim in which images and run folder are; it becomes the working directory. Default: none, it
+    must be given."""
+    namespace: str | None = None
+    """Namespace. Default: that of the current context."""
+    cpus: int = 4
+    """Cores of each host."""
+    memory: str = "16Gi"
+    """Memory of each host."""
+    retries: int = 6
+    """Times that a run which failed is started again; one that was evicted or preempted always is."""
+
+
+@dataclass(frozen=True)
+class AzureConfig(SubmitConfig):
+    """A command job of Azure Machine Learning."""
+
+    size: str = "Standard_NC24ads_A100_v4"
+    """Size of the machines, which are Azure's own (serverless) without --cluster."""
+    cluster: str | None = None
+    """Compute cluster of the workspace. Default: none, serverless."""
+    spot: bool = True
+    """Take spare capacity, cheaper and preempted at times, where there is no --cluster."""
+    datastore: str = "workspaceblobstore"
+    """Datastore in which the run folder is kept, below `progan/`."""
+    image: str = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
+    """Image that the environment begins with."""
+    subscription: str | None = None
+    """Subscription. Default: that of the workspace's config.json, as the portal offers it, here or above."""
+    resource_group: str | None = None
+    """Resource group. Default: as for --subscription."""
+    workspace: str | None = None
+    """Workspace. Default: as for --subscription."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len({value is None for value in (self.subscription, self.resource_group, self.workspace)}) > 1:
+            raise ConfigError("--subscription, --resource-group and --workspace go together; give all or none")
+
+
+@dataclass(frozen=True)
+class SkypilotConfig(SubmitConfig):
+    """A managed job of SkyPilot, on whatever cloud is cheapest."""
+
+    accelerator: str = "A100"
+    """Kind of GPU, see `sky show-gpus`."""
+    bucket: str | None = None
+    """Address of the bucket in which the run folder is kept, such as `s3://mine/runs`. Default: none, it must be
+    given."""
+    infra: str | None = None
+    """Cloud, region or cluster, such as `aws/us-east-1`. Default: the cheapest."""
+    spot: bool = True
+    """Take spare capacity, cheaper and preempted at times."""
+    disk: int = 256
+    """GB of disk of each host."""

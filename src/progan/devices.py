@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from progan.errors import DeviceError
 
+UNTRIED = {"mps": "no test of progan has run on Apple's GPUs; --device cpu is what is tested there"}
+"""Type of device -> what is said where one is used."""
+
 
 def find_device(name: str) -> torch.device:
     """Device of a name, a GPU with its number; `auto` is the first CUDA GPU, else the CPU.
@@ -22,10 +26,16 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda:0" if torch.cuda.is_available() else "cpu"
+    if re.fullmatch(r"(gpu|nvidia)(:\d+)?", name):
+        raise DeviceError(
+            f"there is no --device {name}. NVIDIA's GPUs, and AMD's with ROCm, are called cuda; Apple's mps"
+        )
     try:
         device = torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        if "Could not run" in reason:  # the dispatcher's word, with a list of all backends
+            reason = f"PyTorch {torch.__version__} on this machine has no {name.partition(':')[0]}"
         raise DeviceError(f"--device {name} cannot be used here: {reason}. `progan doctor` shows what can") from None
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -113,6 +123,8 @@ def _machine(root: Path) -> int | None:
     try:
         match = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.M)
     except OSError:  # not Linux: all there is, for want of what is free
+        if sys.platform == "win32":
+            return None
         names = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
         known = getattr(os, "sysconf_names", {})
         return os.sysconf(names[0]) * os.sysconf(names[1]) if all(name in known for name in names) else None

@@ -7,8 +7,10 @@ be written is kept or tried again. A folder is locked by one process at a time.
 import contextlib
 import errno
 import os
+import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,10 @@ from progan.errors import ConfigError
 
 UNFINISHED = ".progan-tmp"
 """Suffix of a file that is being written."""
+_PATIENCE = (0.02, 0.08, 0.3, 0.6)
+"""Seconds between attempts to replace a file on Windows."""
+_LONGEST_NAME = 80
+"""Characters: more stands around it, and a name has at most 255 bytes, a path on Windows 260 characters."""
 MOST_WAITING = 8
 """Number of files that a queue keeps in memory while the disk is full."""
 
@@ -41,13 +47,28 @@ def write_whole(path: Path, *content: bytes | memoryview, sync: bool = True) -> 
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     if sync:
         _sync_folder(path.parent)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename over a file. Windows refuses that while another program reads it: wait for a second."""
+    for seconds in _PATIENCE if os.name == "nt" else ():
+        try:
+            return os.replace(temporary, path)
+        except PermissionError:
+            time.sleep(seconds)
+    return os.replace(temporary, path)
+
+
+def folder_name(text: str) -> str:
+    """The text as part of a folder's name on any system: without `:` and the like, and not too long."""
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "-", text)[:_LONGEST_NAME].rstrip(". ")
 
 
 def output_path(out: str, name: str, suffixes: Sequence[str]) -> Path:

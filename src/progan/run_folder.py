@@ -13,7 +13,7 @@ from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
 from progan.data.dataset import Dataset, Manifest
 from progan.data.sources import identity
 from progan.errors import ConfigError, DatasetError, RunError, SnapshotError
-from progan.files import Claim, HeldError, NoLocksError, remove_unfinished, write_whole
+from progan.files import Claim, HeldError, NoLocksError, folder_name, remove_unfinished, write_whole
 from progan.options import difference, from_dict, leaves, override, parse_json, to_dict
 from progan.progress import Log
 
@@ -294,6 +294,7 @@ def _with_changeable(old: RunConfig, config: RunConfig) -> RunConfig:
 
 def numbered(parent: Path, name: str) -> Path:
     """Make and return the next free folder `00000-name` in `parent`."""
+    name = folder_name(name)
     children = parent.iterdir() if parent.is_dir() else ()
     taken = [int(match[1]) for path in children if (match := re.match(r"(\d{5})-", path.name))]
     number = max(taken, default=-1) + 1

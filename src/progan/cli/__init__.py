@@ -25,12 +25,14 @@ from progan.cli import (
     report,
     sample,
     share,
+    submit,
     train,
 )
 from progan.cli.base import Parser, Run, UsageError
 from progan.errors import ProganError
 from progan.export import EXPORTERS
 from progan.progress import log_line
+from progan.submit import TARGETS
 
 __all__ = ["COMMANDS", "UsageError", "main", "parser"]
 
@@ -52,6 +54,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     **{f"export {kind}": export.command(kind) for kind in EXPORTERS},
     "share": (share.add_arguments, share.run),
     "import": (importing.add_arguments, importing.run),
+    **{f"submit {kind}": submit.command(kind) for kind in TARGETS},
     "doctor": (lambda parser: None, doctor.run),
     "completion": (completion.add_arguments, completion.run),
 }
@@ -60,6 +63,7 @@ GROUPS = {
     "data": "look at a dataset, split it, or compare two",
     "cache": "list or delete datasets that were prepared for --data",
     "export": "take a generator along: ONNX, a page for the browser",
+    "submit": "train or compare on a cluster or cloud",
 }
 """First word of commands of two words -> its help."""
 

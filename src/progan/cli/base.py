@@ -41,6 +41,9 @@ class Parser(argparse.ArgumentParser):
     owners: Mapping[str, Sequence[str]] = {}
     """Flag -> commands that have it, for flags given to the wrong command."""
 
+    rest: Callable[[argparse.Namespace, list[str], "Parser"], None] | None = None
+    """Takes the words that this parser does not know, where they are another command's."""
+
     def __init__(self, run: Run | None = None, **settings: Any) -> None:
         # A command may bring a --help of its own ("resolve").
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, conflict_handler="resolve", **settings)
@@ -62,6 +65,10 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Raises UsageError for the first unknown flag, even where a required argument is missing as well."""
         args = sys.argv[1:] if args is None else args
+        if self.rest is not None:
+            found, unknown = super().parse_known_args(args, namespace)
+            self.rest(found, unknown, self)
+            return found, []
         names = self.commands()  # what follows one of them is for its own parser
         for word in itertools.takewhile(lambda word: word != "--" and word not in names, args):
             name = word.partition("=")[0]
@@ -166,6 +173,25 @@ def given(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
     """Options of a config dataclass that the command line gives, as values of their types. Raises ConfigError."""
     values = vars(arguments)
     return {o.name: coerce(o.name, values[o.name], o.type) for o in options(cls) if o.name in values}
+
+
+def written(parser: Parser, values: argparse.Namespace, leave: Sequence[str] = ()) -> list[str]:
+    """Words of a command line that gives these values, positional arguments first, without some."""
+    words: list[str] = []
+    for action in sorted(parser._actions, key=lambda action: bool(action.option_strings)):
+        value = getattr(values, action.dest, None)
+        if action.dest in leave or value is None or value == action.default:
+            continue
+        if isinstance(action, argparse.BooleanOptionalAction):
+            words.append(action.option_strings[0 if value else 1])
+        elif action.nargs == 0:
+            words.append(action.option_strings[-1])
+        elif not action.option_strings:
+            words.append(value)
+        else:  # a value that begins with a hyphen would be taken for another option
+            name = action.option_strings[-1]
+            words += [f"{name}={value}"] if value.startswith("-") else [name, value]
+    return words
 
 
 def answer(arguments: argparse.Namespace, facts: Mapping[str, Any], text: str | None) -> int:

@@ -123,6 +123,11 @@ class _Help(argparse.Action):
         parser.exit()
 
 
+def changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options of the run that the command line gives, as text."""
+    return {name: value for name, value in vars(arguments).items() if name not in _OWN}
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Train a generator on images.
 
@@ -142,8 +147,8 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.training.numerics import thread_count
     from progan.training.parallel.rendezvous import is_first, launched
 
-    changes = {name: value for name, value in vars(arguments).items() if name not in _OWN}
-    data, quiet = changes.pop("data", None), arguments.quiet
+    options = changes(arguments)
+    data, quiet = options.pop("data", None), arguments.quiet
     if arguments.download and is_first():
         from progan.data.sources.named import fetch
 
@@ -151,7 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         if not is_first():
             return 0
-        plan, config, numerics = run.dry_run(arguments.preset, data, arguments.minutes, **changes)
+        plan, config, numerics = run.dry_run(arguments.preset, data, arguments.minutes, **options)
         title = f"{config.preset} on {numerics.device}, {plan.precision}, {thread_count(numerics.threads)}"
         facts = {**asdict(plan), "seconds": plan.seconds, "images": plan.images}
         return answer(arguments, facts, f"{title}\n{plan_table(plan)}")
@@ -164,7 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
         profile=arguments.profile,
         time_limit=arguments.time_limit,
         minutes=arguments.minutes,
-        **changes,
+        **options,
     )
     if not is_first():
         return 0

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,10 @@ def train_all(
     finally:
         # Ask all of them to save and stop, then wait for it.
         for _, process in running.values():
-            process.terminate()
+            if sys.platform == "win32":
+                process.send_signal(signal.CTRL_BREAK_EVENT)
+            else:
+                process.terminate()
         for _, process in running.values():
             process.wait()
 
@@ -102,7 +106,11 @@ def _call(code: str, *arguments: object, threads: int, **settings: Any) -> "subp
     """A Python process that computes with so many threads. Ctrl-C does not reach it: this process stops it."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    return subprocess.Popen(command, env=environment, start_new_session=True, **settings)
+    if sys.platform == "win32":
+        settings["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
+    else:
+        settings["start_new_session"] = True
+    return subprocess.Popen(command, env=environment, **settings)
 
 
 def try_stages(model: RunConfig, data: Dataset, jobs: int, threads: int, seconds: float) -> tuple[Cost, Cost]:

@@ -10,6 +10,7 @@ from progan.config import PrepareConfig
 from progan.data.dataset import Dataset, Manifest
 from progan.data.prepare import PrepareReport, Progress, left_out_note, prepare, remarks, request_key
 from progan.data.sources.named import preparation
+from progan.files import folder_name
 from progan.options import parse_json
 from progan.progress import Log, silent
 
@@ -41,7 +42,7 @@ def open_data(
             log(f"note: {source} is prepared already: --label-column changes nothing")
         return Dataset.open(source)
     word = Path(source).resolve().name.split(".")[0]
-    name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in word) or "images"
+    name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in folder_name(word)) or "images"
     left_out: list[str] = []
     folder = cache_folder() / f"{name}-{request_key(source, config, left_out)}"
     for note in left_out_note(left_out):

@@ -14,6 +14,7 @@ from progan.config import RunConfig
 from progan.data.cache import open_data, preparation_notes
 from progan.data.dataset import Dataset
 from progan.data.sources.named import preparation
+from progan.devices import UNTRIED
 from progan.errors import ConfigError, DatasetError, MemoryShortError
 from progan.metrics.evaluation import LEAST
 from progan.models import ImageShape
@@ -159,6 +160,8 @@ def set_up(config: RunConfig, dataset: Dataset, folder: RunFolder | None, log: L
     RunError if a newer progan wrote the state.
     """
     now = numerics.choose(config.runtime, processes)
+    if (word := UNTRIED.get(torch.device(now.device).type)) is not None:
+        log(f"note: {word}")
     setup = RunSetup(config, image_shape(config, dataset), now, processes, log, dataset.label_kind or "class")
     recorded = StateFolder(folder.state).numerics() if processes.first and folder is not None else None
     if recorded is not None:

@@ -15,7 +15,7 @@ from types import FrameType
 
 from progan.errors import ConfigError
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class StopRequest:
@@ -48,7 +48,7 @@ def stop_on_signals(until: float = math.inf) -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may install handlers
         yield request
         return
-    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows has SIGBREAK for SIGHUP
     before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
         if signal.Signals(number).name != "SIGHUP" or handler != signal.SIG_IGN:

@@ -217,10 +217,10 @@ def peak_memory() -> int:
     """Bytes: the most the process has used so far, on the GPU where there is one."""
     if torch.cuda.is_available() and torch.cuda.max_memory_reserved():
         return torch.cuda.max_memory_reserved()
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":  # which has no module `resource`
         return 0
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -1,0 +1,87 @@
+"""`progan submit`: train or compare on machines elsewhere."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from progan.cli import compare, train
+from progan.cli.base import Parser, Run, add_flags, answer, given, written
+from progan.config import CompareConfig
+from progan.errors import ConfigError
+from progan.options import options, override
+from progan.presets import preset
+from progan.submit import TARGETS
+
+_INPUTS = ("data", "held_out", "init")
+"""Options that name what a run reads."""
+
+
+def command(kind: str) -> tuple[Callable[[Parser], None], Run]:
+    """What adds the arguments of `progan submit KIND`, and what carries it out."""
+    target = TARGETS[kind]
+
+    def add_arguments(parser: Parser) -> None:
+        parser.usage = f"progan submit {kind} [OPTIONS] [arguments of `progan train`]"
+        parser.add_argument("--compare", action="store_true", help="run `progan compare`, whose arguments follow")
+        parser.add_argument("--dry-run", action="store_true", help="print the file, do not submit it")
+        add_flags(parser, options(target.config))
+        parser.rest = _parse
+
+    def run(arguments: argparse.Namespace) -> int:
+        import importlib
+
+        from progan.submit.base import Work
+
+        config = target.config(**given(arguments, target.config))
+        inner, words = arguments.inner, arguments.words
+        if inner.out is None:
+            raise ConfigError("name the run folder with --out, so that the job finds it when it is started again")
+        if arguments.compare:
+            CompareConfig(**given(inner, CompareConfig))
+            if config.processes > 1:
+                raise ConfigError("a comparison trains on one GPU of one host; leave out --gpus and --hosts")
+        else:
+            _check(inner)
+        inputs = {f"--{name.replace('_', '-')}": getattr(inner, name, None) for name in _INPUTS}
+        work = Work(
+            "compare" if arguments.compare else "train",
+            tuple(words),
+            inner.out,
+            {flag: place for flag, place in inputs.items() if place},
+        )
+        module = importlib.import_module(f"progan.submit.{kind}")
+        text = module.describe(work, config)
+        outcome = None if arguments.dry_run else module.submit(work, config)
+        facts = {"target": kind, "file": text, "submitted": outcome, "config": asdict(config)}
+        return answer(arguments, facts, text.rstrip("\n") if outcome is None else outcome)
+
+    run.__doc__ = f"{target.about.rstrip()}\n\n        {_MORE}\n"
+    return add_arguments, run
+
+
+_MORE = """All other arguments are those of `progan train` (`progan train --help-all`), or with --compare those of
+        `progan compare`. Nothing is needed for --dry-run."""
+
+
+def _parse(arguments: argparse.Namespace, words: Sequence[str], owners: Parser) -> None:
+    """Read what is left of the command line as that of the command that is to run; its own errors are raised."""
+    name, module = ("compare", compare) if arguments.compare else ("train", train)
+    parser = Parser(module.run, prog=f"progan {name}")
+    module.add_arguments(parser)
+    parser.owners = owners.owners
+    arguments.inner = parser.parse_args(words)
+    arguments.words = written(parser, arguments.inner, leave=("out", *_INPUTS))
+
+
+def _check(inner: argparse.Namespace) -> None:
+    """Raise ConfigError for options that the run would refuse, where they can be known here."""
+    begun = inner.preset is None and (Path(inner.out) / "config.json").exists()
+    changes = train.changes(inner)
+    if begun or "init" in changes:  # their networks decide which options there are
+        return
+    if changes.get("batch_size") == "auto":
+        del changes["batch_size"]
+    config = override(preset(inner.preset or "quickstart"), changes)
+    if not config.dataset.data:
+        raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
