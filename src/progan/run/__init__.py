@@ -103,7 +103,7 @@ def train(
     time_limit: str | float | None = None,
     **options: Any,
 ) -> Run:
-    """Begin a run, or go on with the one in `out`, until its end or Ctrl-C.
+    """Begin a run, or go on with the one in `out`, until its end, Ctrl-C, or a file `stop` in the run folder.
 
     `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
     the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
@@ -177,7 +177,7 @@ def _train(
             log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
             if (few := advice(config, dataset.count)) is not None:
                 log(few)
-        log(f"sample grids come in {folder.samples}, charts with: tensorboard --logdir {folder.path}")
+        log(f"sample grids come in {folder.samples}; watch the run with: progan app {folder.path}")
 
         # Only the first process has observers.
         wanted = config.runtime.stop_when_flat and processes.first
@@ -185,7 +185,8 @@ def _train(
         watching = observers(job, dataset, folder, claim, quiet, flat) if processes.first else []
         if profile and processes.first:
             watching.append(Profile(folder.path))
-        with stop_on_signals(until) as stopped:
+        # The first process looks for the file that asks it to stop; what one is asked, all obey.
+        with stop_on_signals(until, folder.stop if processes.first else None) as stopped:
             try:
                 finished = train_job(job, watching, stopped, flat or never)
             except (MemoryError, RuntimeError) as error:

@@ -8,13 +8,35 @@ from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState
 
 
-class Console(Observer):
-    """Observer that shows resolution, phase, alpha, images per second and the time left."""
+class TimeLeft:
+    """Seconds that a run still takes, by the costs known so far."""
 
     def __init__(self, schedule: Schedule, cost: dict[int, float]) -> None:
         self._schedule = schedule
         self._cost = dict(cost)
         """Seconds per image at each resolution, estimated until they are measured."""
+
+    def measure(self, resolution: int, seconds: float) -> None:
+        """Replace the estimate of a resolution by the seconds of an image, and scale those of later ones alike."""
+        ratio = seconds / self._cost[resolution]
+        for other in self._cost:
+            if other > resolution:
+                self._cost[other] *= ratio
+        self._cost[resolution] = seconds
+
+    def __call__(self, cur_nimg: int) -> float:
+        """Seconds from here to the end."""
+        return sum(
+            max(0, span.start + images - max(span.start, cur_nimg)) * self._cost[span.resolution]
+            for span, images in self._schedule.extents()
+        )
+
+
+class Console(Observer):
+    """Observer that shows resolution, phase, alpha, images per second and the time left."""
+
+    def __init__(self, schedule: Schedule, cost: dict[int, float]) -> None:
+        self._schedule, self._left = schedule, TimeLeft(schedule, cost)
         self._bar: tqdm[None] | None = None
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
@@ -30,8 +52,8 @@ class Console(Observer):
             self._bar.update(cur_nimg / 1000 - self._bar.n)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
-        self._measure(tick)
-        left = duration(self.seconds_left(tick.cur_nimg))
+        self._left.measure(tick.stage.resolution, tick.seconds / max(tick.images, 1))
+        left = duration(self._left(tick.cur_nimg))
         speed = f"{tick.img_per_sec:.4g} img/s"
         ada = {name: value for name, value in tick.metrics.items() if name == "augment/p"}
         if self._bar is not None:
@@ -46,23 +68,6 @@ class Console(Observer):
     def on_end(self, finished: bool, state: TrainingState) -> None:
         if self._bar is not None:
             self._bar.close()
-
-    def _measure(self, tick: Tick) -> None:
-        """Replace the estimate of this resolution by what was measured, and scale those of later ones alike."""
-        resolution = tick.stage.resolution
-        measured = tick.seconds / max(tick.images, 1)
-        ratio = measured / self._cost[resolution]
-        for other in self._cost:
-            if other > resolution:
-                self._cost[other] *= ratio
-        self._cost[resolution] = measured
-
-    def seconds_left(self, cur_nimg: int) -> float:
-        """Seconds from here to the end, by the costs known so far."""
-        return sum(
-            max(0, span.start + images - max(span.start, cur_nimg)) * self._cost[span.resolution]
-            for span, images in self._schedule.extents()
-        )
 
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}{postfix}]"
