@@ -33,7 +33,8 @@ ROWS = [
     {"report", "export"},
     {"run"},
     {"comparison"},
-    {"cli", "app"},
+    {"app"},
+    {"cli"},
     {"__main__"},
 ]
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}

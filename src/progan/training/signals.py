@@ -1,7 +1,7 @@
 """What stops a run: a signal, a time limit, or a file in its folder.
 
-The first Ctrl-C, SIGTERM or closed terminal asks it to save and stop, the second stops it at once. The file is for those
-who do not have its terminal: another program, or somebody on another machine that shares the disk.
+The first Ctrl-C, SIGTERM or closed terminal asks it to save and stop, the second stops it at once. The file is for
+those who do not have its terminal: another program, or somebody on another machine that shares the disk.
 """
 
 import contextlib
