@@ -172,6 +172,7 @@ class Studio:
         `tell` gets objects for JSON, and raises StoppedError where nobody listens. Raises DatasetError for what is no
         picture.
         """
+        from progan.data.dataset import Manifest
         from progan.metrics.nearest import nearest_in_training
         from progan.progress import silent
         from progan.run.networks import load
@@ -198,18 +199,21 @@ class Studio:
                 tell({"step": step, "of": STEPS, "best": _image(pixels)})
 
         found = find(snapshot, target, labels, critic, STEPS, watch=watch)
-        near = None
-        if reals:
-            try:
-                near = nearest_in_training(found.pixels, folder.path, None, NEIGHBOURS, silent)
-            except ProganError as error:
-                tell({"note": str(error)})
+        near, data = None, folder.read()[1].path
+        if reals and Manifest.is_in(Path(data)):  # they are not prepared anew for this
+            near = nearest_in_training(found.pixels, folder.path, data, NEIGHBOURS, silent)
         facts: dict[str, Any] = {
             "z": found.z.tolist(),
             "labels": None if found.labels is None else found.labels.tolist(),
         }
         facts |= {"snapshot": snapshot.digest, "distance": found.distance, "random_distance": found.random_distance}
-        tell({"found": _image(found.pixels), "near": [_image(each) for each in near or ()], "latent": facts})
+        tell(
+            {
+                "found": _image(found.pixels),
+                "near": [_image(each) for each in (() if near is None else near)],
+                "latent": facts,
+            }
+        )
 
 
 def dataset_page(folder: RunFolder) -> str:

@@ -6,7 +6,7 @@
  * @property {[number, number][]} points
  */
 
-const WIDTH = 560, HEIGHT = 240, LEFT = 48, RIGHT = 10, TOP = 16, BOTTOM = 26;
+const HEIGHT = 230, LEFT = 48, RIGHT = 10, TOP = 16, BOTTOM = 26;
 const MOST_POINTS = 600; // of a curve: more than a screen shows
 
 /**
@@ -61,15 +61,16 @@ export function draw(svg, curves, marks, title) {
   const shown = curves.map(({ points }) => thinned(points));
   const xs = shown.flatMap((points) => points.map(([x]) => x)), ys = shown.flatMap((points) => points.map(([, y]) => y));
   const x0 = 0, x1 = Math.max(1e-3, ...xs), [y0, y1] = range(ys);
-  const across = (/** @type {number} */ x) => LEFT + ((x - x0) / (x1 - x0)) * (WIDTH - LEFT - RIGHT);
+  const width = Math.min(720, Math.max(260, svg.clientWidth || 560)); // text is as large as elsewhere on the page
+  const across = (/** @type {number} */ x) => LEFT + ((x - x0) / (x1 - x0)) * (width - LEFT - RIGHT);
   const down = (/** @type {number} */ y) => HEIGHT - BOTTOM - ((Math.min(y1, Math.max(y0, y)) - y0) / (y1 - y0)) * (HEIGHT - TOP - BOTTOM);
   /** @type {SVGElement[]} */
   const parts = [];
   for (const y of ticks(y0, y1, 4)) {
-    parts.push(node("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: down(y), y2: down(y), class: "rule" }));
+    parts.push(node("line", { x1: LEFT, x2: width - RIGHT, y1: down(y), y2: down(y), class: "rule" }));
     parts.push(node("text", { x: LEFT - 6, y: down(y) + 4, class: "end" }, short(y)));
   }
-  for (const x of ticks(x0, x1, 6)) parts.push(node("text", { x: across(x), y: HEIGHT - 8, class: "middle" }, short(x)));
+  for (const x of ticks(x0, x1, width / 90)) parts.push(node("text", { x: across(x), y: HEIGHT - 8, class: "middle" }, short(x)));
   for (const [x, words] of marks) {
     parts.push(node("line", { x1: across(x), x2: across(x), y1: TOP, y2: HEIGHT - BOTTOM, class: "mark" }));
     parts.push(node("text", { x: across(x) + 3, y: TOP - 5 }, words));
@@ -82,7 +83,7 @@ export function draw(svg, curves, marks, title) {
     }
     parts.push(node("path", { d: path, class: `curve c${i % 6}` }));
   });
-  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   svg.setAttribute("role", "img");
   const last = curves.map(({ name, points }) => `${name} ${points.length ? short(points[points.length - 1][1]) : "none"}`);
   svg.setAttribute("aria-label", `${title} up to ${short(x1)} thousand images. Last: ${last.join(", ")}`);

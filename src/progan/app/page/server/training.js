@@ -41,6 +41,11 @@ const HTML = `
     <div id="training-charts" class="charts"></div>
   </div>`;
 
+/** @type {Record<string, string>} Numbers of stats.jsonl whose names are not those of losses. */
+const NAMES = {
+  "D/labels": "discriminator", "G/labels": "generator", img_per_sec: "now", "metrics/G_ema/swd": "generated", "metrics/floor/swd": "other real images",
+};
+
 /**
  * @param {import("./panels.js").Given} given
  * @param {HTMLElement} place
@@ -99,12 +104,13 @@ export function trainingPanel({ server, say }, place) {
     const marks = lines.flatMap((line, i) => (i && line.resolution !== lines[i - 1].resolution ? [/** @type {[number, string]} */ ([lines[i - 1].cur_nimg / 1000, `${line.resolution}²`])] : []));
     const names = [...new Set(lines.flatMap(Object.keys))];
     for (const [id, title, chosen] of /** @type {[string, string, string[]][]} */ ([
-      ["d", "Losses of the discriminator", names.filter((name) => name.startsWith("D/"))],
-      ["g", "Losses of the generator", names.filter((name) => name.startsWith("G/"))],
+      ["d", "Losses of the discriminator", names.filter((name) => name.startsWith("D/") && name !== "D/labels")],
+      ["g", "Losses of the generator", names.filter((name) => name.startsWith("G/") && name !== "G/labels")],
+      ["labels", "Losses of the labels", names.filter((name) => /^[DG]\/labels$/.test(name))],
       ["swd", "Distance from the real images (SWD)", names.filter((name) => name === "metrics/G_ema/swd" || name === "metrics/floor/swd")],
       ["speed", "Images a second", names.filter((name) => name === "img_per_sec")],
     ])) {
-      const curves = chosen.map((name) => ({ name: name.replace(/^([DG]|metrics)\//, ""), points: lines.filter((line) => name in line).map((line) => /** @type {[number, number]} */ ([line.cur_nimg / 1000, line[name] ?? NaN])) }));
+      const curves = chosen.map((name) => ({ name: NAMES[name] ?? name.slice(2), points: lines.filter((line) => name in line).map((line) => /** @type {[number, number]} */ ([line.cur_nimg / 1000, line[name] ?? NaN])) }));
       if (curves.length > 0) showChart(charts, id, title, curves, marks);
     }
   };
@@ -112,6 +118,10 @@ export function trainingPanel({ server, say }, place) {
   const soon = () => {
     drawing ||= requestAnimationFrame(showCharts);
   };
+
+  addEventListener("resize", () => {
+    if (lines.length > 0) soon();
+  });
 
   const connect = () => {
     source = new EventSource(`api/training?${run}`);
