@@ -4,9 +4,11 @@ import base64
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import zlib
 from concurrent.futures import wait
 from io import BytesIO
 from urllib.parse import quote
@@ -22,6 +24,7 @@ from progan.app.pictures import BusyError, Studio
 from progan.app.runs import Missing, Shelf, Watch
 from progan.config import AppConfig
 from progan.errors import ConfigError, RunError
+from progan.files import write_whole
 from progan.images import to_pixels
 from progan.progress import silent
 from progan.run_folder import RunFolder
@@ -172,7 +175,8 @@ def test_a_run_folder_is_a_shelf_of_one(folder):
 
 def test_the_page_opens_without_torch(folder):
     code = (
-        "import sys; from pathlib import Path; from progan.app import runs, server; from progan.config import AppConfig\n"
+        "import sys; from pathlib import Path\n"
+        "from progan.app import runs, server; from progan.config import AppConfig\n"
         f"desk = server.Desk(runs.Shelf(Path({str(folder)!r})), AppConfig())\n"
         "server.application(desk, 'x', '127.0.0.1')\n"
         "assert runs.facts(desk.shelf, 'plain', True, True)['models']\n"
@@ -502,7 +506,7 @@ def test_time_left_is_that_of_the_console(tmp_path):
     left = desk.seconds_left(watch)
     rest = sum(n for resolution, _, start, end in watch.spans if resolution == 8 for n in [end - max(start, 1000)])
     assert left > rest / 10
-    folder.stats.write_text(json.dumps({"cur_nimg": 1000, "resolution": 8, "img_per_sec": 20.0}) + "\n" * 9)
+    write_whole(folder.stats, (json.dumps({"cur_nimg": 1000, "resolution": 8, "img_per_sec": 20.0}) + "\n").encode())
     watch._read = -1e9
     watch.look()
     watch.live = True
@@ -540,9 +544,6 @@ def test_a_picture_is_searched_and_nothing_of_it_is_kept(folder, monkeypatch, tm
 def bomb():
     """A PNG of a few hundred bytes that says it has 10^10 pixels."""
     content = bytearray(png(np.zeros((1, 1, 3), np.uint8)))
-    import struct
-    import zlib
-
     content[16:24] = struct.pack(">II", 100_000, 100_000)
     content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
     return bytes(content)
