@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
         assert main(["train", *FLAGS, "--quiet", "--out", str(folder / "done")]) == 0
-        hostile = "<script>words.textContent = 'ran'; fetch('/progan.json').catch(() => words.textContent = 'refused')</script>"
+        hostile = "<script>fetch('/progan.json').catch(() => { words.textContent = 'refused'; })</script>"
         for name, script in (("comparison", ""), ("hostile", hostile)):
             (folder / name).mkdir()
             (folder / name / "comparison.json").write_text("{}")

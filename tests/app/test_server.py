@@ -446,7 +446,7 @@ def test_a_training_is_followed_as_it_is_written(tmp_path, monkeypatch):
         return json.dumps({"cur_nimg": nimg, "resolution": 8, "D/fake": float("nan")}) + "\n"
 
     watch = Watch(folder)
-    folder.stats.write_text(line(8) + "no json\n[1]\n" + line(16)[:9])
+    folder.stats.write_text(line(8) + 'no json\n[1]\n{"cur_nimg": "8"}\n' + line(16)[:9])
     watch.look()
     assert [each["cur_nimg"] for each in watch.lines] == [8]
     assert watch.lines[0]["D/fake"] is None  # as JSON has it
@@ -493,6 +493,13 @@ def test_a_training_that_goes_on_is_asked_to_stop(tmp_path):
         runs.ask_to_stop(folder)
 
 
+def test_of_many_lines_some_are_sent_the_last_among_them(monkeypatch):
+    monkeypatch.setattr(server, "MOST_SENT", 4)
+    assert server._thinned([]) == []
+    assert server._thinned([*range(4)]) == [0, 1, 2, 3]
+    assert server._thinned([*range(9)]) == [2, 5, 8]
+
+
 def test_time_left_is_that_of_the_console(tmp_path):
     """Later resolutions are scaled as the one that was measured."""
     folder = write_run(tmp_path / "run")
@@ -503,6 +510,8 @@ def test_time_left_is_that_of_the_console(tmp_path):
     watch.live = True
     assert desk.seconds_left(watch) is None
     desk.studio.do(lambda: None, long=True).result(60)
+    # Lines that make no sense do no harm.
+    watch.speeds |= {512: 1.0}
     left = desk.seconds_left(watch)
     rest = sum(n for resolution, _, start, end in watch.spans if resolution == 8 for n in [end - max(start, 1000)])
     assert left > rest / 10

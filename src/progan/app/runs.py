@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -231,7 +232,8 @@ def live(folder: RunFolder) -> bool:
         holder = re.fullmatch(r"process (\d+) on (.+)", lock.read_text(errors="replace")[:1000])
     except OSError:
         return False
-    if holder is None or holder[2] != socket.gethostname():
+    # Windows has no signal that does nothing.
+    if holder is None or holder[2] != socket.gethostname() or sys.platform == "win32":
         return holder is not None and time.time() - _changed(folder.path) < 3600
     try:
         os.kill(int(holder[1]), 0)
@@ -254,6 +256,8 @@ class Watch:
     asked: bool = False
     """True if it has been asked to stop and goes on."""
     total: int = 0
+    speeds: dict[int, float] = field(default_factory=dict)
+    """Resolution -> images a second, as last measured."""
     spans: list[tuple[int, str, int, int]] = field(default_factory=list)
     """Resolution, phase, first and last image of each stage."""
     _read: float = -math.inf
@@ -280,11 +284,14 @@ class Watch:
             about = os.fstat(file.fileno())
             number, done = self._file
             if about.st_ino != number or about.st_size < done:  # a continued run writes it anew
-                self.lines, done = [], 0
+                self.lines, self.speeds, done = [], {}, 0
             file.seek(done)
             new, _, _ = file.read(2**26).rpartition(b"\n")  # a line may not be whole yet
         self._file = (about.st_ino, done + len(new) + bool(new))
-        self.lines = [*self.lines, *filter(None, map(_line, new.split(b"\n")))][-MOST_LINES:]
+        found = list(filter(None, map(_line, new.split(b"\n"))))
+        self.lines = [*self.lines, *found][-MOST_LINES:] if found else self.lines
+        speeds = ((line["resolution"], line.get("img_per_sec")) for line in found)
+        self.speeds |= {key: speed for key, speed in speeds if isinstance(speed, int | float) and speed > 0}
 
 
 def _line(text: bytes) -> dict[str, Any] | None:

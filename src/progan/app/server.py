@@ -40,6 +40,8 @@ MOST_STREAMS = 128
 """Pages that may follow a training at the same time."""
 MOST_WATCHED = 8
 """Runs whose statistics are kept in memory."""
+MOST_SENT = 3000
+"""Lines of stats.jsonl that are sent at once: of more, every second or third."""
 MOST_CONNECTIONS = 512
 LONGEST_LABEL = 2000
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
@@ -100,10 +102,8 @@ class Desk:
         left = self._time_left.get(path)
         if left is None:
             return None
-        last = {line["resolution"]: line for line in watch.lines}
-        for resolution, line in sorted(last.items()):
-            if line.get("img_per_sec"):
-                left.measure(resolution, 1 / line["img_per_sec"])
+        for resolution in sorted({span[0] for span in watch.spans} & watch.speeds.keys()):
+            left.measure(resolution, 1 / watch.speeds[resolution])
         return left(watch.lines[-1]["cur_nimg"])
 
     def _estimate(self, folder: RunFolder) -> None:
@@ -226,7 +226,7 @@ def application(desk: Desk, token: str, host: str) -> Guard:
                     goes_on = bool(seen) and len(lines) >= len(seen) and lines[len(seen) - 1] is seen[-1]
                     new = lines[len(seen) :] if goes_on else lines
                     if new or (seen and not goes_on):
-                        yield _event("more" if goes_on else "all", new)
+                        yield _event("more" if goes_on else "all", _thinned(new))
                     seen = lines
                     now = json.dumps(state(desk, watch))
                     if now != told or new:
@@ -318,6 +318,11 @@ def application(desk: Desk, token: str, host: str) -> Guard:
     ]
     handlers: Any = {ProganError: failed, TooLargeError: failed}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token, host)
+
+
+def _thinned(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """So many lines at most, evenly, the last one among them."""
+    return lines[:: -max(1, -(-len(lines) // MOST_SENT))][::-1]
 
 
 def _event(kind: str, data: Any) -> str:
