@@ -26,7 +26,7 @@ export function tabs(panels, selected) {
         tab.setAttribute("aria-selected", String(chosen));
         tab.tabIndex = chosen ? 0 : -1;
         element(each, HTMLElement).hidden = !chosen;
-        if (chosen) tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+        if (chosen) tab.scrollIntoView({ block: "nearest", inline: "center" });
         else panels[each].hide?.();
       }
       selected();
