@@ -1748,8 +1748,60 @@ SUBMITTING = [
         [SUBMIT + "kubernetes_expands_nothing"],
     ),
 ]
+SERVED, STOPPED = "server.py::test_", "faults.py::test_the_file_that_stops_a_run_does_so_as_ctrl_c_does"
+SERVER = [
+    Mutation(
+        "any host",
+        "app/guard.py",
+        {"if len(hosts) != 1 or not self._ours(hosts[0]):": "if len(hosts) != 1:"},
+        [SERVED + "the_host_is_one_of_this_machine"],
+    ),
+    Mutation(
+        "changes from other sites",
+        "app/guard.py",
+        {'if len(origins) != 1 or origins[0] not in (f"http://{hosts[0]}", f"https://{hosts[0]}"):': "if not origins:"},
+        [SERVED + "what_changes_something_wants_token_and_origin"],
+    ),
+    Mutation(
+        "other machines without a token",
+        "app/guard.py",
+        {'if not self._alone and not scope["progan.token"]:': "if False:"},
+        [SERVED + "beyond_this_machine_nothing_is_shown_without_the_token"],
+    ),
+    Mutation(
+        "bodies without a limit",
+        "app/guard.py",
+        {"if done > LARGEST_BODY:": "if done < 0:"},
+        [SERVED + "addresses_and_bodies_have_a_limit"],
+    ),
+    Mutation(
+        "links out of a run",
+        "app/runs.py",
+        {"whole is None or not whole.is_relative_to(folder.path.resolve()) or not _is_plain(path)": "whole is None"},
+        [SERVED + "nothing_outside_the_runs_is_read"],
+    ),
+    Mutation(
+        "another row of attributes",
+        "app/pictures.py",
+        {'snapshot.labels([""] * wish.row + [wish.label])[-1:]': "snapshot.labels([wish.label])"},
+        [SERVED + "labels_are_those_of_sample"],
+    ),
+    Mutation(
+        "a request to stop that stays",
+        "training/signals.py",
+        {"    if file is not None and file.is_file():\n        file.unlink()\n": ""},
+        [STOPPED],
+    ),
+    Mutation(
+        "a request to stop that nobody sees",
+        "training/signals.py",
+        {"if self.signal is None and self._file.is_file():": "if False:"},
+        [STOPPED],
+    ),
+]
 
 MUTATIONS = [
+    *SERVER,
     *ALL_LOSSES,
     *GROWING,
     *SUBMITTING,

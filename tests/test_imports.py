@@ -34,7 +34,8 @@ ROWS = [
     {"report", "export", "submit"},
     {"run"},
     {"comparison"},
-    {"cli", "app"},
+    {"app"},
+    {"cli"},
     {"__main__"},
 ]
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}

@@ -6,6 +6,7 @@ Free of torch, so that the help of a command is quick. A string literal under a 
 
 import dataclasses
 import math
+import re
 import typing
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -706,6 +707,30 @@ class OnnxConfig(ExportConfig):
 
     weights: Literal["fp32", "fp16"] = "fp32"
     """Precision in which weights are stored; `fp16` halves the file. Arithmetic is fp32."""
+
+
+@dataclass(frozen=True)
+class AppConfig:
+    """The page that a server on this machine shows (docs/app.md)."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at. Beyond this machine, for instance with 0.0.0.0, nothing is shown without the token."""
+    port: int = 7860
+    """Port to listen at, or the next one that is free; 0 takes any."""
+    token: str | None = None
+    """Secret that the page's address holds, at least 16 letters. Default: a new one at each start."""
+    open: bool = True
+    """Open the page in the browser, where there is one."""
+    reals: bool = True
+    """Show training images: the page of a run's data, and those nearest to what was found."""
+    device: str = "auto"
+    """Where pictures are computed: `auto`, `cpu`, `cuda`, `cuda:1`, …"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise ConfigError(f"--port must be from 0 to 65535; got {self.port}")
+        if self.token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,128}", self.token):
+            raise ConfigError("--token must have 16 to 128 letters, digits, - or _")
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,11 @@ class RunFolder:
         return self.path / "state"
 
     @property
+    def stop(self) -> Path:
+        """File that asks the training to save and stop, as Ctrl-C does; training deletes it when it obeys."""
+        return self.path / "stop"
+
+    @property
     def exists(self) -> bool:
         """True if a run was begun here."""
         return self.config.exists()

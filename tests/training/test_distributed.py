@@ -325,6 +325,17 @@ def test_a_signal_to_one_process_stops_all_and_the_first_alone_writes_and_speaks
     assert run.err.count(" kimg  ") == len(seen)
 
 
+@pytest.mark.slow
+@posix
+def test_the_file_that_stops_a_run_stops_all_processes(tmp_path):
+    run = Torchrun(2, tmp_path / "run", "--total-kimg", "500")
+    run.once_it_trains()
+    (tmp_path / "run" / "stop").touch()
+    assert run.wait() == 0, run.err
+    assert run.err.count("To go on: progan train --out") == 1
+    assert not (tmp_path / "run" / "stop").exists()
+
+
 def test_torchrun_needs_out_and_one_process_says_so(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "progan"]
     done = subprocess.run([*launch, "train", *FLAGS], capture_output=True, text=True, cwd=tmp_path)

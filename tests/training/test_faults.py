@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import types
 import typing
@@ -25,7 +26,7 @@ from progan.files import UNFINISHED, Claim
 from progan.options import Option, leaves, override
 from progan.per_resolution import PerResolution, per_resolution
 from progan.run_folder import DataFacts, RunFolder
-from progan.training import state
+from progan.training import signals, state
 from progan.training.observers.base import Observer, Tick
 from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
@@ -45,6 +46,31 @@ def cache(tmp_path_factory):
 def whole(tmp_path_factory):
     """A run that nothing happened to."""
     return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **TINY)
+
+
+def test_the_file_that_stops_a_run_does_so_as_ctrl_c_does(whole, tmp_path, monkeypatch):
+    """One of before the run is no request; one that appears is obeyed, once; what follows are the same bits."""
+    monkeypatch.setattr(signals, "LOOK_EVERY", 0.0)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.stop.touch()
+    seen = []
+    ask = At({80: lambda: (seen.append(folder.stop.exists()), folder.stop.touch())})
+    run = train_with(monkeypatch, folder.path, ask)
+    assert seen == [False]
+    assert (run.finished, run.signal, run.cur_nimg) == (False, signal.SIGINT, 88)
+    assert StateFolder(folder.state).positions()[-1] == 88  # the block after the tick
+    assert not folder.stop.exists()
+    again = progan.train(out=folder.path, **TINY)
+    assert again.finished
+    assert again.signal is None
+    assert_equal_weights(whole.path, folder.path)
+
+
+def test_a_folder_called_stop_is_no_request(tmp_path):
+    (tmp_path / "stop").mkdir()
+    with signals.stop_on_signals(file=tmp_path / "stop") as stopped:
+        assert not stopped()
 
 
 @contextlib.contextmanager

@@ -227,8 +227,8 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_counted(tmp_path, monkeyp
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, None], ids=["SIGINT", "SIGTERM", "file"])
+def test_a_signal_or_the_file_saves_and_says_how_to_go_on(number, tmp_path):
     flags = [
         part for name, value in TINY.items() if name != "quiet" for part in (f"--{name.replace('_', '-')}", str(value))
     ]
@@ -237,9 +237,12 @@ def test_a_signal_saves_and_says_how_to_go_on(number, tmp_path):
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "stats.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(number)
+    if number is None:
+        (tmp_path / "run" / "stop").touch()
+    else:
+        process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + (number or signal.SIGINT)
     assert f"To go on: progan train --out {tmp_path / 'run'}" in err
     stopped_at = StateFolder(tmp_path / "run" / "state")._paths()[-1].stem
     assert int(stopped_at.removeprefix("state-")) > 0

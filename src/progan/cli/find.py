@@ -3,13 +3,12 @@
 import argparse
 import contextlib
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from progan.cli.base import DEVICE, Parser, add_label_flags, answer
-from progan.config import MOST_SEED, PrepareConfig
-from progan.errors import ConfigError, DatasetError, SnapshotError
+from progan.config import MOST_SEED
+from progan.errors import ConfigError, SnapshotError
 from progan.progress import log_line, progress_bar
 
 if TYPE_CHECKING:
@@ -54,9 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from progan.devices import find_device
     from progan.files import write_whole
+    from progan.metrics.nearest import nearest_in_training
     from progan.run.networks import load
     from progan.sampling.films import write_film
-    from progan.sampling.finding import find
+    from progan.sampling.finding import find, read_picture
     from progan.sampling.interpolation import sheet
     from progan.sampling.pictures import encode
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         critic = load(source, network="D").to(snapshot.device)
     if critic is not None and critic.resolution != snapshot.resolution:
         critic = None
-    target = _picture(Path(a.image), snapshot.resolution, snapshot.info.shape.channels)
+    target = read_picture(Path(a.image), snapshot.resolution, snapshot.info.shape.channels)
     names = a.label or (range(snapshot.G.label_size) if snapshot.info.label_kind == "class" else [""])
     labels = snapshot.labels(names) if snapshot.G.label_size else None
 
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         found = find(snapshot, target, labels, critic, a.steps, a.seed, watch)
 
-    near = None if a.no_reals else _nearest(found.pixels, source, a.data, snapshot.resolution)
+    near = None if a.no_reals else nearest_in_training(found.pixels, source, a.data, _NEIGHBOURS, log_line)
     shown = (
         torch.stack([target, found.pixels]) if near is None else torch.cat([torch.stack([target, found.pixels]), near])
     )
@@ -105,44 +105,3 @@ def run(arguments: argparse.Namespace) -> int:
     write_whole(folder / "latent.json", json.dumps(facts).encode())
     words = f"distance {found.distance:.4g} (nearest of the random images: {found.random_distance:.4g}): {folder}"
     return answer(a, {"out": str(folder), "nearest": near is not None, **facts}, words)
-
-
-def _picture(path: Path, resolution: int, channels: int) -> "Tensor":
-    """Pixels uint8 [C, R, R] of a picture, prepared as images for training are. Raises DatasetError."""
-    import numpy as np
-    import torch
-
-    from progan.data.dataset import Dataset
-    from progan.data.prepare import prepare
-
-    if not path.is_file():
-        raise DatasetError(f"{path} is no picture: there is no such file")
-    config = PrepareConfig(resolution=resolution, channels="grey" if channels == 1 else "rgb", labels="none", workers=0)
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            prepare(path, Path(scratch) / "out", config)
-        except DatasetError:
-            raise DatasetError(f"{path} is no picture that can be read") from None
-        return torch.from_numpy(Dataset.open(Path(scratch) / "out").pixels(resolution, np.array([0])))[0]
-
-
-def _nearest(pixels: "Tensor", source: Path, data: str | None, resolution: int) -> "Tensor | None":
-    """The training images nearest to pixels uint8 [C, R, R], uint8 [n, C, R, R]; None if they are not at hand."""
-    import torch
-
-    from progan.data.cache import open_data
-    from progan.data.sources.named import preparation
-    from progan.errors import RunError
-    from progan.metrics.nearest import nearest_images
-    from progan.run_folder import RunFolder
-
-    try:
-        place = data or (RunFolder(source).images() if source.is_dir() else None)
-    except RunError as error:
-        log_line(f"note: {error}")
-        return None
-    if place is None:
-        return None
-    dataset = open_data(place, preparation(place, resolution=resolution), log_line)
-    numbers = nearest_images(pixels[None], dataset, k=_NEIGHBOURS)[1][0]
-    return torch.from_numpy(dataset.pixels(resolution, numbers.numpy()))

@@ -97,6 +97,8 @@ def train_all(
 def _check(member: Member, code: int) -> None:
     if code == 0 and member.finished:
         return
+    if code == 0:  # by the file that stops a run
+        raise RunError(f"{member.name} was stopped, all saved. The same command goes on")
     log = member.folder.path / _LOG
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     raise RunError(f"{member.name} failed: {lines[-1] if lines else f'exit code {code}'} (more in {log})")

@@ -2,6 +2,7 @@
 and what two datasets share.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from progan.data.dataset import Dataset, Indices, Pixels
+from progan.data.prepare import PrepareReport, remarks
 from progan.data.prepare.output import IMAGES, read_ledger
 from progan.errors import DatasetError
+from progan.options import parse_json
 
 _SIDE = 32  # pixels of a side at which images are looked at
 _BLANK, _FAINT = 1.0, 6.0  # standard deviation of pixels
@@ -65,6 +68,30 @@ class Inspection:
     duplicate_files: list[list[str]]
     """Names of their files."""
     suspects: list[Suspect]
+
+
+def facts(inspection: Inspection) -> list[tuple[str, str]]:
+    """Name and text of the rows that say what the dataset is."""
+    upscaled = skipped = "not recorded"
+    pixels: list[str] = []
+    with contextlib.suppress(ValueError):  # a dataset need not say how it was prepared
+        made = parse_json(PrepareReport, inspection.preparation.get("report"))
+        pixels = remarks(made)
+        upscaled, skipped = f"{made.upscaled:,}", f"{sum(made.skipped.values()):,} of {made.read:,} files"
+    sizes = [f"{name} {width}x{height}" for name, (width, height) in inspection.original_sizes.items()]
+    levels, size = " ".join(map(str, inspection.resolutions)), sum(inspection.bytes.values()) / 1e6
+    return [
+        ("dataset", f"{inspection.name} ({inspection.fingerprint[:8]}) in {inspection.path}"),
+        ("images", f"{inspection.count:,}, {'grey' if inspection.channels == 1 else 'RGB'}"),
+        ("resolutions", f"{levels}, {size:,.1f} MB"),
+        ("originals", ", ".join(sizes) or "not recorded"),
+        ("upscaled", upscaled),
+        ("skipped", skipped),
+        *(("pixels", remark) for remark in pixels),
+        ("labels", f"{len(inspection.label_counts)}, {inspection.label_kind}" if inspection.label_kind else "none"),
+        ("duplicates", f"{len(inspection.duplicates):,} groups, {sum(map(len, inspection.duplicates)):,} images"),
+        ("suspicious", f"{len(inspection.suspects):,}"),
+    ]
 
 
 def inspect(dataset: Dataset) -> Inspection:

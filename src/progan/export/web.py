@@ -116,7 +116,8 @@ def write_page(source: Source, out: Path, config: WebConfig, runtime: Mapping[st
 def page_files() -> Mapping[str, bytes]:
     """The page's own files by name: HTML, CSS and ES modules."""
     folder = resources.files("progan.app").joinpath("page")
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir(), key=lambda file: file.name)}
+    files = (file for file in folder.iterdir() if file.is_file())  # what only a server's page has lies deeper
+    return {file.name: file.read_bytes() for file in sorted(files, key=lambda file: file.name)}
 
 
 def _facts(source: Source, config: WebConfig, models: list[Any], runtimes: Any) -> dict[str, Any]:

@@ -1,13 +1,19 @@
 """Nearest neighbours: among points, and of generated images among the images of a dataset."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from progan.data.cache import open_data
 from progan.data.dataset import Dataset, Indices
+from progan.data.sources.named import preparation
+from progan.errors import RunError
 from progan.images import downscale
+from progan.progress import Log
+from progan.run_folder import RunFolder
 
 SIDE = 32
 """Resolution at which images are compared pixel by pixel; smaller ones at their own."""
@@ -92,6 +98,24 @@ def nearest_images(pixels: Tensor, dataset: Dataset, k: int = 3, among: Indices 
     # Differences of the pixels themselves, without the rounding of |a|² + |b|² - 2ab.
     found = torch.stack([look(torch.from_numpy(dataset.pixels(side, row.numpy()))) for row in numbers])
     return (queries[:, None] - found).square().mean(2).sqrt(), numbers
+
+
+def nearest_in_training(pixels: Tensor, source: Path, data: str | None, k: int, log: Log) -> Tensor | None:
+    """The k training images nearest to pixels uint8 [C, R, R], uint8 [k, C, R, R]; None if they are not at hand.
+
+    They are those of `data`, a dataset or what can be prepared, else those of the run whose folder `source` is.
+    """
+    try:
+        place = data or (RunFolder(source).images() if source.is_dir() else None)
+    except RunError as error:
+        log(f"note: {error}")
+        return None
+    if place is None:
+        return None
+    resolution = pixels.shape[2]
+    dataset = open_data(place, preparation(place, resolution=resolution), log)
+    numbers = nearest_images(pixels[None], dataset, k=k)[1][0]
+    return torch.from_numpy(dataset.pixels(resolution, numbers.numpy()))
 
 
 def beside(queries: Tensor, dataset: Dataset, numbers: Tensor) -> Tensor:

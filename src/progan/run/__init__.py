@@ -106,7 +106,7 @@ def train(
     minutes: float | None = None,
     **options: Any,
 ) -> Run:
-    """Begin a run, or go on with the one in `out`, until its end or Ctrl-C.
+    """Begin a run, or go on with the one in `out`, until its end, Ctrl-C, or a file `stop` in the run folder.
 
     `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
     the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
@@ -206,7 +206,7 @@ def _train(
                 log(few)
         for line in announcement(config, job.pace, since) if job.pace is not None else ():
             log(line)
-        log(f"sample grids come in {folder.samples}, charts with: tensorboard --logdir {folder.path}")
+        log(f"sample grids come in {folder.samples}, watch the run with: progan app {folder.path}")
 
         # Only the first process has observers.
         wanted = config.runtime.stop_when_flat and processes.first
@@ -214,7 +214,8 @@ def _train(
         watching = observers(job, dataset, folder, claim, quiet, flat) if processes.first else []
         if profile and processes.first:
             watching.append(Profile(folder.path))
-        with stop_on_signals(until) as stopped:
+        # The first process looks for the file that asks it to stop; what one is asked, all obey.
+        with stop_on_signals(until, folder.stop if processes.first else None) as stopped:
             try:
                 finished = train_job(job, watching, stopped, flat or never)
             except (MemoryError, RuntimeError) as error:

@@ -6,12 +6,19 @@ features. The best of many random latents are improved by Adam, all at once.
 """
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from progan.config import PrepareConfig
+from progan.data.dataset import Dataset
+from progan.data.prepare import prepare
+from progan.errors import DatasetError
 from progan.images import downscale, to_images, to_pixels, upscale
 from progan.snapshot import Critic, Snapshot, generate
 
@@ -72,6 +79,19 @@ def _laplacian(images: Tensor) -> Iterator[Tensor]:
         yield images - upscale(half)
         images = half
     yield images
+
+
+def read_picture(path: Path, resolution: int, channels: int) -> Tensor:
+    """Pixels uint8 [C, R, R] of a picture, prepared as images for training are. Raises DatasetError."""
+    if not path.is_file():
+        raise DatasetError(f"{path} is no picture: there is no such file")
+    config = PrepareConfig(resolution=resolution, channels="grey" if channels == 1 else "rgb", labels="none", workers=0)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            prepare(path, Path(scratch) / "out", config)
+        except DatasetError:
+            raise DatasetError(f"{path} is no picture that can be read") from None
+        return torch.from_numpy(Dataset.open(Path(scratch) / "out").pixels(resolution, np.array([0])))[0]
 
 
 def find(

@@ -1,8 +1,10 @@
-"""What stops a run: a signal or a time limit.
+"""What stops a run: a signal, a time limit, or a file in its folder.
 
-The first Ctrl-C, SIGTERM or closed terminal asks it to save and stop, the second stops it at once.
+The first Ctrl-C, SIGTERM or closed terminal asks it to save and stop, the second stops it at once. The file is for
+those who do not have its terminal: another program, or somebody on another machine that shares the disk.
 """
 
+import contextlib
 import math
 import re
 import signal
@@ -11,23 +13,36 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from progan.errors import ConfigError
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+LOOK_EVERY = 1.0
+"""Seconds between two looks for the file: asking a shared disk takes time."""
 
 
 class StopRequest:
-    """Request to stop a run; call it to see if there was one, or if the monotonic clock shows `until`, in seconds."""
+    """Request to stop a run; call it to see if there was one, or if the monotonic clock shows `until`, in seconds.
 
-    def __init__(self, until: float) -> None:
-        self._until = until
+    A `file` that has appeared is a request as SIGINT is, and is deleted.
+    """
+
+    def __init__(self, until: float, file: Path | None = None) -> None:
+        self._until, self._file, self._next_look = until, file, -math.inf
         self.signal: int | None = None
         """Number of the first signal."""
 
     def __call__(self) -> bool:
-        return self.signal is not None or time.monotonic() >= self._until
+        now = time.monotonic()
+        if self._file is not None and now >= self._next_look:
+            self._next_look = now + LOOK_EVERY
+            if self.signal is None and self._file.is_file():
+                self.signal = signal.SIGINT
+                with contextlib.suppress(OSError):  # the next run deletes it
+                    self._file.unlink()
+        return self.signal is not None or now >= self._until
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
@@ -39,12 +54,15 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals(until: float = math.inf) -> Iterator[StopRequest]:
-    """Request that is set by signals while inside, and by time; the handlers of before are restored afterwards.
+def stop_on_signals(until: float = math.inf, file: Path | None = None) -> Iterator[StopRequest]:
+    """Request that is set by signals while inside, by time, and by a file; the handlers of before are restored
+    afterwards. A file that is there at the beginning was meant for an earlier run, and is deleted.
 
     A SIGHUP that is ignored, as under nohup, stays ignored.
     """
-    request = StopRequest(until)
+    if file is not None and file.is_file():
+        file.unlink()
+    request = StopRequest(until, file)
     if threading.current_thread() is not threading.main_thread():  # only the main thread may install handlers
         yield request
         return

@@ -19,7 +19,7 @@ export async function openDevice(facts) {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
     throw new Error("This browser is too old to make pictures by itself: it has no WebAssembly SIMD. Update it.");
   }
-  const call = (await beside(facts)) ?? here(facts);
+  const { runtime } = facts, call = (await beside(facts)) ?? here(facts);
   /** Calls wait for each other: there is one generator. */
   let last = Promise.resolve();
   /** @param {string} name @param {any} value @param {Progress} [progress] @returns {Promise<any>} */
@@ -34,7 +34,8 @@ export async function openDevice(facts) {
       return { pixels: new ImageData(rgba, wish.resolution, wish.resolution), seconds };
     },
     store: "caches" in self ? (progress) => inTurn("store", null, progress) : null,
-    useGpu: facts.runtime.webgpu && "gpu" in navigator ? (use) => inTurn("useGpu", use) : null,
+    useGpu: runtime?.webgpu && "gpu" in navigator ? (use) => inTurn("useGpu", use) : null,
+    film: null,
   };
 }
 

@@ -1,5 +1,6 @@
 /**
- * What makes pictures. The page knows this interface only; `device.js` makes them on the device that shows the page.
+ * What makes pictures. The page knows this interface only; `device.js` makes them on the device that shows the page,
+ * `server/engine.js` asks the server of `progan app`.
  *
  * @typedef {object} Wish What a picture is, all of it: equal wishes give equal pixels.
  * @property {string} seed Whole number from 0 to 2⁶³-1, in digits.
@@ -45,7 +46,17 @@
  * @property {"fp32" | "fp16"} weights
  * @property {Labels | null} labels
  * @property {Model[]} models The smallest resolution first.
- * @property {{version: string, wasm: Runtime, webgpu: Runtime | null}} runtime
+ * @property {{version: string, wasm: Runtime, webgpu: Runtime | null} | null} runtime Null where a server makes the pictures.
+ * @property {Server} [server]
+ *
+ * @typedef {object} Server What a server knows besides a generator.
+ * @property {string} run Name of the run that is shown; empty if there is none.
+ * @property {{name: string, live: boolean}[]} runs The newest first; `live` is being trained.
+ * @property {string[]} comparisons
+ * @property {string} folder Where runs are looked for.
+ * @property {boolean} report The run has a page of its own.
+ * @property {boolean} data The run's images may be shown.
+ * @property {boolean} change This page has the token: it may stop a training and search.
  *
  * @typedef {(done: number, total: number) => void} Progress Bytes so far, and of all.
  *
@@ -55,6 +66,7 @@
  * @property {((progress: Progress) => Promise<boolean>) | null} store Keeps all that `draw` needs on the device; false if
  *   the device cannot. Null where there is nothing to keep.
  * @property {((use: boolean) => Promise<void>) | null} useGpu Computes by WebGPU, or no longer; null without it.
+ * @property {((wish: Wish) => Promise<Blob>) | null} film An animation of the way from a seed to another, and back.
  */
 
 /**
@@ -62,7 +74,7 @@
  * @returns {Promise<Facts>}
  */
 export async function readFacts() {
-  const response = await fetch("progan.json");
+  const response = await fetch(`progan.json${location.search}`); // the run, where there are several
   if (!response.ok) throw new Error("progan.json is missing beside this page. Export it again.");
   const facts = await response.json();
   if (facts.format !== "progan web" || facts.version !== 1) throw new Error("This page and its progan.json do not fit.");

@@ -10,7 +10,7 @@ import { checked, inWords, toHash } from "./wish.js";
 
 /** @param {App} app */
 export function favourites(app) {
-  const { facts } = app, key = `progan favourites ${location.pathname.replace(/[^/]*$/, "")}`;
+  const { facts } = app, key = `progan favourites ${location.pathname.replace(/[^/]*$/, "")}${facts.server?.run ?? ""}`;
   const list = element("kept", HTMLUListElement), none = element("none", HTMLParagraphElement);
   const older = element("older", HTMLParagraphElement);
 

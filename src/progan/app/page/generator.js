@@ -13,6 +13,7 @@ export class Generator {
   /** @param {Facts} facts */
   constructor(facts) {
     this.facts = facts;
+    this.runtime = /** @type {NonNullable<Facts["runtime"]>} */ (facts.runtime);
     this.gpu = false;
     /** @type {any} onnxruntime-web */
     this.ort = null;
@@ -55,7 +56,7 @@ export class Generator {
    * @param {Progress} [progress]
    */
   async store(progress) {
-    const { models, runtime } = this.facts, wasm = runtime.wasm;
+    const { models } = this.facts, { wasm } = this.runtime;
     const files = [{ ...wasm, file: wasm.binary }, ...models];
     const total = files.reduce((sum, each) => sum + each.bytes, 0);
     let before = 0, kept = true;
@@ -78,7 +79,7 @@ export class Generator {
     const model = this.facts.models.find((each) => each.resolution === resolution);
     if (!model) throw new Error(`There is no generator for ${resolution}×${resolution} here.`);
     await this.close();
-    const runtime = this.gpu && this.facts.runtime.webgpu ? this.facts.runtime.webgpu : this.facts.runtime.wasm;
+    const runtime = this.gpu && this.runtime.webgpu ? this.runtime.webgpu : this.runtime.wasm;
     const binary = { ...runtime, file: runtime.binary };
     const total = (this.ort ? 0 : runtime.bytes) + model.bytes, before = this.ort ? 0 : runtime.bytes;
     if (!this.ort) {

@@ -8,6 +8,7 @@ import { favourites } from "./favourites.js";
 import { morph } from "./morph.js";
 import { save, share } from "./platform.js";
 import { toPng } from "./png.js";
+import { tabs } from "./tabs.js";
 import { anySeed, fileName, fromHash, inWords, parseSeed, stepSeed, toHash } from "./wish.js";
 
 /**
@@ -15,6 +16,7 @@ import { anySeed, fileName, fromHash, inWords, parseSeed, stepSeed, toHash } fro
  * @typedef {import("./engine.js").Facts} Facts
  * @typedef {import("./engine.js").Picture} Picture
  * @typedef {import("./engine.js").Wish} Wish
+ * @typedef {import("./tabs.js").Panel} Panel
  *
  * @typedef {object} App What the parts of the page share.
  * @property {Facts} facts
@@ -64,8 +66,9 @@ const progress = (title) => (done, total) => {
 /**
  * @param {Facts} facts
  * @param {Engine} engine
+ * @param {Record<string, Panel>} more Panels besides those of every page.
  */
-function begin(facts, engine) {
+function begin(facts, engine, more) {
   const first = fromHash(facts, location.hash);
   const state = { wish: first.wish, count: first.count };
   const stage = element("stage", HTMLDivElement), caption = element("caption", HTMLParagraphElement);
@@ -93,11 +96,11 @@ function begin(facts, engine) {
     },
     open(wish) {
       Object.assign(state, { wish: { ...wish }, count: 1 });
-      select("make");
+      shown.select("make");
       void show();
     },
   };
-  const kept = favourites(app), way = morph(app);
+  const kept = favourites(app), way = morph(app, engine.film);
 
   /** The wish of a picture of the grid: seeds, and rows of the data's attributes, in turn, as `progan sample` has them. */
   const wishAt = (/** @type {number} */ i) => {
@@ -171,7 +174,7 @@ function begin(facts, engine) {
     truncation.value = String(wish.truncation);
     element("truncation-shown", HTMLOutputElement).value = wish.truncation.toFixed(2);
     keep.disabled = button("share-link").disabled = false;
-    keep.hidden = count > 1;
+    keep.hidden = button("to-morph").hidden = count > 1;
     const has = count === 1 && kept.has(wishAt(0));
     keep.setAttribute("aria-pressed", String(has));
     element("keep-word", HTMLSpanElement).textContent = has ? "Kept" : "Keep";
@@ -218,9 +221,13 @@ function begin(facts, engine) {
   keep.addEventListener("click", toggle);
   button("save").addEventListener("click", () => saveShown().catch(sayError));
   button("share-link").addEventListener("click", () => shareShown().catch(sayError));
+  button("to-morph").addEventListener("click", () => {
+    if (!state.wish.to) way.endAt(state.wish);
+    shown.show("morph");
+  });
   button("again").addEventListener("click", () => {
     say("Starting …", true);
-    void panelShows[panels.find((name) => !element(name, HTMLElement).hidden) ?? "make"]();
+    shown.show(shown.current());
   });
   seed.addEventListener("change", () => {
     const value = parseSeed(seed.value);
@@ -229,10 +236,12 @@ function begin(facts, engine) {
   });
   truncation.addEventListener("input", () => change({ truncation: Number(truncation.value) }));
   addEventListener("hashchange", () => {
+    const name = location.hash.slice(1);
+    if (name in more) return shown.show(name);
     const link = fromHash(facts, location.hash);
     Object.assign(state, { wish: link.wish, count: link.count });
     foreign = link.foreign;
-    select("make");
+    shown.select("make");
     void show();
   });
   addEventListener("keydown", (event) => {
@@ -247,35 +256,8 @@ function begin(facts, engine) {
     }
   });
 
-  // Panels.
-  /** @type {Record<string, () => unknown>} */
-  const panelShows = { make: show, morph: way.show, favourites: kept.show };
-  const panels = Object.keys(panelShows);
-  /** @param {string} name */
-  function select(name) {
-    for (const each of panels) {
-      const tab = button(`tab-${each}`), chosen = each === name;
-      tab.setAttribute("aria-selected", String(chosen));
-      tab.tabIndex = chosen ? 0 : -1;
-      element(each, HTMLElement).hidden = !chosen;
-    }
-    if (name !== "morph") way.hide();
+  const shown = tabs({ make: { show }, morph: way, favourites: kept, ...more }, () => {
     if (fading) say(""); // what was said of another panel
-  }
-  const showPanel = (/** @type {string} */ name) => {
-    select(name);
-    panelShows[name]();
-  };
-  panels.forEach((name, i) => {
-    const tab = button(`tab-${name}`);
-    tab.addEventListener("click", () => showPanel(name));
-    tab.addEventListener("keydown", ({ key }) => {
-      const to = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: panels.length - 1 }[key];
-      if (to === undefined) return;
-      const next = panels[(to + panels.length) % panels.length];
-      showPanel(next);
-      button(`tab-${next}`).focus();
-    });
   });
 
   // Keep all that is needed for without a network, after the first picture and unless the user saves data.
@@ -283,7 +265,7 @@ function begin(facts, engine) {
   async function storeAll() {
     const connection = /** @type {any} */ (navigator).connection;
     if (!engine.store || connection?.saveData) return;
-    const used = [facts.runtime.wasm, facts.runtime.webgpu].flatMap((each) => (each ? [each.binary] : []));
+    const used = [facts.runtime?.wasm, facts.runtime?.webgpu].flatMap((each) => (each ? [each.binary] : []));
     await forgetOthers([...used, ...facts.models.map(({ file }) => file)]);
     try {
       const all = await engine.store((done, total) => {
@@ -305,7 +287,17 @@ function begin(facts, engine) {
     });
   }
   describe(facts);
-  showPanel("make");
+  shown.show(firstPanel(facts, more) || "make");
+}
+
+/**
+ * The panel that the address names, or that of a training that is going on; empty for the first.
+ * @param {Facts} facts
+ * @param {Record<string, Panel>} more
+ */
+function firstPanel(facts, more) {
+  const name = location.hash.slice(1), run = facts.server?.runs.find((each) => each.name === facts.server?.run);
+  return name in more ? name : run?.live && !name ? "training" : "";
 }
 
 /**
@@ -342,13 +334,14 @@ function labelControls(facts, chosen) {
 function describe(facts) {
   document.title = facts.title;
   element("title", HTMLHeadingElement).textContent = facts.title;
+  if (facts.server) element("made", HTMLSpanElement).textContent = "A Progressive GAN makes these pictures, on the computer that progan runs on.";
   const last = facts.models[facts.models.length - 1];
   const rows = [
     ["Trained on", facts.data || "unknown"],
     ["Seen in training", `${(last.kimg * 1000).toLocaleString("en")} pictures`],
     ["Licence of the generator", facts.licence || "unknown"],
     ["Snapshot", facts.snapshot],
-    ["Made with", `progan ${facts.progan}, onnxruntime-web ${facts.runtime.version}`],
+    ["Made with", facts.runtime ? `progan ${facts.progan}, onnxruntime-web ${facts.runtime.version}` : `progan ${facts.progan}`],
   ];
   element("facts", HTMLDListElement).append(...rows.flatMap(([name, value]) => [make("dt", { textContent: name }), make("dd", { textContent: value })]));
 }
@@ -382,11 +375,32 @@ function offerInstall() {
   });
 }
 
-offerInstall();
-register().catch(() => {}); // without one the page works, but not without a network
+/**
+ * The page of a server that has no generator yet.
+ * @param {Facts} facts
+ * @param {Record<string, Panel>} more
+ */
+function withoutPictures(facts, more) {
+  document.title = element("title", HTMLHeadingElement).textContent = facts.title;
+  for (const name of ["make", "morph", "favourites"]) button(`tab-${name}`).hidden = true;
+  element("make", HTMLElement).hidden = true;
+  document.querySelector("footer")?.remove();
+  say("");
+  tabs(more, () => {}).show(firstPanel(facts, more) || Object.keys(more)[0]);
+}
+
 try {
   const facts = await readFacts();
-  begin(facts, await openDevice(facts));
+  if (facts.server) {
+    const { openServer } = await import("./server/engine.js"), { panels } = await import("./server/panels.js");
+    const more = panels(facts, say);
+    if (facts.models.length > 0) begin(facts, openServer(facts), more);
+    else withoutPictures(facts, more);
+  } else {
+    offerInstall();
+    register().catch(() => {}); // without one the page works, but not without a network
+    begin(facts, await openDevice(facts), {});
+  }
 } catch (error) {
   sayError(error);
   button("again").hidden = true;

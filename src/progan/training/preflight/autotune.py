@@ -283,13 +283,7 @@ def decide_compiled(setup: RunSetup, cost: Mapping[int, float]) -> tuple[Numeric
 def pace_of(setup: RunSetup, lines: Iterable[Mapping[str, Any]] = ()) -> Pace:
     """Pace of a run that goes on: estimates, corrected by the lines of its stats.jsonl."""
     builds, cost = {each: build_seconds(each) for each in setup.numerics.compiled}, seconds_per_image(setup)
-    pace, images, seconds = Pace(setup.schedule, cost, builds), 0, 0.0
-    for line in lines:
-        took = line["elapsed"] - seconds
-        if line["cur_nimg"] > images and took > 0 and line["resolution"] in cost:
-            pace.measure(line["resolution"], line["cur_nimg"] - images, took)
-        images, seconds = line["cur_nimg"], line["elapsed"]
-    return pace
+    return Pace(setup.schedule, cost, builds).follow(lines)
 
 
 def fit_into(setup: RunSetup, minutes: float) -> tuple[RunSetup, Pace]:

@@ -137,6 +137,18 @@ class Pace:
         measured, foreseen = self._seconds.get(resolution, (0.0, 0.0))
         self._seconds[resolution] = measured + seconds, foreseen + images * self._cost[resolution]
 
+    def follow(self, lines: Iterable[Mapping[str, Any]]) -> "Pace":
+        """Note what the lines of a stats.jsonl say; itself."""
+        images, seconds = 0, 0.0
+        for line in lines:
+            now, elapsed, resolution = line["cur_nimg"], line.get("elapsed"), line.get("resolution")
+            if not isinstance(elapsed, int | float) or not isinstance(resolution, int) or resolution not in self._cost:
+                continue
+            if now > images and elapsed > seconds:
+                self.measure(resolution, now - images, elapsed - seconds)
+            images, seconds = now, elapsed
+        return self
+
     def built(self, stage: tuple[int, Phase], seconds: float) -> None:
         """Note how long compiling a stage's step took."""
         self._built[stage] = seconds
@@ -146,9 +158,9 @@ class Pace:
         known = [(seconds, self._foreseen_build(resolution)) for (resolution, _), seconds in self._built.items()]
         return self._foreseen_build(resolution) * _correction(known)
 
-    def over(self, schedule: Schedule) -> "Pace":
-        """The same for another schedule of the same stages, before anything is measured."""
-        return Pace(schedule, self._cost, self._builds)
+    def over(self, schedule: Schedule | None = None) -> "Pace":
+        """The same for this or another schedule of the same stages, before anything is measured."""
+        return Pace(schedule or self._schedule, self._cost, self._builds)
 
     def left(self, cur_nimg: int) -> float:
         """Seconds from here to the end: of training, and of compiling the stages that are still to come."""

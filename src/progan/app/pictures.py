@@ -1,0 +1,255 @@
+"""Pictures, films and searches for the page: one at a time, in the order in which they were asked for.
+
+Everything that computes runs in one thread. A long job lets the pictures that wait go first, between two of its steps.
+torch is imported by the first job, so that the page opens before.
+"""
+
+import base64
+import tempfile
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from progan.errors import DatasetError, ProganError
+from progan.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from progan.snapshot import Snapshot
+
+T = TypeVar("T")
+MOST_WAITING = 256
+"""Jobs that may wait."""
+MOST_LONG = 3
+"""Films and searches among them."""
+MOST_LOADED = 3
+"""Snapshots that are kept in memory."""
+MOST_PIXELS = 50_000_000
+"""Pixels of a picture to be found: more are not decoded."""
+KINDS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
+FILM_SIDE, FILM_FRAMES, FILM_FPS = 256, 45, 20
+"""Pixels of a side of a film at least; frames from one picture to the other; frames a second."""
+NEIGHBOURS = 4
+STEPS = 300
+_SHOW_EVERY = 5  # steps of a search
+
+
+class BusyError(ProganError):
+    """Raised where too many jobs wait already."""
+
+
+class StoppedError(Exception):
+    """Ends a search that nobody waits for any more."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A picture: `Wish` of page/engine.js."""
+
+    seed: int
+    to: int | None = None
+    t: float = 0.0
+    truncation: float = 1.0
+    label: str = ""
+    row: int = 0
+
+
+class Studio:
+    """The thread that computes, and the snapshots that it has loaded."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._loaded: OrderedDict[tuple[Path, int], Snapshot] = OrderedDict()
+        self._short, self._long = deque[Callable[[], None]](), deque[Callable[[], None]]()
+        self._ready = threading.Condition()
+        threading.Thread(target=self._work, daemon=True, name="pictures").start()
+
+    def do(self, job: Callable[[], T], long: bool = False) -> "Future[T]":
+        """The job's result, some time. Raises BusyError if too many wait."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(job())
+            except BaseException as error:
+                future.set_exception(error)
+
+        with self._ready:
+            if len(self._short) + len(self._long) >= MOST_WAITING or (long and len(self._long) >= MOST_LONG):
+                raise BusyError("too many are waiting for pictures: try again soon")
+            (self._long if long else self._short).append(run)
+            self._ready.notify()
+        return future
+
+    def let_others_go_first(self) -> None:
+        """Called by a long job, between two steps: does the short ones that wait."""
+        while True:
+            with self._ready:
+                if not self._short:
+                    return
+                job = self._short.popleft()
+            job()
+
+    def _work(self) -> None:
+        while True:
+            with self._ready:
+                while not (self._short or self._long):
+                    self._ready.wait()
+                job = (self._short or self._long).popleft()
+            job()
+
+    # What follows runs in that thread.
+
+    def snapshot(self, path: Path) -> "Snapshot":
+        """The snapshot of a file, loaded on the device. Raises SnapshotError."""
+        from progan.devices import find_device
+        from progan.sampling import load
+
+        key = path, path.stat().st_mtime_ns
+        if key not in self._loaded:
+            while len(self._loaded) >= MOST_LOADED:
+                self._loaded.popitem(last=False)
+            self._loaded[key] = load(path).to(find_device(self._device))
+        self._loaded.move_to_end(key)
+        return self._loaded[key]
+
+    def picture(self, path: Path, wish: Wish) -> tuple[bytes, int]:
+        """Pixels of RGB, row by row, and the number of them on a side: those of `progan sample`."""
+        pixels = self._pixels(self.snapshot(path), wish)
+        return _rgb(pixels), pixels.shape[-1]
+
+    def film(self, path: Path, wish: Wish) -> bytes:
+        """An animated WebP from the wish's first picture to its second, and back."""
+        from progan.images import upscale
+        from progan.progress import silent
+        from progan.sampling.films import write_film
+
+        snapshot = self.snapshot(path)
+        factor = max(1, FILM_SIDE // snapshot.resolution)
+        way = [i / (FILM_FRAMES - 1) for i in range(FILM_FRAMES)]
+
+        def frames() -> Iterator["Tensor"]:
+            # Each picture once; the way back is the way there, without its ends.
+            made: list[Tensor] = []
+            for t in way:
+                self.let_others_go_first()
+                pixels = self._pixels(snapshot, Wish(wish.seed, wish.to, t, wish.truncation, wish.label, wish.row))
+                made.append(upscale(pixels[None].float(), factor)[0].to(pixels.dtype))
+                yield made[-1]
+            yield from reversed(made[1:-1])
+
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "film.webp"
+            write_film(file, frames(), FILM_FPS, silent)
+            return file.read_bytes()
+
+    def _pixels(self, snapshot: "Snapshot", wish: Wish) -> "Tensor":
+        """Pixels uint8 [C, R, R]."""
+        from progan.sampling.interpolation import show, slerp
+
+        z, labels = snapshot.latents([wish.seed]), None
+        if wish.to is not None:
+            z = slerp(z, snapshot.latents([wish.to]), wish.t)
+        if snapshot.info.label_kind == "attributes":  # an attribute that is not named is that of a row of the data
+            labels = snapshot.labels([""] * wish.row + [wish.label])[-1:]
+        elif snapshot.G.label_size:
+            labels = snapshot.labels([wish.label or 0])
+        return show(snapshot, (z, labels), wish.truncation)[0]
+
+    def search(
+        self, folder: RunFolder, path: Path, picture: bytes, label: str, reals: bool, tell: Callable[[Any], None]
+    ) -> None:
+        """Tell what a search finds: its target, the nearest image every few steps, and the training images near it.
+
+        `tell` gets objects for JSON, and raises StoppedError where nobody listens. Raises DatasetError for what is no
+        picture.
+        """
+        from progan.data.dataset import Manifest
+        from progan.metrics.nearest import nearest_in_training
+        from progan.progress import silent
+        from progan.run.networks import load
+        from progan.sampling.finding import find, read_picture
+
+        snapshot, critic = self.snapshot(path), None
+        try:  # the discriminator of a run is at the resolution of its newest state
+            critic = load(folder.path, network="D").to(snapshot.device)
+        except ProganError:
+            tell({"note": "without the discriminator's features: the run has no training state that can be read"})
+        if critic is not None and critic.resolution != snapshot.resolution:
+            critic = None
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / f"picture{_kind(picture)}"
+            file.write_bytes(picture)
+            target = read_picture(file, snapshot.resolution, snapshot.info.shape.channels)
+        tell({"target": _image(target), "side": snapshot.resolution})
+        names = [label] if label else range(snapshot.G.label_size) if snapshot.info.label_kind == "class" else [""]
+        labels = snapshot.labels(names) if snapshot.G.label_size else None
+
+        def watch(step: int, pixels: "Tensor") -> None:
+            self.let_others_go_first()
+            if step % _SHOW_EVERY == 0:
+                tell({"step": step, "of": STEPS, "best": _image(pixels)})
+
+        found = find(snapshot, target, labels, critic, STEPS, watch=watch)
+        near, data = None, folder.read()[1].path
+        if reals and Manifest.is_in(Path(data)):  # they are not prepared anew for this
+            near = nearest_in_training(found.pixels, folder.path, data, NEIGHBOURS, silent)
+        facts: dict[str, Any] = {
+            "z": found.z.tolist(),
+            "labels": None if found.labels is None else found.labels.tolist(),
+        }
+        facts |= {"snapshot": snapshot.digest, "distance": found.distance, "random_distance": found.random_distance}
+        tell(
+            {
+                "found": _image(found.pixels),
+                "near": [_image(each) for each in (() if near is None else near)],
+                "latent": facts,
+            }
+        )
+
+
+def dataset_page(folder: RunFolder) -> str:
+    """The page of a run's images, as `progan data show --html` writes it. Raises a ProganError if they are gone."""
+    from progan.data.dataset import Dataset, Manifest
+    from progan.data.inspection import facts, inspect
+    from progan.report.dataset_page import page
+
+    place = Path(folder.read()[1].path)
+    if not Manifest.is_in(place):
+        raise DatasetError(f"the prepared images of this run are no longer in {place}")
+    dataset = Dataset.open(place)
+    inspection = inspect(dataset)
+    return page(dataset, inspection, facts(inspection))
+
+
+def _kind(picture: bytes) -> str:
+    """Suffix of a picture's file. Raises DatasetError for what is none, or is too large to be decoded."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(BytesIO(picture), formats=list(KINDS)) as image:
+            width, height = image.size
+            kind = KINDS[str(image.format)]
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError):
+        raise DatasetError(f"this is no picture that can be read: {', '.join(KINDS)} are") from None
+    if width * height > MOST_PIXELS:
+        raise DatasetError(f"this picture has {width}x{height} pixels; at most {MOST_PIXELS:,} are decoded")
+    return kind
+
+
+def _rgb(pixels: "Tensor") -> bytes:
+    """Pixels uint8 [C, R, R] as R·R·3 bytes; grey ones three times."""
+    return pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy().tobytes()
+
+
+def _image(pixels: "Tensor") -> str:
+    """The same, for JSON."""
+    return base64.b64encode(_rgb(pixels)).decode()

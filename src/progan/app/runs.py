@@ -1,0 +1,311 @@
+"""What a folder of runs has to show, without torch: runs, comparisons, statistics as they come, and facts for the page.
+
+A name that a request brings is looked up among those found by walking the folder; it is never made into a path. Links
+are not followed, and a file is read only if it lies in the folder of its run.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import os
+import re
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import progan
+from progan.errors import ProganError, RunError, SnapshotError
+from progan.files import LOCK_NAME, printable
+from progan.run_folder import RunFolder
+from progan.schedule import Schedule
+
+DEPTH = 3
+"""Folders below the given one in which runs are looked for: those of a comparison lie in FOLDER/NAME/runs/RUN."""
+MOST_FOLDERS, MOST_RUNS = 20_000, 1_000
+"""Folders that are looked at, and runs that are shown."""
+MOST_LINES = 20_000
+"""Lines of stats.jsonl that are kept: the last ones."""
+LARGEST_HEADER = 2**24
+"""Bytes of the beginning of a snapshot, and of a config.json, above which it is not read."""
+_WALK = 2.0  # seconds for which the list of runs holds
+_LOOK = 0.5  # seconds for which what was read of a run holds for all who watch it
+_MODEL = re.compile(r"generator-(\d{1,18})-(\d{1,4})x\2")
+_GRID = re.compile(r"fakes-\d{1,18}-\d{1,4}x\d{1,4}\.png|reals\.png")
+
+
+class Missing(ProganError):
+    """What a request named and is not there."""
+
+
+class Shelf:
+    """A run folder, or a folder with runs and comparisons. `root` is its path without links."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._runs: dict[str, Path] = {}
+        self._walked = -math.inf
+
+    def runs(self) -> dict[str, Path]:
+        """Name of each run, the newest first, and its folder; that of the root itself is the folder's own name."""
+        if time.monotonic() - self._walked > _WALK:
+            self._runs, self._walked = self._walk(), time.monotonic()
+        return self._runs
+
+    def _walk(self) -> dict[str, Path]:
+        found = {name: path for name, path in self._found() if _is_plain(path / "config.json") and _is_run(path)}
+        newest = sorted(found, key=lambda name: _changed(found[name]), reverse=True)
+        return {name: found[name] for name in newest[:MOST_RUNS]}
+
+    def comparisons(self) -> dict[str, Path]:
+        """Name of each comparison that is finished, and its folder."""
+        has = ("comparison.json", "report.html")
+        return {name: path for name, path in self._found() if all(_is_plain(path / each) for each in has)}
+
+    def run(self, name: str) -> RunFolder:
+        """Run of a name, the newest if it is empty. Raises Missing."""
+        runs = self.runs()
+        if not name and runs:
+            name = next(iter(runs))
+        if name not in runs:
+            raise Missing("there is no such run here: reload the page")
+        return RunFolder(runs[name])
+
+    def _found(self) -> Iterator[tuple[str, Path]]:
+        """Folders down to some depth with their names; what is in a run is looked at no further, nor are links."""
+        queue, looked = [(self.root, 0)], 0
+        while queue and looked < MOST_FOLDERS:
+            path, depth = queue.pop(0)
+            looked += 1
+            relative = path.relative_to(self.root).as_posix()
+            yield printable(self.root.name if relative == "." else relative), path
+            if depth == DEPTH or _is_plain(path / "config.json"):
+                continue
+            try:
+                children = sorted(os.scandir(path), key=lambda entry: entry.name)
+            except OSError:
+                continue
+            queue += [(Path(child), depth + 1) for child in children if child.is_dir(follow_symlinks=False)]
+
+
+def _is_plain(path: Path) -> bool:
+    """True for a file that is no link."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        if (path / "config.json").stat().st_size > LARGEST_HEADER:
+            return False
+        RunFolder(path).read()
+    except (ProganError, OSError):
+        return False
+    return True
+
+
+def _changed(path: Path) -> float:
+    """When a run was last heard of."""
+    times = [each.stat().st_mtime for name in ("stats.jsonl", "config.json") if (each := path / name).exists()]
+    return max(times, default=0)
+
+
+def inside(folder: RunFolder, path: Path) -> Path:
+    """The path, if it is a file within the run folder and no link leads to it. Raises Missing."""
+    try:
+        whole = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        whole = None
+    if whole is None or not whole.is_relative_to(folder.path.resolve()) or not _is_plain(path):
+        raise Missing(f"{printable(path.name)} is not in the folder of this run")
+    return path
+
+
+def grid(folder: RunFolder, name: str) -> Path:
+    """A sample grid of a run. Raises Missing."""
+    if not _GRID.fullmatch(name):
+        raise Missing("that is not the name of a sample grid")
+    return inside(folder, folder.samples / name)
+
+
+def model(folder: RunFolder, name: str) -> Path:
+    """A snapshot of a run. Raises Missing."""
+    if not _MODEL.fullmatch(name):
+        raise Missing("that is not the name of a snapshot")
+    return inside(folder, folder.snapshots / f"{name}.safetensors")
+
+
+# Facts for the page
+
+
+def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, Any]:
+    """What the page knows of a run and its neighbours: `Facts` of page/engine.js. Raises Missing for another name."""
+    runs = shelf.runs()
+    folder = shelf.run(name) if name or runs else None
+    chosen = "" if folder is None else next(key for key, path in runs.items() if path == folder.path)
+    has_report = folder is not None and _is_plain(folder.path / "report.html")
+    server = {
+        "run": chosen,
+        "runs": [{"name": key, "live": live(RunFolder(path))} for key, path in runs.items()],
+        "comparisons": list(shelf.comparisons()),
+        "folder": printable(str(shelf.root)),
+        "report": has_report,
+        "data": reals and folder is not None,
+        "change": may_change,
+    }
+    empty = {"title": "progan", "data": "", "licence": "", "snapshot": "", "z_dim": 0, "channels": 3, "labels": None}
+    found: dict[str, Any] = {
+        "format": "progan web",
+        "version": 1,
+        "progan": progan.__version__,
+        "weights": "fp32",
+        "runtime": None,
+    }
+    found |= {**empty, "models": [], "server": server}
+    if folder is None:
+        return found
+    config, data = folder.read()
+    found |= {"title": chosen, "data": data.name}
+    for resolution in sorted(_resolutions(folder)):
+        path = inside(folder, folder.snapshot(resolution))
+        kimg = int(path.stem.split("-")[1]) / 1000
+        about = {"resolution": resolution, "file": path.stem, "kimg": kimg, "bytes": path.stat().st_size}
+        found["models"].append({**about, "sha256": "", "snapshot": ""})
+    if found["models"]:
+        path = folder.snapshot()
+        info, rows = _header(path)
+        digest = _digest(path, _version(path))
+        labels = {"kind": info["label_kind"], "names": info["label_names"], "rows": [[]] * rows}
+        found |= {"licence": str(info.get("licence", "")), "snapshot": digest, "channels": info["shape"]["channels"]}
+        found |= {"z_dim": config.model.z_dim, "labels": labels if info["label_kind"] else None}
+        found["models"][-1]["snapshot"] = digest
+    return found
+
+
+def _resolutions(folder: RunFolder) -> set[int]:
+    names = (_MODEL.fullmatch(path.stem) for path in folder.snapshots.glob("generator-*.safetensors"))
+    return {int(match[2]) for match in names if match}
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """What a snapshot says of itself, and the number of its label rows, without its weights. Raises SnapshotError."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            content = json.loads(file.read(size) if size <= LARGEST_HEADER else b"")
+        info = json.loads(content["__metadata__"]["info"])
+        info["shape"]["channels"], info["label_kind"], info["label_names"]
+        return info, content.get("labels.rows", {"shape": [0]})["shape"][0]
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise SnapshotError(f"{path.name} is not a snapshot, or is damaged") from None
+
+
+def _version(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(64)
+def _digest(path: Path, version: tuple[int, int]) -> str:
+    """What `Snapshot.digest` is. `version` tells one file of a name from another."""
+    with path.open("rb") as file:
+        found = hashlib.sha256()
+        while part := file.read(2**20):
+            found.update(part)
+    return found.hexdigest()[:16]
+
+
+# A training, as it comes
+
+
+def live(folder: RunFolder) -> bool:
+    """True if a process seems to train in the folder, by what its lock says: locking it could stop one that begins."""
+    lock = folder.path / LOCK_NAME
+    try:
+        holder = re.fullmatch(r"process (\d+) on (.+)", lock.read_text(errors="replace")[:1000])
+    except OSError:
+        return False
+    # Windows has no signal that does nothing.
+    if holder is None or holder[2] != socket.gethostname() or sys.platform == "win32":
+        return holder is not None and time.time() - _changed(folder.path) < 3600
+    try:
+        os.kill(int(holder[1]), 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+@dataclass
+class Watch:
+    """What is known of a training, read again when somebody asks and it is old."""
+
+    folder: RunFolder
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    """Of stats.jsonl; those already read are the same objects in the next list, unless the file was written anew."""
+    grids: list[str] = field(default_factory=list)
+    live: bool = False
+    asked: bool = False
+    """True if it has been asked to stop and goes on."""
+    total: int = 0
+    spans: list[tuple[int, str, int, int]] = field(default_factory=list)
+    """Resolution, phase, first and last image of each stage."""
+    _read: float = -math.inf
+    _file: tuple[int, int] = (0, 0)  # number of the file on its disk, and bytes read of it
+
+    def look(self) -> None:
+        """Read what is new."""
+        if time.monotonic() - self._read < _LOOK:
+            return
+        self.live, self.asked = live(self.folder), self.folder.stop.is_file()
+        schedule = Schedule(self.folder.read()[0].schedule)
+        self.total = schedule.total_nimg
+        self.spans = [(span.resolution, span.phase, span.start, span.start + n) for span, n in schedule.extents()]
+        names = (path.name for path in self.folder.samples.glob("fakes-*.png") if _GRID.fullmatch(path.name))
+        self.grids = sorted(names, key=lambda name: (int(name.split("-")[1]), name))
+        self._look_at_stats()
+        self._read = time.monotonic()
+
+    def _look_at_stats(self) -> None:
+        if not _is_plain(self.folder.stats):
+            self.lines, self._file = [], (0, 0)
+            return
+        with self.folder.stats.open("rb") as file:
+            about = os.fstat(file.fileno())
+            number, done = self._file
+            if about.st_ino != number or about.st_size < done:  # a continued run writes it anew
+                self.lines, done = [], 0
+            file.seek(done)
+            new, _, _ = file.read(2**26).rpartition(b"\n")  # a line may not be whole yet
+        self._file = (about.st_ino, done + len(new) + bool(new))
+        found = list(filter(None, map(_line, new.split(b"\n"))))
+        self.lines = [*self.lines, *found][-MOST_LINES:] if found else self.lines
+
+
+def _line(text: bytes) -> dict[str, Any] | None:
+    """A line of stats.jsonl; None for what is none."""
+    try:
+        line = json.loads(text, parse_constant=lambda name: None)
+    except (ValueError, RecursionError):
+        return None
+    fits = isinstance(line, dict) and all(isinstance(line.get(name), int) for name in ("cur_nimg", "resolution"))
+    return line if fits else None
+
+
+def ask_to_stop(folder: RunFolder) -> None:
+    """Make the file that stops a training. Raises RunError where nothing is trained."""
+    if not live(folder):
+        raise RunError("nothing is trained there now")
+    try:
+        # Not through a link, and what is there already will do.
+        os.close(os.open(folder.stop, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666))
+    except OSError as error:
+        raise folder.unwritable(error) from None

@@ -1,0 +1,436 @@
+"""The server of `progan app`: the page, its pictures, and a training as it comes; Starlette and uvicorn (extra `app`).
+
+The page is that of `progan export web`; where `progan.json` has a `server` its pictures are made here.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import queue
+import re
+import secrets
+import socket
+import threading
+import time
+import webbrowser
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from progan.app import runs
+from progan.app.guard import Guard, TooLargeError, is_loopback
+from progan.app.pictures import BusyError, StoppedError, Studio, Wish, dataset_page
+from progan.app.runs import Missing, Shelf, Watch
+from progan.config import MOST_SEED, AppConfig
+from progan.errors import ConfigError, ProganError
+from progan.progress import Log
+from progan.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from progan.training.preflight.estimate import Pace
+
+MOST_STREAMS = 128
+"""Pages that may follow a training at the same time."""
+MOST_WATCHED = 8
+"""Runs whose statistics are kept in memory."""
+MOST_SENT = 3000
+"""Lines of stats.jsonl that are sent at once: of more, every second or third."""
+MOST_CONNECTIONS = 512
+LONGEST_LABEL = 2000
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
+_EVERY, _ALIVE = 1.0, 15.0  # seconds between two looks at a training, and between two signs of life
+_DOCUMENT = (
+    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "frame-ancestors 'self'"
+)
+"""Policy for pages that lie in folders: their scripts run with no rights, and can ask this server for nothing."""
+
+
+def page_files() -> dict[str, bytes]:
+    """The page's files by their names, those that only a server's page has in `server/`."""
+    folder = resources.files("progan.app").joinpath("page")
+    places = {"": folder, "server/": folder.joinpath("server")}
+    return {
+        f"{at}{file.name}": file.read_bytes()
+        for at, where in places.items()
+        for file in where.iterdir()
+        if file.is_file()
+    }
+
+
+class Desk:
+    """What all requests share."""
+
+    def __init__(self, shelf: Shelf, config: AppConfig) -> None:
+        self.shelf, self.reals = shelf, config.reals
+        self.studio = Studio(config.device)
+        self.files = page_files()
+        self.streams = 0
+        self._watched: OrderedDict[Path, Watch] = OrderedDict()
+        self._pace: OrderedDict[Path, Pace | None] = OrderedDict()
+        """Estimates of how long a training takes; None while they are being made."""
+        self._data: OrderedDict[Path, str] = OrderedDict()
+        self._looking, self._showing = threading.Lock(), threading.Lock()
+
+    def watch(self, folder: RunFolder) -> Watch:
+        """What is known of a training now."""
+        with self._looking:
+            watch = self._watched.setdefault(folder.path, Watch(folder))
+            self._watched.move_to_end(folder.path)
+            while len(self._watched) > MOST_WATCHED:
+                self._watched.popitem(last=False)
+            watch.look()
+            return watch
+
+    def seconds_left(self, watch: Watch) -> float | None:
+        """Seconds that a training still takes; None as long as nobody knows."""
+        path = watch.folder.path
+        if not watch.lines or not watch.live:
+            return None
+        if path not in self._pace:
+            self._pace[path] = None
+            try:
+                self.studio.do(lambda: self._estimate(watch.folder), long=True)
+            except BusyError:
+                del self._pace[path]
+        pace = self._pace.get(path)
+        return None if pace is None else pace.over().follow(watch.lines).left(watch.lines[-1]["cur_nimg"])
+
+    def _estimate(self, folder: RunFolder) -> None:
+        """Find out what an image costs at each resolution, in the thread that computes."""
+        from progan.config import RunConfig
+        from progan.models import ImageShape
+        from progan.progress import silent
+        from progan.training import numerics
+        from progan.training.parallel.processes import ALONE
+        from progan.training.preflight.autotune import pace_of
+        from progan.training.setup import RunSetup
+
+        config, data = folder.read()
+        labels = len(data.label_names) if config.dataset.labels else 0
+        shape = ImageShape(config.schedule.resolution, data.channels, labels)
+        # What is measured soon outweighs these estimates: of which machine they are matters little.
+        setup = RunSetup(config, shape, numerics.choose(RunConfig().runtime), ALONE, silent)
+        self._pace[folder.path] = pace_of(setup)
+        while len(self._pace) > MOST_WATCHED:
+            self._pace.popitem(last=False)
+
+    def data_page(self, folder: RunFolder) -> str:
+        """The page of a run's images, made once."""
+        with self._showing:
+            if folder.path not in self._data:
+                self._data[folder.path] = dataset_page(folder)
+                while len(self._data) > 2:
+                    self._data.popitem(last=False)
+            return self._data[folder.path]
+
+
+def state(desk: Desk, watch: Watch) -> dict[str, Any]:
+    """What the page of a training shows besides its curves."""
+    last = watch.lines[-1] if watch.lines else {}
+    now = last.get("cur_nimg", 0)
+    return {
+        "live": watch.live,
+        "asked": watch.live and watch.asked,
+        "finished": bool(watch.total) and now >= watch.total,
+        "cur_nimg": now,
+        "total": watch.total,
+        "spans": watch.spans,
+        "resolution": last.get("resolution", watch.spans[0][0] if watch.spans else 0),
+        "phase": last.get("phase", "stable"),
+        "alpha": last.get("alpha", 1),
+        "left": desk.seconds_left(watch),
+        "grids": watch.grids,
+    }
+
+
+def application(desk: Desk, token: str, host: str) -> Guard:
+    """The ASGI application."""
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
+    from starlette.routing import Route
+
+    def run_of(request: "Request") -> RunFolder:
+        return desk.shelf.run(_text(request, "run", 1000))
+
+    def page_file(request: "Request") -> "Response":
+        name = request.path_params.get("name") or "index.html"
+        if name not in desk.files:
+            raise Missing("there is nothing of that name here")
+        # index.html brings its own, stricter policy; only who may show it in a frame is a header's business.
+        own = {"content-security-policy": "frame-ancestors 'none'"}
+        return Response(desk.files[name], media_type=TYPES[Path(name).suffix], headers=own)
+
+    def facts(request: "Request") -> "Response":
+        name = _text(request, "run", 1000)
+        return JSONResponse(runs.facts(desk.shelf, name, request.scope["progan.token"], desk.reals))
+
+    def manifest(request: "Request") -> "Response":
+        return Response('{"name": "progan", "display": "browser"}', media_type="application/manifest+json")
+
+    def icon(request: "Request") -> "Response":
+        return Response(_icon(), media_type="image/png", headers={"cache-control": "max-age=86400"})
+
+    async def picture(request: "Request") -> "Response":
+        path, wish = await run_in_threadpool(model_of, request), _wish(request)
+        begun = time.perf_counter()
+        job = desk.studio.do(lambda: (desk.studio.picture(path, wish), time.perf_counter()))
+        (content, side), _ = await asyncio.wrap_future(job)
+        about = {"x-progan-side": str(side), "x-progan-seconds": f"{time.perf_counter() - begun:.4f}"}
+        # A snapshot's name is never given to another one, as long as a run is the same.
+        kept = {"cache-control": "private, max-age=600"}
+        return Response(content, media_type="application/octet-stream", headers={**about, **kept})
+
+    async def film(request: "Request") -> "Response":
+        path, wish = await run_in_threadpool(model_of, request), _wish(request)
+        if wish.to is None:
+            raise ConfigError("a film goes from one seed to another")
+        job = desk.studio.do(lambda: desk.studio.film(path, wish), long=True)
+        return Response(await asyncio.wrap_future(job), media_type="image/webp")
+
+    def model_of(request: "Request") -> Path:
+        return runs.model(run_of(request), _text(request, "model", 100))
+
+    def grid(request: "Request") -> "Response":
+        path = runs.grid(run_of(request), _text(request, "name", 100))
+        return FileResponse(path, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+
+    async def training(request: "Request") -> "Response":
+        folder = await run_in_threadpool(run_of, request)
+        if desk.streams >= MOST_STREAMS:
+            raise BusyError("too many follow a training already: try again soon")
+
+        async def events() -> AsyncIterator[str]:
+            """All lines first, then new ones as they come; the state whenever it is another."""
+            seen: list[dict[str, Any]] = []
+            told, quiet = "", 0.0
+            desk.streams += 1
+            try:
+                while True:
+                    watch = await run_in_threadpool(desk.watch, folder)
+                    lines = watch.lines
+                    # The same lines are the same objects, unless the file was written anew or the first were dropped.
+                    goes_on = bool(seen) and len(lines) >= len(seen) and lines[len(seen) - 1] is seen[-1]
+                    new = lines[len(seen) :] if goes_on else lines
+                    if new or (seen and not goes_on):
+                        yield _event("more" if goes_on else "all", _thinned(new))
+                    seen = lines
+                    now = json.dumps(state(desk, watch))
+                    if now != told or new:
+                        yield f"event: state\ndata: {now}\n\n"
+                        told, quiet = now, 0.0
+                    elif quiet >= _ALIVE:
+                        yield ": still here\n\n"
+                        quiet = 0.0
+                    await asyncio.sleep(_EVERY)
+                    quiet += _EVERY
+            except ProganError as error:  # the run was moved away
+                yield _event("gone", str(error))
+            finally:
+                desk.streams -= 1
+
+        return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    def stop(request: "Request") -> "Response":
+        runs.ask_to_stop(run_of(request))
+        return JSONResponse({"asked": True})
+
+    def document(request: "Request") -> "Response":
+        kind, name = request.path_params["kind"], _text(request, "name", 1000)
+        if kind == "compare":
+            places = desk.shelf.comparisons()
+            if name not in places:
+                raise Missing("there is no such comparison here: reload the page")
+            content = (places[name] / "report.html").read_text(encoding="utf-8", errors="replace")
+        elif kind == "data":
+            if not desk.reals:
+                raise ConfigError("training images are not shown here (--no-reals)")
+            content = desk.data_page(run_of(request))
+        else:
+            folder = run_of(request)
+            content = runs.inside(folder, folder.path / "report.html").read_text(encoding="utf-8", errors="replace")
+        return HTMLResponse(content, headers={"content-security-policy": _DOCUMENT})
+
+    async def search(request: "Request") -> "Response":
+        folder = await run_in_threadpool(run_of, request)
+        path, label = runs.model(folder, _text(request, "model", 100)), _text(request, "label", LONGEST_LABEL)
+        content = await request.body()
+        said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        left = threading.Event()
+
+        def tell(fact: Any) -> None:
+            if left.is_set():
+                raise StoppedError
+            said.put(fact)
+
+        job = desk.studio.do(lambda: desk.studio.search(folder, path, content, label, desk.reals, tell), long=True)
+
+        async def lines() -> AsyncIterator[str]:
+            try:
+                while not (job.done() and said.empty()):
+                    try:
+                        yield json.dumps(said.get_nowait()) + "\n"
+                    except queue.Empty:
+                        await asyncio.sleep(0.05)
+                error = job.exception()
+                if error is not None:
+                    yield json.dumps({"error": str(error) if isinstance(error, ProganError) else "it failed"}) + "\n"
+            finally:
+                left.set()
+                job.cancel()
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"cache-control": "no-store"})
+
+    def failed(request: "Request", error: Exception) -> "Response":
+        code = 404 if isinstance(error, Missing) else 503 if isinstance(error, BusyError) else 400
+        if isinstance(error, TooLargeError):
+            return JSONResponse({"error": "that is too large"}, 413)
+        headers = {"retry-after": "1"} if code == 503 else {}
+        return JSONResponse({"error": str(error)}, code, headers)
+
+    routes = [
+        Route("/", page_file),
+        Route("/progan.json", facts),
+        Route("/manifest.json", manifest),
+        Route("/icons/icon-192.png", icon),
+        Route("/favicon.ico", icon),
+        Route("/api/picture", picture),
+        Route("/api/film", film),
+        Route("/api/grid", grid),
+        Route("/api/training", training),
+        Route("/api/stop", stop, methods=["POST"]),
+        Route("/api/find", search, methods=["POST"]),
+        Route("/api/page/{kind:str}", document),
+        Route("/{name:path}", page_file),
+    ]
+    handlers: Any = {ProganError: failed, TooLargeError: failed}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), token, host)
+
+
+def _thinned(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """So many lines at most, evenly, the last one among them."""
+    return lines[:: -max(1, -(-len(lines) // MOST_SENT))][::-1]
+
+
+def _event(kind: str, data: Any) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+
+
+def _text(request: "Request", name: str, longest: int) -> str:
+    """A value of the address, empty if it is not there. Raises ConfigError if it is too long."""
+    value = request.query_params.get(name, "")
+    if len(value) > longest:
+        raise ConfigError(f"{name} is too long")
+    return value
+
+
+def _wish(request: "Request") -> Wish:
+    """The picture that an address asks for. Raises ConfigError for a number that is none, or out of range."""
+
+    def seed(name: str) -> int | None:
+        text = _text(request, name, 100)
+        if not text:
+            return None
+        if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > MOST_SEED:
+            raise ConfigError(f"{name} must be a whole number from 0 to {MOST_SEED}")
+        return int(text)
+
+    def number(name: str, default: float, most: float) -> float:
+        text = _text(request, name, 100)
+        if not text:
+            return default
+        value = float(text) if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{0,40})?(e-[0-9]{1,2})?", text) else math.nan
+        if not 0 <= value <= most:
+            raise ConfigError(f"{name} must be a number from 0 to {most:g}")
+        return value
+
+    first, row = seed("seed"), number("row", 0, 1023)
+    if row != int(row):
+        raise ConfigError("row must be a whole number")
+    label = _text(request, "label", LONGEST_LABEL)
+    return Wish(first or 0, seed("to"), number("t", 0, 1), number("truncation", 1, 2), label, int(row))
+
+
+def _icon() -> bytes:
+    """A PNG: coarse pixels that become finer."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    icon = Image.new("RGB", (4, 4))
+    icon.putdata([(61 + 20 * ((i * 7) % 5), 79 + 12 * ((i * 3) % 7), 196 + 8 * (i % 4)) for i in range(16)])
+    icon = icon.resize((192, 192), Image.Resampling.NEAREST)
+    file = BytesIO()
+    icon.save(file, "png")
+    return file.getvalue()
+
+
+def serve(source: Path, config: AppConfig, log: Log, shown: Callable[[str], None] | None = None) -> None:
+    """Serve until Ctrl-C. `shown` gets the address. Raises ConfigError if a package or the port is missing."""
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError:
+        raise ConfigError("the page needs Starlette and uvicorn: pip install '.[app]'") from None
+    token = config.token or secrets.token_urlsafe(24)
+    desk = Desk(Shelf(source.resolve()), config)
+    listening = _listen(config)
+    port = listening.getsockname()[1]
+    name = config.host if config.host not in ("0.0.0.0", "::") else socket.gethostname()
+    address = f"http://{f'[{name}]' if ':' in name else name}:{port}/?token={token}"
+    log(f"{address}  (Ctrl-C ends it)")
+    if not is_loopback(config.host):
+        log(
+            "note: other machines can reach it. Who has the address can see the runs and stop them; it is not encrypted"
+        )
+    if shown:
+        shown(address)
+    if config.open and is_loopback(config.host):
+        threading.Timer(0.5, _open, [address]).start()
+    if hasattr(os, "nice"):  # a training on this machine goes first
+        with contextlib.suppress(OSError):
+            os.nice(5)
+    settings = uvicorn.Config(
+        application(desk, token, config.host),
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=1,
+        lifespan="off",
+        proxy_headers=False,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _listen(config: AppConfig) -> socket.socket:
+    """A socket at the port, or at the next that is free. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    for port in [0] if config.port == 0 else range(config.port, min(config.port + 20, 65_536)):
+        made = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((config.host, port))
+            made.listen(128)
+        except OSError as error:
+            made.close()
+            problem = error
+            continue
+        return made
+    raise ConfigError(
+        f"cannot listen at {config.host}:{config.port}: {problem.strerror or problem}. Choose --host, --port"
+    )
+
+
+def _open(address: str) -> None:
+    with contextlib.suppress(Exception):
+        webbrowser.open(address)

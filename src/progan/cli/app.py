@@ -1,0 +1,41 @@
+"""`progan app`: the page that makes pictures, follows a training and shows comparisons."""
+
+import argparse
+from pathlib import Path
+
+from progan.cli.base import Parser, add_flags, given
+from progan.config import AppConfig
+from progan.errors import RunError
+from progan.options import options
+from progan.progress import log_line
+
+RUNS = "runs"
+"""Folder in which `progan train` begins runs."""
+
+
+def add_arguments(parser: Parser) -> None:
+    text = f"a run folder, or a folder with runs and comparisons (default: {RUNS})"
+    parser.add_argument("source", metavar="RUN|FOLDER", nargs="?", help=text)
+    add_flags(parser, options(AppConfig))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show runs on a page of this machine: make pictures, follow a training, stop it.
+
+    It works without a network, and only this machine can reach it unless --host says otherwise.
+
+        progan app
+        progan app runs/digits
+        progan app --host 0.0.0.0 --port 8000
+
+    The address that it prints holds a token, without which nothing can be changed.
+    """
+    from progan.app.server import serve
+    from progan.options import json_text
+
+    source = Path(arguments.source or RUNS)
+    if not source.is_dir() and arguments.source:
+        raise RunError(f"{source} is no folder. Give a run folder, or one with runs, such as {RUNS}")
+    shown = (lambda address: print(json_text({"address": address}), flush=True)) if arguments.json else None
+    serve(source, AppConfig(**given(arguments, AppConfig)), log_line, shown)
+    return 0

@@ -1,0 +1,60 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+
+import { range, short, thinned, ticks } from "./page/server/chart.js";
+import { query } from "./page/server/engine.js";
+import { describe, duration } from "./page/server/training.js";
+
+const WISH = { seed: "9223372036854775807", to: "", t: 0, truncation: 1, resolution: 8, label: "hat=cap", row: 2 };
+const FACTS = /** @type {any} */ ({ server: { run: "a & b" }, models: [{ resolution: 8, file: "generator-8" }] });
+
+test("ticks are round and lie inside", () => {
+  assert.equal(ticks(0, 10, 5), [0, 2, 4, 6, 8, 10]);
+  assert.equal(ticks(-0.31, 0.42, 4), [-0.2, 0, 0.2, 0.4]);
+  assert.equal(ticks(1200, 1900, 3), [1500]);
+});
+
+test("one value far away does not flatten the rest", () => {
+  const [low, high] = range([...Array(300).keys(), 1e9]);
+  assert.ok(low < 5 && high > 290 && high < 400);
+  assert.equal(range([NaN]), [0, 1]);
+  const [a, b] = range([3, 3]);
+  assert.ok(a < 3 && b > 3);
+});
+
+test("the last point is never left out", () => {
+  const points = thinned([...Array(1001).keys()], 100);
+  assert.ok(points.length <= 100);
+  assert.is(points[points.length - 1], 1000);
+  assert.equal(thinned([1, 2]), [1, 2]);
+  assert.equal(thinned([]), []);
+});
+
+test("numbers are short", () => {
+  assert.equal([0, 1234.5, 0.5678, 123456, 0.00012].map(short), ["0", "1230", "0.568", "1.2e+5", "1.2e-4"]);
+});
+
+test("a wish becomes a query that keeps all digits", () => {
+  const plain = query(FACTS, WISH);
+  assert.equal(Object.fromEntries(plain), { run: "a & b", model: "generator-8", seed: WISH.seed, truncation: "1", label: "hat=cap", row: "2" });
+  const moved = query(FACTS, { ...WISH, to: "5", t: 1e-7, truncation: 0.35 });
+  assert.is(moved.get("to"), "5");
+  assert.is(Number(moved.get("t")), 1e-7);
+  assert.not.match(String(moved.get("t")), /e/);
+  assert.is(Number(moved.get("truncation")), 0.35);
+});
+
+test("a state is a sentence", () => {
+  const state = { live: true, asked: false, finished: false, cur_nimg: 1500, total: 6000, spans: [], resolution: 16, phase: "fade", alpha: 0.5, left: 12_000, grids: [] };
+  assert.is(describe(state), "Training · 16×16, fading in (50 %) · 1.5 of 6 thousand images · 3 h 20 min left");
+  assert.is(describe({ ...state, left: null, phase: "stable" }), "Training · 16×16 · 1.5 of 6 thousand images");
+  assert.match(describe({ ...state, asked: true }), /^Stopping/);
+  assert.match(describe({ ...state, finished: true }), /^Finished/);
+  assert.match(describe({ ...state, live: false }), /^Not training now/);
+});
+
+test("durations are those of the console", () => {
+  assert.equal([45, 720, 12_000, 4 * 86_400 + 3 * 3600].map(duration), ["45 s", "12 min", "3 h 20 min", "4 d 3 h"]);
+});
+
+test.run();

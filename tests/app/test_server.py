@@ -1,0 +1,611 @@
+"""The server of the page: its pictures are those of sample, and nobody gets what is not theirs."""
+
+import base64
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from concurrent.futures import wait
+from io import BytesIO
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from generators import ATTRIBUTES, small, write_run
+from progan.app import guard, pictures, runs, server
+from progan.app.pictures import BusyError, Studio
+from progan.app.runs import Missing, Shelf, Watch
+from progan.config import AppConfig
+from progan.errors import ConfigError, RunError
+from progan.files import write_whole
+from progan.images import to_pixels
+from progan.progress import silent
+from progan.run_folder import RunFolder
+from progan.sampling import finding, load
+from progan.sampling.interpolation import slerp
+from progan.sampling.pictures import Drawing
+
+testclient = pytest.importorskip("starlette.testclient")
+TOKEN = "a-token-of-the-tests"
+HOME = "http://127.0.0.1:7860"
+CLASSES = ("one", "two <b>", "drei ü")
+SECRET = "what nobody may read"
+PICTURE = "/api/picture?run={run}&model=generator-000016000-16x16&seed=7"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX links and locks")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Runs of every kind, a comparison, and links that lead out of them."""
+    top = tmp_path_factory.mktemp("app")
+    (top / "secret").mkdir()
+    (top / "secret" / "file.png").write_text(SECRET)
+    write_run(top / "secret" / "run")
+    root = top / "runs"
+    root.mkdir()
+    write_run(root / "plain")
+    write_run(root / "class", kind="class", names=CLASSES, channels=1)
+    write_run(root / "attributes", kind="attributes", names=ATTRIBUTES)
+    write_run(root / "odd <b> & 'n\"ame'")
+    (root / "comparison" / "runs").mkdir(parents=True)
+    write_run(root / "comparison" / "runs" / "deep")
+    (root / "comparison" / "comparison.json").write_text("{}")
+    (root / "comparison" / "report.html").write_text("<!doctype html><p>which is better")
+    if sys.platform != "win32":
+        (root / "linked").symlink_to(top / "secret" / "run")
+        (root / "plain" / "samples").mkdir()
+        (root / "plain" / "samples" / "fakes-000000001-8x8.png").symlink_to(top / "secret" / "file.png")
+        (root / "plain" / "report.html").symlink_to(top / "secret" / "file.png")
+        stolen = root / "plain" / "snapshots" / "generator-000000001-8x8.safetensors"
+        stolen.symlink_to(next((top / "secret" / "run" / "snapshots").iterdir()))
+        (root / "class" / "samples").symlink_to(top / "secret")
+        (root / "linked.json").mkdir()
+        (root / "linked.json" / "config.json").symlink_to(top / "secret" / "run" / "config.json")
+        os.mkdir(os.fsencode(root) + b"/caf\xe9")
+        write_run(root / os.fsdecode(b"caf\xe9") / "run")
+    (root / "class" / "samples2").mkdir()
+    return root
+
+
+def open_app(folder, host="127.0.0.1", **options):
+    desk = server.Desk(Shelf(folder.resolve()), AppConfig(**options))
+    return desk, server.application(desk, TOKEN, host)
+
+
+def visit(app, home=HOME, token=True, **headers):
+    """A client as a browser is, that has opened the address with the token, or not."""
+    client = testclient.TestClient(app, home, follow_redirects=False, raise_server_exceptions=False)
+    client.headers.update(headers)
+    if token:
+        assert client.get(f"/?token={TOKEN}").status_code == 303
+    return client
+
+
+@pytest.fixture(scope="module")
+def app(folder):
+    return open_app(folder)[1]
+
+
+@pytest.fixture
+def client(app):
+    return visit(app)
+
+
+def pixels_of(answer):
+    assert answer.status_code == 200, answer.text
+    side = int(answer.headers["x-progan-side"])
+    return np.frombuffer(answer.content, np.uint8).reshape(side, side, 3)
+
+
+def as_shown(pixels):
+    """Pixels uint8 [C, R, R] as the page gets them."""
+    return np.broadcast_to(pixels.permute(1, 2, 0).numpy(), (*pixels.shape[1:], 3))
+
+
+# Pictures
+
+
+@pytest.mark.parametrize(("resolution", "seed", "truncation"), [(16, 7, 1.0), (16, 2**63 - 1, 0.35), (8, 0, 1.0)])
+def test_a_picture_is_that_of_sample(client, folder, resolution, seed, truncation):
+    query = f"run=plain&model=generator-{resolution * 1000:09d}-{resolution}x{resolution}&seed={seed}"
+    got = pixels_of(client.get(f"/api/picture?{query}&truncation={truncation}"))
+    drawing = Drawing(load(folder / "plain", resolution), [seed], (), truncation)
+    assert np.array_equal(got, as_shown(next(drawing.pixels())[0]))
+
+
+@pytest.mark.parametrize(
+    ("run", "label", "row"), [("class", CLASSES[1], 0), ("attributes", "", 2), ("attributes", "hat=cap,smile", 1)]
+)
+def test_labels_are_those_of_sample(client, folder, run, label, row):
+    got = pixels_of(client.get(f"{PICTURE.format(run=run)}&label={quote(label)}&row={row}"))
+    # The rows of attributes are those of the data in turn, as in a call of so many seeds.
+    drawing = Drawing(load(folder / run), [7] * (row + 1), [""] * row + [label])
+    assert np.array_equal(got, as_shown(torch.cat(list(drawing.pixels()))[-1]))
+
+
+def test_a_morph_lies_on_the_great_circle(client, folder):
+    snapshot = load(folder / "plain")
+    z = slerp(snapshot.latents([7]), snapshot.latents([9]), 0.25)
+    got = pixels_of(client.get(PICTURE.format(run="plain") + "&to=9&t=0.25"))
+    assert np.array_equal(got, as_shown(to_pixels(snapshot.generate(z))[0]))
+
+
+def test_a_film_goes_there_and_back(client, monkeypatch):
+    monkeypatch.setattr(pictures, "FILM_FRAMES", 4)
+    answer = client.get("/api/film?run=plain&model=generator-000016000-16x16&seed=1&to=2")
+    film = Image.open(BytesIO(answer.content))
+    assert (film.format, film.n_frames, film.size) == ("WEBP", 6, (256, 256))
+    assert client.get("/api/film?run=plain&model=generator-000016000-16x16&seed=1").status_code == 400
+
+
+def test_the_page_knows_runs_and_labels(client, folder):
+    facts = client.get("/progan.json?run=attributes").json()
+    assert facts["labels"]["kind"] == "attributes"
+    assert tuple(facts["labels"]["names"]) == ATTRIBUTES
+    assert len(facts["labels"]["rows"]) == 3
+    assert [model["resolution"] for model in facts["models"]] == [8, 16]
+    assert facts["snapshot"] == load(folder / "attributes").digest
+    known = {run["name"] for run in facts["server"]["runs"]}
+    assert {"plain", "class", "attributes", "comparison/runs/deep", "odd <b> & 'n\"ame'"} <= known
+    assert facts["server"]["comparisons"] == ["comparison"]
+    assert facts["server"]["change"]
+    assert not visit(open_app(folder)[1], token=False).get("/progan.json").json()["server"]["change"]
+
+
+def test_without_a_run_the_page_says_where_it_looks(tmp_path):
+    client = visit(open_app(tmp_path / "runs")[1])
+    facts = client.get("/progan.json").json()
+    assert facts["models"] == facts["server"]["runs"] == []
+    assert facts["server"]["folder"] == str((tmp_path / "runs").resolve())
+    assert client.get("/").status_code == 200
+
+
+def test_a_run_folder_is_a_shelf_of_one(folder):
+    facts = visit(open_app(folder / "plain")[1]).get("/progan.json").json()
+    assert [run["name"] for run in facts["server"]["runs"]] == ["plain"]
+    assert pixels_of(visit(open_app(folder / "plain")[1]).get(PICTURE.format(run="plain"))).shape == (16, 16, 3)
+
+
+def test_the_page_opens_without_torch(folder):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from progan.app import runs, server; from progan.config import AppConfig\n"
+        f"desk = server.Desk(runs.Shelf(Path({str(folder)!r})), AppConfig())\n"
+        "server.application(desk, 'x', '127.0.0.1')\n"
+        "assert runs.facts(desk.shelf, 'plain', True, True)['models']\n"
+        "desk.watch(desk.shelf.run('plain'))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Who may ask
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("127.0.0.1:7860", 200),
+        ("localhost:9999", 200),  # the end of a tunnel has another port
+        ("LOCALHOST", 200),
+        ("[::1]:7860", 200),
+        ("evil.example:7860", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("evil@localhost", 421),
+        ("192.168.1.7:7860", 421),
+        ("localhost:x", 421),
+        ("[::1", 421),
+        ("", 421),
+    ],
+)
+def test_the_host_is_one_of_this_machine(app, host, code):
+    assert visit(app, token=False).get("/progan.json", headers={"host": host}).status_code == code
+
+
+def test_two_hosts_are_refused(app):
+    assert (
+        visit(app, token=False).get("/", headers=[("host", "localhost"), ("host", "evil.example")]).status_code == 421
+    )
+
+
+@pytest.mark.parametrize("address", ["/api/stop?run=plain", "/api/find?run=plain&model=generator-000016000-16x16"])
+def test_what_changes_something_wants_token_and_origin(app, address):
+    """400 is what the command itself says here: nothing is trained, and nothing was sent."""
+
+    def post(client, **headers):
+        return client.post(address, headers=headers).status_code
+
+    with_token, without = visit(app), visit(app, token=False)
+    assert post(without, origin=HOME) == 403
+    without.cookies.set("progan-7860", TOKEN[:-1] + "x")
+    assert post(without, origin=HOME) == 403
+    assert without.post(f"{address}&token={TOKEN}x", headers={"origin": HOME}).status_code == 403
+    for origin in ("null", "http://evil.example", "http://127.0.0.1:7861", f"{HOME}.evil.example", "", "file://"):
+        assert post(with_token, origin=origin) == 403, origin
+    assert post(with_token) == 403
+    assert post(with_token, origin=HOME, **{"sec-fetch-site": "same-site"}) == 403
+    assert post(with_token, origin=HOME) in (200, 400)
+    assert with_token.request("PUT", address).status_code == 405
+
+
+def test_the_token_goes_into_a_cookie_and_out_of_the_address(app):
+    answer = visit(app, token=False).get(f"/?run=a b&token={TOKEN}")
+    assert answer.headers["location"] == "./?run=a+b"
+    assert answer.headers["set-cookie"] == f"progan-7860={TOKEN}; HttpOnly; SameSite=Strict; Path=/"
+    assert "set-cookie" not in visit(app, token=False).get("/?token=another-token-than-it").headers
+
+
+def test_beyond_this_machine_nothing_is_shown_without_the_token(folder):
+    app = open_app(folder, "0.0.0.0")[1]
+    home = "http://192.168.1.7:7860"
+    stranger = visit(app, home, token=False)
+    for address in ("/", "/main.js", "/progan.json", PICTURE.format(run="plain"), "/api/grid?run=plain&name=reals.png"):
+        answer = stranger.get(address)
+        assert answer.status_code == 403, address
+        assert "token" in answer.json()["error"]
+    friend = visit(app, home)
+    assert friend.get("/progan.json").status_code == 200
+    assert friend.get("/", headers={"host": socket.gethostname()}).status_code in (200, 403)  # cookies are of a host
+    assert friend.get("/", headers={"host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, 403),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, 200),  # a link
+        ({"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, 200),
+    ],
+)
+def test_other_sites_pages_make_it_do_nothing(app, headers, code):
+    assert visit(app, token=False).get("/progan.json", headers=headers).status_code == code
+
+
+def test_answers_forbid_what_the_page_does_not_need(client):
+    for address in ("/", "/main.js", "/progan.json", "/nowhere", "/api/grid?run=plain&name=x"):
+        headers = client.get(address).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "access-control-allow-origin" not in headers
+    page = client.get("/api/page/compare?name=comparison")
+    assert "which is better" in page.text
+    # What lies in a folder may have scripts, but they have no rights here.
+    assert "sandbox allow-scripts;" in page.headers["content-security-policy"]
+    assert "connect-src" not in page.headers["content-security-policy"]
+
+
+# What may be read
+
+
+@posix
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/../secret/file.png",
+        "/%2e%2e/secret/file.png",
+        "/..%2f..%2fsecret%2ffile.png",
+        "/server/../../runs.py",
+        "/server/%2e%2e/%2e%2e/server.py",
+        "//etc/passwd",
+        "/%00",
+        "/index.html%00.js",
+        "/config.json",
+        "/api/grid?run=plain&name=fakes-000000001-8x8.png",  # a link
+        "/api/grid?run=class&name=file.png",
+        "/api/grid?run=class&name=reals.png",  # in a folder that is a link
+        "/api/grid?run=plain&name=../../../secret/file.png",
+        "/api/grid?run=plain&name=..%2f..%2f..%2fsecret%2ffile.png",
+        "/api/grid?run=plain&name=reals.png%00",
+        "/api/grid?run=plain&name=reals.png%0a",
+        "/api/grid?run=../secret/run&name=reals.png",
+        "/api/grid?run=linked&name=reals.png",
+        "/api/grid?run=/etc&name=reals.png",
+        "/api/grid?run=plain/../plain&name=reals.png",
+        "/api/grid?run=plain%00&name=reals.png",
+        "/api/picture?run=linked&model=generator-000016000-16x16&seed=1",
+        "/api/picture?run=linked.json&model=generator-000016000-16x16&seed=1",
+        "/api/picture?run=plain&model=generator-000000001-8x8&seed=1",  # a link
+        "/api/picture?run=plain&model=../../../secret/run/snapshots/generator-000016000-16x16&seed=1",
+        "/api/picture?run=plain&model=generator-000016000-16x16.safetensors&seed=1",
+        "/api/picture?run=plain&model=generator-000016000-16x8&seed=1",
+        "/api/picture?run=plain&model=&seed=1",
+        "/api/page/report?run=plain",  # a link
+        "/api/page/compare?name=../secret",
+        "/api/page/compare?name=",
+        "/api/training?run=../secret/run",
+        "/progan.json?run=../secret/run",
+        "/progan.json?run=linked",
+    ],
+)
+def test_nothing_outside_the_runs_is_read(client, address):
+    answer = client.get(address)
+    assert answer.status_code in (400, 403, 404), answer.status_code
+    assert SECRET not in answer.text
+    assert "root:" not in answer.text
+    assert list(answer.json()) == ["error"]
+
+
+@posix
+def test_links_and_strangers_are_no_runs(client):
+    known = {run["name"] for run in client.get("/progan.json").json()["server"]["runs"]}
+    assert not known & {"linked", "linked.json"}
+    assert "caf\\xe9/run" in known
+    assert pixels_of(client.get(PICTURE.format(run=r"caf\xe9/run"))).shape == (16, 16, 3)
+
+
+def test_odd_names_are_names(client):
+    answer = client.get("/api/picture", params={"run": "odd <b> & 'n\"ame'", "model": "generator-000016000-16x16"})
+    assert pixels_of(answer).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(f"seed={seed}" for seed in ("-1", "1.5", "1e3", "x", "9" * 20, str(2**63), "%D9%A3", "1" * 4000, "0x1")),
+        *(f"seed=1&to={seed}" for seed in ("-1", "x")),
+        *(f"seed=1&to=2&t={t}" for t in ("-1", "1.01", "nan", "inf", "1e400", "1_0", "x")),
+        *(f"seed=1&truncation={psi}" for psi in ("-0.1", "2.1", "nan", "1e9", "9" * 300)),
+        *(f"seed=1&row={row}" for row in ("-1", "1.5", "1024", "nan")),
+        "seed=1&label=unknown",
+        "seed=1&label=" + "x" * 3000,
+        "seed=1&run=" + "x" * 2000,
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(client, query):
+    answer = client.get(
+        f"/api/picture?model=generator-000016000-16x16&{'' if 'run=' in query else 'run=class&'}{query}"
+    )
+    assert answer.status_code == 400
+    assert "\n" not in answer.json()["error"]
+
+
+# How much
+
+
+def test_addresses_and_bodies_have_a_limit(client):
+    assert client.get("/?" + "x" * 9000).status_code == 414
+    address, origin = "/api/find?run=plain&model=generator-000016000-16x16", {"origin": HOME}
+    large = {**origin, "content-length": str(guard.LARGEST_BODY + 1)}
+    assert client.post(address, content=b"x", headers=large).status_code == 413
+    assert client.post(address, content=b"x", headers={**origin, "content-length": "9" * 5000}).status_code == 413
+
+    def pieces():  # without a length
+        for _ in range(21):
+            yield bytes(2**20)
+
+    assert client.post(address, content=pieces(), headers=origin).status_code == 413
+
+
+def test_too_many_are_told_to_come_again(folder, monkeypatch):
+    desk, app = open_app(folder)
+    monkeypatch.setattr(pictures, "MOST_WAITING", 2)
+    begun, goes_on = threading.Event(), threading.Event()
+    desk.studio.do(lambda: (begun.set(), goes_on.wait()))
+    assert begun.wait(10)
+    waiting = [desk.studio.do(lambda: None) for _ in range(2)]
+    answer = visit(app).get(PICTURE.format(run="plain"))
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    goes_on.set()
+    wait(waiting, 10)
+    assert visit(app).get(PICTURE.format(run="plain")).status_code == 200
+    desk.streams = server.MOST_STREAMS
+    assert visit(app).get("/api/training?run=plain").status_code == 503
+
+
+def test_pictures_go_first_between_the_steps_of_something_long():
+    studio, order, begun, waiting = Studio("cpu"), [], threading.Event(), threading.Event()
+
+    def long():
+        begun.set()
+        waiting.wait(10)
+        for step in range(3):
+            order.append(step)
+            studio.let_others_go_first()
+
+    first = studio.do(long, long=True)
+    assert begun.wait(10)
+    others = [studio.do(lambda: order.append("picture")), studio.do(lambda: order.append("film"), long=True)]
+    waiting.set()
+    wait([first, *others], 10)
+    assert order == [0, "picture", 1, 2, "film"]
+    with pytest.raises(ZeroDivisionError):
+        studio.do(lambda: 1 / 0).result(10)
+
+
+def test_only_some_long_things_wait(monkeypatch):
+    studio, goes_on = Studio("cpu"), threading.Event()
+    studio.do(goes_on.wait)
+    for _ in range(pictures.MOST_LONG):
+        studio.do(lambda: None, long=True)
+    with pytest.raises(BusyError):
+        studio.do(lambda: None, long=True)
+    studio.do(lambda: None)
+    goes_on.set()
+
+
+# A training
+
+
+def test_a_training_is_followed_as_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_LOOK", 0.0)
+    folder = write_run(tmp_path / "run")
+
+    def line(nimg):
+        return json.dumps({"cur_nimg": nimg, "resolution": 8, "D/fake": float("nan")}) + "\n"
+
+    watch = Watch(folder)
+    folder.stats.write_text(line(8) + 'no json\n[1]\n{"cur_nimg": "8"}\n' + line(16)[:9])
+    watch.look()
+    assert [each["cur_nimg"] for each in watch.lines] == [8]
+    assert watch.lines[0]["D/fake"] is None  # as JSON has it
+    first = watch.lines[0]
+    with folder.stats.open("a") as file:
+        file.write(line(16)[9:] + line(24))
+    watch.look()
+    assert [each["cur_nimg"] for each in watch.lines] == [8, 16, 24]
+    assert watch.lines[0] is first
+    folder.stats.unlink()
+    folder.stats.write_text(line(8))  # a continued run writes it anew
+    watch.look()
+    assert [each["cur_nimg"] for each in watch.lines] == [8]
+    assert watch.lines[0] is not first
+    assert (watch.live, watch.asked) == (False, False)
+
+
+def test_many_lines_take_no_more_memory_than_some(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "MOST_LINES", 5)
+    folder = write_run(tmp_path / "run")
+    folder.stats.write_text("".join(json.dumps({"cur_nimg": n, "resolution": 8}) + "\n" for n in range(100)))
+    watch = Watch(folder)
+    watch.look()
+    assert [each["cur_nimg"] for each in watch.lines] == list(range(95, 100))
+
+
+@posix
+def test_a_training_that_goes_on_is_asked_to_stop(tmp_path):
+    folder = write_run(tmp_path / "run")
+    client = visit(open_app(tmp_path)[1], origin=HOME)
+    assert client.post("/api/stop?run=run").json() == {"error": "nothing is trained there now"}
+    assert not folder.stop.exists()
+    with folder.held(silent):
+        assert runs.live(folder)
+        assert client.post("/api/stop?run=run").json() == {"asked": True}
+        assert folder.stop.read_bytes() == b""
+        folder.stop.unlink()
+        folder.stop.symlink_to(tmp_path / "elsewhere")
+        assert client.post("/api/stop?run=run").status_code == 400
+        assert not (tmp_path / "elsewhere").exists()
+    (folder.path / ".lock").write_text(f"process 999999999 on {socket.gethostname()}")  # of one that was killed
+    assert not runs.live(folder)
+    with pytest.raises(RunError):
+        runs.ask_to_stop(folder)
+
+
+def test_of_many_lines_some_are_sent_the_last_among_them(monkeypatch):
+    monkeypatch.setattr(server, "MOST_SENT", 4)
+    assert server._thinned([]) == []
+    assert server._thinned([*range(4)]) == [0, 1, 2, 3]
+    assert server._thinned([*range(9)]) == [2, 5, 8]
+
+
+def test_time_left_is_that_of_the_console(tmp_path):
+    """Later resolutions are scaled as the one that was measured."""
+    folder = write_run(tmp_path / "run")
+    desk = server.Desk(Shelf(tmp_path), AppConfig())
+    watch = Watch(folder)
+    folder.stats.write_text(json.dumps({"cur_nimg": 1000, "resolution": 8, "elapsed": 1000.0}) + "\n")
+    watch.look()
+    watch.live = True
+    assert desk.seconds_left(watch) is None
+    desk.studio.do(lambda: None, long=True).result(60)
+    # Lines that make no sense do no harm.
+    watch.lines += [{"cur_nimg": 1001, "resolution": 512, "elapsed": 9e9}, {"cur_nimg": 1000, "resolution": 8}]
+    left = desk.seconds_left(watch)
+    rest = sum(n for resolution, _, start, end in watch.spans if resolution == 8 for n in [end - max(start, 1000)])
+    assert left > 0.8 * rest
+    write_whole(folder.stats, (json.dumps({"cur_nimg": 1000, "resolution": 8, "elapsed": 500.0}) + "\n").encode())
+    watch._read = -1e9
+    watch.look()
+    watch.live = True
+    assert desk.seconds_left(watch) == pytest.approx(left / 2, rel=0.1)
+
+
+# A search, and pages made elsewhere
+
+
+def png(pixels):
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def test_a_picture_is_searched_and_nothing_of_it_is_kept(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(pictures, "STEPS", 10)
+    monkeypatch.setattr(finding, "RANDOM", 16)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    client = visit(open_app(folder)[1], origin=HOME)
+    target = np.full((32, 24, 3), 100, np.uint8)
+    answer = client.post("/api/find?run=class&model=generator-000016000-16x16&label=one", content=png(target))
+    said = [json.loads(line) for line in answer.text.splitlines()]
+    assert next(iter(fact["side"] for fact in said if "target" in fact)) == 16
+    shown = np.frombuffer(base64.b64decode(next(fact["target"] for fact in said if "target" in fact)), np.uint8)
+    assert (shown == 100).all()
+    assert [fact["step"] for fact in said if "best" in fact] == [0, 5, 10]
+    last = said[-1]
+    assert last["near"] == []  # the images are gone
+    assert last["latent"]["labels"] == [1, 0, 0]
+    assert last["latent"]["distance"] <= last["latent"]["random_distance"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def bomb():
+    """A PNG of a few hundred bytes that says it has 10^10 pixels."""
+    content = bytearray(png(np.zeros((1, 1, 3), np.uint8)))
+    content[16:24] = struct.pack(">II", 100_000, 100_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", bomb(), b"PK\x03\x04" + bytes(100), b"\x93NUMPY" + bytes(100)])
+def test_what_is_no_picture_is_said_to_be_none(folder, content):
+    client = visit(open_app(folder)[1], origin=HOME)
+    answer = client.post("/api/find?run=plain&model=generator-000016000-16x16", content=content)
+    error = json.loads(answer.text.splitlines()[-1])["error"]
+    assert "picture" in error
+    assert "\n" not in error
+
+
+def test_training_images_are_shown_only_where_that_is_wanted(folder):
+    answer = visit(open_app(folder, reals=False)[1]).get("/api/page/data?run=plain")
+    assert answer.status_code == 400
+    assert "--no-reals" in answer.json()["error"]
+    answer = visit(open_app(folder)[1]).get("/api/page/data?run=plain")
+    assert "no longer in gone" in answer.json()["error"]
+
+
+# The command
+
+
+def test_a_port_that_is_taken_is_not_the_end():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with server._listen(AppConfig(port=port)) as found:
+            assert found.getsockname()[1] > port
+    with pytest.raises(ConfigError, match=r"cannot listen at 203\.0\.113\.9"):
+        server._listen(AppConfig(host="203.0.113.9", port=0))
+
+
+def test_what_is_missing_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(ConfigError, match=r"pip install '\.\[app\]'"):
+        server.serve(folder, AppConfig(), silent)
+
+
+@pytest.mark.parametrize("options", [{"port": -1}, {"port": 65_536}, {"token": "short"}, {"token": "x" * 20 + ";"}])
+def test_options_that_cannot_be(options):
+    with pytest.raises(ConfigError):
+        AppConfig(**options)
+
+
+def test_a_name_is_looked_up_and_never_a_path(folder):
+    shelf = Shelf(folder.resolve())
+    assert shelf.run("").path in shelf.runs().values()
+    for name in ("..", ".", "/", "plain/", "./plain", "runs/plain"):
+        with pytest.raises(Missing):
+            shelf.run(name)
+    assert small().resolution == 16  # the snapshot that the runs here have
+    assert isinstance(shelf.run("plain"), RunFolder)
