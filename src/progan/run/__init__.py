@@ -31,6 +31,7 @@ from progan.run.assemble import (
     open_dataset,
     open_dataset_in_turn,
     out_of_memory,
+    prepared_before,
     set_up,
     share_config,
 )
@@ -146,8 +147,9 @@ def _agree(
 ) -> tuple[RunSetup, Dataset]:
     """Setup and images, the same in all processes. What cannot continue is refused before any trial."""
     config = configure(preset, data, folder, options) if processes.first else RunConfig()
+    prepared = prepared_before(config, folder) if processes.first else ""
     config = share_config(config, processes)
-    dataset = open_dataset_in_turn(config, log, processes)
+    dataset = open_dataset_in_turn(config, log, processes, prepared)
     config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
     for note in check_sharding(config, processes.size):
         log(f"note: {note}")
