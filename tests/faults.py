@@ -15,6 +15,7 @@ from progan.training import loop
 from progan.training.observers.base import Observer
 from tiny import TINY, flags
 
+
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return progan.load(run).G.state_dict()
 

@@ -14,13 +14,25 @@ from progan.sampling.films import growth, sample_grids, write_film
 from progan.sampling.interpolation import between, sheet, there_and_back, wander
 from tiny import flags
 
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder made by the command, with labels."""
     folder = tmp_path_factory.mktemp("films")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROGAN_CACHE", str(folder / "cache"))
-        assert main(["train", *flags(data="avatars:32", stable_kimg=0.05, fade_kimg=0.05), "--quiet", "--out", str(folder / "run")]) == 0
+        assert (
+            main(
+                [
+                    "train",
+                    *flags(data="avatars:32", stable_kimg=0.05, fade_kimg=0.05),
+                    "--quiet",
+                    "--out",
+                    str(folder / "run"),
+                ]
+            )
+            == 0
+        )
     return folder / "run"
 
 

@@ -18,6 +18,7 @@ from progan.sampling import finding
 from progan.snapshot import SnapshotInfo, of_generator
 from tiny import flags
 
+
 def made(labels=0):
     """A snapshot with random weights, and classes."""
     config = override(RunConfig(), {"resolution": 16, "fmap_max": 16, "z_dim": 8})
@@ -38,7 +39,18 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finding")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROGAN_CACHE", str(folder / "cache"))
-        assert main(["train", *flags(data="avatars:32", start_resolution=8, total_kimg=0.08), "--quiet", "--out", str(folder / "run")]) == 0
+        assert (
+            main(
+                [
+                    "train",
+                    *flags(data="avatars:32", start_resolution=8, total_kimg=0.08),
+                    "--quiet",
+                    "--out",
+                    str(folder / "run"),
+                ]
+            )
+            == 0
+        )
     return folder / "run"
 
 

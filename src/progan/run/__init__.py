@@ -43,6 +43,7 @@ from progan.training import numerics
 from progan.training.loop import never
 from progan.training.loop import train as train_job
 from progan.training.numerics import Numerics
+from progan.training.observers import wandb
 from progan.training.observers.profiler import Profile
 from progan.training.parallel import rendezvous
 from progan.training.parallel.processes import Processes
@@ -147,6 +148,8 @@ def _agree(
 ) -> tuple[RunSetup, Dataset]:
     """Setup and images, the same in all processes. What cannot continue is refused before any trial."""
     config = configure(preset, data, folder, options) if processes.first else RunConfig()
+    if config.runtime.wandb is not None:
+        wandb.check_installed()
     prepared = prepared_before(config, folder) if processes.first else ""
     config = share_config(config, processes)
     dataset = open_dataset_in_turn(config, log, processes, prepared)

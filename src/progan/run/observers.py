@@ -34,6 +34,7 @@ from progan.training.observers.run_files import (
     until,
 )
 from progan.training.observers.tensorboard import TensorBoard
+from progan.training.observers.wandb import Wandb
 from progan.training.preflight.estimate import seconds_per_image
 from progan.training.state import TrainingState
 
@@ -82,6 +83,8 @@ def observers(
         "tensorboard": TensorBoard(folder.path / "tensorboard", folder.samples, settings),
     }
     watching += [RetryingObserver(name, each, pending, folder) for name, each in writing.items()]
+    if runtime.wandb is not None:
+        watching.append(Wandb(runtime.wandb, folder.path, folder.samples, settings, log_line))
     if not quiet:  # a closed terminal does not end a run
         console = Console(setup.schedule, seconds_per_image(setup))
         watching.append(RetryingObserver("progress", console, PendingWrites(silent), folder))

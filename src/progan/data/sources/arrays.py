@@ -155,7 +155,9 @@ def _copy(stream: IO[bytes], file: IO[bytes], most: int, named: Path) -> None:
 
 
 def _bomb(path: Path, size: str) -> DatasetError:
-    return DatasetError(f"{path} is refused as an archive bomb: it unpacks to {size}. If it is none, unpack it yourself")
+    return DatasetError(
+        f"{path} is refused as an archive bomb: it unpacks to {size}. If it is none, unpack it yourself"
+    )
 
 
 def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None:

@@ -49,8 +49,8 @@ _OURS = {  # file -> what its first bytes say, and what the folder is then
     "plan.json": (b"progan comparison", "a comparison"),
 }
 _MADE = {  # by a run or a comparison, where it lies among the images
-    "samples", "snapshots", "state", "good", "tensorboard", "generated", "generated.png", "report.html", "stats.jsonl",
-    "config.json", "plan.json", "runs", "data", "grids", "measured",
+    "samples", "snapshots", "state", "good", "tensorboard", "wandb", "generated", "generated.png", "report.html",
+    "stats.jsonl", "config.json", "plan.json", "runs", "data", "grids", "measured",
 }  # fmt: skip
 _UNPACK = (".mdb", ".parquet", ".tfrecords", ".h5", ".hdf5")
 """Suffixes of files that hold many images and are read where they lie, so not inside an archive."""

@@ -2,7 +2,7 @@
 
 from tqdm import tqdm
 
-from progan.progress import log_line, on_terminal
+from progan.progress import log_line, on_terminal, speed
 from progan.schedule import Schedule, Stage
 from progan.training.observers.base import Observer, Tick
 from progan.training.state import TrainingState
@@ -27,19 +27,19 @@ class Console(Observer):
     def on_progress(self, cur_nimg: int, stage: Stage) -> None:
         if self._bar is not None:
             self._bar.set_description_str(describe(stage), refresh=False)
-            self._bar.update(cur_nimg / 1000 - self._bar.n)
+            self._bar.update(min(cur_nimg / 1000, self._bar.total) - self._bar.n)  # the last batch goes beyond
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         self._measure(tick)
         left = duration(self.seconds_left(tick.cur_nimg))
-        speed = f"{tick.img_per_sec:.4g} img/s"
+        shown = [*filter(None, [speed(tick.images, tick.seconds)]), f"{left} left"]
         ada = {name: value for name, value in tick.metrics.items() if name == "augment/p"}
         if self._bar is not None:
-            self._bar.set_postfix_str(", ".join([speed, f"{left} left", *(f"p {p:.2f}" for p in ada.values())]))
+            self._bar.set_postfix_str(", ".join([*shown, *(f"p {p:.2f}" for p in ada.values())]))
         else:
             losses = "  ".join(f"{name} {value:.3g}" for name, value in (tick.losses | ada).items())
             done = f"{tick.cur_nimg / 1000:8.1f} of {self._schedule.total_nimg / 1000:g} kimg"
-            log_line(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}")
+            log_line("  ".join([done, describe(tick.stage), *shown, losses]))
         for notice in tick.notices:
             log_line(notice)
 
@@ -50,7 +50,7 @@ class Console(Observer):
     def _measure(self, tick: Tick) -> None:
         """Replace the estimate of this resolution by what was measured, and scale those of later ones alike."""
         resolution = tick.stage.resolution
-        measured = tick.seconds / max(tick.images, 1)
+        measured = max(tick.seconds, 1e-9) / max(tick.images, 1)
         ratio = measured / self._cost[resolution]
         for other in self._cost:
             if other > resolution:
@@ -65,7 +65,7 @@ class Console(Observer):
         )
 
 
-_BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}{postfix}]"
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:g} kimg [{elapsed}{postfix}]"
 
 
 def describe(stage: Stage) -> str:
