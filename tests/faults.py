@@ -13,20 +13,7 @@ import torch
 import progan
 from progan.training import loop
 from progan.training.observers.base import Observer
-
-TINY = {
-    "data": "avatars:64",
-    "resolution": 8,
-    "stable_kimg": 0.2,
-    "fade_kimg": 0.2,
-    "batch_size": 8,
-    "tick_kimg": 0.04,
-    "fmap_max": 8,
-    "z_dim": 8,
-    "device": "cpu",
-    "precision": "fp32",
-    "quiet": True,
-}
+from tiny import TINY, flags
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -82,9 +69,7 @@ def no_space(*_: object) -> None:
 
 def command(out: Path, **options) -> list[str]:
     """The command line of a tiny run."""
-    chosen = {name: value for name, value in {**TINY, **options}.items() if name != "quiet"}
-    flags = [part for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    return [sys.executable, "-m", "progan", "train", *flags, "--out", str(out)]
+    return [sys.executable, "-m", "progan", "train", *flags(**options), "--out", str(out)]
 
 
 def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:

@@ -464,6 +464,8 @@ class RuntimeConfig:
     """Thousands of real images between two measurements of G and its average, from 16x16 on. Default: none."""
     metrics_num: int = 2048
     """Images of each kind in a measurement, at most half of the data."""
+    wandb: str | None = None
+    """Send numbers, sample grids and options to this project of Weights & Biases. Default: none."""
     stop_when_flat: bool = False
     """End the run when the sliced Wasserstein distance no longer improves: when none of five measurements at the final
     resolution is below the 95 % interval of the best one before them. Needs --metrics-kimg."""
@@ -538,6 +540,7 @@ CHANGEABLE = (
     "snapshot_kimg",
     "metrics_kimg",
     "metrics_num",
+    "wandb",
     "stop_when_flat",
 )
 """Options that may change when a run is continued (`--allow-change`): its length, where it is computed and what it

@@ -4,19 +4,47 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 Log = Callable[[str], None]
 """Callback that shows people a line."""
 
 
+MEASURABLE = 0.05
+"""Seconds below which a count says nothing about speed."""
+
+
+def speed(count: float, seconds: float, unit: str = "img") -> str:
+    """`1,234 img/s`, `0.25 img/s`; empty where the time is too short to tell."""
+    if seconds < MEASURABLE:
+        return ""
+    rate = count / seconds
+    return f"{rate:,.0f} {unit}/s" if rate >= 100 else f"{rate:.3g} {unit}/s"
+
+
 @contextmanager
 def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Callback (done, total) that draws a bar on a terminal, and nothing elsewhere or where `hidden`."""
+    """Callback (done, total) that draws a bar on a terminal, and nothing elsewhere or where `hidden`.
+
+    The speed leaves out what was done at the first call, which may be the work of an interrupted command.
+    """
     from tqdm import tqdm
 
-    with tqdm(desc=title, unit=unit, unit_scale=True, disable=hidden or not on_terminal(), leave=False) as bar:
+    base: Any = tqdm  # with types or without, as installed
+
+    class Bar(base):  # type: ignore[misc]
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            shown: dict[str, Any] = super().format_dict
+            if shown["elapsed"] < MEASURABLE:
+                shown["rate"] = 0.0  # which is shown as `?`
+            return shown
+
+    with Bar(desc=title, unit=unit, unit_scale=True, disable=hidden or not on_terminal(), leave=False) as bar:
 
         def show(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.initial = bar.n = bar.last_print_n = done
             bar.total = total
             bar.update(done - bar.n)
 

@@ -19,6 +19,7 @@ from progan import avatars
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
+from progan.data.sources import open_source
 from progan.data.sources.base import Unreadable
 from progan.data.sources.folder import entry_bytes, open_archive
 from progan.data.sources.labels import SUFFIXES, table_labels
@@ -135,6 +136,30 @@ def test_npz_needs_a_name_it_knows(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", images=GREY, labels=CLASSES[:3])
     with pytest.raises(DatasetError, match=r"labels of shape \[3\] for 6 images"):
         prepared(tmp_path / "b.npz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("member", ["images", "labels", "label_names"])
+def test_npz_that_is_a_bomb(tmp_path: Path, member: str) -> None:
+    arrays = {"images": GREY, "labels": CLASSES, "label_names": np.array(["a"] * 10)}
+    np.savez_compressed(tmp_path / "bomb.npz", **{**arrays, member: np.zeros((2**17, 16, 16), np.uint8)})
+    assert (tmp_path / "bomb.npz").stat().st_size < 2**17
+    with pytest.raises(DatasetError, match=rf"refused as an archive bomb: it unpacks to 33,554,560 bytes \({member}"):
+        prepared(tmp_path / "bomb.npz", tmp_path / "out")
+    assert not list((tmp_path).rglob("images.npy"))
+    # As many bytes that are not packed, or hardly, are no bomb.
+    np.savez(tmp_path / "large.npz", images=np.zeros((2**17, 16, 16), np.uint8))
+    assert len(open_source(str(tmp_path / "large.npz"), tmp_path / "scratch", PrepareConfig()).entries) == 2**17
+
+
+def test_idx_that_is_a_bomb(tmp_path: Path) -> None:
+    many = np.zeros((2**17, 16, 16), np.uint8)
+    (tmp_path / "images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(many)))
+    with pytest.raises(DatasetError, match=r"images-idx3-ubyte\.gz is refused as an archive bomb"):
+        prepared(tmp_path / "images-idx3-ubyte.gz", tmp_path / "out")
+    (tmp_path / "images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(GREY)))
+    (tmp_path / "labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.concatenate([CLASSES, CLASSES]))))
+    with pytest.raises(DatasetError, match=r"labels of shape \[7\] for 6 images"):
+        prepared(tmp_path / "images-idx3-ubyte.gz", tmp_path / "out")
 
 
 def test_tables_of_labels_in_an_npz(tmp_path: Path) -> None:

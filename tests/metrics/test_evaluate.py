@@ -1,6 +1,7 @@
 """Evaluation: the same images for every generator, a floor beside every number, and no trace in the training."""
 
 import json
+import math
 import re
 import shutil
 
@@ -18,7 +19,7 @@ from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import ConfigError, DatasetError
-from progan.metrics import METRICS, classifier
+from progan.metrics import METRICS, Setting, Value, classifier, limits, make
 from progan.metrics.evaluation import Yardstick, evaluate
 from progan.models import ImageShape
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
@@ -309,3 +310,38 @@ class TestDuringTraining:
             progan.train(out=tmp_path / "b", data=tmp_path / "prepared", metrics_kimg=1, **TINY)
         assert not (tmp_path / "a").exists()
         assert not (tmp_path / "b").exists()
+
+
+class TestLimits:
+    """No interval holds numbers that cannot be: distances below 0, similarities above 1."""
+
+    def test_each_number_has_them(self):
+        negative = {name for entry in METRICS.values() for name in entry.values if limits(name)[0] < 0}
+        assert negative == {"ms_ssim_excess", "memorised", "neighbour_ratio", "kid"}  # differences, and one beside them
+        assert limits("swd_64") == limits("swd") == limits("memorisation") == (0, math.inf)
+        assert limits("ms_ssim") == (0, 1)
+        assert limits("inception_score") == (1, math.inf)
+
+    def test_an_interval_ends_there(self):
+        assert Value(2.0, -1.0, 5.0).within(0, math.inf) == Value(2.0, 0.0, 5.0)
+        assert Value(2.0, 1.0, 5.0, Value(1.0, -1.0, 3.0)).within(0, 4) == Value(2.0, 1.0, 4.0, Value(1.0, -1.0, 3.0))
+        assert math.isnan(Value(2.0, math.nan, math.nan).within(0, 1).low)
+
+    def test_those_of_few_images(self, faces):
+        """Of eight images a part is one, whose distances scatter widely."""
+        yardstick = Yardstick(faces, ["swd", "spectrum", "extremes", "ms_ssim"], num=8)
+        raw: dict[str, Value] = {}
+        for name in ("swd", "spectrum"):
+            metric = make(name, Setting(resolution=32))
+            for start, real in ((0, True), (8, False)):
+                metric.update(torch.from_numpy(faces.pixels(32, faces.order(start, 8, 0))), real)
+            raw |= metric.result()
+        assert min(value.low for value in raw.values()) < 0, "else nothing is tested"
+        noise = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+        values = measure(yardstick, lambda z, labels: noise[: len(z)])
+        assert set(raw) <= set(values)
+        for value in values.values():
+            assert value.floor is not None
+            for each in (value, value.floor):
+                assert 0 <= each.low <= each.value <= each.high
+        assert values["swd"].floor.low == 0

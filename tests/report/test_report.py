@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,15 @@ from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
+from progan.metrics import Value
 from progan.metrics.nearest import nearest_images
 from progan.report import run_page
 from progan.report.charts import Chart, Line, spectrum
+from progan.report.comparison_tables import differences as differences_table
+from progan.report.comparison_tables import quality
 from progan.report.history import Collapse, collapses, curve, growth, with_training_time
 from progan.report.html import contents, data_uri, page, section, table, text
-from progan.report.results import differences, holm, mean, p_value, t_quantile, welch
+from progan.report.results import Comparison, Contestant, Trained, differences, holm, mean, p_value, t_quantile, welch
 from progan.run_folder import RunFolder
 from progan.sampling.interpolation import slerp
 from progan.snapshot import load
@@ -36,6 +40,17 @@ class TestStatistics:
         assert (value.value, value.high - 2) == (2, pytest.approx(4.30265 / math.sqrt(3), rel=1e-5))
         assert value.low == pytest.approx(4 - value.high)
         assert math.isnan(mean([1.0]).low)
+
+    def test_a_mean_of_distances_has_no_interval_below_0(self):
+        """The mean of 0.1, 0.2 and 9 has one from -9.6, and that of differences may be below 0."""
+        assert mean([0.1, 0.2, 9.0]).low < -9
+        runs = [Trained(seed, "", {"G_ema": {"swd": Value(x, x, x)}}) for seed, x in enumerate((0.1, 0.2, 9.0))]
+        others = [replace(run, values={"G_ema": {"swd": Value(1.0, 1, 1)}}) for run in runs]
+        models = [Contestant(name, "", False, some, 16) for name, some in (("one", runs), ("two", others))]
+        comparison = Comparison("", [], ["swd"], {"swd": 1.0}, models)
+        assert "<small>0 … 15.8</small>" in quality(comparison)
+        assert "-9" not in quality(comparison)
+        assert "-10.6" in differences_table(comparison)
 
     def test_welch_of_a_worked_example(self):
         """Variances 1 and 4 of three each: standard error √(5/3), 50/17 = 2.94 degrees of freedom."""

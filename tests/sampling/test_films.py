@@ -12,11 +12,7 @@ from progan.errors import ConfigError, RunError
 from progan.run_folder import RunFolder
 from progan.sampling.films import growth, sample_grids, write_film
 from progan.sampling.interpolation import between, sheet, there_and_back, wander
-
-TINY = (
-    "--data avatars:32 --resolution 8 --stable-kimg 0.05 --fade-kimg 0.05 --batch-size 8 --fmap-max 8 --z-dim 8 "
-    "--device cpu --precision fp32 --compile off --quiet"
-).split()
+from tiny import flags
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +21,18 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROGAN_CACHE", str(folder / "cache"))
-        assert main(["train", *TINY, "--out", str(folder / "run")]) == 0
+        assert (
+            main(
+                [
+                    "train",
+                    *flags(data="avatars:32", stable_kimg=0.05, fade_kimg=0.05),
+                    "--quiet",
+                    "--out",
+                    str(folder / "run"),
+                ]
+            )
+            == 0
+        )
     return folder / "run"
 
 

@@ -16,11 +16,7 @@ from progan.models import ImageShape
 from progan.options import override
 from progan.sampling import finding
 from progan.snapshot import SnapshotInfo, of_generator
-
-TINY = (
-    "--data avatars:32 --resolution 8 --start-resolution 8 --total-kimg 0.08 --batch-size 8 --fmap-max 8 --z-dim 8 "
-    "--device cpu --precision fp32 --compile off --quiet"
-).split()
+from tiny import flags
 
 
 def made(labels=0):
@@ -43,7 +39,18 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finding")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROGAN_CACHE", str(folder / "cache"))
-        assert main(["train", *TINY, "--out", str(folder / "run")]) == 0
+        assert (
+            main(
+                [
+                    "train",
+                    *flags(data="avatars:32", start_resolution=8, total_kimg=0.08),
+                    "--quiet",
+                    "--out",
+                    str(folder / "run"),
+                ]
+            )
+            == 0
+        )
     return folder / "run"
 
 

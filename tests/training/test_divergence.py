@@ -16,24 +16,11 @@ from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 from progan.training.step import Step
 from steps import new_state
+from tiny import TINY
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
-TINY = {
-    "data": "avatars:64",
-    "resolution": 8,
-    "stable_kimg": 0.4,
-    "fade_kimg": 0.2,
-    "batch_size": 8,
-    "tick_kimg": 0.04,
-    "lr": 0.002,
-    "fmap_max": 4,
-    "z_dim": 4,
-    "device": "cpu",
-    "precision": "fp32",
-    "workers": 0,
-    "quiet": True,
-}
+RUN = {**TINY, "stable_kimg": 0.4, "lr": 0.002, "fmap_max": 4, "z_dim": 4, "workers": 0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +52,7 @@ def whole(tmp_path_factory):
     """A run that went back once and was never stopped."""
     with pytest.MonkeyPatch.context() as patch:
         poison(patch, in_the_fade)
-        return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **TINY)
+        return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **RUN)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -115,8 +102,8 @@ def test_stopped_anywhere_before_while_or_after_it_goes_back_a_run_ends_in_the_s
         stop = StopAt(blocks)
         with monkeypatch.context() as patch:
             patch.setattr("progan.run.train_job", lambda job, seen, *_, s=stop: original(job, [*seen, s], s))
-            assert not progan.train(out=tmp_path / "run", **TINY).finished
-    progan.train(out=tmp_path / "run", **TINY)
+            assert not progan.train(out=tmp_path / "run", **RUN).finished
+    progan.train(out=tmp_path / "run", **RUN)
     assert_equal_runs(whole.path, tmp_path / "run")
 
 
@@ -130,15 +117,15 @@ def test_killed_while_it_goes_back_a_run_ends_in_the_same_bits(whole, tmp_path, 
 
         patch.setattr(StateFolder, "drop_after", killed)  # the state gone back to is written, later ones still there
         with pytest.raises(KeyboardInterrupt):
-            progan.train(out=tmp_path / "run", **TINY)
+            progan.train(out=tmp_path / "run", **RUN)
     assert max(StateFolder(tmp_path / "run" / "state").positions()) > 488
-    progan.train(out=tmp_path / "run", **TINY)
+    progan.train(out=tmp_path / "run", **RUN)
     assert_equal_runs(whole.path, tmp_path / "run")
 
 
 def test_a_second_divergence_goes_back_further(tmp_path, monkeypatch):
     poison(monkeypatch, lambda stage: stage.phase == "fade" and stage.alpha > 0.5 and stage.d_lr > 0.0007)
-    run = progan.train(out=tmp_path / "run", **TINY)
+    run = progan.train(out=tmp_path / "run", **RUN)
     assert run.finished
     lines = read_stats(run.folder.stats)
     assert [line["cur_nimg"] for line in lines if line["lr"] == 0.002][-1] == 320, "the good state before that at 488"
@@ -149,13 +136,13 @@ def test_a_second_divergence_goes_back_further(tmp_path, monkeypatch):
 def test_a_run_that_no_learning_rate_saves_says_so(tmp_path, monkeypatch):
     poison(monkeypatch, lambda stage: stage.phase == "fade")
     with pytest.raises(DivergenceError, match=r"after 5 returns .* learning rates x 0\.03125\. Begin again") as error:
-        progan.train(out=tmp_path / "run", **TINY)
+        progan.train(out=tmp_path / "run", **RUN)
     assert "\n" not in str(error.value)
 
 
 def test_stop_is_an_option_and_an_exit_code(tmp_path, capsys, monkeypatch):
     poison(monkeypatch, in_the_fade)
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "quiet"]
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in RUN.items() if name != "quiet"]
     assert cli.main(["train", *flags, "--out", str(tmp_path / "run"), "--on-divergence", "stop"]) == 3
     err = capsys.readouterr().err
     assert "progan: diverged at 0.552 kimg: the last 6 updates of D had gradients that are not finite" in err
@@ -164,7 +151,7 @@ def test_stop_is_an_option_and_an_exit_code(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_a_learning_rate_that_really_diverges_is_lowered_until_it_does_not(tmp_path):
-    options = {**TINY, "stable_kimg": 1.2, "start_resolution": 8, "seed": 2}
+    options = {**RUN, "stable_kimg": 1.2, "start_resolution": 8, "seed": 2}
     with pytest.raises(DivergenceError):
         progan.train(out=tmp_path / "hopeless", **{**options, "lr": 1e6})
     run = progan.train(out=tmp_path / "run", **{**options, "lr": LR})

@@ -19,9 +19,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import progan
 from faults import TINY, At, StopAt, assert_equal_weights, no_space, train_with
 from progan.config import CHANGEABLE, INEXACT, PrepareConfig, RunConfig
+from progan.data.cache import cache_folder
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
-from progan.errors import ConfigError, RunError, SnapshotError
+from progan.data.prepare.writers import prepare_as
+from progan.errors import ConfigError, DatasetError, RunError, SnapshotError
 from progan.files import UNFINISHED, Claim
 from progan.options import Option, leaves, override
 from progan.per_resolution import PerResolution, per_resolution
@@ -370,6 +372,40 @@ def test_other_images_are_refused_with_the_difference(whole, tmp_path):
     assert "\n" not in str(error.value)
     copied = shutil.copytree(RunFolder(whole.path).read()[1].path, tmp_path / "copied")
     assert progan.train(out=whole.path, data=copied, quiet=True).finished
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_whose_images_are_gone_goes_on_with_those_prepared(named, tmp_path, monkeypatch, capsys):
+    photos, emptied = tmp_path / "photos", tmp_path / "photos" / "of" / "nothing"
+    prepare_as("imagefolder", "avatars:48", photos, PrepareConfig(resolution=8))
+    options = {**TINY, "data": photos, "start_resolution": 8, "total_kimg": 0.12}
+    whole = progan.train(out=tmp_path / "whole", **options)
+    out = tmp_path / "run"
+    stop = StopAt(60)
+    train_with(monkeypatch, out, stop, stop, **options)
+    shutil.rmtree(photos)
+    capsys.readouterr()
+    if named:
+        run = progan.train(out=out, **{**options, "quiet": False})
+    else:  # the place is there, as where a disk is not mounted, but no image
+        emptied.mkdir(parents=True)
+        run = progan.train(out=out)
+    prepared = run.folder.read()[1].path
+    assert Path(prepared).parent == cache_folder()
+    if named:
+        note = f"note: {photos} does not exist. The run goes on with the copy that was prepared of it, {prepared}"
+        assert note in capsys.readouterr().err.splitlines()
+    # Not one bit is another, nor is the run said to have other images.
+    files = [{path.name: path.read_bytes() for path in (each / "snapshots").iterdir()} for each in (out, whole.path)]
+    assert files[0] == files[1]
+    assert run.folder.read()[0] == whole.folder.read()[0]
+    assert not run.folder.changes()
+    # Other images are still looked for where they are named, and where nothing is prepared there is nothing.
+    with pytest.raises(DatasetError, match="other does not exist"):
+        progan.train(out=out, data=tmp_path / "other")
+    shutil.rmtree(prepared)
+    with pytest.raises((DatasetError, RunError), match="photos"):
+        progan.train(out=out, **({"data": photos} if named else {}))
 
 
 def test_differences_of_labels_and_resolutions_have_names():

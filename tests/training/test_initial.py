@@ -18,23 +18,10 @@ from progan.run import FEW, advice, initial
 from progan.run_folder import RunFolder
 from progan.training import loop
 from progan.training.state import StateFolder, parse
+from tiny import TINY
 
 pytestmark = pytest.mark.usefixtures("traced_once")
-TINY = {
-    "data": "avatars:60",
-    "resolution": 8,
-    "stable_kimg": 0.04,
-    "fade_kimg": 0.04,
-    "batch_size": 4,
-    "tick_kimg": 0.04,
-    "fmap_base": 64,
-    "fmap_max": 8,
-    "z_dim": 8,
-    "device": "cpu",
-    "precision": "fp32",
-    "compile": "off",
-    "quiet": True,
-}
+RUN = {**TINY, "data": "avatars:60", "stable_kimg": 0.04, "fade_kimg": 0.04, "batch_size": 4, "fmap_base": 64}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +34,7 @@ def _cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(tmp_path_factory, _cache, traced_once):
     """A run at 8x8 in colour."""
-    return progan.train(out=tmp_path_factory.mktemp("source") / "run", **TINY)
+    return progan.train(out=tmp_path_factory.mktemp("source") / "run", **RUN)
 
 
 def tensors(folder: RunFolder, first: bool = False) -> dict[str, torch.Tensor]:
@@ -61,7 +48,7 @@ def begun(out, monkeypatch, **options) -> tuple[progan.Run, dict[str, torch.Tens
     """A run that was stopped before its first iteration, and its state."""
     with monkeypatch.context() as patch:
         patch.setattr("progan.run.train_job", lambda job, watching, *_: False)
-        made = progan.train(out=out, **{**TINY, **options})
+        made = progan.train(out=out, **{**RUN, **options})
     return made, tensors(made.folder)
 
 
@@ -110,7 +97,7 @@ def test_a_pickle_of_the_authors_is_taken_with_its_licence(tmp_path, monkeypatch
         tmp_path / "data",
         PrepareConfig(resolution=shape.resolution, channels="grey" if shape.channels == 1 else "rgb"),
     )
-    bare = {name: value for name, value in TINY.items() if name not in ("fmap_base", "fmap_max", "z_dim")}
+    bare = {name: value for name, value in RUN.items() if name not in ("fmap_base", "fmap_max", "z_dim")}
     with monkeypatch.context() as patch:
         patch.setattr("progan.run.train_job", lambda job, watching, *_: False)
         options = {**bare, "data": tmp_path / "data", "resolution": shape.resolution, "init": SMALL, "total_kimg": 0.01}
@@ -155,9 +142,9 @@ def test_labels_give_new_first_and_last_layers(source, tmp_path, monkeypatch):
 
 
 def test_an_explicit_width_is_kept_and_said(source, tmp_path):
-    config = run.configure(None, None, None, {**{k: v for k, v in TINY.items() if k != "quiet"}, "init": source.path})
+    config = run.configure(None, None, None, {**{k: v for k, v in RUN.items() if k != "quiet"}, "init": source.path})
     wider = run.configure(
-        None, None, None, {**{k: v for k, v in TINY.items() if k != "quiet"}, "init": source.path, "fmap_base": 32}
+        None, None, None, {**{k: v for k, v in RUN.items() if k != "quiet"}, "init": source.path, "fmap_base": 32}
     )
     assert config.model.fmap_base == 64
     assert wider.model.fmap_base == 32
@@ -179,7 +166,7 @@ def test_an_explicit_width_is_kept_and_said(source, tmp_path):
 @pytest.mark.parametrize("dry", [False, True])
 def test_what_cannot_begin_is_one_line_and_leaves_nothing(options, message, dry, source, tmp_path):
     width = {} if "model" not in options else {"fmap_base", "fmap_max", "z_dim"}
-    given = {name: value for name, value in TINY.items() if name not in {*width, "quiet"}}
+    given = {name: value for name, value in RUN.items() if name not in {*width, "quiet"}}
     given |= {"init": source.path, **options}
     with pytest.raises(ConfigError, match=message) as error:
         run.dry_run(**given) if dry else progan.train(out=tmp_path / "run", quiet=True, **given)
@@ -218,7 +205,7 @@ def test_a_dry_run_says_what_it_would_begin_with(source, capsys):
 
 def test_a_stopped_run_goes_on_to_the_same_bits_when_its_source_is_gone(source, tmp_path, monkeypatch):
     gone = shutil.copytree(source.path, tmp_path / "gone")
-    options = {**TINY, "init": gone, "fade_kimg": 0.08, "resolution": 16}
+    options = {**RUN, "init": gone, "fade_kimg": 0.08, "resolution": 16}
     whole = progan.train(out=tmp_path / "whole", **options)
     original, calls = loop.train, iter(range(1000))
     for stop in (0, 12):
@@ -247,7 +234,7 @@ def test_a_run_killed_before_its_first_tick_needs_no_source(source, tmp_path, mo
 
 
 def test_a_learning_rate_may_change_and_the_history_says_that_it_is_another_run(tmp_path, capsys):
-    first = progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.04})
+    first = progan.train(out=tmp_path / "run", **{**RUN, "total_kimg": 0.04})
     more = {"total_kimg": 0.08, "lr": 0.0005, "ema_decay": 0.99}
     with pytest.raises(RunError, match="Add --allow-change"):
         progan.train(out=tmp_path / "run", **more)
@@ -267,7 +254,7 @@ def test_images_may_be_added(tmp_path):
     for count in (60, 80, 40):
         prepare(f"avatars:{count}", tmp_path / str(count), PrepareConfig(resolution=8))
     prepare("avatars:80", tmp_path / "grey", PrepareConfig(resolution=8, channels="grey"))
-    options = {**TINY, "data": tmp_path / "60", "total_kimg": 0.04}
+    options = {**RUN, "data": tmp_path / "60", "total_kimg": 0.04}
     first = progan.train(out=tmp_path / "run", **options)
     with pytest.raises(RunError, match="--allow-change goes on with images that were added"):
         progan.train(out=tmp_path / "run", data=tmp_path / "80", quiet=True)
@@ -297,7 +284,7 @@ def test_the_history_survives_what_began_and_what_changed(source, tmp_path, monk
 
 
 def test_few_images_get_one_line_of_advice_that_names_what_is_not_used_yet(tmp_path, capsys):
-    progan.train(out=tmp_path / "run", **{**TINY, "data": "avatars:20", "total_kimg": 0.04, "quiet": False})
+    progan.train(out=tmp_path / "run", **{**RUN, "data": "avatars:20", "total_kimg": 0.04, "quiet": False})
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "from 20 images" in line]
     assert all(name in line for name in ("--augment", "--mirror", "--init"))
     config, _ = RunFolder(tmp_path / "run").read()

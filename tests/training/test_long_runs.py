@@ -10,22 +10,15 @@ from progan.errors import ConfigError
 from progan.run.observers import LOW, PATIENCE, Flatness
 from progan.training.observers.run_files import MOST_GRIDS, SWD, read_stats, thin
 from progan.training.signals import seconds
+from tiny import TINY
 
-TINY = {
-    "data": "avatars:64",
+RUN = {
+    **TINY,
     "resolution": 16,
     "start_resolution": 16,
     "total_kimg": 1.0,
-    "batch_size": 8,
-    "tick_kimg": 0.04,
     "metrics_kimg": 0.04,
     "metrics_num": 16,
-    "fmap_max": 8,
-    "z_dim": 8,
-    "device": "cpu",
-    "precision": "fp32",
-    "compile": "off",
-    "quiet": True,
 }
 
 
@@ -70,7 +63,7 @@ def test_a_run_is_flat_if_nothing_is_below_the_interval_of_the_best(values, flat
 @pytest.fixture(scope="module")
 def flat(tmp_path_factory):
     """A run that learns next to nothing, which ends when that is seen."""
-    return progan.train(out=tmp_path_factory.mktemp("flat") / "run", lr=1e-9, stop_when_flat=True, **TINY)
+    return progan.train(out=tmp_path_factory.mktemp("flat") / "run", lr=1e-9, stop_when_flat=True, **RUN)
 
 
 def test_a_flat_run_ends_with_everything_written(flat):
@@ -94,12 +87,12 @@ def test_a_flat_run_stays_ended_and_can_be_told_to_go_on(flat):
 
 def test_a_run_that_is_to_stop_when_flat_must_be_measured(tmp_path):
     with pytest.raises(ConfigError, match="--stop-when-flat needs measurements: give --metrics-kimg"):
-        progan.train(out=tmp_path / "run", **{**TINY, "metrics_kimg": None}, stop_when_flat=True)
+        progan.train(out=tmp_path / "run", **{**RUN, "metrics_kimg": None}, stop_when_flat=True)
 
 
 @pytest.mark.slow
 def test_the_best_snapshot_is_kept_and_a_continued_run_knows_it(tmp_path):
-    run = progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.4})
+    run = progan.train(out=tmp_path / "run", **{**RUN, "total_kimg": 0.4})
 
     def best():
         lines = [line for line in read_stats(run.folder.stats) if SWD in line]
@@ -123,7 +116,7 @@ def test_the_best_snapshot_is_kept_and_a_continued_run_knows_it(tmp_path):
 
 def test_a_time_limit_stops_and_saves(tmp_path, capsys):
     start = time.monotonic()
-    settings = {**TINY, "metrics_kimg": None, "total_kimg": 1000, "quiet": False}
+    settings = {**RUN, "metrics_kimg": None, "total_kimg": 1000, "quiet": False}
     run = progan.train(out=tmp_path / "run", time_limit="1s", **settings)
     assert time.monotonic() - start < 30
     assert not run.finished

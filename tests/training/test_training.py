@@ -22,22 +22,11 @@ from progan.training import loop, step
 from progan.training.observers.base import Observer
 from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
+from tiny import TINY
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
-TINY = {
-    "data": "avatars:64",
-    "resolution": 16,
-    "stable_kimg": 0.2,
-    "fade_kimg": 0.2,
-    "batch_size": "4:16,16:8",
-    "tick_kimg": 0.08,
-    "fmap_max": 8,
-    "z_dim": 8,
-    "device": "cpu",
-    "precision": "fp32",
-    "quiet": True,
-}
+RUN = {**TINY, "resolution": 16, "batch_size": "4:16,16:8", "tick_kimg": 0.08}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +40,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run from its beginning to its end."""
-    return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **TINY)
+    return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **RUN)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -133,10 +122,10 @@ def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_p
         stop = StopAt(nimg)
         with monkeypatch.context() as patch:
             patch.setattr("progan.run.train_job", lambda job, watching, *_, s=stop: original(job, [*watching, s], s))
-            run = progan.train(out=tmp_path / "run", **TINY)
+            run = progan.train(out=tmp_path / "run", **RUN)
         assert not run.finished
         assert nimg <= run.cur_nimg <= nimg + 16
-    progan.train(out=tmp_path / "run", **TINY)
+    progan.train(out=tmp_path / "run", **RUN)
     assert_equal_weights(whole.path, tmp_path / "run")
     nimg = [line["cur_nimg"] for line in read_stats(tmp_path / "run" / "stats.jsonl")]
     assert nimg == sorted(set(nimg))
@@ -144,7 +133,7 @@ def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_p
 
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_16_bits_and_labels_resume_exactly_too(precision, tmp_path, monkeypatch):
-    options = {**TINY, "resolution": 8, "precision": precision, "labels": True, "mirror": True, "d_steps": 2}
+    options = {**RUN, "resolution": 8, "precision": precision, "labels": True, "mirror": True, "d_steps": 2}
     options["schedule_every"] = 2
     progan.train(out=tmp_path / "whole", **options)
     stop = StopAt(320)
@@ -157,35 +146,35 @@ def test_16_bits_and_labels_resume_exactly_too(precision, tmp_path, monkeypatch)
 
 
 def test_reading_ahead_changes_nothing(whole, tmp_path):
-    progan.train(out=tmp_path / "run", **{**TINY, "workers": 0})
+    progan.train(out=tmp_path / "run", **{**RUN, "workers": 0})
     assert_equal_weights(whole.path, tmp_path / "run")
 
 
 def test_another_seed_gives_other_weights(whole, tmp_path):
-    progan.train(out=tmp_path / "run", **{**TINY, "seed": 1})
+    progan.train(out=tmp_path / "run", **{**RUN, "seed": 1})
     first, second = weights(whole.path), weights(tmp_path / "run")
     assert not torch.equal(first["conv.weight"], second["conv.weight"])
 
 
 def test_a_damaged_newest_state_falls_back_to_the_one_before(whole, tmp_path, capsys):
-    progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.5})
+    progan.train(out=tmp_path / "run", **{**RUN, "total_kimg": 0.5})
     states = sorted((tmp_path / "run" / "state").iterdir())
     assert len(states) == 2
     states[1].write_bytes(states[1].read_bytes()[:1000])
-    run = progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.5, "quiet": False})
+    run = progan.train(out=tmp_path / "run", **{**RUN, "total_kimg": 0.5, "quiet": False})
     assert run.finished
     assert "going on from the one before" in capsys.readouterr().err
     for path in (tmp_path / "run" / "state").iterdir():
         path.write_bytes(b"")
     with pytest.raises(RunError, match="cannot be used"):
-        progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.5})
+        progan.train(out=tmp_path / "run", **{**RUN, "total_kimg": 0.5})
 
 
 def test_changed_settings_are_refused_with_the_difference(whole):
     with pytest.raises(RunError, match=r"lr: 0.002 -> 0.003"):
-        progan.train(out=whole.path, **{**TINY, "lr": 0.003})
+        progan.train(out=whole.path, **{**RUN, "lr": 0.003})
     with pytest.raises(RunError, match="images: 64 -> 65"):
-        progan.train(out=whole.path, **{**TINY, "data": "avatars:65"})
+        progan.train(out=whole.path, **{**RUN, "data": "avatars:65"})
 
 
 def test_a_run_goes_on_without_naming_its_settings_again(whole):
@@ -221,7 +210,7 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_counted(tmp_path, monkeyp
         return reals * float("nan") if next(calls) == 3 else reals
 
     monkeypatch.setattr(step, "process_reals", poison)
-    run = progan.train(out=tmp_path / "run", **{**TINY, "total_kimg": 0.2})
+    run = progan.train(out=tmp_path / "run", **{**RUN, "total_kimg": 0.2})
     assert read_stats(run.folder.stats)[-1]["skipped_d"] == 1
     assert all(torch.isfinite(value).all() for value in weights(run.path).values())
 
@@ -230,7 +219,7 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_counted(tmp_path, monkeyp
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, None], ids=["SIGINT", "SIGTERM", "file"])
 def test_a_signal_or_the_file_saves_and_says_how_to_go_on(number, tmp_path):
     flags = [
-        part for name, value in TINY.items() if name != "quiet" for part in (f"--{name.replace('_', '-')}", str(value))
+        part for name, value in RUN.items() if name != "quiet" for part in (f"--{name.replace('_', '-')}", str(value))
     ]
     command = [sys.executable, "-m", "progan", "train", *flags, "--total-kimg", "500", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -256,7 +245,7 @@ def test_states_hold_no_code_and_only_the_last_two_are_kept(whole):
 
 
 def test_growing_needs_no_special_case_for_a_gan_that_does_not_grow(tmp_path):
-    run = progan.train(out=tmp_path / "run", **{**TINY, "start_resolution": 16, "stable_kimg": 0.1})
+    run = progan.train(out=tmp_path / "run", **{**RUN, "start_resolution": 16, "stable_kimg": 0.1})
     assert {line["phase"] for line in read_stats(run.folder.stats)} == {"stable"}
     schedule = Schedule(ScheduleConfig(resolution=16, start_resolution=16, stable_kimg=per_resolution(0.1)))
     assert len(schedule.spans) == 1
@@ -264,7 +253,7 @@ def test_growing_needs_no_special_case_for_a_gan_that_does_not_grow(tmp_path):
 
 @pytest.mark.slow
 def test_every_stage_up_to_1024_trains(tmp_path):
-    options = {**TINY, "data": "avatars:4", "resolution": 1024, "stable_kimg": 0.002, "fade_kimg": 0.002}
+    options = {**RUN, "data": "avatars:4", "resolution": 1024, "stable_kimg": 0.002, "fade_kimg": 0.002}
     run = progan.train(out=tmp_path / "run", **{**options, "batch_size": 2, "tick_kimg": 0.002, "fmap_max": 4})
     ticks = read_stats(run.folder.stats)
     assert sorted({tick["resolution"] for tick in ticks}) == [4, 8, 16, 32, 64, 128, 256, 512, 1024]

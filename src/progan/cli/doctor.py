@@ -18,6 +18,7 @@ EXTRAS = {
     "video": ("av", "MP4 films"),
     "export": ("onnx onnxscript onnxruntime", "export"),
     "app": ("starlette uvicorn", "app"),
+    "wandb": ("wandb", "train --wandb"),
     "completion": ("shtab", "completion"),
     "docs": ("sphinx myst_parser furo", "scripts/docs"),
     "azure": ("azure.ai.ml azure.identity", "submit azure"),

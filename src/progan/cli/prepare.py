@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from progan.cli.base import DOWNLOAD, Parser, add_flags, answer, given
 from progan.config import PrepareConfig
 from progan.options import options
-from progan.progress import log_line, progress_bar
+from progan.progress import log_line, progress_bar, speed
 
 if TYPE_CHECKING:
     from progan.data.prepare import PrepareReport
@@ -83,7 +83,7 @@ def report_table(report: "PrepareReport") -> str:
         noun = "classes" if report.label_kind == "class" else "attributes"
         more = " …" if len(report.label_names) > 10 else ""
         labels = f"{len(report.label_names)} {noun}: {', '.join(report.label_names[:10])}{more}"
-    worked = report.state == "prepared" and report.seconds > 0.05  # else the speed says nothing
+    rate = speed(report.read, report.seconds, "images") if report.state == "prepared" else ""
     used = report.read - sum(report.skipped.values())  # fewer than images where a picture has several faces
     several = f" from {used:,}" if used != report.count else ""
     rows = {
@@ -95,7 +95,7 @@ def report_table(report: "PrepareReport") -> str:
         "levels": " ".join(map(str, report.resolutions)),
         "labels": labels,
         "on disk": f"{report.bytes / 1e6:,.1f} MB in {report.out}",
-        "time": f"{report.seconds:.1f} s" + (f", {report.read / report.seconds:,.0f} images/s" if worked else ""),
+        "time": ", ".join(filter(None, [f"{report.seconds:.1f} s", rate])),
         "state": report.state,
     }
     lines = [*rows.items(), *(("note", note) for note in report.notes)]

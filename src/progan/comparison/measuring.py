@@ -15,7 +15,7 @@ from progan.comparison.runs import Member
 from progan.data.dataset import Dataset
 from progan.files import write_whole
 from progan.images import to_pixels
-from progan.metrics import Value
+from progan.metrics import Value, limits
 from progan.metrics.base import mean_of
 from progan.metrics.evaluation import Yardstick
 from progan.metrics.nearest import beside, nearest_images
@@ -108,7 +108,7 @@ class Measurer:
         to_train = nearest_images(pixels, self._train, k=1)[0][:, 0]
         reference = self._held_out.order(0, self.num, 0)
         to_held_out = nearest_images(pixels, self._held_out, k=1, among=reference)[0][:, 0]
-        return mean_of(to_train / to_held_out.clamp_min(1e-6))
+        return mean_of(to_train / to_held_out.clamp_min(1e-6)).within(*limits(MEMORISATION))
 
     def _remembered(self, name: str, measure: Callable[[], dict[str, Values]]) -> dict[str, Values]:
         path = self._cache / f"{name}.json"

@@ -3,11 +3,13 @@
 The table does not import torch, so that the help of a command starts at once.
 """
 
+import math
+
 from progan import plugins
 from progan.metrics.base import Better, Entry, Metric, Setting, Value
 from progan.plugins import Registry
 
-__all__ = ["METRICS", "Entry", "Metric", "Setting", "Value", "better", "make"]
+__all__ = ["METRICS", "Entry", "Metric", "Setting", "Value", "better", "limits", "make"]
 
 _OWN: dict[str, Entry] = {
     "swd": Entry(
@@ -19,9 +21,13 @@ _OWN: dict[str, Entry] = {
         "ms_ssim.MultiScaleSsim",
         "similarity of generated images to each other, 0 to 1; above that of real images: little variety",
         {"ms_ssim": "floor"},
+        limits=(0.0, 1.0),
     ),
     "ms_ssim_excess": Entry(
-        "ms_ssim.Excess", "that similarity less that of the real images", {"ms_ssim_excess": "floor"}
+        "ms_ssim.Excess",
+        "that similarity less that of the real images",
+        {"ms_ssim_excess": "floor"},
+        limits=(-1.0, 1.0),
     ),
     "precision_recall": Entry(
         "manifold.PrecisionRecall",
@@ -52,6 +58,7 @@ _OWN: dict[str, Entry] = {
         "neighbours.Neighbours",
         "fraction of fakes that are copies; nearest training image against nearest held-out one (--held-out)",
         {"memorised": "lower", "neighbour_ratio": "floor"},
+        limits=(-math.inf, math.inf),  # both ends are right already; a fraction beyond chance may be below 0
         own_floor=True,
     ),
     "fid": Entry(
@@ -60,12 +67,16 @@ _OWN: dict[str, Entry] = {
         {"fid": "lower"},
     ),
     "kid": Entry(
-        "fid.KernelDistance", "kernel distance of those features, unbiased (--inception-weights)", {"kid": "lower"}
+        "fid.KernelDistance",
+        "kernel distance of those features, unbiased (--inception-weights)",
+        {"kid": "lower"},
+        limits=(-math.inf, math.inf),  # 0 in the mean for one distribution, so also below
     ),
     "inception_score": Entry(
         "fid.InceptionScore",
         "how definite and how varied Inception-v3's classes are (--inception-weights)",
         {"inception_score": "higher"},
+        limits=(1.0, math.inf),
     ),
     "spectrum": Entry(
         "spectrum.Spectrum", "decibels between the power spectra of fakes and reals", {"spectrum": "lower"}
@@ -92,3 +103,9 @@ def better(value: str) -> Better:
     """Direction in which a number is better; `swd_64` is a part of `swd`."""
     directions = {name: way for entry in METRICS.values() for name, way in entry.values.items()}
     return directions[value] if value in directions else directions[value.rpartition("_")[0]]
+
+
+def limits(value: str) -> tuple[float, float]:
+    """Least and greatest that a number can be; `swd_64` is a part of `swd`, and what is no metric a distance."""
+    found = {name: entry.limits for entry in METRICS.values() for name in entry.values}
+    return found.get(value, found.get(value.rpartition("_")[0], (0.0, math.inf)))

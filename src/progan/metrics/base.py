@@ -5,7 +5,7 @@ Importing this module does not import torch or numpy, so that `progan evaluate -
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -43,6 +43,14 @@ class Value:
     floor: "Value | None" = None
     """The real-vs-real baseline: the same number for other real images, which is what a perfect generator would get."""
 
+    def within(self, least: float, most: float) -> "Value":
+        """The number and its interval, cut where there are no such numbers: no distance is below 0.
+
+        An interval loses no coverage by this, since the true number does not lie in what is cut off.
+        """
+        value, low, high = (min(max(number, least), most) for number in (self.value, self.low, self.high))
+        return replace(self, value=value, low=low, high=high)
+
 
 class Metric(Protocol):
     """Takes images in any batches and in bounded memory; the result does not depend on how they were batched."""
@@ -69,6 +77,8 @@ class Entry(NamedTuple):
     """The numbers it gives and which way each is better."""
     unclipped: bool = False
     """True if it takes images as the generator makes them instead of pixels."""
+    limits: tuple[float, float] = (0.0, math.inf)
+    """Least and greatest that its numbers can be; their intervals end there."""
     own_floor: bool = False
     """True if it finds its real-vs-real baseline itself: other images of the dataset would not be one."""
 

@@ -173,16 +173,20 @@ class Yardstick:
 
     def _compare(self, setting: Setting, names: Sequence[str], num: int, fakes: Iterable[Tensor]) -> dict[str, Value]:
         """The first `num` reals with as many other images."""
-        metrics = [(make(name, setting), METRICS[name].unclipped) for name in names]
+        metrics = {name: (make(name, setting), METRICS[name].unclipped) for name in names}
         for batches, real in ((self._reals(setting.resolution, 0, num), True), (fakes, False)):
             for batch in batches:
                 # Metrics see rounded and clipped pixels, but for those that look at what clipping cuts.
                 forms = {False: to_pixels(batch) if batch.is_floating_point() else batch}
-                if any(unclipped for _, unclipped in metrics):
+                if any(unclipped for _, unclipped in metrics.values()):
                     forms[True] = batch if batch.is_floating_point() else to_images(batch)
-                for metric, unclipped in metrics:
+                for metric, unclipped in metrics.values():
                     metric.update(forms[unclipped], real)
-        return {name: value for metric, _ in metrics for name, value in metric.result().items()}
+        return {
+            key: value.within(*METRICS[name].limits)
+            for name, (metric, _) in metrics.items()
+            for key, value in metric.result().items()
+        }
 
 
 def _known(name: str) -> str:

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from torch import Tensor
 
-from progan.metrics import Value
+from progan.metrics import Value, limits
 from progan.report.html import asset, data_uri, paragraph, table, text
 from progan.report.results import AVERAGE, MEMORISATION, Comparison, Contestant, Difference, mean
 
@@ -54,7 +54,9 @@ def quality(comparison: Comparison) -> str:
     rows = []
     for each in comparison.contestants:
         for network in dict.fromkeys(network for run in each.runs for network in run.values):
-            numbers = [_interval(mean(each.numbers(metric, network))) for metric in comparison.metrics]
+            numbers = [
+                _interval(mean(each.numbers(metric, network)).within(*limits(metric))) for metric in comparison.metrics
+            ]
             shown = "images" if each.control else network
             rows.append([_title(each), text(shown), text(len(each.runs)), *numbers])
     floors = [text(_short(comparison.floors[m])) if m in comparison.floors else "" for m in comparison.metrics]

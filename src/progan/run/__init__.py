@@ -33,6 +33,7 @@ from progan.run.assemble import (
     open_dataset,
     open_dataset_in_turn,
     out_of_memory,
+    prepared_before,
     set_up,
     share_config,
 )
@@ -44,6 +45,7 @@ from progan.training import numerics
 from progan.training.loop import never
 from progan.training.loop import train as train_job
 from progan.training.numerics import Numerics
+from progan.training.observers import wandb
 from progan.training.observers.profiler import Profile
 from progan.training.parallel import rendezvous
 from progan.training.parallel.processes import Processes
@@ -154,8 +156,11 @@ def _agree(
     before any trial.
     """
     config = configure(preset, data, folder, options, minutes) if processes.first else RunConfig()
+    if config.runtime.wandb is not None:
+        wandb.check_installed()
+    prepared = prepared_before(config, folder) if processes.first else ""
     config = share_config(config, processes)
-    dataset = open_dataset_in_turn(config, log, processes)
+    dataset = open_dataset_in_turn(config, log, processes, prepared)
     config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
     for note in check_sharding(config, processes.size):
         log(f"note: {note}")

@@ -12,7 +12,7 @@ import torch
 
 from progan.config import RunConfig
 from progan.data.cache import open_data, preparation_notes
-from progan.data.dataset import Dataset
+from progan.data.dataset import Dataset, Manifest
 from progan.data.sources.named import preparation
 from progan.devices import UNTRIED
 from progan.errors import ConfigError, DatasetError, MemoryShortError
@@ -89,11 +89,23 @@ def share_config(config: RunConfig, processes: Processes) -> RunConfig:
     return from_dict(json.loads(processes.broadcast(json.dumps(to_dict(config)).encode())))
 
 
-def open_dataset_in_turn(config: RunConfig, log: Log, processes: Processes) -> Dataset:
-    """Images of the run, prepared by the first process, and by one on each machine that does not share its disk."""
+def prepared_before(config: RunConfig, folder: RunFolder | None) -> str:
+    """Where the images of the run in the folder were prepared to, if --data still names the same; empty if not."""
+    if folder is None or not folder.exists:
+        return ""
+    begun, data = folder.read()
+    return data.path if config.dataset.data == begun.dataset.data else ""
+
+
+def open_dataset_in_turn(config: RunConfig, log: Log, processes: Processes, prepared: str = "") -> Dataset:
+    """Images of the run, prepared by the first process, and by one on each machine that does not share its disk.
+
+    `prepared`, which only the first process needs to know, is as for `open_dataset`.
+    """
+    prepared = json.loads(processes.broadcast(json.dumps(prepared).encode()))
     if not processes.first:
         processes.wait()
-    dataset = open_dataset(config, log)
+    dataset = open_dataset(config, log, prepared)
     if processes.first:
         processes.wait()
     processes.wait()
@@ -102,14 +114,24 @@ def open_dataset_in_turn(config: RunConfig, log: Log, processes: Processes) -> D
     return dataset
 
 
-def open_dataset(config: RunConfig, log: Log) -> Dataset:
-    """Images of the run, prepared into the cache if they are not prepared yet."""
+def open_dataset(config: RunConfig, log: Log, prepared: str = "") -> Dataset:
+    """Images of the run, prepared into the cache if they are not prepared yet.
+
+    `prepared` is where a run that goes on has them prepared: that is taken where --data can no longer be opened.
+    """
     if not config.dataset.data:
         raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
     resolution = config.schedule.resolution
     with progress_bar("preparing", hidden=not rendezvous.is_first()) as progress:
         wanted = preparation(config.dataset.data, resolution=resolution, label_column=config.dataset.label_column)
-        dataset = open_data(config.dataset.data, wanted, log, progress)
+        try:
+            dataset = open_data(config.dataset.data, wanted, log, progress)
+        except DatasetError as error:
+            if not prepared or not Manifest.is_in(Path(prepared)):
+                raise
+            dataset = Dataset.open(prepared)
+            reason = str(error).partition(". ")[0]
+            log(f"note: {reason}. The run goes on with the copy that was prepared of it, {prepared}")
     if resolution not in dataset.resolutions:
         most = dataset.resolutions[-1]
         raise DatasetError(

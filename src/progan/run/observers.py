@@ -34,6 +34,7 @@ from progan.training.observers.run_files import (
     until,
 )
 from progan.training.observers.tensorboard import TensorBoard
+from progan.training.observers.wandb import Wandb
 from progan.training.state import TrainingState
 
 LOW = "metrics/low/swd"
@@ -81,6 +82,8 @@ def observers(
         "tensorboard": TensorBoard(folder.path / "tensorboard", folder.samples, settings),
     }
     watching += [RetryingObserver(name, each, pending, folder) for name, each in writing.items()]
+    if runtime.wandb is not None:
+        watching.append(Wandb(runtime.wandb, folder.path, folder.samples, settings, log_line))
     if not quiet and job.pace is not None:  # a closed terminal does not end a run
         console = Console(setup.schedule, job.pace)
         watching.append(RetryingObserver("progress", console, PendingWrites(silent), folder))

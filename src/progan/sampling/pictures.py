@@ -1,5 +1,6 @@
 """Generated images as files that say where they come from."""
 
+import itertools
 import json
 import os
 import re
@@ -177,13 +178,16 @@ def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: 
         content = encode(image, drawing.source, [drawing.seeds[i]], suffix, drawing.picked)
         write_whole(paths[i], content, sync=False)
 
-    done = 0
+    # A batch is written while the next one is made: no more than two are in memory.
+    done, writing = 0, iter(list[None]())
     with ThreadPoolExecutor(WRITERS) as pool:
-        for pixels in drawing.pixels(missing):
-            list(pool.map(write, missing[done:], pixels))
-            done += len(pixels)
-            if progress:
+        for pixels in itertools.chain(drawing.pixels(missing), [None]):
+            written = len(list(writing))
+            done += written
+            if progress and written:
                 progress(done, len(missing))
+            if pixels is not None:
+                writing = pool.map(write, missing[done : done + len(pixels)], pixels)
     note.unlink()
     return done
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from progan.config import PrepareConfig
 from progan.data.sources.base import Labels, Picture, Source, Unreadable, Values, array_labels, import_extra
+from progan.data.sources.folder import most_unpacked
 from progan.errors import DatasetError
 from progan.files import printable
 
@@ -89,7 +90,7 @@ def open_idx(source: str, scratch: Path, config: PrepareConfig) -> Source | None
     labels = None
     if config.labels == "auto" and labels_path != path and labels_path.exists():
         with _open_unpacked(labels_path) as stream:
-            codes = np.frombuffer(stream.read()[8:], np.uint8)
+            codes = np.frombuffer(stream.read(8 + shape[0] + 1)[8:], np.uint8)  # one too many is noticed
         labels = array_labels(codes, shape[0], labels_path)
     opened = _source(path, ArrayReader(str(file), offset, "|u1", shape), labels)
     return replace(opened, has_partitions=path != folder)
@@ -139,10 +140,24 @@ def _unpacked(path: Path, scratch: Path) -> Path:
         scratch.mkdir(parents=True, exist_ok=True)
         try:
             with (scratch / path.stem).open("wb") as file:
-                shutil.copyfileobj(stream, file, 2**20)
+                _copy(stream, file, most_unpacked(path.stat().st_size), path)
         except (OSError, EOFError, zlib.error) as error:
             raise DatasetError(f"{path} cannot be unpacked ({error}). Download it again") from None
     return scratch / path.stem
+
+
+def _copy(stream: IO[bytes], file: IO[bytes], most: int, named: Path) -> None:
+    """Write what a stream unpacks to into a file. Raises DatasetError above `most` bytes."""
+    while block := stream.read(2**20):
+        if file.tell() + len(block) > most:
+            raise _bomb(named, f"more than {most:,} bytes")
+        file.write(block)
+
+
+def _bomb(path: Path, size: str) -> DatasetError:
+    return DatasetError(
+        f"{path} is refused as an archive bomb: it unpacks to {size}. If it is none, unpack it yourself"
+    )
 
 
 def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None:
@@ -179,6 +194,9 @@ def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:
         members = [name for name in archive.namelist() if name.endswith(".npy")]
         if len(members) != len(archive.namelist()):
             return None
+        for info in archive.infolist():  # zipfile reads no more than a member says that it has
+            if info.file_size > most_unpacked(info.compress_size):
+                raise _bomb(path, f"{info.file_size:,} bytes ({printable(info.filename)})")
         keys = {name.removesuffix(".npy").lower(): name for name in members}
         found = next((keys[key] for key in _IMAGE_KEYS if key in keys), members[0] if len(members) == 1 else None)
         if found is None:

@@ -49,8 +49,8 @@ _OURS = {  # file -> what its first bytes say, and what the folder is then
     "plan.json": (b"progan comparison", "a comparison"),
 }
 _MADE = {  # by a run or a comparison, where it lies among the images
-    "samples", "snapshots", "state", "good", "tensorboard", "generated", "generated.png", "report.html", "stats.jsonl",
-    "config.json", "plan.json", "runs", "data", "grids", "measured",
+    "samples", "snapshots", "state", "good", "tensorboard", "wandb", "generated", "generated.png", "report.html",
+    "stats.jsonl", "config.json", "plan.json", "runs", "data", "grids", "measured",
 }  # fmt: skip
 _UNPACK = (".mdb", ".parquet", ".tfrecords", ".h5", ".hdf5")
 """Suffixes of files that hold many images and are read where they lie, so not inside an archive."""
@@ -531,8 +531,7 @@ class _Lister:
         with path.open("rb") as file:
             packer = _PACKERS.get(file.read(2))
         if packer is not None:
-            limit = max(_HARMLESS_BYTES, MAX_RATIO * path.stat().st_size)
-            path = self._unpack(partial(packer, path), limit)
+            path = self._unpack(partial(packer, path), most_unpacked(path.stat().st_size))
         with tarfile.open(path, "r:") as archive:
             for info in archive:
                 if info.isreg():
@@ -553,9 +552,14 @@ class _Lister:
         return path
 
 
+def most_unpacked(packed: int) -> int:
+    """Bytes above which a file of `packed` bytes is an archive bomb."""
+    return max(_HARMLESS_BYTES, MAX_RATIO * packed)
+
+
 def _checked(entry: Entry, packed: int) -> Entry:
     """The entry, refused where it is too large for its packed size or at all."""
-    if entry.size > _HARMLESS_BYTES and entry.size > MAX_RATIO * packed:
+    if entry.size > most_unpacked(packed):
         return replace(entry, refused=f"zip bomb: {packed} bytes that unpack to {entry.size}")
     if entry.size > MAX_FILE_BYTES and not is_archive(entry.name):
         return replace(entry, refused=f"larger than {MAX_FILE_BYTES >> 20} MB")

@@ -2,7 +2,7 @@
 
 from tqdm import tqdm
 
-from progan.progress import duration, log_line, on_terminal
+from progan.progress import duration, log_line, on_terminal, speed
 from progan.schedule import Schedule, Stage
 from progan.training.observers.base import Observer, Tick
 from progan.training.preflight.estimate import Pace
@@ -29,21 +29,21 @@ class Console(Observer):
     def on_progress(self, cur_nimg: int, stage: Stage) -> None:
         if self._bar is not None:
             self._bar.set_description_str(describe(stage), refresh=False)
-            self._bar.update(cur_nimg / 1000 - self._bar.n)
+            self._bar.update(min(cur_nimg / 1000, self._bar.total) - self._bar.n)  # the last batch goes beyond
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         images, seconds = self._last
         self._last = tick.cur_nimg, tick.elapsed
         self._pace.measure(tick.stage.resolution, tick.cur_nimg - images, tick.elapsed - seconds)
         left = duration(self._pace.left(tick.cur_nimg))
-        speed = f"{tick.img_per_sec:.4g} img/s"
+        shown = [*filter(None, [speed(tick.images, tick.seconds)]), f"{left} left"]
         ada = {name: value for name, value in tick.metrics.items() if name == "augment/p"}
         if self._bar is not None:
-            self._bar.set_postfix_str(", ".join([speed, f"{left} left", *(f"p {p:.2f}" for p in ada.values())]))
+            self._bar.set_postfix_str(", ".join([*shown, *(f"p {p:.2f}" for p in ada.values())]))
         else:
             losses = "  ".join(f"{name} {value:.3g}" for name, value in (tick.losses | ada).items())
             done = f"{tick.cur_nimg / 1000:8.1f} of {self._schedule.total_nimg / 1000:g} kimg"
-            log_line(f"{done}  {describe(tick.stage)}  {speed}  {left} left  {losses}")
+            log_line("  ".join([done, describe(tick.stage), *shown, losses]))
         for notice in tick.notices:
             log_line(notice)
 
@@ -52,7 +52,7 @@ class Console(Observer):
             self._bar.close()
 
 
-_BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} kimg [{elapsed}{postfix}]"
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:g} kimg [{elapsed}{postfix}]"
 
 
 def describe(stage: Stage) -> str:

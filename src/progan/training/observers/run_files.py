@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from progan import randomness
@@ -28,6 +29,8 @@ GRID_COLUMNS = {128: 6, 256: 4, 512: 3, 1024: 2}
 """Number of columns (and rows) of a sample grid; 8 below 128."""
 MOST_GRIDS = 64
 """Sample grids kept of each resolution: where there are more, about half go, neither the first nor the last."""
+CHART_SIDE = 512
+"""Largest side in pixels of a sample grid among charts, which keep all of them."""
 MOST_CLASSES = 10
 """Most rows of a grid of classes."""
 
@@ -211,6 +214,30 @@ def record(tick: Tick) -> dict[str, Any]:
         "elapsed": tick.elapsed,
         **({"notices": " | ".join(tick.notices)} if tick.notices else {}),
     }
+
+
+def chart_values(tick: Tick) -> dict[str, float]:
+    """Numbers of a tick by the names that charts have: `D/real`, `metrics/G/swd`, `run/alpha` …"""
+    return {
+        name if "/" in name else f"run/{name}": value
+        for name, value in record(tick).items()
+        if isinstance(value, (int, float)) and name != "cur_nimg"
+    }
+
+
+def grid_thumbnail(
+    samples: Path, cur_nimg: int, resolution: int, shown: Path | None
+) -> tuple[Path | None, Image.Image | None]:
+    """Path of the sample grid of a moment, and the grid with sides of at most 512 pixels: charts keep all of them.
+
+    None twice where there is none, or where it was `shown`.
+    """
+    path = samples / f"fakes-{cur_nimg:09d}-{resolution}x{resolution}.png"
+    if path == shown or not path.exists():
+        return None, None
+    with Image.open(path) as image:
+        image.thumbnail((CHART_SIDE, CHART_SIDE))
+        return path, image
 
 
 def peak_memory() -> int:

@@ -6,18 +6,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from progan.files import AppendOnlyFile, printable
 from progan.schedule import Stage
 from progan.training.observers.base import Observer, Tick
-from progan.training.observers.run_files import record
+from progan.training.observers.run_files import chart_values, grid_thumbnail
 from progan.training.state import TrainingState
 
 MEASURED = ("metrics/G_ema/swd", "metrics/G_ema/ms_ssim", "D/real_sign")
 """Values by which runs are compared in the table of hyperparameters."""
-SIDE = 512
-"""Largest side in pixels of a sample grid: event files keep all of them."""
 
 
 class TensorBoard(Observer):
@@ -50,11 +46,7 @@ class TensorBoard(Observer):
         from tensorboard.compat.proto.summary_pb2 import Summary
         from torch.utils.tensorboard.summary import text
 
-        values = [
-            Summary.Value(tag=name if "/" in name else f"run/{name}", simple_value=value)
-            for name, value in record(tick).items()
-            if isinstance(value, (int, float)) and name != "cur_nimg"
-        ]
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in chart_values(tick).items()]
         self._write(step=tick.cur_nimg, summary=Summary(value=values))
         for notice in tick.notices:
             self._write(step=tick.cur_nimg, summary=text("notices", notice))  # type: ignore[no-untyped-call]
@@ -68,15 +60,12 @@ class TensorBoard(Observer):
         """Add the grid of this moment, if there is one that was not added yet."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        path = self._samples / f"fakes-{cur_nimg:09d}-{resolution}x{resolution}.png"
-        if path == self._shown or not path.exists():
+        path, image = grid_thumbnail(self._samples, cur_nimg, resolution, self._shown)
+        if image is None:
             return
-        self._shown = path
-        with Image.open(path) as image:
-            image.thumbnail((SIDE, SIDE))
-            file = BytesIO()
-            image.save(file, "png")
-            picture = Summary.Image(height=image.height, width=image.width, encoded_image_string=file.getvalue())
+        self._shown, file = path, BytesIO()
+        image.save(file, "png")
+        picture = Summary.Image(height=image.height, width=image.width, encoded_image_string=file.getvalue())
         self._write(step=cur_nimg, summary=Summary(value=[Summary.Value(tag="samples", image=picture)]))
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
