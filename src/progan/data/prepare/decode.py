@@ -282,7 +282,7 @@ def _side(size: tuple[int, int], target: Target) -> int:
 def _draft(image: Image.Image, target: Target) -> tuple[int, tuple[int, int]]:
     """Let a JPEG decode at a part of its size where that leaves enough. The factor and the full size.
 
-    Only both together say where a box of the full image lies: 350 / 4 is not 88. benchmarks/preparation.py measures
+    Only both together say where a box of the full image lies: 350 / 4 is not 88. benchmarks/large_jpegs.py measures
     what it costs in likeness and spares in time.
     """
     size = image.size

@@ -101,7 +101,7 @@ def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | N
     lister = _Lister(scratch)
     entries: list[Entry] = []
     for name, file in walk(path):
-        entry = Entry(name, str(file), file.stat().st_size)
+        entry = Entry(name, file, os.stat(file).st_size)
         if is_archive(name):
             entries += lister.inner(entry, partial(Path, file), 1)
         else:  # stacks are read page by page, so that their size does not matter
@@ -418,8 +418,8 @@ def _unzip(file: IO[bytes], entry: Entry, method: int, packed_size: int, crc: in
 
 
 def walk(
-    folder: Path, left_out: list[str] | None = None, prefix: str = "", above: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, Path]]:
+    folder: str | Path, left_out: list[str] | None = None, prefix: str = "", above: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, str]]:
     """Name (relative, with slashes) and path of every file that is not hidden or the system's; links are followed.
 
     What progan made is no image: folders with runs, comparisons and prepared datasets are put on the list `left_out`
@@ -434,7 +434,7 @@ def walk(
         raise DatasetError(
             f"{folder} cannot be read ({error.strerror}). Correct its permissions or move it away"
         ) from None
-    ours = what_we_made(folder, {child.name for child in children})
+    ours = what_we_made(Path(folder), {child.name for child in children})
     if ours and above:
         if left_out is not None:
             left_out.append(f"{printable(prefix[:-1])} ({ours})")
@@ -445,13 +445,13 @@ def walk(
         if _is_system(child.name) or (ours and child.name in _MADE):
             continue
         if child.is_dir():
-            yield from walk(Path(child.path), left_out, f"{prefix}{child.name}/", above | {real})
+            yield from walk(child.path, left_out, f"{prefix}{child.name}/", above | {real})
         elif child.is_file():
             if child.name.endswith((".zip", ".npz")) and _ends_as_ours(child.path):
                 if left_out is not None:
                     left_out.append(f"{printable(prefix + child.name)} (a prepared dataset)")
                 continue
-            yield printable(prefix + child.name), Path(child.path)
+            yield printable(prefix + child.name), child.path
 
 
 def what_we_made(folder: Path, names: Set[str]) -> str:
@@ -569,5 +569,6 @@ def is_archive(name: str) -> bool:
 
 def _is_system(name: str) -> bool:
     """True if a part of a path is hidden or belongs to an operating system."""
-    parts = PurePosixPath(name).parts
-    return any((part.startswith(".") and part != "..") or part.lower() in _SYSTEM_NAMES for part in parts)
+    return any(
+        (part.startswith(".") and part not in (".", "..")) or part.lower() in _SYSTEM_NAMES for part in name.split("/")
+    )
