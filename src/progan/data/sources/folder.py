@@ -24,6 +24,8 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
@@ -64,6 +66,9 @@ MAX_FILE_BYTES = 2**29
 MAX_TABLE_BYTES = 2**26  # of a table of labels that was not named
 MAX_UNPACKED_BYTES = 2**36
 MAX_RATIO = 200  # of unpacked to packed size; pictures hardly shrink
+CELEBA_SIZE = (178, 218)
+"""Of CelebA's aligned pictures."""
+_LOOKED_AT = 8  # of CelebA's pictures, to tell which they are
 MAX_DEPTH = 2  # archives inside archives
 _HARMLESS_BYTES = 2**24  # below, a bomb does not hurt
 _DAMAGED = (
@@ -136,9 +141,15 @@ def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
     table = table or next((entry for entry in beside if tables.is_partition_table(entry.name)), None)
     is_celeba = any("_celeba." in entry.name.lower() for entry in (*beside, *entries) if tables.is_table(entry.name))
     masks = [entry for entry in entries if _MASKS in entry.name]
-    entries = [entry for entry in _without(entries, masks) if not tables.is_partition_table(entry.name)]
-    images, labels, notes = _labelled(entries, path, [entry for entry in beside if entry is not table], config)
+    landmarks = [entry for entry in (*entries, *beside) if tables.is_landmark_table(entry.name)]
+    entries = [entry for entry in _without(entries, masks + landmarks) if not tables.is_partition_table(entry.name)]
+    beside = [entry for entry in _without(beside, landmarks) if entry is not table]
+    images, labels, notes = _labelled(entries, path, beside, config)
     images, labels, parts = _partition(images, labels, table, config.partition)
+    points = None
+    if landmarks and config.crop == "faces" and config.align != "none":
+        points, about = _landmarks(images, landmarks)
+        parts.append(about)
     if masks:
         parts.append(f"the {len(masks):,} files in {_MASKS} are no images of their own")
     if is_celeba and config.crop in ("center", "none"):
@@ -148,11 +159,27 @@ def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
         reader=FileReader(),
         entries=images,
         labels=labels,
+        points=points,
         has_files=True,
         has_columns=True,
         has_partitions=True,
         notes=(*notes, *parts),
     )
+
+
+def _landmarks(images: list[Entry], found: list[Entry]) -> tuple[npt.NDArray[np.float32] | None, str]:
+    """`Source.points` by CelebA's table for such pictures, and a note: its aligned ones have another than those in the
+    wild, and the same names. Raises DatasetError.
+    """
+    some = FileReader().read(images[:_LOOKED_AT], 0)
+    sizes = {picture.size for picture in some if not isinstance(picture, Unreadable)}
+    aligned = sizes == {CELEBA_SIZE}
+    table = next((entry for entry in found if tables.is_landmark_table(entry.name, aligned)), None)
+    if table is None:
+        kind = "aligned pictures" if aligned else "pictures in the wild"
+        return None, f"{found[0].name} is not for {kind} of CelebA: faces were looked for"
+    points = tables.table_landmarks(table.name, entry_bytes(table), [entry.name for entry in images])
+    return points, f"faces are where {table.name} says; none is looked for (--detector, --min-face have no effect)"
 
 
 def _partition(

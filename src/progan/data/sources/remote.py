@@ -24,7 +24,7 @@ _PROVIDERS = {
     "s3": _Provider(
         "s3fs",
         "s3",
-        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (and AWS_ENDPOINT_URL for a server of your own)",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (AWS_ENDPOINT_URL for another server)",
     ),
     "gs": _Provider("gcsfs", "gs", "set GOOGLE_APPLICATION_CREDENTIALS to the file of a key"),
     "az": _AZURE,
