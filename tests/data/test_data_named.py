@@ -104,8 +104,10 @@ def mnist(folder: Path) -> Path:
 
 ATTRIBUTES = "6\nSmiling Young\n" + "".join(f"{n + 1:06d}.jpg {1 if n % 2 else -1}  1\n" for n in range(6))
 PARTITION = "".join(f"{n + 1:06d}.jpg {n % 3}\n" for n in range(6))
+PARTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+HEADER = " ".join(f"{part}_{axis}" for part in PARTS for axis in "xy")
+LANDMARKS = f"6\n{HEADER}\n" + "".join(f"{n + 1:06d}.jpg 69 111 107 111 88 131 73 152 104 152\n" for n in range(6))
 ALIGNED = {f"img_align_celeba/{n + 1:06d}.jpg": png(face) for n, face in enumerate(FACES)}  # known by content
-LANDMARKS = "6\nlefteye_x lefteye_y\n" + "".join(f"{n + 1:06d}.jpg 69  109\n" for n in range(6))
 
 
 def celeba(folder: Path, layout: str) -> Path:
@@ -150,8 +152,6 @@ DOTS = [  # both eyes, nose, corners of the mouth: upright, turned and small, an
     [(60, 60), (80, 75), (64, 76), (51, 75), (66, 86)],
     [(220, 200), (160, 200), (190, 170), (212, 140), (168, 140)],
 ]
-PARTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
-HEADER = " ".join(f"{part}_{axis}" for part in PARTS for axis in "xy")
 
 
 def dotted(size: tuple[int, int], dots: list[tuple[int, int]]) -> bytes:
@@ -234,7 +234,10 @@ def test_landmarks_that_do_not_fit(data: Path, tmp_path: Path) -> None:
         made("celeba", tmp_path / "out", crop="faces", resolution=64)
     assert (tmp_path / "out" / "dataset.json").read_bytes() == before
     words = landmarks(dots).replace(b" 69 ", b" x ")
-    for content, said in ((LANDMARKS.encode(), "no column righteye_x"), (words, "a landmark that is no number")):
+    for content, said in (
+        (b"4\nnose_x\n000001.jpg 1\n000002.jpg 2\n000003.jpg 3\n", "no column lefteye_x"),
+        (words, "a landmark that is no number"),
+    ):
         table.write_bytes(content)
         with pytest.raises(DatasetError, match=said):
             made("celeba", tmp_path / "bad", crop="faces", resolution=64)

@@ -151,7 +151,10 @@ def _nearest(source: str) -> str:
     return did_you_mean(source, SETS).removesuffix("?")
 
 
-_KINDS = f"Name a folder, a zip, an idx, npy or npz file, `avatars`, or a published set: {', '.join(NAMES)}"
+_KINDS = (
+    "Name a folder, an archive, an array or another SOURCE of `progan prepare --help`, or a published set: "
+    f"{', '.join(NAMES)}"
+)
 _FOLDER_MARKS = (
     "*images*idx3-ubyte*", "data_batch_1*", "train.bin", "cifar-100-python/train", "*.tfrecords", "data.mdb",
     "*.parquet",
