@@ -1698,6 +1698,24 @@ SETS = [
         [NAMED + "a_path_of_that_name_wins_and_it_is_said"],
     ),
     Mutation(
+        "landmarks some pixels off",
+        "data/prepare/decode.py",
+        {"face = face_at(place, whole.size)": "face = face_at(place + 4, whole.size)"},
+        [NAMED + "celeba_aligned_anew_by_its_landmarks[celeba-aligned]"],
+    ),
+    Mutation(
+        "landmarks of the other CelebA",
+        "data/sources/folder.py",
+        {"tables.is_landmark_table(entry.name, aligned)": "tables.is_landmark_table(entry.name)"},
+        [NAMED + "celeba_aligned_anew_by_its_landmarks[ffhq-wild]"],
+    ),
+    Mutation(
+        "a missing bucket found after the work",
+        "data/sources/remote.py",
+        {"if not has_bucket:": "if False:"},
+        ["data_containers.py::test_what_is_written_to_object_storage[npz-out.npz]"],
+    ),
+    Mutation(
         "CelebA cut at the centre",
         "data/sources/named.py",
         {'settings={"crop": "celeba"}': "settings={}"},

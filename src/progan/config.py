@@ -48,8 +48,8 @@ class DatasetConfig:
     """The images that the run is trained on."""
 
     data: str = "avatars"
-    """A prepared dataset, a folder, archive or array of images, a published set (`mnist` …), or `avatars`: drawn faces.
-    Default: none, it must be given."""
+    """A prepared dataset, or a SOURCE of `progan prepare`: a folder, archive or array of images, a published set
+    (`mnist` …), an address such as s3://, or `avatars`: drawn faces. Default: none, it must be given."""
     mirror: bool = False
     """Flip half of the real images left to right."""
     labels: bool = False

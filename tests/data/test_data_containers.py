@@ -10,6 +10,7 @@ import pickle
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import PrepareReport, prepare
@@ -574,6 +576,9 @@ def test_what_is_written_to_object_storage(tmp_path: Path, monkeypatch: pytest.M
     expected, _ = made(tmp_path / "images", tmp_path / "direct")
     system, out = fsspec.filesystem("memory"), f"memory://bucket/{name}"
     try:
+        with pytest.raises(DatasetError, match="there is no bucket /bucket"):
+            prepare_as(to, tmp_path / "images", out, PrepareConfig(workers=1))
+        system.mkdir("/bucket")
         report = prepare_as(to, tmp_path / "images", out, PrepareConfig(workers=1))
         assert (report.out, report.count) == (out, 6)
         assert made(out, tmp_path / "again")[0].fingerprint == expected.fingerprint
@@ -584,10 +589,114 @@ def test_what_is_written_to_object_storage(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(DatasetError, match="a dataset to train on lies on a disk"):
             prepare(tmp_path / "images", "memory://bucket/dataset", PrepareConfig(workers=1))
     finally:
-        system.store.clear()
+        system.rm("/bucket", recursive=True)
 
 
 def test_object_storage_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(DatasetError, match=r"s3fs is missing .*'\.\[cloud\]'"):
+    with pytest.raises(DatasetError, match=r"s3fs is missing .*'\.\[s3\]'"):
         made("s3://bucket/set", tmp_path / "no")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """s3fs's file system of a local server of S3 with an empty bucket, found by the usual environment."""
+    server_module, fsspec = pytest.importorskip("moto.server"), pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "key", "ENDPOINT_URL": f"http://{host}:{port}"}
+    for name, value in {**settings, "DEFAULT_REGION": "us-east-1", "EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))  # of whoever runs this
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    try:
+        system.mkdir("bucket")
+        yield system
+    finally:
+        system.rm("bucket", recursive=True)  # the server's memory is this process's
+        server.stop()
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.mark.service
+def test_sources_of_every_kind_on_s3(bucket: Any, tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", {f"{'ab'[n % 2]}/{n:02d}.png": png(COLOUR[n]) for n in range(12)})
+    bucket.put(str(folder), "bucket/set", recursive=True)
+    bucket.pipe("bucket/set/", b"")  # as consoles make folders
+    bucket.pipe("bucket/set.zip", zipped(folder).getvalue())
+    np.savez(tmp_path / "images.npz", images=COLOUR, labels=np.arange(12) % 2)
+    bucket.put(str(tmp_path / "images.npz"), "bucket/images.npz")
+    expected, _ = made(folder, tmp_path / "local")
+    sources = ("s3://bucket/set", "s3://bucket/set/", "s3://bucket/set.zip", "s3://bucket/images.npz")
+    for number, source in enumerate(sources):
+        dataset, report = made(source, tmp_path / f"out{number}")
+        order = np.arange(12) if source.endswith("npz") else [*range(0, 12, 2), *range(1, 12, 2)]
+        assert (top(dataset) == COLOUR[order]).all()
+        assert f"{source} was copied to be read" in report.notes
+        assert names(dataset) == (["0", "1"] * 6 if source.endswith("npz") else names(expected))
+    assert Dataset.open(tmp_path / "out0").fingerprint == expected.fingerprint
+
+
+@pytest.mark.service
+def test_what_is_sent_to_s3_trains_from_there(bucket: Any, tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", {f"{n:02d}.png": png(COLOUR[n]) for n in range(12)})
+    tiny = (
+        "--fmap-max 8 --fmap-base 64 --z-dim 8 --resolution 8 --batch-size 8 --stable-kimg 0.02 --fade-kimg 0.02 "
+        "--total-kimg 0.06 --tick-kimg 0.06 --device cpu --compile off --precision fp32 --quiet"
+    )
+    for to, name in (("npz", "crops.npz"), ("stylegan-zip", "crops.zip"), ("parquet", "crops.parquet")):
+        assert main(["prepare", str(folder), f"s3://bucket/made/{name}", "--to", to, "--quiet"]) == 0
+        assert (top(made(f"s3://bucket/made/{name}", tmp_path / to)[0]) == COLOUR).all()
+    assert sorted(bucket.ls("bucket/made")) == [f"bucket/made/crops.{kind}" for kind in ("npz", "parquet", "zip")]
+    run = tmp_path / "run"
+    assert main(["train", "--data", "s3://bucket/made/crops.npz", "--out", str(run), *tiny.split()]) == 0
+    assert list((run / "snapshots").iterdir())
+
+
+@pytest.mark.service
+def test_what_is_wrong_with_s3_is_one_line(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "set", {f"{n:02d}.png": png(COLOUR[n]) for n in range(3)})
+    send = [str(folder), "s3://nowhere/crops.npz", "--to", "npz"]
+
+    def line(*command: str) -> str:
+        fsspec = pytest.importorskip("fsspec")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        assert main(["prepare", *command, "--quiet"]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        return said
+
+    assert "there is no bucket nowhere. Make it, or correct the address" in line(*send)
+    assert not (tmp_path / "cache").exists()  # said before anything is prepared
+    assert "bucket does not exist). Correct the address" in line("s3://nowhere/set", str(tmp_path / "out"))
+    assert "does not exist, or holds no files" in line("s3://bucket/set", str(tmp_path / "out"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    for command in (["s3://bucket/set", str(tmp_path / "out")], [str(folder), "s3://bucket/crops.npz", "--to", "npz"]):
+        said = line(*command)
+        assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" in said
+
+
+def zipped(folder: Path) -> io.BytesIO:
+    """A zip of a folder."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for path in sorted(folder.rglob("*.*")):
+            archive.write(path, path.relative_to(folder))
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("address", "package", "extra"), [("gs://b/set", "gcsfs", "gs"), ("az://b/set", "adlfs", "az")]
+)
+def test_each_provider_names_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, package: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(DatasetError, match=rf"{package} is missing .*'\.\[{extra}\]'"):
+        made(address, tmp_path / "no")
+    with pytest.raises(DatasetError, match=rf"{package} is missing .*'\.\[{extra}\]'"):
+        prepare_as("npz", "avatars:3", f"{address}.npz")

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import io
 import json
+import math
 import re
 import shlex
 import struct
@@ -19,9 +20,11 @@ from PIL import Image
 
 from progan.cli import main, train
 from progan.config import PrepareConfig
+from progan.data import prepare as preparing
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset
-from progan.data.prepare import PrepareReport, prepare
+from progan.data.prepare import PrepareReport, decode, prepare
+from progan.data.prepare.output import read_ledger
 from progan.data.sources import named
 from progan.data.sources.named import SETS, fetch, preparation
 from progan.errors import DatasetError
@@ -101,8 +104,10 @@ def mnist(folder: Path) -> Path:
 
 ATTRIBUTES = "6\nSmiling Young\n" + "".join(f"{n + 1:06d}.jpg {1 if n % 2 else -1}  1\n" for n in range(6))
 PARTITION = "".join(f"{n + 1:06d}.jpg {n % 3}\n" for n in range(6))
+PARTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+HEADER = " ".join(f"{part}_{axis}" for part in PARTS for axis in "xy")
+LANDMARKS = f"6\n{HEADER}\n" + "".join(f"{n + 1:06d}.jpg 69 111 107 111 88 131 73 152 104 152\n" for n in range(6))
 ALIGNED = {f"img_align_celeba/{n + 1:06d}.jpg": png(face) for n, face in enumerate(FACES)}  # known by content
-LANDMARKS = "6\nlefteye_x lefteye_y\n" + "".join(f"{n + 1:06d}.jpg 69  109\n" for n in range(6))
 
 
 def celeba(folder: Path, layout: str) -> Path:
@@ -140,6 +145,102 @@ def test_celeba_as_it_is_published(data: Path, tmp_path: Path, layout: str) -> N
     assert (top(made("celeba", tmp_path / "part", partition="test")[0]) == FACES[[2, 5], 57:185, 25:153]).all()
     whole, _ = made("celeba", tmp_path / "whole", crop="none", resolution=256)  # what is given wins
     assert whole.resolutions[-1] == 256
+
+
+DOTS = [  # both eyes, nose, corners of the mouth: upright, turned and small, and upside down
+    [(69, 111), (107, 111), (88, 131), (73, 152), (104, 152)],
+    [(60, 60), (80, 75), (64, 76), (51, 75), (66, 86)],
+    [(220, 200), (160, 200), (190, 170), (212, 140), (168, 140)],
+]
+
+
+def dotted(size: tuple[int, int], dots: list[tuple[int, int]]) -> bytes:
+    """A grey picture with a red dot on the left eye and a blue one on the right."""
+    picture = Image.new("RGB", size, (128, 128, 128))
+    for (x, y), colour in zip(dots, ("red", "blue"), strict=False):
+        picture.paste(Image.new("RGB", (3, 3), colour), (x - 1, y - 1))
+    return png(np.asarray(picture))
+
+
+def centre(image: np.ndarray, channel: int) -> tuple[float, float]:
+    """Where the red (0) or blue (2) dot is, in pixels from the corner."""
+    weight = np.maximum(image[..., channel].astype(float) - image[..., 2 - channel] - 20, 0)
+    rows, columns = np.mgrid[: len(image), : len(image)] + 0.5
+    return float((weight * columns).sum() / weight.sum()), float((weight * rows).sum() / weight.sum())
+
+
+def landmarks(dots: list[list[tuple[int, int]]], csv: bool = False) -> bytes:
+    lines = [f"{n + 1:06d}.jpg " + "  ".join(f"{x} {y}" for x, y in points) for n, points in enumerate(dots)]
+    text = "\n".join([f"image_id {HEADER}" if csv else f"{len(dots)}\n{HEADER}", *lines, ""])
+    return re.sub(" +", ",", text).encode() if csv else text.encode()
+
+
+@pytest.mark.parametrize("layout", ["wild", "wild.zip", "aligned", "kaggle.zip"])
+@pytest.mark.parametrize("align", ["celeba", "ffhq"])
+def test_celeba_aligned_anew_by_its_landmarks(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, align: str
+) -> None:
+    """Both tables lie there, with the same names of files: that of the pictures is taken, and no face is looked for."""
+    monkeypatch.setattr(decode, "find_faces", None)
+    monkeypatch.setattr(preparing, "load_detector", None)
+    wild, aligned = DOTS, [[(x, y + n) for x, y in DOTS[0]] for n in range(3)]
+    is_wild = layout.startswith("wild")
+    dots, size, name = (wild, (300, 260), "img_celeba") if is_wild else (aligned, (178, 218), "img_align_celeba")
+    pictures = {f"{name}/{n + 1:06d}.jpg": dotted(size, points) for n, points in enumerate(dots)}
+    lists = {"list_landmarks_celeba": landmarks(wild), "list_landmarks_align_celeba": landmarks(aligned)}
+    place = data / "CelebA"
+    if layout == "kaggle.zip":
+        zipped(data / "celeba.zip", {**pictures, "list_landmarks_align_celeba.csv": landmarks(aligned, csv=True)})
+    else:
+        write(place / "Anno", {f"{table}.txt": content for table, content in lists.items()})
+        if layout == "wild.zip":
+            zipped(place / "Img" / f"{name}.zip", pictures)
+        else:
+            write(place / "Img", pictures)
+    dataset, report = made("celeba", tmp_path / "out", crop="faces", align=align, resolution=128, channels="rgb")
+    assert (dataset.count, report.skipped) == (3, {})
+    table = "list_landmarks_celeba" if is_wild else "list_landmarks_align_celeba"
+    assert any(f"faces are where {table}." in note for note in report.notes)
+    for image, points in zip(top(dataset), dots, strict=True):
+        (x0, y0), (x1, y1), _, (x2, y2), (x3, y3) = points
+        eyes, mouth = math.dist((x0, y0), (x1, y1)), math.dist((x0 + x1, y0 + y1), (x2 + x3, y2 + y3)) / 2
+        if align == "celeba":  # where its aligned pictures have the eyes on average, in 128x128 around (89, 121)
+            part = eyes / max(eyes, 0.65 * mouth)
+            places = [(45.245 + 37.492 / 2 * (1 + side * part), 54.5) for side in (-1, 1)]
+        else:  # appendix C of the paper
+            square = max(4.0 * eyes, 3.6 * mouth)
+            places = [(64 + side * 64 * eyes / square, 64 - 12.8 * mouth / square) for side in (-1, 1)]
+        assert np.allclose([centre(image, 0), centre(image, 2)], places, atol=1.5), (points, align)
+
+
+def test_landmarks_that_do_not_fit(data: Path, tmp_path: Path) -> None:
+    dots = [DOTS[0], [(900, 900)] * 5, [(20, 20)] * 5, DOTS[0]]
+    pictures = {f"img_align_celeba/{n + 1:06d}.jpg": dotted((178, 218), DOTS[0]) for n in range(5)}  # the last unnamed
+    write(data / "celeba" / "Img", pictures)
+    table = data / "celeba" / "Anno" / "list_landmarks_align_celeba.txt"
+    write(table.parent, {table.name: landmarks(dots)})
+    dataset, report = made("celeba", tmp_path / "out", crop="faces", resolution=64)
+    assert (dataset.count, report.skipped) == (2, {"no eyes": 3})
+    reasons = [row["detail"] for row in read_ledger(tmp_path / "out" / "skipped.csv")]
+    assert reasons == [
+        "the landmarks are not those of this picture",
+        "both are in the same place",
+        "the table of landmarks does not name it",
+    ]
+    assert made("celeba", tmp_path / "two", crop="faces", resolution=64, max_images=1)[0].count == 1
+    before = (tmp_path / "out" / "dataset.json").read_bytes()
+    table.write_bytes(landmarks([DOTS[1], *dots[1:]]))  # another table is another set
+    with pytest.raises(DatasetError, match="made from another source"):
+        made("celeba", tmp_path / "out", crop="faces", resolution=64)
+    assert (tmp_path / "out" / "dataset.json").read_bytes() == before
+    words = landmarks(dots).replace(b" 69 ", b" x ")
+    for content, said in (
+        (b"4\nnose_x\n000001.jpg 1\n000002.jpg 2\n000003.jpg 3\n", "no column lefteye_x"),
+        (words, "a landmark that is no number"),
+    ):
+        table.write_bytes(content)
+        with pytest.raises(DatasetError, match=said):
+            made("celeba", tmp_path / "bad", crop="faces", resolution=64)
 
 
 def celeba_hq(layout: str, folder: Path) -> Path:

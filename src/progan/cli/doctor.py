@@ -8,7 +8,9 @@ from progan.cli.base import answer
 EXTRAS = {
     "lmdb": ("lmdb", "LMDB folders"),
     "parquet": ("pyarrow", "parquet files"),
-    "cloud": ("fsspec s3fs gcsfs adlfs", "s3://, gs://, az://"),
+    "s3": ("fsspec s3fs", "s3://"),
+    "gs": ("fsspec gcsfs", "gs://"),
+    "az": ("fsspec adlfs", "az://"),
     "hub": ("datasets", "--download"),
     "heic": ("pillow_heif", "HEIC photographs"),
     "hdf5": ("h5py", "HDF5 files"),

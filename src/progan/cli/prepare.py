@@ -22,8 +22,8 @@ def add_arguments(parser: Parser) -> None:
         metavar="SOURCE",
         help="a folder, zip or tar of images, also StyleGAN's; an npy, npz or HDF5 file; a TIFF or DICOM file of many "
         "pages; MNIST, CIFAR, CelebA, LSUN (LMDB), parquet files and the authors' TFRecords as they are downloaded; "
-        "`avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE`; or a published set, as `mnist` or `celeba=PATH` "
-        "(docs/data.md)",
+        "a published set, as `mnist` or `celeba=PATH` (docs/data.md); one of these at s3://, gs:// or az://; "
+        "`avatars` or `avatars:N` for N drawn faces; `stacked:SOURCE` (docs/preparing.md has the list)",
     )
     parser.add_argument("out", metavar="OUT", help="folder of the dataset, or the file or folder that --to writes")
     kinds = ("dataset", "stylegan-zip", "npz", "imagefolder", "parquet")

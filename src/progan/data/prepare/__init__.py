@@ -169,14 +169,13 @@ def _prepare(
     source: str, out: Path, config: PrepareConfig, key: str, progress: Progress | None, file_limit: int
 ) -> PrepareReport:
     started = time.monotonic()
-    faces = _face_crop(config)
-    if faces is not None:  # fail now if it is not installed
-        load_detector(faces.detector, config.device)
     earlier = Unfinished.load(out, key)
     if earlier is None:
         _clear(out)
     # What there is to read, and what it becomes: as noted by the interrupted call, or decided by a look.
     opened = open_source(source, out / _SCRATCH, config)
+    if (faces := _face_crop(config)) is not None and opened.points is None:  # fail now if it is not installed
+        load_detector(faces.detector, config.device)
     if config.max_images is not None:
         opened = dataclasses.replace(opened, entries=opened.entries[: config.max_images])
     note = earlier or Unfinished(key, survey(opened, config))
@@ -248,18 +247,22 @@ def _write(
 
 def _decode_all(source: Source, output: Output, config: PrepareConfig, progress: Progress | None) -> None:
     """Decode what is still to be done, in order."""
-    target, total = output.note.target, len(source.entries)
+    target, total, points = output.note.target, len(source.entries), source.points
     workers = config.workers or core_count()
     image_bytes = target.resolution**2 * target.channels
     why = ""
     # Few large chunks, but enough for every worker to have several; a handful of images is not worth a process.
     size = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // image_bytes, max(_FEW_IMAGES, total // (4 * workers))))
-    if target.faces is not None:
+    if target.faces is not None and points is None:
         # Pictures that are looked at together change each other's last bits: the same chunks for any number of workers.
         size = _FEW_IMAGES
         workers = config.workers or (min(workers, _GPU_WORKERS) if _on_gpu(config.device) else workers)
-    parts = [source.entries[start : start + size] for start in range(output.note.read, total, size)]
-    tasks = ((source.reader, part, target, config.device) for part in parts)
+    starts = range(output.note.read, total, size)
+    parts = [source.entries[start : start + size] for start in starts]
+    tasks = (
+        (source.reader, part, target, config.device, None if points is None else points[start : start + len(part)])
+        for start, part in zip(starts, parts, strict=True)
+    )
     with closing(ordered_map(decode_chunk, tasks, min(workers, len(parts)))) as chunks:
         for part, chunk in zip(parts, chunks, strict=True):
             if chunk.skipped and not why:
@@ -346,15 +349,18 @@ def survey(source: Source, config: PrepareConfig) -> Target:
 
 def _face_sides(source: Source, target: Target, device: str) -> list[int]:
     """Sides in pixels of what is cut out for some faces of pictures spread over the source. Raises DatasetError."""
-    entries, sides = _spread(source.entries, _LOOKED_AT), list[int]()
-    for start in range(-(-len(entries) // _FEW_IMAGES)):  # parts that are spread over it, too
-        chunk = decode_chunk(source.reader, entries[start :: -(-len(entries) // _FEW_IMAGES)], target, device)
+    spread, sides = _spread(range(len(source.entries)), _LOOKED_AT), list[int]()
+    step = -(-len(spread) // _FEW_IMAGES)
+    for start in range(step):  # parts that are spread over it, too
+        some = spread[start::step]
+        points = None if source.points is None else source.points[some]
+        chunk = decode_chunk(source.reader, [source.entries[at] for at in some], target, device, points)
         sides += [dict(zip(FACE_COLUMNS, columns[3:], strict=True))["side"] for columns in chunk.kept]
         if len(sides) >= _ENOUGH_FACES:
             break
     if not sides:
         raise DatasetError(
-            f"no face that can be used was found in {len(entries)} pictures of {source.name} spread over it. "
+            f"no face that can be used was found in {len(spread)} pictures of {source.name} spread over it. "
             "Give --resolution, which they would have decided, to look at all of them"
         )
     return sides

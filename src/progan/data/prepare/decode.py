@@ -24,13 +24,15 @@ from threading import Lock
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from progan.data.dataset import Pixels
-from progan.data.prepare.faces import Face, FaceCrop, cut, find_faces, square_of
+from progan.data.prepare.faces import Face, FaceCrop, cut, face_at, find_faces, square_of
 from progan.data.prepare.profiles import is_foreign, to_srgb
 from progan.data.prepare.ranges import Ranges, Tally, Unmeasured, stretched, to_picture, values_of, wide
 from progan.data.sources.base import Picture, Reader, Unreadable, Values
+from progan.data.sources.folder import CELEBA_SIZE
 from progan.errors import DatasetError
 
 Result = TypeVar("Result")
@@ -45,8 +47,8 @@ _UPRIGHT = {  # how the camera was held -> what makes the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-CELEBA_SIZE, CELEBA_SIDE, CELEBA_CORNER = (178, 218), 128, (25, 57)
-"""The aligned pictures, and the part that the paper's authors cut out: 128x128 around (89, 121)."""
+CELEBA_SIDE, CELEBA_CORNER = 128, (25, 57)
+"""The part that the paper's authors cut out of an aligned picture: 128x128 around (89, 121)."""
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # not MPO: what follows its picture is the same one in another form
 # JPEG's factor -> how many times the resolution an image must have for it. The decoder averages over blocks when it
 # reduces by 4 or 8, so that more must be left to the resampling, which costs less the less is left to it.
@@ -90,10 +92,16 @@ class Chunk:
     """What was done to the good ones' values and colours."""
 
 
-def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target, device: str = "auto") -> Chunk:
-    """Open, decode and fit the candidates, and build the lower resolutions; faces are found on the device.
+def decode_chunk(
+    reader: Reader,
+    entries: Sequence[Any],
+    target: Target,
+    device: str = "auto",
+    points: npt.NDArray[np.float32] | None = None,
+) -> Chunk:
+    """Open, decode and fit the candidates, and build the lower resolutions.
 
-    Raises Unmeasured.
+    Faces are found on the device, unless `points` [n, 5, 2] says where they are (`Source.points`). Raises Unmeasured.
     """
     images: list[Pixels] = []
     kept: list[tuple[Any, ...]] = []
@@ -102,7 +110,11 @@ def decode_chunk(reader: Reader, entries: Sequence[Any], target: Target, device:
     with without_warnings():
         pictures = reader.read(entries, target.resolution)
         for position, outcome in enumerate(
-            _fitted(pictures, target) if target.faces is None else _faces(pictures, target, target.faces, device)
+            _fitted(pictures, target)
+            if target.faces is None
+            else _faces(pictures, target, target.faces, device)
+            if points is None
+            else _known_faces(pictures, target, target.faces, points)
         ):
             if isinstance(outcome, Unreadable):
                 skipped.append((position, outcome))
@@ -172,6 +184,22 @@ def _faces(
             yield from results()
             pixels = 0
     yield from results()
+
+
+def _known_faces(
+    pictures: Iterable[Picture | Unreadable], target: Target, options: FaceCrop, points: npt.NDArray[np.float32]
+) -> Iterator[_Fitted | Unreadable]:
+    """The face of each picture where a table says it is, or the reason why there is none."""
+    for picture, place in zip(pictures, points, strict=True):
+        tally = Tally()
+        try:
+            whole = upright(picture, target, tally)
+            face = face_at(place, whole.size)
+            if isinstance(face, Unreadable):
+                raise face
+            yield _Fitted([_face_image(whole, face, 0, options, target, tally)], tally)
+        except Unreadable as error:
+            yield error
 
 
 def _face_image(
@@ -282,7 +310,7 @@ def _side(size: tuple[int, int], target: Target) -> int:
 def _draft(image: Image.Image, target: Target) -> tuple[int, tuple[int, int]]:
     """Let a JPEG decode at a part of its size where that leaves enough. The factor and the full size.
 
-    Only both together say where a box of the full image lies: 350 / 4 is not 88. benchmarks/preparation.py measures
+    Only both together say where a box of the full image lies: 350 / 4 is not 88. benchmarks/large_jpegs.py measures
     what it costs in likeness and spares in time.
     """
     size = image.size

@@ -186,6 +186,16 @@ def _limits(device: str) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def face_at(points: npt.NDArray[np.float32], size: tuple[int, int]) -> Face | Unreadable:
+    """The face whose eyes, nose and mouth a table has, [5, 2], in a picture of that size. Its box is theirs."""
+    if not np.isfinite(points).all():
+        return Unreadable("no eyes", "the table of landmarks does not name it")
+    if (points < -np.array(size)).any() or (points > 2 * np.array(size)).any():
+        return Unreadable("no eyes", "the landmarks are not those of this picture")
+    face = Face.of(np.concatenate([points.min(0), points.max(0)]), 1.0, points)
+    return face if face.points[0] != face.points[1] else Unreadable("no eyes", "both are in the same place")
+
+
 # --- cutting out
 
 
@@ -258,7 +268,7 @@ def cut(picture: Image.Image, square: Square, size: int) -> Image.Image:
         small = Square(((x - left) / factor, (y - top) / factor), (dx / factor, dy / factor))
         return cut(picture, small, size)
     part, x, y = _extended(picture, box, max(1.0, _BLUR * square.side)), x - box[0], y - box[1]
-    if dy == 0:  # upright: one resampling
+    if dy == 0 and dx > 0:  # upright: one resampling
         return part.resize((size, size), Image.Resampling.LANCZOS, (x - dx, y - dx, x + dx, y + dx))
     # Turned: at no fewer pixels than the picture has there, then reduced. In floats, since Pillow's transform cuts
     # fractions off, which would make pictures darker.

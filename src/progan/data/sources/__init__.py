@@ -108,9 +108,9 @@ def _open_inside(source: str, scratch: Path, config: PrepareConfig) -> Source | 
         if is_picture(name):
             return None
         if any(PurePosixPath(name).match(mark) for mark in _FOLDER_MARKS):
-            folders[file.parent] = None
+            folders[Path(file).parent] = None
         elif any(PurePosixPath(name).match(mark) for mark in _FILE_MARKS):
-            downloads[file] = None
+            downloads[Path(file)] = None
     found = folders or downloads  # a download may still lie beside what was unpacked from it
     if not found or list(found) == [path]:
         return None
@@ -151,7 +151,10 @@ def _nearest(source: str) -> str:
     return did_you_mean(source, SETS).removesuffix("?")
 
 
-_KINDS = f"Name a folder, a zip, an idx, npy or npz file, `avatars`, or a published set: {', '.join(NAMES)}"
+_KINDS = (
+    "Name a folder, an archive, an array or another SOURCE of `progan prepare --help`, or a published set: "
+    f"{', '.join(NAMES)}"
+)
 _FOLDER_MARKS = (
     "*images*idx3-ubyte*", "data_batch_1*", "train.bin", "cifar-100-python/train", "*.tfrecords", "data.mdb",
     "*.parquet",
@@ -210,7 +213,11 @@ def identity(source: str, left_out: list[str] | None = None) -> Iterator[Any]:
         raise DatasetError(f"{source} does not exist{_nearest(source)}. {_KINDS}")
 
 
-def file_identity(path: Path) -> list[Any]:
+def file_identity(path: str | Path) -> list[Any]:
     """Name of a file and, if it exists, its size in bytes and the time of its last change in nanoseconds."""
-    status = path.stat() if os.path.exists(path) else None
-    return [path.name, status.st_size, status.st_mtime_ns] if status else [path.name]
+    name = os.path.basename(path)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return [name]
+    return [name, status.st_size, status.st_mtime_ns]

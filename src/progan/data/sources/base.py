@@ -141,6 +141,9 @@ class Source:
     """True if a table gives the labels, so that `--label-column` chooses from it."""
     has_partitions: bool = False
     """True if it comes in parts for training and testing, of which `--partition` takes one."""
+    points: npt.NDArray[np.float32] | None = None
+    """Both eyes, the nose and the corners of the mouth of one face in each candidate, where a table has them: x and y
+    in pixels [N, 5, 2], as `faces.Point`; NaN where there is none."""
     notes: tuple[str, ...] = ()
     """Lines for people: what was seen and not used, and how it would be."""
 

@@ -24,6 +24,8 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
@@ -64,6 +66,9 @@ MAX_FILE_BYTES = 2**29
 MAX_TABLE_BYTES = 2**26  # of a table of labels that was not named
 MAX_UNPACKED_BYTES = 2**36
 MAX_RATIO = 200  # of unpacked to packed size; pictures hardly shrink
+CELEBA_SIZE = (178, 218)
+"""Of CelebA's aligned pictures."""
+_LOOKED_AT = 8  # of CelebA's pictures, to tell which they are
 MAX_DEPTH = 2  # archives inside archives
 _HARMLESS_BYTES = 2**24  # below, a bomb does not hurt
 _DAMAGED = (
@@ -101,7 +106,7 @@ def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | N
     lister = _Lister(scratch)
     entries: list[Entry] = []
     for name, file in walk(path):
-        entry = Entry(name, str(file), file.stat().st_size)
+        entry = Entry(name, file, os.stat(file).st_size)
         if is_archive(name):
             entries += lister.inner(entry, partial(Path, file), 1)
         else:  # stacks are read page by page, so that their size does not matter
@@ -136,9 +141,15 @@ def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
     table = table or next((entry for entry in beside if tables.is_partition_table(entry.name)), None)
     is_celeba = any("_celeba." in entry.name.lower() for entry in (*beside, *entries) if tables.is_table(entry.name))
     masks = [entry for entry in entries if _MASKS in entry.name]
-    entries = [entry for entry in _without(entries, masks) if not tables.is_partition_table(entry.name)]
-    images, labels, notes = _labelled(entries, path, [entry for entry in beside if entry is not table], config)
+    landmarks = [entry for entry in (*entries, *beside) if tables.is_landmark_table(entry.name)]
+    entries = [entry for entry in _without(entries, masks + landmarks) if not tables.is_partition_table(entry.name)]
+    beside = [entry for entry in _without(beside, landmarks) if entry is not table]
+    images, labels, notes = _labelled(entries, path, beside, config)
     images, labels, parts = _partition(images, labels, table, config.partition)
+    points = None
+    if landmarks and config.crop == "faces" and config.align != "none":
+        points, about = _landmarks(images, landmarks)
+        parts.append(about)
     if masks:
         parts.append(f"the {len(masks):,} files in {_MASKS} are no images of their own")
     if is_celeba and config.crop in ("center", "none"):
@@ -148,11 +159,27 @@ def _source(path: Path, entries: list[Entry], config: PrepareConfig) -> Source:
         reader=FileReader(),
         entries=images,
         labels=labels,
+        points=points,
         has_files=True,
         has_columns=True,
         has_partitions=True,
         notes=(*notes, *parts),
     )
+
+
+def _landmarks(images: list[Entry], found: list[Entry]) -> tuple[npt.NDArray[np.float32] | None, str]:
+    """`Source.points` by CelebA's table for such pictures, and a note: its aligned ones have another than those in the
+    wild, and the same names. Raises DatasetError.
+    """
+    some = FileReader().read(images[:_LOOKED_AT], 0)
+    sizes = {picture.size for picture in some if not isinstance(picture, Unreadable)}
+    aligned = sizes == {CELEBA_SIZE}
+    table = next((entry for entry in found if tables.is_landmark_table(entry.name, aligned)), None)
+    if table is None:
+        kind = "aligned pictures" if aligned else "pictures in the wild"
+        return None, f"{found[0].name} is not for {kind} of CelebA: faces were looked for"
+    points = tables.table_landmarks(table.name, entry_bytes(table), [entry.name for entry in images])
+    return points, f"faces are where {table.name} says; none is looked for (--detector, --min-face have no effect)"
 
 
 def _partition(
@@ -418,8 +445,8 @@ def _unzip(file: IO[bytes], entry: Entry, method: int, packed_size: int, crc: in
 
 
 def walk(
-    folder: Path, left_out: list[str] | None = None, prefix: str = "", above: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, Path]]:
+    folder: str | Path, left_out: list[str] | None = None, prefix: str = "", above: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, str]]:
     """Name (relative, with slashes) and path of every file that is not hidden or the system's; links are followed.
 
     What progan made is no image: folders with runs, comparisons and prepared datasets are put on the list `left_out`
@@ -434,7 +461,7 @@ def walk(
         raise DatasetError(
             f"{folder} cannot be read ({error.strerror}). Correct its permissions or move it away"
         ) from None
-    ours = what_we_made(folder, {child.name for child in children})
+    ours = what_we_made(Path(folder), {child.name for child in children})
     if ours and above:
         if left_out is not None:
             left_out.append(f"{printable(prefix[:-1])} ({ours})")
@@ -445,13 +472,13 @@ def walk(
         if _is_system(child.name) or (ours and child.name in _MADE):
             continue
         if child.is_dir():
-            yield from walk(Path(child.path), left_out, f"{prefix}{child.name}/", above | {real})
+            yield from walk(child.path, left_out, f"{prefix}{child.name}/", above | {real})
         elif child.is_file():
             if child.name.endswith((".zip", ".npz")) and _ends_as_ours(child.path):
                 if left_out is not None:
                     left_out.append(f"{printable(prefix + child.name)} (a prepared dataset)")
                 continue
-            yield printable(prefix + child.name), Path(child.path)
+            yield printable(prefix + child.name), child.path
 
 
 def what_we_made(folder: Path, names: Set[str]) -> str:
@@ -573,5 +600,6 @@ def is_archive(name: str) -> bool:
 
 def _is_system(name: str) -> bool:
     """True if a part of a path is hidden or belongs to an operating system."""
-    parts = PurePosixPath(name).parts
-    return any((part.startswith(".") and part != "..") or part.lower() in _SYSTEM_NAMES for part in parts)
+    return any(
+        (part.startswith(".") and part not in (".", "..")) or part.lower() in _SYSTEM_NAMES for part in name.split("/")
+    )

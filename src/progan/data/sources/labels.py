@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from progan.data.sources.base import (
     MAX_CLASSES,
@@ -42,8 +43,13 @@ _PARTITIONS = {
 }
 _CELEBA = (
     "list_attr_celeba.txt", "list_attr_celeba.csv", "list_eval_partition.txt", "list_eval_partition.csv",
-    "CelebAMask-HQ-attribute-anno.txt",
+    "CelebAMask-HQ-attribute-anno.txt", "list_landmarks_align_celeba.txt", "list_landmarks_align_celeba.csv",
+    "list_landmarks_celeba.txt", "list_landmarks_celeba.csv",
 )  # fmt: skip
+_LANDMARKS = tuple(
+    f"{part}_{axis}" for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
+)
+"""Columns of CelebA's tables of landmarks."""
 _LOOKED_AT = 1000  # rows
 _MOST_LISTED, _MOST_NAMED = 40, 5  # columns of a table in a message
 _ADVICE = "Correct it, or use --labels none"
@@ -72,6 +78,35 @@ def is_table(name: str) -> bool:
 def is_partition_table(name: str) -> bool:
     """True for CelebA's table of which image is for training, validation and testing."""
     return name.rpartition("/")[2].lower().startswith("list_eval_partition.")
+
+
+def is_landmark_table(name: str, aligned: bool | None = None) -> bool:
+    """True for CelebA's tables of where eyes and mouths are: of its `aligned` pictures, or of those in the wild."""
+    file = name.rpartition("/")[2].lower()
+    kinds = {True: ("align_",), False: ("",), None: ("", "align_")}[aligned]
+    return is_table(file) and any(file.startswith(f"list_landmarks_{kind}celeba.") for kind in kinds)
+
+
+def table_landmarks(name: str, content: bytes, files: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Landmarks of each file by CelebA's table: float32 [N, 5, 2], as `Source.points`; NaN where it has none.
+
+    The table counts pixels from 0, whose centres are at halves here. Raises DatasetError.
+    """
+    columns, rows = _parse(name, content, files)
+    _, numbers = _match(rows, len(columns), files)
+    if missing := [column for column in _LANDMARKS if column not in columns]:
+        raise DatasetError(f"{name} has no column {missing[0]}. Copy it again")
+    chosen = [columns.index(column) for column in _LANDMARKS]
+    points = np.full((len(files), len(chosen)), np.nan, np.float32)
+    try:
+        for position, number in enumerate(numbers):
+            if number is not None:
+                points[position] = [float(rows[number][column]) + 0.5 for column in chosen]
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{name} has a landmark that is no number ({error}). Copy it again") from None
+    if 2 * np.isfinite(points).all(1).sum() < len(files):
+        raise DatasetError(f"{name} does not name most of the images. Copy it again")
+    return points.reshape(-1, 5, 2)
 
 
 def partition_of(word: str) -> str | None:

@@ -72,7 +72,12 @@ SETS = {
         f"img_align_celeba.zip, {_ATTRIBUTES} and list_eval_partition.txt (Large-scale CelebFaces Attributes Dataset, "
         "MMLAB, The Chinese University of Hong Kong)",
         ("celeba", "img-align-celeba", "img-align-celeba.zip", "celeba-dataset", "celeba-dataset.zip", "celeba.zip"),
-        tuple(f"{folder}img-align-celeba{suffix}" for folder in ("", "img/") for suffix in ("", ".zip")),
+        tuple(
+            f"{folder}{images}{suffix}"
+            for images in ("img-align-celeba", "img-celeba")
+            for folder in ("", "img/")
+            for suffix in ("", ".zip")
+        ),
         settings={"crop": "celeba"},
     ),
     "celeba-hq": NamedSet(

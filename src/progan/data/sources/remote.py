@@ -3,20 +3,42 @@
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from progan.data.sources.base import Unreadable, import_extra
 from progan.errors import DatasetError
 
-_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "memory": "fsspec"}
-"""Protocol -> package that fsspec needs for it; `memory` is for tests."""
+
+class _Provider(NamedTuple):
+    package: str
+    """What fsspec needs for it."""
+    extra: str
+    credentials: str
+    """Where its package finds them, for a user who has set none."""
+
+
+_AZURE = _Provider("adlfs", "az", "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY")
+_PROVIDERS = {
+    "s3": _Provider(
+        "s3fs",
+        "s3",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (AWS_ENDPOINT_URL for another server)",
+    ),
+    "gs": _Provider("gcsfs", "gs", "set GOOGLE_APPLICATION_CREDENTIALS to the file of a key"),
+    "az": _AZURE,
+    "abfs": _AZURE,
+    "memory": _Provider("fsspec", "cloud", "it needs none"),  # for tests
+}
+"""Protocol -> who answers it."""
+_AT_ONCE = 256  # files that are copied together, which s3fs and its kin do in parallel
 
 
 def is_remote(source: str) -> bool:
     """True for an address on object storage."""
     protocol, colon, _ = source.partition("://")
-    return bool(colon) and protocol in _PACKAGES
+    return bool(colon) and protocol in _PROVIDERS
 
 
 def copied(source: str, scratch: Path) -> str:
@@ -27,28 +49,37 @@ def copied(source: str, scratch: Path) -> str:
     system, root, files = _listed(source)
     name = PurePosixPath(root).name or "images"
     folder = scratch / "remote"
-    try:
+
+    def missing() -> Iterator[tuple[str, str]]:
+        """Each file that is not here yet, and where it goes."""
         for path, about in files.items():
             relative = PurePosixPath(path).relative_to(root)
-            target = folder / name / relative if path != root else folder / name
             if ".." in relative.parts:
                 raise DatasetError(f"{source}: {path} leaves the folder. Rename it")
-            if target.exists() and target.stat().st_size == about["size"]:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            system.get_file(path, str(target))
-    except OSError as error:
-        raise DatasetError(f"{source} cannot be copied ({error}). Run the same command again") from None
+            target = folder / name / relative if path != root else folder / name
+            if not target.exists() or target.stat().st_size != about["size"]:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                yield path, str(target)
+
+    wanted = missing()
+    while some := list(islice(wanted, _AT_ONCE)):
+        try:
+            system.get(*map(list, zip(*some, strict=True)))
+        except Exception as error:  # of the libraries of the providers
+            raise DatasetError(f"{source} cannot be copied ({_reason(error)}). Run the same command again") from None
     return str(folder / name)
 
 
 def refuse_existing(out: str) -> None:
-    """Raise DatasetError if there is something at the address already, or it cannot be looked at."""
+    """Raise DatasetError if there is something at the address already, no bucket for it, or it cannot be looked at."""
     system, root = _file_system(out)
+    bucket = root[: root.find("/", 1)] if "/" in root[1:] else root
     try:
-        there = system.exists(root)
+        there, has_bucket = system.exists(root), system.exists(bucket)
     except Exception as error:  # of the libraries of the providers
-        raise DatasetError(f"{out} cannot be looked at ({_reason(error)}). Look at your credentials") from None
+        raise DatasetError(f"{out} cannot be written ({_reason(error)}). {_advice(out, error)}") from None
+    if not has_bucket:
+        raise DatasetError(f"{out} cannot be written: there is no bucket {bucket}. Make it, or correct the address")
     if there:
         raise DatasetError(f"{out} is there already. Choose another name or delete it")
 
@@ -81,7 +112,7 @@ def _listed(source: str) -> tuple[Any, str, dict[str, dict[str, Any]]]:
     try:
         files = system.find(root, detail=True)
     except Exception as error:  # of the libraries of the providers
-        raise DatasetError(f"{source} cannot be read ({_reason(error)}). Look at it and at your credentials") from None
+        raise DatasetError(f"{source} cannot be read ({_reason(error)}). {_advice(source, error)}") from None
     if not files:
         raise DatasetError(f"{source} does not exist, or holds no files. Look at the address")
     return system, root, {path.rstrip("/"): about for path, about in files.items()}
@@ -90,15 +121,23 @@ def _listed(source: str) -> tuple[Any, str, dict[str, dict[str, Any]]]:
 def _file_system(address: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it. Raises DatasetError."""
     protocol = address.partition("://")[0]
+    provider = _PROVIDERS[protocol]
     try:
-        fsspec = import_extra("fsspec", "cloud", f"{protocol}:// needs it")
-        import_extra(_PACKAGES[protocol], "cloud", f"{protocol}:// needs it")
+        import_extra(provider.package, provider.extra, f"{protocol}:// needs it")
+        fsspec = import_extra("fsspec", provider.extra, f"{protocol}:// needs it")
         system, root = fsspec.core.url_to_fs(address)
     except Unreadable as error:
         raise DatasetError(f"{address} cannot be opened: {error}") from None
     except Exception as error:  # of the libraries of the providers
-        raise DatasetError(f"{address} cannot be opened ({_reason(error)}). Look at your credentials") from None
+        raise DatasetError(f"{address} cannot be opened ({_reason(error)}). {_advice(address, error)}") from None
     return system, root.rstrip("/")
+
+
+def _advice(address: str, error: Exception) -> str:
+    """What to do about a provider's error."""
+    if isinstance(error, FileNotFoundError):
+        return "Correct the address"
+    return f"For credentials, {_PROVIDERS[address.partition('://')[0]].credentials}; and look at the address"
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ pixel, and saved with quality 90 and 4:2:0. The same number of processes then al
 them with Pillow's draft for the same resolution (its fastest decoding that leaves enough pixels). Two more columns say
 what Pillow alone would reach if it also had to resample what it decoded, with the best and with the cheapest filter.
 
-    python benchmarks/preparation.py SOURCE [--workers N] [--photos N] [--repeats N]
+    python benchmarks/large_jpegs.py SOURCE [--workers N] [--photos N] [--repeats N]
 """
 
 import argparse
@@ -84,7 +84,7 @@ def compare(folder: Path, out: Path, resolution: int, workers: int, repeats: int
     What it takes to start the processes is measured each time and left out.
     """
     paths = sorted(map(str, folder.iterdir()))
-    decode = importlib.import_module("preparation").draft_decode  # a name that the worker processes know
+    decode = importlib.import_module("large_jpegs").draft_decode  # a name that the worker processes know
     config = PrepareConfig(resolution=resolution, workers=workers)
     ratios = []
     for repeat in range(repeats):
