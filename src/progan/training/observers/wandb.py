@@ -90,7 +90,8 @@ class Wandb(Observer):
         wanted |= {"x_save_requirements": False, "init_timeout": PATIENCE, "finish_timeout": PATIENCE}
         known = wandb.Settings.model_fields  # which change from version to version
         settings = wandb.Settings(**{name: value for name, value in wanted.items() if name in known})
-        if wandb.setup().settings.mode == "online" and wandb.api.api_key is None:  # it would ask on the terminal
+        online = wandb.setup().settings.mode == "online"
+        if online and wandb.api.api_key is None:  # it would ask on the terminal
             raise ConfigError("not logged in: run `wandb login`, or set WANDB_MODE=offline")
         kept = self._folder / "wandb" / "id"
         if not kept.exists():
@@ -103,6 +104,6 @@ class Wandb(Observer):
         # A run that goes back to an earlier moment has points there twice; wandb's own steps could only rise.
         run.define_metric("kimg")
         run.define_metric("*", step_metric="kimg")
-        if run.url:
+        if online:
             self._log(f"charts at {run.url}")
         return run
