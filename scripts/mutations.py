@@ -442,7 +442,7 @@ OPTIMIZER = [
         "memory asked for in another precision than the run's",
         "run/__init__.py",
         {
-            "    return fit_into_memory(setup, dataset": "    from progan.training.numerics import Numerics as N\n    setup = dataclasses.replace(setup, numerics=dataclasses.replace(setup.numerics, precision='bf16'))\n    return fit_into_memory(setup, dataset",
+            "    setup, pace = fit_into_memory(setup, ": "    other = dataclasses.replace(setup.numerics, precision='bf16')\n    setup, pace = fit_into_memory(dataclasses.replace(setup, numerics=other), ",
         },
         ["precision.py::test_memory_is_asked_for_in_the_precision_of_the_run"],
     ),
