@@ -30,7 +30,7 @@ def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterato
     """
     from tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):  # type: ignore[misc]
         @property
         def format_dict(self) -> dict[str, Any]:
             shown: dict[str, Any] = super().format_dict

@@ -179,7 +179,8 @@ def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: 
         write_whole(paths[i], content, sync=False)
 
     # A batch is written while the next one is made: no more than two are in memory.
-    done, writing = 0, iter(())
+    done = 0
+    writing: Iterator[None] = iter(())
     with ThreadPoolExecutor(WRITERS) as pool:
         for pixels in itertools.chain(drawing.pixels(missing), [None]):
             written = len(list(writing))
