@@ -722,9 +722,21 @@ PREPARING = [
         {"_UNZIPPERS[method]().decompress(unpacked, entry.size)": "_UNZIPPERS[method]().decompress(unpacked)"},
         ["data_containers.py::test_no_more_is_unpacked_than_a_zip_lists"],
     ),
+    Mutation(
+        "an npz that is a bomb unpacked",
+        "data/sources/arrays.py",
+        {"if info.file_size > most_unpacked(info.compress_size):": "if False:"},
+        ["data_sources.py::test_npz_that_is_a_bomb"],
+    ),
 ]
 
 MEASURING = [
+    Mutation(
+        "distances below 0",
+        "metrics/evaluation.py",
+        {"value.within(*METRICS[name].limits)": "value"},
+        [EVALUATE + "Limits::test_those_of_few_images"],
+    ),
     Mutation(
         "pyramid with another border",
         "metrics/swd.py",
@@ -1086,6 +1098,12 @@ COMPARING = [
 
 FAULT = [
     Mutation(
+        "no going on with what was prepared",
+        "run/assemble.py",
+        {"if not prepared or not Manifest.is_in(Path(prepared)):": "if True:"},
+        [FAULTS + "a_run_whose_images_are_gone_goes_on_with_those_prepared"],
+    ),
+    Mutation(
         "files written in their place",
         "files.py",
         {"temporary = path.with_name(path.name + UNFINISHED)": "temporary = path"},
@@ -1279,6 +1297,18 @@ SEVERAL = [
 REPORT, COMPARE = "report.py::Test", "compare.py::"
 
 REPORTING = [
+    Mutation(
+        "a speed of next to no time",
+        "progress.py",
+        {'shown["rate"] = 0.0': "pass"},
+        ["properties_bars.py::test_bars"],
+    ),
+    Mutation(
+        "another run at Weights & Biases each time",
+        "training/observers/wandb.py",
+        {"if not kept.exists():": "if True:"},
+        ["wandb.py::test_a_run_that_is_stopped_and_continued_is_one_run_there"],
+    ),
     Mutation(
         "normal intervals for few seeds",
         "report/results.py",

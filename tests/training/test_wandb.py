@@ -86,7 +86,7 @@ def test_a_run_that_is_stopped_and_continued_is_one_run_there(without, tmp_path,
         assert line["run/img_per_sec"] == stats[kimg]["img_per_sec"]
     grids = [line for line in lines if "samples" in line or any(name.startswith("samples/") for name in line)]
     assert len(grids) == len(list(out.glob("samples/fakes-*.png")))
-    assert len(list(out.glob("wandb/*/files/media/images/samples*.png"))) == len(grids)
+    assert len(list(out.glob("wandb/offline-run-*/files/media/images/samples*.png"))) == len(grids)
     assert_equal_weights(without.path, out)
 
 

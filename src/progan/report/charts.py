@@ -17,6 +17,10 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#
 """Told apart by the colour-blind (Okabe and Ito 2008), and seen on white and on black."""
 
 
+MARKS = "Dotted lines: from there on the networks are trained at the resolution that stands above the line."
+"""Caption of charts with the marks of `history.growth`."""
+
+
 @dataclass(frozen=True)
 class Line:
     """One curve; NaN in `y` breaks it."""
@@ -96,7 +100,8 @@ class Chart:
             axes.yaxis.set_minor_locator(NullLocator())
         for x, word in self.marks:
             axes.axvline(x, color=_INK, linewidth=0.6, linestyle=":")
-            axes.annotate(word, (x, 1), (2, -8), xycoords=("data", "axes fraction"), textcoords="offset points", size=8)
+            place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(word, (x, 1), (0, 2), size=8, **place)  # above, where no curve is
         names = [line.name for line in self.lines if line.name]
         if names:
             axes.legend(frameon=False, fontsize=8, ncols=1 + len(names) // 5)

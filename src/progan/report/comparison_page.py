@@ -7,7 +7,7 @@ from statistics import fmean
 from torch import Tensor
 
 from progan.report import html
-from progan.report.charts import Chart, Line
+from progan.report.charts import MARKS, Chart, Line
 from progan.report.comparison_tables import costs, differences, events, findings, panel, quality
 from progan.report.history import at_resolution, curve, growth, loss_names, measured
 from progan.report.html import cell, facts, figure, gallery, image_grid, paragraph, section, text
@@ -126,7 +126,8 @@ def _losses(models: Sequence[Contestant]) -> str:
         lines = [Line(name, *curve(stats, name), i) for i, name in enumerate(loss_names(stats))]
         chart = Chart(lines, "thousands of real images", "loss", growth(stats))
         figures.append(figure(chart.svg(), f"{each.name}, seed {each.runs[0].seed}"))
-    return gallery(figures, "wide")
+    grown = any(growth(each.runs[0].stats) for each in models)
+    return gallery(figures, "wide") + (paragraph(MARKS, soft=True) if grown else "")
 
 
 def _spectra(found: Mapping[str, Sequence[Spectrum]]) -> str:

@@ -17,7 +17,7 @@ from progan.metrics.nearest import beside, nearest_images
 from progan.options import to_dict
 from progan.per_resolution import RESOLUTIONS
 from progan.report import html
-from progan.report.charts import Chart, Line, spectrum
+from progan.report.charts import MARKS, Chart, Line, spectrum
 from progan.report.history import Stats, collapses, curve, growth, loss_names, measured
 from progan.report.html import cell, data_uri, facts, figure, folded, gallery, image_grid, paragraph, section, text
 from progan.run_folder import RunFolder
@@ -29,7 +29,6 @@ from progan.training.state import StateFolder
 
 _PAIRS, _FRAMES = 8, 9
 _MOVING = 96  # pixels of the screen for a side of an image of an interpolation: as many as fit beside each other
-_MARKS = "Dotted lines: from there on the networks are trained at the resolution that stands beside the line."
 _QUERIES = 8
 _SPECTRUM = 256
 _MEASURED = 2048  # images of each kind of the number at the end of a run
@@ -135,18 +134,18 @@ def _losses(stats: Stats) -> str:
         lines = [Line(name[2:], *curve(stats, name), colour=i) for i, name in enumerate(names)]
         charts.append(Chart(lines, _KIMG, f"loss of {network}", marks))
     charts.append(Chart([Line("", *curve(stats, "img_per_sec"))], _KIMG, "images a second", marks, log_y=True))
-    return gallery((figure(chart.svg(), _MARKS if marks else "") for chart in charts), "wide")
+    return gallery((figure(chart.svg(), MARKS if marks else "") for chart in charts), "wide")
 
 
 def _quality(stats: Stats) -> list[str]:
     """What was measured while training; each resolution is a curve of its own."""
-    figures = []
+    figures, marks = [], growth(stats)
     for name in measured(stats):
         lines = [
             Line(label, *curve(stats, f"metrics/{key}/{name}", broken=True), colour, dashed=key == "floor")
             for colour, (key, label) in enumerate((("G_ema", "average of G"), ("G", "G"), ("floor", "real images")))
         ]
-        figures.append(figure(Chart(lines, _KIMG, name.replace("_", "-"), growth(stats)).svg()))
+        figures.append(figure(Chart(lines, _KIMG, name.replace("_", "-"), marks).svg(), MARKS if marks else ""))
     events = [
         f"Collapse of {event.kind} at {event.resolution}x{event.resolution}, seen at {event.begin / 1000:g} kimg, "
         + (f"recovered at {event.end / 1000:g} kimg." if event.end is not None else "not recovered.")
