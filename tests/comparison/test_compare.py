@@ -15,9 +15,11 @@ from progan import models
 from progan.cli import main
 from progan.comparison import Outcome, compare, protocol
 from progan.comparison import plan as plans
+from progan.comparison.contestants import Entrant, configurations, parse
+from progan.comparison.contestants import fit as fit_entrant
 from progan.comparison.controls import controls
 from progan.comparison.measuring import MEMORISATION, Measurer
-from progan.comparison.plan import contestants, fit, for_kimg, for_seconds, stretch, watched
+from progan.comparison.plan import for_kimg, for_seconds, stretch, watched
 from progan.comparison.runs import Member, train_all, try_run
 from progan.config import CompareConfig, PrepareConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
@@ -65,6 +67,14 @@ def parts(shapes, tmp_path_factory) -> tuple[Dataset, Dataset]:
 
 
 METRICS = ("swd", "ms_ssim", "density-coverage")
+
+
+def contestants(config: CompareConfig, dataset: Dataset, resolution: int) -> dict[str, RunConfig]:
+    return configurations(parse(config.models), config, dataset, resolution)
+
+
+def fit(name: str, config: CompareConfig, dataset: Dataset, resolution: int) -> RunConfig:
+    return fit_entrant(Entrant(name, name, {}), config, dataset, resolution)
 
 
 class TestBudget:

@@ -24,6 +24,7 @@ from progan.cli import (
     report,
     sample,
     share,
+    sweep,
     train,
 )
 from progan.cli.base import Parser, Run, UsageError
@@ -47,6 +48,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     "find": (find.add_arguments, find.run),
     "evaluate": (evaluate.add_arguments, evaluate.run),
     "compare": (compare.add_arguments, compare.run),
+    "sweep": (sweep.add_arguments, sweep.run),
     "report": (report.add_arguments, report.run),
     **{f"export {kind}": export.command(kind) for kind in EXPORTERS},
     "share": (share.add_arguments, share.run),

@@ -23,12 +23,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         progan compare --data datasets/mine --budget-minutes 60 --out comparison
         progan compare --data datasets/mine --models mnist32,dcgan32 --budget-kimg 100 --out small
+        progan compare --data datasets/mine --models "progan; soft = progan --loss lsgan" --budget-kimg 99 --out losses
 
     The same command with the same --out continues a stopped comparison. Every run is an ordinary run folder in
     DIR/runs.
     """
     from progan.comparison import compare
-    from progan.report.comparison_tables import sentence
+    from progan.report.comparison_tables import sentences
 
     outcome = compare(
         arguments.data, arguments.out, arguments.quiet, not arguments.no_reals, **given(arguments, CompareConfig)
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     found, path = outcome.comparison, outcome.path
     metric = "swd" if "swd" in found.metrics else found.metrics[-1]
     lines = [f"{metric}, nearest to real images first: {', '.join(found.ranking(metric))}"]
-    lines += [sentence(each) for each in found.differences(metric)]
+    lines += sentences(found.differences(metric))
     places = {"page": outcome.page, "json": path / "comparison.json", "csv": path / "comparison.csv"}
     facts = {name: str(place) for name, place in places.items()}
     return answer(arguments, facts, "\n".join([*lines, f"page: {outcome.page}"]))

@@ -101,6 +101,7 @@ def train(
     allow_change: bool = False,
     profile: bool = False,
     time_limit: str | float | None = None,
+    until: int | None = None,
     **options: Any,
 ) -> Run:
     """Begin a run, or go on with the one in `out`, until its end or Ctrl-C.
@@ -108,10 +109,10 @@ def train(
     `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
     the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
     `profile` records some iterations into `profile.json`. `time_limit` stops the run and saves it after so many seconds
-    from now, or `90s`, `50m`, `1h30m`; another call goes on.
+    from now, or `90s`, `50m`, `1h30m`, and `until` at so many images; another call goes on.
     Called in processes that torchrun started, they train together; `out` is needed then.
     """
-    until = time.monotonic() + (math.inf if time_limit is None else seconds(time_limit))
+    deadline = time.monotonic() + (math.inf if time_limit is None else seconds(time_limit))
     with rendezvous.join() as processes:
         if out is None and rendezvous.launched():
             raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
@@ -121,7 +122,7 @@ def train(
         setup, dataset = _agree(preset, data, folder, allow_change, options, log, processes)
         folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
         try:
-            return _train(setup, dataset, folder, allow_change, profile, quiet, until)
+            return _train(setup, dataset, folder, allow_change, profile, quiet, deadline, until)
         except _OutOfMemoryError as short:
             traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
             raise out_of_memory(setup, short.numerics, short.stage, folder) from None
@@ -161,9 +162,19 @@ def _agree(
 
 
 def _train(
-    setup: RunSetup, dataset: Dataset, folder: RunFolder, allow_change: bool, profile: bool, quiet: bool, until: float
+    setup: RunSetup,
+    dataset: Dataset,
+    folder: RunFolder,
+    allow_change: bool,
+    profile: bool,
+    quiet: bool,
+    deadline: float,
+    until: int | None,
 ) -> Run:
-    """Begin or continue in the folder, until so many seconds of the monotonic clock. RunError if not all is written."""
+    """Begin or continue in the folder, until so many seconds of the monotonic clock or so many images.
+
+    Raises RunError if not all is written.
+    """
     config, processes, log = setup.config, setup.processes, setup.log
     with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
         # The folder remembers configuration and data; networks, state and feed are made for them.
@@ -185,9 +196,13 @@ def _train(
         watching = observers(job, dataset, folder, claim, quiet, flat) if processes.first else []
         if profile and processes.first:
             watching.append(Profile(folder.path))
-        with stop_on_signals(until) as stopped:
+        with stop_on_signals(deadline) as stopped:
+
+            def stop() -> bool:
+                return stopped() or (until is not None and job.state.cur_nimg >= until)
+
             try:
-                finished = train_job(job, watching, stopped, flat or never)
+                finished = train_job(job, watching, stop, flat or never)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
