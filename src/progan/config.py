@@ -260,6 +260,8 @@ class DcganConfig(_ModelConfig):
     """Length of the latent vector."""
     width: int = 64
     """Feature maps of the layer next to the images; twice as many each time the resolution halves, up to fmap_max."""
+    d_width: int | None = None
+    """The same of D, where it is to be narrower or wider than G. Default: --width."""
     fmap_max: int = 512
     """Largest number of feature maps of a layer."""
     dropout: float = 0.0
@@ -267,7 +269,9 @@ class DcganConfig(_ModelConfig):
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "z_dim", "width", "fmap_max")
-        _at_most(self, 2**16, "z_dim", "width", "fmap_max")
+        _at_most(self, 2**16, "z_dim", "width", "d_width", "fmap_max")
+        if self.d_width is not None:
+            _at_least(self, 1, "d_width")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--dropout must be at least 0 and below 1; got {self.dropout}")
 

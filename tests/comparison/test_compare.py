@@ -181,10 +181,10 @@ class TestContestants:
             ("bf16", "off")
         }
 
-    def test_twins_have_other_seeds(self, tmp_path):
+    def test_twins_have_other_seeds(self, shapes, tmp_path):
         config = CompareConfig(budget_kimg=1, seeds=2, seed=5)
         plan = plans.Planned(RunConfig(), 1.0, 1.0)
-        members = plans.members(tmp_path, {"a": plan, "b": plan, "a-2": plan}, config)
+        members = plans.members(tmp_path, {"a": plan, "b": plan, "a-2": plan}, config, shapes)
         assert [(each.model, each.seed) for each in members] == [
             ("a", 5), ("b", 5), ("a-2", 7), ("a", 6), ("b", 6), ("a-2", 8),
         ]  # fmt: skip

@@ -12,6 +12,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the comparison")
     add_flags(parser, options(CompareConfig))
     parser.add_argument("--no-reals", action="store_true", help="keep real images out of the page")
+    parser.add_argument("--for", dest="time_limit", metavar="TIME", help="stop training and save after 90s, 50m, 2h …")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
@@ -32,7 +33,12 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.report.comparison_tables import sentences
 
     outcome = compare(
-        arguments.data, arguments.out, arguments.quiet, not arguments.no_reals, **given(arguments, CompareConfig)
+        arguments.data,
+        arguments.out,
+        arguments.quiet,
+        not arguments.no_reals,
+        arguments.time_limit,
+        **given(arguments, CompareConfig),
     )
     if outcome.comparison is None:
         return 130

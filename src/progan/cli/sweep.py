@@ -33,6 +33,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_flags(parser, options(SweepConfig))
     parser.add_argument("--no-reals", action="store_true", help="keep real images out of the page")
+    parser.add_argument("--for", dest="time_limit", metavar="TIME", help="stop training and save after 90s, 50m, 2h …")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.choices,
         arguments.quiet,
         not arguments.no_reals,
+        arguments.time_limit,
         **given(arguments, SweepConfig),
     )
     if outcome.comparison is None:

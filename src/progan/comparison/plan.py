@@ -268,16 +268,17 @@ def write(folder: Path, request: Mapping[str, Any], plans: Mapping[str, Planned]
     write_whole(folder / FILE, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def members(folder: Path, plans: Mapping[str, Planned], config: ProtocolConfig) -> list[Member]:
+def members(folder: Path, plans: Mapping[str, Planned], config: ProtocolConfig, train: Dataset) -> list[Member]:
     """All runs, one seed of every model after the other, so that a machine that slows down slows all models.
 
-    Models have the same seeds. A model that is compared with itself takes those after the seeds of its first.
+    `train`: the images, which may have moved since the plan was made. Models have the same seeds; one that is compared
+    with itself takes those after the seeds of its first.
     """
     found, places = [], folders(plans)
     for k in range(config.seeds):
         for name, plan in plans.items():
             seed = config.seed + _again(name, plans) * config.seeds + k
-            run = override(plan.config, {"seed": seed})
+            run = override(plan.config, {"seed": seed, "data": str(train.path)})
             found.append(Member(name, seed, run, RunFolder(folder / "runs" / f"{places[name]}-seed{seed}")))
     return found
 

@@ -29,7 +29,7 @@ from progan.report.comparison_page import Pictures, comparison_page
 from progan.report.results import Comparison
 from progan.run_folder import DataFacts
 from progan.training.observers.run_files import picture
-from progan.training.signals import stop_on_signals
+from progan.training.signals import deadline, stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class Outcome:
     path: Path
     comparison: Comparison | None
     """None: stopped before its end; the same call goes on."""
+    ground: "Ground"
+    members: Sequence[Member]
+    """All runs, finished or not."""
 
     @property
     def page(self) -> Path:
@@ -65,11 +68,20 @@ class Ground:
         return Measurer(self.train, self.held_out, names, self.num, size, self.folder / place)
 
 
-def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool = True, **options: Any) -> Outcome:
+def compare(
+    data: str | Path,
+    out: str | Path,
+    quiet: bool = False,
+    reals: bool = True,
+    time_limit: str | float | None = None,
+    **options: Any,
+) -> Outcome:
     """Train and measure several models alike; `options` are the fields of CompareConfig.
 
-    Goes on where an earlier call with the same options stopped. Raises a ProganError for what cannot be.
+    Goes on where an earlier call with the same options stopped. `time_limit` stops training after so many seconds from
+    now, or `90s`, `50m`. Raises a ProganError for what cannot be.
     """
+    until = deadline(time_limit)
     log: Log = silent if quiet else log_line
     config = CompareConfig(**options)
     config = dataclasses.replace(config, models=read_models(config.models))
@@ -83,7 +95,7 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
         given = {each.name: each.text for each in entrants}
         planned = {name: dataclasses.replace(plan, given=given[name]) for name, plan in planned.items()}
         plans.write(folder, request, planned)
-    members = plans.members(folder, planned, config)
+    members = plans.members(folder, planned, config, ground.train)
     # Pseudo-models to be ranked beside the others.
     first = next(iter(planned.values())).config
     chosen = (
@@ -91,12 +103,12 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
     )
     if same := [control.name for control in chosen if control.name in planned]:
         raise ConfigError(f"--controls has {same[0]!r} as well. Give that model another name")
-    with stop_on_signals() as stopped:
+    with stop_on_signals(until) as stopped:
         for member in members:
             member.folder.begin(member.config, DataFacts.of(ground.train), allow_change=False)
         if not train_all(members, ground.train.path, config.jobs, ground.threads, log, stopped):
             log("stopped, all saved. The same command goes on")
-            return Outcome(folder, None)
+            return Outcome(folder, None, ground, members)
     measurer = ground.measurer(config.metrics)
     log(f"measuring {len(members)} runs" + (f" and {len(chosen)} controls" if chosen else ""))
     measurer.all(members, chosen, config.seeds, config.jobs)
@@ -107,7 +119,7 @@ def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool 
     comparison = summarize(config, budget, dataset, planned, members, chosen, measurer, ground.threads)
     pictures = gather(members, chosen, ground.train, ground.held_out, ground.resolution, reals)
     publish(folder, comparison, pictures, to_json(comparison), members)
-    return Outcome(folder, comparison)
+    return Outcome(folder, comparison, ground, members)
 
 
 def begin(data: str | Path, out: str | Path, config: ProtocolConfig, log: Log) -> tuple[Path, Dataset, dict[str, Any]]:

@@ -31,7 +31,7 @@ from progan.report.comparison_tables import rungs as rungs_html
 from progan.report.results import AVERAGE, Comparison, Rung, Standing, mean, overlap
 from progan.run_folder import DataFacts
 from progan.schedule import Schedule
-from progan.training.signals import stop_on_signals
+from progan.training.signals import deadline, stop_on_signals
 
 MOST = 100
 """Candidates of a sweep."""
@@ -139,12 +139,15 @@ def sweep(
     choices: str = "",
     quiet: bool = False,
     reals: bool = True,
+    time_limit: str | float | None = None,
     **options: Any,
 ) -> Swept:
     """Try candidates of one model, each a bit longer than those that were dropped; `options`: those of SweepConfig.
 
-    Goes on where an earlier call with the same options stopped. Raises a ProganError for what cannot be.
+    Goes on where an earlier call with the same options stopped. `time_limit` stops training after so many seconds from
+    now, or `90s`, `50m`. Raises a ProganError for what cannot be.
     """
+    until = deadline(time_limit)
     log: Log = silent if quiet else log_line
     config, entrants = SweepConfig(**options), candidates(base, vary, choices)
     if METRIC not in config.metrics.replace(" ", "").split(","):
@@ -161,9 +164,9 @@ def sweep(
         planned = {each.name: dataclasses.replace(made[each.name], given=each.text) for each in entrants}
         plans.write(folder, {**request, "rungs": vars(found)}, planned, plans.SWEEP)
     rungs_planned = _ladder(folder)
-    members, names, done = plans.members(folder, planned, config), list(planned), list[Rung]()
+    members, names, done = plans.members(folder, planned, config, ground.train), list(planned), list[Rung]()
     measurer = ground.measurer(config.metrics)
-    with stop_on_signals() as stopped:
+    with stop_on_signals(until) as stopped:
         for number, fraction in enumerate(rungs_planned.fractions):
             last = number == len(rungs_planned.fractions) - 1
             running = [member for member in members if member.model in names]

@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import math
 import tempfile
-import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +47,7 @@ from progan.training.parallel.sharding import check_sharding
 from progan.training.preflight import autotune, fit
 from progan.training.preflight.estimate import Plan, plan
 from progan.training.setup import RunSetup
-from progan.training.signals import seconds, stop_on_signals
+from progan.training.signals import deadline, stop_on_signals
 from progan.training.state import StateFolder
 
 FEW = 50
@@ -112,7 +110,7 @@ def train(
     from now, or `90s`, `50m`, `1h30m`, and `until` at so many images; another call goes on.
     Called in processes that torchrun started, they train together; `out` is needed then.
     """
-    deadline = time.monotonic() + (math.inf if time_limit is None else seconds(time_limit))
+    ends = deadline(time_limit)
     with rendezvous.join() as processes:
         if out is None and rendezvous.launched():
             raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
@@ -122,7 +120,7 @@ def train(
         setup, dataset = _agree(preset, data, folder, allow_change, options, log, processes)
         folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
         try:
-            return _train(setup, dataset, folder, allow_change, profile, quiet, deadline, until)
+            return _train(setup, dataset, folder, allow_change, profile, quiet, ends, until)
         except _OutOfMemoryError as short:
             traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
             raise out_of_memory(setup, short.numerics, short.stage, folder) from None
@@ -168,7 +166,7 @@ def _train(
     allow_change: bool,
     profile: bool,
     quiet: bool,
-    deadline: float,
+    ends: float,
     until: int | None,
 ) -> Run:
     """Begin or continue in the folder, until so many seconds of the monotonic clock or so many images.
@@ -196,7 +194,7 @@ def _train(
         watching = observers(job, dataset, folder, claim, quiet, flat) if processes.first else []
         if profile and processes.first:
             watching.append(Profile(folder.path))
-        with stop_on_signals(deadline) as stopped:
+        with stop_on_signals(ends) as stopped:
 
             def stop() -> bool:
                 return stopped() or (until is not None and job.state.cur_nimg >= until)
