@@ -517,6 +517,18 @@ def twenty(count: int = 20) -> tuple[Comparison, Pictures]:
     return Comparison(f"{count} models on shapes", facts, ["swd"], {"swd": 5.0}, models), pictures
 
 
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium")
+    with sync_api.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
 class TestTwenty:
     """A page with as many models as there may be, with long names."""
 
@@ -554,17 +566,6 @@ class TestTwenty:
         assert "All 190 differences" in document
         assert document.count('<button class="tile"') == 21 * 5
         assert tags.images == 21 + 21 * 5
-
-    @pytest.fixture(scope="class")
-    def browser(self):
-        sync_api = pytest.importorskip("playwright.sync_api")
-        path = shutil.which("chromium")
-        if path is None:
-            pytest.skip("no chromium")
-        with sync_api.sync_playwright() as started:
-            found = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-            yield found
-            found.close()
 
     @pytest.mark.browser
     @pytest.mark.parametrize("width", [1280, 390])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shlex
+from statistics import fmean
 
 import pytest
 
@@ -14,7 +15,7 @@ from progan.comparison import plan as plans
 from progan.comparison import sweep as sweeps
 from progan.comparison.contestants import in_epochs
 from progan.comparison.plan import earliest, images_after, ladder
-from progan.comparison.runs import train_all
+from progan.comparison.runs import Member, train_all
 from progan.comparison.sweep import candidates, command, sweep
 from progan.config import PrepareConfig, ScheduleConfig, SweepConfig
 from progan.data.dataset import Dataset
@@ -147,7 +148,7 @@ def test_the_command_line_makes_the_winner(data):
 
 OPTIONS = {
     "base": "progan --start-resolution 16",
-    "vary": ["--lr 1e-9,0.001,1e-8"],
+    "vary": ["--lr 0.001,0.004,0.016"],
     "kimg": 0.4,
     "seeds": 2,
     "width": 8,
@@ -160,60 +161,96 @@ OPTIONS = {
 }
 
 
+class Remembered:
+    """In the place of what measures: an SWD for each run."""
+
+    def __init__(self, numbers: dict[str, float]) -> None:
+        self.numbers = numbers
+
+    def member(self, member):
+        number = self.numbers[member.name]
+        return {"G_ema": {"swd": Value(number, number - 1, number + 1, Value(5, 4, 6))}}
+
+
+def test_a_rung_keeps_the_nearest_and_says_who_was_near(tmp_path):
+    numbers = {"a-seed0": 20, "a-seed1": 22, "b-seed0": 10, "b-seed1": 11, "c-seed0": 30, "c-seed1": 80}
+    config = preset("mnist32")
+    members = [Member(name[0], int(name[-1]), config, RunFolder(tmp_path / name)) for name in numbers]
+    ends = dict.fromkeys(numbers, 3000)
+    found = sweeps._rung(members, Remembered(numbers), 0.5, 16, 2, ends)
+    assert [(each.name, each.kept, each.overlaps) for each in found.standings] == [
+        ("b", True, False), ("a", True, False), ("c", False, True),
+    ]  # fmt: skip
+    assert (found.floor, found.standings[0].kimg, found.standings[0].values) == (5, 3, [10, 11])
+    assert found.standings[0].mean.low == pytest.approx(10.5 - 12.7062 * 0.5, rel=1e-4)
+    assert len(sweeps._doubts(found)) == 1, "two seeds say little"
+    one = [member for member in members if member.seed == 0]
+    alone = sweeps._rung(one, Remembered(numbers), 0.5, 16, 2, ends)
+    assert (alone.standings[0].mean.low, alone.standings[0].mean.high) == (9, 11), "of one seed, over images"
+    assert sweeps._doubts(alone) == []
+
+
+@pytest.fixture(scope="module")
+def swept(data, tmp_path_factory):
+    """Stopped after the first rung, then gone on with."""
+    folder = tmp_path_factory.mktemp("sweep") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeps, "train_all", lambda *rest: len(rest[0]) == 6 and train_all(*rest))
+        assert sweep(data.path, folder, quiet=True, **OPTIONS).comparison is None
+    return sweep(data.path, folder, quiet=True, **OPTIONS)
+
+
+def check_the_better_are_kept(swept):
+    assert [len(rung.standings) for rung in swept.rungs] == [3, 2]
+    assert [rung.fraction for rung in swept.rungs] == [0.5, 1]
+    first = {each.name: each for each in swept.rungs[0].standings}
+    distance = {name: abs(fmean(each.values) - swept.rungs[0].floor) for name, each in first.items()}
+    kept = {name for name, each in first.items() if each.kept}
+    assert kept == set(sorted(distance, key=lambda name: distance[name])[:2])
+    assert kept == {each.name for each in swept.rungs[1].standings}
+    winner = swept.rungs[-1].standings[0].name
+    assert f"--{winner.replace('=', ' ')}" in swept.command
+
+
+def check_a_rung_is_a_part_of_the_whole_run(swept, tmp_path):
+    """The winner's run is, bit for bit, one that was never stopped; the dropped one stopped at its rung."""
+    place, images = swept.rungs[-1].standings[0].name.replace("=", "-"), swept.path / "data" / "train"
+    folder, whole = RunFolder(swept.path / "runs" / f"{place}-seed0"), RunFolder(tmp_path / "whole")
+    whole.begin(folder.read()[0], DataFacts.of(Dataset.open(images)), False)
+    train(out=whole.path, data=images, quiet=True)
+    ours, theirs = (load(each.snapshot()).G.state_dict() for each in (folder, whole))
+    assert all(ours[key].equal(theirs[key]) for key in ours)
+    dropped = next(each.name for each in swept.rungs[0].standings if not each.kept)
+    states = swept.path / "runs" / f"{dropped.replace('=', '-')}-seed0" / "state"
+    assert max(int(path.stem.removeprefix("state-")) for path in states.iterdir()) < 400
+
+
+def check_numbers_and_page(swept):
+    content = json.loads((swept.path / "sweep.json").read_text())
+    first, second = swept.rungs[-1].standings
+    assert content["winner"]["name"] == first.name
+    assert content["winner"]["command"] == swept.command
+    assert [len(rung["standings"]) for rung in content["rungs"]] == [3, 2]
+    assert len(content["contestants"]) == 2
+    document = swept.page.read_text(encoding="utf-8")
+    check_complete(document)
+    assert "Rung 1 of 2" in document
+    assert document.count("dropped") >= 1
+    warned = any("overlap" in note for note in swept.comparison.notes)
+    assert warned == overlap(first.mean, second.mean) == (not content["winner"]["told_apart"])
+
+
 @pytest.mark.slow
-class TestSweep:
-    @pytest.fixture(scope="class")
-    def swept(self, data, tmp_path_factory):
-        """Stopped after the first rung's runs, then gone on with."""
-        folder = tmp_path_factory.mktemp("sweep") / "out"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sweeps, "train_all", lambda *rest: len(rest[0]) == 6 and train_all(*rest))
-            assert sweep(data.path, folder, quiet=True, **OPTIONS).comparison is None
-        return sweep(data.path, folder, quiet=True, **OPTIONS)
-
-    def test_the_one_that_learns_is_kept(self, swept):
-        assert [len(rung.standings) for rung in swept.rungs] == [3, 2]
-        assert [rung.fraction for rung in swept.rungs] == [0.5, 1]
-        assert swept.rungs[-1].standings[0].name == "lr=0.001"
-        assert [each.kept for each in swept.rungs[0].standings] == [True, True, False]
-        assert "--lr 0.001" in swept.command
-
-    def test_a_rung_is_a_part_of_the_whole_run(self, swept, data, tmp_path):
-        """The winner's run is, bit for bit, one that was never stopped."""
-        folder = RunFolder(swept.path / "runs" / "lr-0.001-seed0")
-        config, _ = folder.read()
-        whole = RunFolder(tmp_path / "whole")
-        whole.begin(config, DataFacts.of(Dataset.open(swept.path / "data" / "train")), False)
-        train(out=whole.path, data=swept.path / "data" / "train", quiet=True)
-        name = folder.snapshot().name
-        ours, theirs = (load(each.path / "snapshots" / name).G.state_dict() for each in (folder, whole))
-        assert all(ours[key].equal(theirs[key]) for key in ours)
-        dropped = next(each.name for each in swept.rungs[0].standings if not each.kept)
-        shown = swept.rungs[0].standings[0].kimg * 1000
-        states = swept.path / "runs" / f"{dropped.replace('=', '-')}-seed0" / "state"
-        assert max(int(path.stem[6:]) for path in states.iterdir()) == shown == 200
-
-    def test_numbers_and_page(self, swept):
-        content = json.loads((swept.path / "sweep.json").read_text())
-        assert content["winner"]["name"] == "lr=0.001"
-        assert content["winner"]["command"] == swept.command
-        assert [len(rung["standings"]) for rung in content["rungs"]] == [3, 2]
-        assert len(content["contestants"]) == 2
-        document = swept.page.read_text(encoding="utf-8")
-        check_complete(document)
-        assert document.count("dropped") >= 1
-        assert "Rung 1 of 2" in document
-        first, second = swept.rungs[-1].standings
-        warned = any("overlap" in note for note in swept.comparison.notes)
-        assert warned == overlap(first.mean, second.mean) == (not content["winner"]["told_apart"])
-
-    def test_another_sweep_is_refused(self, swept, data):
-        with pytest.raises(RunError, match="holds another sweep"):
-            sweep(data.path, swept.path, quiet=True, **{**OPTIONS, "vary": ["--lr 1,2"]})
-
-    def test_the_same_command_changes_nothing(self, swept, data, monkeypatch):
-        monkeypatch.setattr(sweeps, "train_all", lambda members, *rest: all(m.reached(m.total_nimg) for m in members))
-        assert sweep(data.path, swept.path, quiet=True, **OPTIONS).rungs == swept.rungs
+def test_a_sweep(swept, data, tmp_path, monkeypatch):
+    """One test, for the runs take most of its time."""
+    check_the_better_are_kept(swept)
+    check_numbers_and_page(swept)
+    check_a_rung_is_a_part_of_the_whole_run(swept, tmp_path)
+    with pytest.raises(RunError, match="holds another sweep"):
+        sweep(data.path, swept.path, quiet=True, **{**OPTIONS, "vary": ["--lr 1,2"]})
+    # The same command trains nothing and finds the same.
+    monkeypatch.setattr(sweeps, "train_all", lambda members, *rest: all(m.reached(m.total_nimg) for m in members))
+    assert sweep(data.path, swept.path, quiet=True, **OPTIONS).rungs == swept.rungs
 
 
 def test_mistakes_of_the_command(data, tmp_path, capsys):

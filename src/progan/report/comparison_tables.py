@@ -97,7 +97,7 @@ def differences(comparison: Comparison) -> str:
         for each in comparison.differences(metric):
             verdict = f"<b>{text(each.better)}</b> is better" if each.better else "no significant difference"
             interval, test = _interval(Value(each.value, each.low, each.high)), "paired" if each.paired else "Welch"
-            pair = f"{text(each.a)} − {text(each.b)}"
+            pair = f"{_whole_words(each.a)} − {_whole_words(each.b)}"
             rows.append([pair, text(_name(metric)), interval, f"{text(_p(each))}<br><small>{test}</small>", verdict])
     words = (
         "Difference of the means with its 95 % interval; p of a t-test over the seeds, corrected for the number of "
@@ -124,7 +124,7 @@ def rungs(found: Sequence[Rung], metric: str, command: str) -> str:
             verdict = ("first" if place == 1 else "last rung") if number == len(found) else "goes on"
             seeds = " · ".join(_short(value) for value in each.values)
             numbers = [_interval(each.mean), text(seeds), f"{each.kimg:,.4g}", verdict if each.kept else dropped]
-            rows.append([f"<b>{text(each.name)}</b>", *numbers])
+            rows.append([f"<b>{_whole_words(each.name)}</b>", *numbers])
         header = ["", text(_name(metric)), "seeds", "kimg", ""]
         parts += [f"<h3>{text(about)}</h3>", table(header, rows)]
         parts.append(paragraph(f"Other real images: {_short(rung.floor)}.", soft=True))
@@ -190,7 +190,12 @@ def _name(metric: str) -> str:
 
 
 def _title(each: Contestant) -> str:
-    return f"<b>{text(each.name)}</b><br><small>{text(each.about)}</small>"
+    return f"<b>{_whole_words(each.name)}</b><br><small>{_whole_words(each.about)}</small>"
+
+
+def _whole_words(words: str) -> str:
+    """Text that breaks at spaces only, where words are short: `--lr` stays together."""
+    return " ".join(f'<span class="whole">{text(w)}</span>' if len(w) <= 16 else text(w) for w in words.split(" "))
 
 
 def _p(each: Difference) -> str:
