@@ -1294,7 +1294,7 @@ SEVERAL = [
     ),
 ]
 
-REPORT, COMPARE = "report.py::Test", "compare.py::"
+REPORT, COMPARE, SWEEP = "report.py::Test", "compare.py::", "sweep.py::"
 
 REPORTING = [
     Mutation(
@@ -1382,8 +1382,34 @@ REPORTING = [
     Mutation(
         "twins with the same seeds",
         "comparison/plan.py",
-        {"again * config.seeds + k": "k"},
+        {"_again(name, plans) * config.seeds + k": "k"},
         [COMPARE + "TestContestants::test_twins_have_other_seeds"],
+    ),
+    Mutation(
+        "pairs of seeds not used",
+        "report/results.py",
+        {"(paired if together else welch)(": "welch("},
+        [COMPARE + "TestPairs::test_only_models_with_the_same_networks_and_seeds"],
+    ),
+    Mutation(
+        "the same model under two names",
+        "comparison/contestants.py",
+        {"if dataclasses.replace(other, preset=made.preset) == made and not again:": "if False:"},
+        [COMPARE + "TestContestants::test_mistakes_in_options"],
+    ),
+    Mutation(
+        "rungs at images instead of seconds",
+        "comparison/plan.py",
+        {
+            "        if left < images * each:\n": "        each = left / fraction / schedule.total_nimg\n        if left < images * each:\n"
+        },
+        [SWEEP + "TestLadder::test_ends_are_at_the_same_training_time"],
+    ),
+    Mutation(
+        "a sweep drops the better",
+        "comparison/sweep.py",
+        {"place < keep": "place >= len(order) - keep"},
+        [SWEEP + "test_a_rung_keeps_the_nearest_and_says_who_was_near"],
     ),
     Mutation(
         "no class is left out",

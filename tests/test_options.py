@@ -22,9 +22,11 @@ from progan.config import (
     Precision,
     PrepareConfig,
     ProGANConfig,
+    ProtocolConfig,
     RunConfig,
     RuntimeConfig,
     ScheduleConfig,
+    SweepConfig,
 )
 from progan.errors import ConfigError
 from progan.losses import LOSSES
@@ -38,7 +40,12 @@ GROUP_CLASSES = {group: [type(getattr(RunConfig(), group))] for group in GROUPS 
     "model": list(MODEL_CONFIGS.values()),
     "loss": list(LOSS_CONFIGS.values()),
 }
-CLASSES = [cls for classes in GROUP_CLASSES.values() for cls in classes] + [PrepareConfig, CompareConfig]
+CLASSES = [cls for classes in GROUP_CLASSES.values() for cls in classes] + [
+    PrepareConfig,
+    ProtocolConfig,
+    CompareConfig,
+    SweepConfig,
+]
 EVERY = {option.name: option for cls in CLASSES for option in options(cls)}
 
 

@@ -263,6 +263,8 @@ class DcganConfig(BaseModelConfig):
     """Length of the latent vector."""
     width: int = 64
     """Feature maps of the layer next to the images; twice as many each time the resolution halves, up to fmap_max."""
+    d_width: int | None = None
+    """The same of D, where it is to be narrower or wider than G. Default: --width."""
     fmap_max: int = 512
     """Largest number of feature maps of a layer."""
     dropout: float = 0.0
@@ -270,7 +272,9 @@ class DcganConfig(BaseModelConfig):
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "z_dim", "width", "fmap_max")
-        _at_most(self, 2**16, "z_dim", "width", "fmap_max")
+        _at_most(self, 2**16, "z_dim", "width", "d_width", "fmap_max")
+        if self.d_width is not None:
+            _at_least(self, 1, "d_width")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--dropout must be at least 0 and below 1; got {self.dropout}")
 
@@ -643,16 +647,9 @@ FACE_OPTIONS = ("faces", "align", "margin", "min_face", "min_confidence", "detec
 
 
 @dataclass(frozen=True)
-class CompareConfig:
-    """Several GANs under one protocol (docs/comparing.md)."""
+class ProtocolConfig:
+    """What is the same for all models that are compared (docs/comparing.md)."""
 
-    models: str = "progan,dcgan,lsgan"
-    """Presets, or `progan`, `dcgan`, `lsgan` for those that fit the data; one given twice is compared with itself."""
-    budget_kimg: float | None = None
-    """Thousands of real images in every run; schedules are stretched to this. Default: --budget-minutes is used."""
-    budget_minutes: float | None = None
-    """Minutes of training of every run, without measuring; schedules are stretched by the speed of a short trial.
-    Default: --budget-kimg is used."""
     seeds: int = 3
     """Number of runs of every model."""
     seed: int = 0
@@ -667,10 +664,8 @@ class CompareConfig:
     """Images of each kind in a measurement, fewer where the data is small."""
     measurements: int = 8
     """Number of measurements of every run during training."""
-    controls: bool = False
-    """Rank controls as well: held-out images, images without one label, training images, untrained networks."""
     jobs: int = 1
-    """Number of runs at the same time; they share the threads evenly."""
+    """Number of runs at the same time; they share the threads evenly. 0 = one, in this process."""
     mirror: bool = False
     """Flip half of the real images left to right."""
     device: str = "auto"
@@ -679,17 +674,60 @@ class CompareConfig:
     """Precision of all runs, see `progan train --help`."""
 
     def __post_init__(self) -> None:
+        _at_least(self, 1, "seeds", "measurements")
+        _at_least(self, 0, "seed", "jobs")
+        _at_most(self, MOST_SEED // 2, "seed")
+        _at_least(self, 8, "num")
+        if self.width is not None:
+            _at_least(self, 1, "width")
+
+
+@dataclass(frozen=True)
+class CompareConfig(ProtocolConfig):
+    """Several GANs under one protocol (docs/comparing.md)."""
+
+    models: str = "progan,dcgan,lsgan"
+    """Presets, or `progan`, `dcgan`, `lsgan` for those that fit the data; one given twice is compared with itself. With
+    options and names: "progan; smooth = progan --loss lsgan". Or a file with one on each line. At most 20."""
+    budget_kimg: float | None = None
+    """Thousands of real images in every run; schedules are stretched to this. Default: --budget-minutes is used."""
+    budget_minutes: float | None = None
+    """Minutes of training of every run, without measuring; schedules are stretched by the speed of a short trial.
+    Default: --budget-kimg is used."""
+    controls: bool = False
+    """Rank controls as well: held-out images, images without one label, training images, untrained networks."""
+
+    def __post_init__(self) -> None:
         if (self.budget_kimg is None) == (self.budget_minutes is None):
             raise ConfigError("how long is each run? Give either --budget-kimg or --budget-minutes")
         for name in ("budget_kimg", "budget_minutes"):
             if getattr(self, name) is not None:
                 _above_zero(self, name)
-        _at_least(self, 1, "seeds", "jobs", "measurements")
-        _at_least(self, 0, "seed")
-        _at_most(self, MOST_SEED // 2, "seed")
-        _at_least(self, 8, "num")
-        if self.width is not None:
-            _at_least(self, 1, "width")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class SweepConfig(ProtocolConfig):
+    """Options of a GAN, tried under a budget (docs/comparing.md)."""
+
+    seeds: int = 2
+    """Number of runs of every candidate."""
+    minutes: float | None = None
+    """Minutes of training of all runs together, without trials and measuring. Default: --kimg is used."""
+    kimg: float | None = None
+    """Thousands of real images in a run that is never dropped. Default: --minutes is used."""
+    halving: float = 2.0
+    """Factor between the training times of a rung and the next one."""
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.kimg is None):
+            raise ConfigError("how long does it take? Give either --minutes (all runs) or --kimg (each whole run)")
+        for name in ("minutes", "kimg"):
+            if getattr(self, name) is not None:
+                _above_zero(self, name)
+        if not 1.1 <= self.halving <= 100:
+            raise ConfigError(f"--halving must be from 1.1 to 100; got {self.halving:g}")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -186,6 +186,71 @@ def from_dict(data: Mapping[str, Any]) -> RunConfig:
         return _override(RunConfig(preset=coerce("preset", data["preset"], str)), {**kinds, **flat})
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"not a configuration of progan: {error!r}") from None
+
+
+@functools.cache
+def _all_types() -> Mapping[str, Any]:
+    """Name of every option of a run, whatever its model and loss -> its type."""
+    kinds = [kind for kinds in KINDS.values() for kind in kinds.values()]
+    parts = [type(getattr(RunConfig(), group)) for group in GROUPS if group not in KINDS]
+    return {**dict.fromkeys(KINDS, str), **{o.name: o.type for cls in (*kinds, *parts) for o in options(cls)}}
+
+
+def from_flags(words: Sequence[str]) -> dict[str, str]:
+    """Flat options from words of a command line: `--lr 0.002 --no-tanh` is {"lr": "0.002", "tanh": "false"}.
+
+    Raises ConfigError for what is no option of a run, for one without its value, and for one that is given twice.
+    """
+    types, found, waiting = _all_types(), dict[str, str](), list(words)
+    while waiting:
+        word = waiting.pop(0)
+        spelled, has_value, value = word.removeprefix("--").partition("=")
+        name, negated = spelled.replace("-", "_"), spelled.replace("-", "_").removeprefix("no_")
+        if not word.startswith("--") or not spelled:
+            raise ConfigError(f"{word!r} is no option: those begin with --")
+        if name not in types and types.get(negated) is not bool:
+            raise ConfigError(f"there is no option --{spelled}{did_you_mean(word, [f'--{flag(n)}' for n in types])}")
+        if not has_value:
+            if name not in types:
+                name, value = negated, "false"
+            elif waiting and not waiting[0].startswith("--"):
+                value = waiting.pop(0)
+            elif types[name] is bool:
+                value = "true"
+            else:
+                raise ConfigError(f"{word} needs a value")
+        if name in found:
+            raise ConfigError(f"--{flag(name)} is given twice")
+        found[name] = value
+    return found
+
+
+def to_flags(config: RunConfig, base: RunConfig) -> list[str]:
+    """Words of a command line that make `config` of `base`: `override(base, from_flags(words))` is `config`."""
+    words: list[str] = []
+    parts = {group: getattr(base, group) for group in GROUPS}
+    for group, kinds in KINDS.items():
+        kind = getattr(config, group).kind
+        if kind != parts[group].kind:
+            words += [f"--{group}", kind]
+            parts[group] = kinds[kind]()
+    for group, option, value in leaves(config):
+        if value != getattr(parts[group], option.name):
+            if option.type is bool:
+                words.append(f"--{'' if value else 'no-'}{flag(option.name)}")
+            else:
+                words += [f"--{flag(option.name)}", _spelled(value)]
+    return words
+
+
+def _spelled(value: Any) -> str:
+    """Value of an option as text that `coerce` reads; no digit is lost."""
+    if isinstance(value, PerResolution):
+        pairs = [(key, _spelled(number)) for key, number in value.values]
+        return pairs[0][1] if len(pairs) == 1 and pairs[0][0] == 4 else ",".join(f"{key}:{n}" for key, n in pairs)
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return "none" if value is None else str(value)
 
 
 def difference(old: RunConfig, new: RunConfig) -> list[str]:

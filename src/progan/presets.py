@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from progan.config import RunConfig
 from progan.errors import ConfigError, did_you_mean
-from progan.options import override
+from progan.options import from_flags, override
 
 
 class Preset(NamedTuple):
@@ -180,8 +180,4 @@ def preset(name: str) -> RunConfig:
         raise ConfigError(f"there is no preset {name!r}{hint}")
     found = PRESETS[name]
     base = RunConfig() if found.base is None else preset(found.base)
-    words = shlex.split(found.flags)
-    options = {
-        flag.removeprefix("--").replace("-", "_"): value for flag, value in zip(words[::2], words[1::2], strict=True)
-    }
-    return dataclasses.replace(override(base, options), preset=name)
+    return dataclasses.replace(override(base, from_flags(shlex.split(found.flags))), preset=name)

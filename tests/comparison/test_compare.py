@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from progan import models
 from progan.cli import main
 from progan.comparison import Outcome, compare, protocol
 from progan.comparison import plan as plans
+from progan.comparison.contestants import Entrant, configurations, folders, parse, read_models
+from progan.comparison.contestants import fit as fit_entrant
 from progan.comparison.controls import controls
 from progan.comparison.measuring import MEMORISATION, Measurer
-from progan.comparison.plan import contestants, fit, watched
+from progan.comparison.plan import watched
 from progan.comparison.runs import Member, train_all, try_run
 from progan.config import CompareConfig, PrepareConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
@@ -27,7 +31,10 @@ from progan.errors import ConfigError, RunError
 from progan.models import ImageShape
 from progan.options import override
 from progan.presets import preset
+from progan.report import results
+from progan.report.charts import Chart, Line
 from progan.report.comparison_page import Pictures, comparison_page
+from progan.report.comparison_tables import sentences
 from progan.report.results import Comparison, Contestant, Trained
 from progan.run_folder import DataFacts, RunFolder
 from progan.schedule import Schedule, for_kimg, for_seconds, stretch
@@ -65,6 +72,14 @@ def parts(shapes, tmp_path_factory) -> tuple[Dataset, Dataset]:
 
 
 METRICS = ("swd", "ms_ssim", "density-coverage")
+
+
+def contestants(config: CompareConfig, dataset: Dataset, resolution: int) -> dict[str, RunConfig]:
+    return configurations(parse(config.models), config, dataset, resolution)
+
+
+def fit(name: str, config: CompareConfig, dataset: Dataset, resolution: int) -> RunConfig:
+    return fit_entrant(Entrant(name, name, {}), config, dataset, resolution)
 
 
 class TestBudget:
@@ -156,6 +171,82 @@ class TestContestants:
         with pytest.raises(ConfigError, match="either --budget-kimg or --budget-minutes"):
             CompareConfig(budget_kimg=1, budget_minutes=1)
 
+    def test_options_names_and_files(self, shapes, tmp_path):
+        lines = "progan\n# a remark\nsmooth = progan --loss lsgan  # least squares\n\nprogan --no-mirror --lr=0.01\n"
+        (tmp_path / "models.txt").write_text(lines)
+        words = "progan; smooth = progan --loss lsgan; progan --no-mirror --lr=0.01"
+        assert read_models(str(tmp_path / "models.txt")) == words
+        found = contestants(CompareConfig(models=words, budget_kimg=1, mirror=True, width=24), shapes, 16)
+        assert list(found) == ["progan", "smooth", "progan --mirror false --lr 0.01"]
+        assert [each.loss.kind for each in found.values()] == ["wgan-gp", "lsgan", "wgan-gp"]
+        assert [each.dataset.mirror for each in found.values()] == [True, True, False], "its own option wins"
+        assert found["smooth"].preset == "mnist32"
+        assert found["smooth"].model.fmap_max == 24
+        (wide,) = contestants(CompareConfig(models="progan --fmap-max 9", budget_kimg=1, width=24), shapes, 16).values()
+        assert (wide.model.fmap_max, wide.model.fmap_base) == (9, 192)
+        (fixed,) = contestants(CompareConfig(models="progan --start-resolution 16", budget_kimg=1), shapes, 16).values()
+        assert fixed.schedule.start_resolution == 16
+
+    @pytest.mark.parametrize(
+        ("models", "message"),
+        [
+            ("progan --lr", "progan: --lr needs a value"),
+            ("progan --learning-rate 1", "progan: there is no option --learning-rate"),
+            ("progan --width 3", "--width belongs to model dcgan; this run has progan"),
+            ("progan --lr x", "--lr.*neither a number"),
+            ("progan --lr 1 --lr 2", "--lr is given twice"),
+            ("progan lsgan", "progan: 'lsgan' is no option"),
+            ("a = progan --device cuda", "a: --device cannot differ between models. Give it to the command itself"),
+            ("progan --data x", "--data cannot differ"),
+            ("progan --out x", "there is no option --out"),
+            ("progan --resolution 8", "--resolution cannot differ"),
+            ("progan --total-kimg 8", "the budget says how long runs are"),
+            ("progan --metrics-kimg 8", "--metrics-kimg cannot differ"),
+            ("a = progan; a = dcgan", "'a' is there twice"),
+            ("a = progan; b = progan", "'a' and 'b' are the same"),
+            ("progan; progan --loss wgan-gp", "are the same"),
+            ("progan; mnist32", "'progan' and 'mnist32' are the same"),
+            ("progan --lr 1; progan --lr 1", "is there twice"),
+            ("progan, dcgan --lr 1", "with options, put `;` between models"),
+            ("--lr 1", "does not begin with a preset"),
+            ("real images = progan", "cannot be a name"),
+            ("../x = progan", "cannot be a name"),
+            (" = progan", "cannot be a name"),
+            ('progan --lr "1', "cannot be understood"),
+            (";", "name at least one"),
+            ("nowhere.txt", "there is no file nowhere.txt"),
+            ("; ".join(f"progan --lr 0.{i}" for i in range(1, 22)), "21 are too many"),
+        ],
+    )
+    def test_mistakes_in_options(self, shapes, models, message):
+        with pytest.raises(ConfigError, match=message) as caught:
+            contestants(CompareConfig(models=models, budget_kimg=1), shapes, 16)
+        assert len(str(caught.value).splitlines()) == 1
+
+    def test_twenty_names_are_twenty_folders(self):
+        names = ["a/b", "a b", "A-B", "progan --lr 1", "é", "ü", "control-untrained", "x" * 90, "x" * 91, "c.d"]
+        found = folders(names)
+        assert len({each.casefold() for each in found.values()}) == len(names)
+        assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", each) for each in found.values())
+        assert found["c.d"] == "c.d", "old names stay"
+        assert not found["control-untrained"].startswith("control-")
+
+    def test_a_name_with_a_number_is_no_twin(self, shapes, tmp_path):
+        plan, other = plans.Planned(RunConfig(), 1.0, 1.0), plans.Planned(preset("mnist32"), 1.0, 1.0)
+        config = CompareConfig(budget_kimg=1, seeds=1)
+        members = plans.members(tmp_path, {"lr": plan, "lr-2": other, "lr-slow": other}, config, shapes)
+        assert [each.seed for each in members] == [0, 0, 0]
+
+    def test_what_changes_no_operation_has_one_trial(self, shapes, monkeypatch):
+        tried = []
+        answer = ({(16, "stable"): 0.01}, {(16, "stable"): 1.0})
+        monkeypatch.setattr(plans, "try_stages", lambda model, *rest: (tried.append(model.loss.kind), answer)[1])
+        models = "dcgan; dcgan --lr 0.01; dcgan --beta1 0.1; dcgan --batch-size 32; dcgan --loss lsgan"
+        config = CompareConfig(models=models, budget_minutes=1, precision="fp32")
+        planned = plans.make(contestants(config, shapes, 16), config, shapes, 8, 1, lambda text: None)
+        assert tried == ["nonsaturating", "nonsaturating", "lsgan"]
+        assert len(planned) == 5
+
     def test_all_compute_in_the_precision_that_was_chosen_once(self, shapes, monkeypatch):
         chosen = iter(["bf16", "fp32"])
 
@@ -171,10 +262,10 @@ class TestContestants:
             ("bf16", "off")
         }
 
-    def test_twins_have_other_seeds(self, tmp_path):
+    def test_twins_have_other_seeds(self, shapes, tmp_path):
         config = CompareConfig(budget_kimg=1, seeds=2, seed=5)
         plan = plans.Planned(RunConfig(), 1.0, 1.0)
-        members = plans.members(tmp_path, {"a": plan, "b": plan, "a-2": plan}, config)
+        members = plans.members(tmp_path, {"a": plan, "b": plan, "a-2": plan}, config, shapes)
         assert [(each.model, each.seed) for each in members] == [
             ("a", 5), ("b", 5), ("a-2", 7), ("a", 6), ("b", 6), ("a-2", 8),
         ]  # fmt: skip
@@ -357,6 +448,133 @@ def test_a_run_that_fails_says_why(shapes, tmp_path):
     (member.folder.path / "config.json").write_text("{}")
     with pytest.raises(RunError, match=r"a-seed0 failed: .*config.json cannot be read.* \(more in .*process.log\)"):
         train_all([member], shapes.path, 1, 1, lambda text: None, lambda: False)
+
+
+def test_old_plans_are_read(tmp_path):
+    """As an earlier version wrote them, without what was asked for."""
+    plan = plans.Planned(preset("mnist32"), 3.0, 2.0)
+    plans.write(tmp_path, {"models": "progan"}, {"progan": plan})
+    content = json.loads((tmp_path / plans.FILE).read_text())
+    for name in ("given", "rungs"):
+        del content["models"]["progan"][name]
+    (tmp_path / plans.FILE).write_text(json.dumps(content))
+    assert plans.read(tmp_path, {"models": "progan"}) == {"progan": plan}
+    with pytest.raises(RunError, match="holds a comparison"):
+        plans.read(tmp_path, {"models": "progan"}, plans.SWEEP)
+
+
+class TestPairs:
+    """Models that begin alike are compared seed by seed."""
+
+    def test_paired_interval(self):
+        a, b = [10.0, 20.0, 31.0], [9.0, 18.0, 28.0]  # differences 1, 2, 3: 2 ± 4.3027 · 1 / √3
+        found = results.paired(a, b)
+        assert found[:3] == pytest.approx((2, 2 - 2.48414, 2 + 2.48414), rel=1e-5)
+        assert found[3] == pytest.approx(0.0741799, rel=1e-4)
+        assert results.paired(a, a) == (0, 0, 0, 1)
+        assert results.paired(a, [x - 1 for x in a])[3] == 0
+
+    def test_only_models_with_the_same_networks_and_seeds(self):
+        def contestant(name, begins, seeds, values):
+            runs = [Trained(k, "", {"G_ema": {"swd": Measured(v)}}) for k, v in zip(seeds, values, strict=True)]
+            return Contestant(name, "", False, runs, 16, begins=begins)
+
+        values = ([10.0, 20.0, 30.0], [11.0, 21.5, 31.0])
+        models = [
+            contestant("a", "net", (0, 1, 2), values[0]),
+            contestant("b", "net", (0, 1, 2), values[1]),
+            contestant("c", "other net", (0, 1, 2), values[1]),
+            contestant("d", "net", (3, 4, 5), values[1]),
+            contestant("e", "", (0, 1, 2), values[1]),
+        ]
+        found = {(x.a, x.b): x for x in Comparison("", [], ["swd"], {"swd": 5.0}, models).differences("swd")}
+        assert [pair for pair, each in found.items() if each.paired] == [("a", "b")]
+        assert found["a", "b"].high < 0 < found["a", "c"].high, "what the seeds have in common is no part of it"
+
+
+def twenty(count: int = 20) -> tuple[Comparison, Pictures]:
+    """A comparison of models with long names, and pictures of them."""
+    rng = np.random.default_rng(0)
+    names = [f"{i} progan --loss lsgan --batch-size 4:64,32:16 --lr 0.00{i}" for i in range(1, count + 1)]
+    models = []
+    for i, name in enumerate(names):
+        stats = [
+            {
+                "cur_nimg": 1000 * k, "resolution": 16, "phase": "stable", "trained": 60.0 * k,
+                "metrics/G_ema/swd": 90 / k + i, "metrics/floor/swd": 5.0, "D/real": 1 / k, "G/fake": 2.0,
+            }
+            for k in range(1, 5)
+        ]  # fmt: skip
+        runs = [
+            Trained(k, "", {"G_ema": {"swd": Measured(10.0 + i + 4 * rng.random())}}, 4, 240, 2**28, (), stats)
+            for k in range(3)
+        ]
+        models.append(Contestant(name, f"preset mnist32 {name}", False, runs, 16, (10**6, 10**6), (1, 1), 1e12, "net"))
+    pixels = torch.from_numpy(rng.integers(0, 256, (16, 1, 16, 16), dtype=np.uint8))
+    spectra = {name: [([0.1, 0.2, 0.3], [3.0 + i / 9, 2.0, 1.0])] for i, name in enumerate(names)}
+    pictures = Pictures(dict.fromkeys(names, pixels), pixels, spectra, {})
+    facts = [("models", "; ".join(names))]
+    return Comparison(f"{count} models on shapes", facts, ["swd"], {"swd": 5.0}, models), pictures
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium")
+    with sync_api.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+class TestTwenty:
+    """A page with as many models as there may be, with long names."""
+
+    def test_lines_of_a_chart_can_be_told_apart(self):
+        chart = Chart([Line(f"a long name, number {i}", [0, 1], [i, i], i) for i in range(20)], "x", "y").svg()
+        drawn = re.findall(r'<path d="M[^"]*L[^"]*"[^>]*style="([^"]*)"', chart)
+        looks = {
+            (re.search(r"stroke: (#\w+)", style)[1], (re.search("stroke-dasharray: ([^;]*)", style) or [0, ""])[1])
+            for style in drawn
+            if "stroke-width: 1.6" in style
+        }
+        assert len(looks) == 20
+        assert chart.count("a long name, number 19") == 1
+        height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', chart)[1])
+        assert height > 2.7 * 72 + 10 * 8, "names stand below, not over the curves"
+
+    def test_few_short_names_stay_inside(self):
+        chart = Chart([Line(name, [0, 1], [1, 2], i) for i, name in enumerate("ab")], "x", "y").svg()
+        assert float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', chart)[1]) == pytest.approx(2.7 * 72)
+
+    def test_sentences_of_many_pairs(self):
+        differences = twenty()[0].differences("swd")
+        assert len(differences) == 190
+        lines = sentences(differences)
+        told = sum(each.significant for each in differences)
+        assert 0 < told < 190
+        assert len(lines) == told + 1
+        assert lines[-1] == f"No significant difference in {190 - told} of 190 pairs."
+        assert len(sentences(twenty(3)[0].differences("swd"))) == 3
+
+    @pytest.mark.slow
+    def test_page_is_complete(self):
+        document = comparison_page(*twenty())
+        tags = check_complete(document)
+        assert "All 190 differences" in document
+        assert document.count('<button class="tile"') == 21 * 5
+        assert tags.images == 21 + 21 * 5
+
+    @pytest.mark.browser
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_nothing_is_wider_than_the_window(self, browser, tmp_path, width):
+        (tmp_path / "page.html").write_text(comparison_page(*twenty()), encoding="utf-8")
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.close()
 
 
 def test_page_escapes_names_and_hides_the_key():

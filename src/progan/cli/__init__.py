@@ -27,6 +27,7 @@ from progan.cli import (
     sample,
     share,
     submit,
+    sweep,
     train,
 )
 from progan.cli.base import Parser, Run, UsageError
@@ -51,6 +52,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
     "find": (find.add_arguments, find.run),
     "evaluate": (evaluate.add_arguments, evaluate.run),
     "compare": (compare.add_arguments, compare.run),
+    "sweep": (sweep.add_arguments, sweep.run),
     "report": (report.add_arguments, report.run),
     "app": (app.add_arguments, app.run),
     **{f"export {kind}": export.command(kind) for kind in EXPORTERS},

@@ -14,7 +14,7 @@ from progan.comparison.controls import Control
 from progan.comparison.runs import Member
 from progan.data.dataset import Dataset
 from progan.files import write_whole
-from progan.images import to_pixels
+from progan.images import downscale, to_pixels
 from progan.metrics import Value, limits
 from progan.metrics.base import mean_of
 from progan.metrics.evaluation import Yardstick
@@ -25,6 +25,7 @@ from progan.report.charts import spectrum
 from progan.report.comparison_page import REALS, Pictures, Spectrum
 from progan.report.results import MEMORISATION
 from progan.sampling.pictures import samples
+from progan.schedule import Stage
 from progan.snapshot import generate, load
 from progan.training.numerics import choose
 from progan.training.setup import RunSetup
@@ -55,11 +56,15 @@ class Measurer:
     def all(self, members: Sequence[Member], controls: Sequence[Control], seeds: int, jobs: int) -> None:
         """Measure everything once, `jobs` at a time; `member` and `control` then only remember."""
         self.member(members[0])  # alone: it makes what all share
-        with ThreadPoolExecutor(jobs) as pool:
+        with ThreadPoolExecutor(max(jobs, 1)) as pool:
             list(pool.map(self.member, members[1:]))
         for control in controls:
             for seed in range(seeds):
                 self.control(control, seed)
+
+    def knows(self, member: Member) -> bool:
+        """True if the member was measured before; it may have been trained further since."""
+        return self._recall(member.name) is not None
 
     def member(self, member: Member) -> dict[str, Values]:
         """The numbers of the run's averaged generator and of the one that was trained."""
@@ -83,10 +88,13 @@ class Measurer:
 
     def _networks(self, member: Member) -> dict[str, Values]:
         found = {}
-        for name, network in networks(member, self._train).items():
+        trained, stage = networks(member, self._train)
+        for name, network in trained.items():
 
             def draw(z: Tensor, labels: Tensor | None, G: Generator = network) -> Tensor:
-                return torch.cat(list(generate(G, z, None, self._resolution)))
+                # Of a run that has grown further than others, images as small as theirs, as the data's are made.
+                batches = generate(G, z, None, stage.resolution, stage.alpha)
+                return torch.cat([downscale(images, stage.resolution // self._resolution) for images in batches])
 
             values = self._yardstick.measure(draw, self._resolution, network.z_dim, False)
             z = torch.from_numpy(latents(range(self._queries), network.z_dim))
@@ -111,18 +119,23 @@ class Measurer:
         return mean_of(to_train / to_held_out.clamp_min(1e-6)).within(*limits(MEMORISATION))
 
     def _remembered(self, name: str, measure: Callable[[], dict[str, Values]]) -> dict[str, Values]:
-        path = self._cache / f"{name}.json"
+        if (known := self._recall(name)) is not None:
+            return known
+        found = measure()
+        self._cache.mkdir(parents=True, exist_ok=True)
+        content = {"key": self._key, "values": found}
+        write_whole(self._cache / f"{name}.json", json.dumps(content, indent=1, default=dataclasses.asdict).encode())
+        return found
+
+    def _recall(self, name: str) -> dict[str, Values] | None:
+        """Numbers that were measured before; None if there are none, or if they were measured otherwise."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads((self._cache / f"{name}.json").read_text(encoding="utf-8"))
             if content["key"] == self._key:
                 return {network: values_of(values) for network, values in content["values"].items()}
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # not measured yet, or otherwise
-        found = measure()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"key": self._key, "values": found}
-        write_whole(path, json.dumps(content, indent=1, default=dataclasses.asdict).encode())
-        return found
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass
+        return None
 
 
 def values_of(data: Mapping[str, Any]) -> Values:
@@ -133,14 +146,15 @@ def values_of(data: Mapping[str, Any]) -> Values:
     }
 
 
-def networks(member: Member, dataset: Dataset) -> dict[str, Generator]:
-    """`G_ema` and `G` at the end of a run, in evaluation mode."""
+def networks(member: Member, dataset: Dataset) -> tuple[dict[str, Generator], Stage]:
+    """`G_ema` and `G` as a run left them, in evaluation mode, and the stage that they make images of."""
     config = member.config
     shape = ImageShape(config.schedule.resolution, dataset.channels)
     exact = choose(dataclasses.replace(config.runtime, precision="fp32"))
-    state = TrainingState.new(RunSetup(config, shape, exact))
+    setup = RunSetup(config, shape, exact)
+    state = TrainingState.new(setup)
     StateFolder(member.folder.state).restore(state)
-    return {"G_ema": state.G_ema.eval(), "G": state.G.eval()}
+    return {"G_ema": state.G_ema.eval(), "G": state.G.eval()}, setup.schedule.at(state.cur_nimg)
 
 
 def gather(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,25 +10,26 @@ from typing import Any
 import torch
 
 from progan.comparison import plan as plans
+from progan.comparison.contestants import configurations, parse, read_models
 from progan.comparison.controls import controls
 from progan.comparison.measuring import Measurer, gather
-from progan.comparison.runs import train_all
+from progan.comparison.runs import Member, train_all
 from progan.comparison.summary import summarize, to_csv, to_json
-from progan.config import CompareConfig
+from progan.config import CompareConfig, ProtocolConfig
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset, Manifest
 from progan.data.sources.named import preparation
 from progan.data.split import split
-from progan.errors import DatasetError
+from progan.errors import ConfigError, DatasetError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST
 from progan.options import json_text
 from progan.progress import Log, log_line, silent
-from progan.report.comparison_page import comparison_page
+from progan.report.comparison_page import Pictures, comparison_page
 from progan.report.results import Comparison
 from progan.run_folder import DataFacts
 from progan.training.observers.run_files import picture
-from progan.training.signals import stop_on_signals
+from progan.training.signals import deadline, stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -37,54 +39,96 @@ class Outcome:
     path: Path
     comparison: Comparison | None
     """None: stopped before its end; the same call goes on."""
+    ground: "Ground"
+    members: Sequence[Member]
+    """All runs, finished or not."""
 
     @property
     def page(self) -> Path:
         return self.path / "report.html"
 
 
-def compare(data: str | Path, out: str | Path, quiet: bool = False, reals: bool = True, **options: Any) -> Outcome:
+@dataclass(frozen=True)
+class Ground:
+    """What all runs of a comparison have in common."""
+
+    folder: Path
+    dataset: Dataset
+    train: Dataset
+    held_out: Dataset
+    num: int
+    """Images of each kind in a measurement."""
+    resolution: int
+    threads: int
+    """Threads of a run."""
+
+    def measurer(self, metrics: str, resolution: int | None = None, place: str = "measured") -> Measurer:
+        """What measures runs, and remembers that below `place`; at another resolution than that of the data."""
+        names, size = tuple(name.strip() for name in metrics.split(",")), resolution or self.resolution
+        return Measurer(self.train, self.held_out, names, self.num, size, self.folder / place)
+
+
+def compare(
+    data: str | Path,
+    out: str | Path,
+    quiet: bool = False,
+    reals: bool = True,
+    time_limit: str | float | None = None,
+    **options: Any,
+) -> Outcome:
     """Train and measure several models alike; `options` are the fields of CompareConfig.
 
-    Goes on where an earlier call with the same options stopped. Raises a ProganError for what cannot be.
+    Goes on where an earlier call with the same options stopped. `time_limit` stops training after so many seconds from
+    now, or `90s`, `50m`. Raises a ProganError for what cannot be.
     """
+    until = deadline(time_limit)
     log: Log = silent if quiet else log_line
-    config, folder = CompareConfig(**options), Path(out)
-    dataset = open_data(data, preparation(data, resolution=config.resolution), log)
-    resolution = config.resolution or dataset.resolutions[-1]
-    # The plan is made once; its request is all that decides the numbers, not how they are shown or found.
-    request = {**dataclasses.asdict(config), "data": dataset.fingerprint}
+    config = CompareConfig(**options)
+    config = dataclasses.replace(config, models=read_models(config.models))
+    entrants = parse(config.models)
+    folder, dataset, request = begin(data, out, config, log)
     planned = plans.read(folder, request)
-    train, held_out, num = _split(folder, dataset, config)
-    threads = max(1, torch.get_num_threads() // config.jobs)
+    ground = lay(folder, dataset, config)
     if planned is None:
-        planned = plans.make(plans.contestants(config, train, resolution), config, train, num, threads, log)
+        models = configurations(entrants, config, ground.train, ground.resolution)
+        planned = plans.make(models, config, ground.train, ground.num, ground.threads, log)
+        given = {each.name: each.text for each in entrants}
+        planned = {name: dataclasses.replace(plan, given=given[name]) for name, plan in planned.items()}
         plans.write(folder, request, planned)
-    members = plans.members(folder, planned, config)
-    with stop_on_signals() as stopped:
-        for member in members:
-            member.folder.begin(member.config, DataFacts.of(train), allow_change=False)
-        if not train_all(members, train.path, config.jobs, threads, log, stopped):
-            log("stopped, all saved. The same command goes on")
-            return Outcome(folder, None)
-    metrics = tuple(name.strip() for name in config.metrics.split(","))
-    measurer = Measurer(train, held_out, metrics, num, resolution, folder / "measured")
+    members = plans.members(folder, planned, config, ground.train)
+    # Pseudo-models to be ranked beside the others.
     first = next(iter(planned.values())).config
-    chosen = list(controls(train, held_out, num, resolution, first)) if config.controls else []
+    chosen = (
+        list(controls(ground.train, ground.held_out, ground.num, ground.resolution, first)) if config.controls else []
+    )
+    if same := [control.name for control in chosen if control.name in planned]:
+        raise ConfigError(f"--controls has {same[0]!r} as well. Give that model another name")
+    with stop_on_signals(until) as stopped:
+        for member in members:
+            member.folder.begin(member.config, DataFacts.of(ground.train), allow_change=False)
+        if not train_all(members, ground.train.path, config.jobs, ground.threads, log, stopped):
+            log("stopped, all saved. The same command goes on")
+            return Outcome(folder, None, ground, members)
+    measurer = ground.measurer(config.metrics)
     log(f"measuring {len(members)} runs" + (f" and {len(chosen)} controls" if chosen else ""))
     measurer.all(members, chosen, config.seeds, config.jobs)
-    comparison = summarize(config, dataset, planned, members, chosen, measurer, threads)
-    pictures = gather(members, chosen, train, held_out, resolution, reals)
-    write_whole(folder / "comparison.json", (json_text(to_json(comparison), indent=1) + "\n").encode())
-    write_whole(folder / "comparison.csv", to_csv(comparison).encode())
-    (folder / "grids").mkdir(exist_ok=True)
-    for name in planned:
-        write_whole(folder / "grids" / f"{name}.png", picture(pictures.grids[name], across=8))
-    write_whole(folder / "report.html", comparison_page(comparison, pictures).encode())
-    return Outcome(folder, comparison)
+    if config.budget_kimg:
+        budget = f"{config.budget_kimg:g} thousand real images"
+    else:
+        budget = f"{config.budget_minutes:g} minutes of training, measuring not counted"
+    comparison = summarize(config, budget, dataset, planned, members, chosen, measurer, ground.threads)
+    pictures = gather(members, chosen, ground.train, ground.held_out, ground.resolution, reals)
+    publish(folder, comparison, pictures, to_json(comparison), members)
+    return Outcome(folder, comparison, ground, members)
 
 
-def _split(folder: Path, dataset: Dataset, config: CompareConfig) -> tuple[Dataset, Dataset, int]:
+def begin(data: str | Path, out: str | Path, config: ProtocolConfig, log: Log) -> tuple[Path, Dataset, dict[str, Any]]:
+    """Folder and images, and all that decides the numbers, not how they are shown or found: the plan is made once."""
+    dataset = open_data(data, preparation(data, resolution=config.resolution), log)
+    return Path(out), dataset, {**dataclasses.asdict(config), "data": dataset.fingerprint}
+
+
+def lay(folder: Path, dataset: Dataset, config: ProtocolConfig) -> Ground:
     """What is trained on, what is measured with, and how many images of each kind a measurement takes.
 
     Held out are `num` images to measure against and `num` more for each seed of the control, at most half of the data.
@@ -99,4 +143,26 @@ def _split(folder: Path, dataset: Dataset, config: CompareConfig) -> tuple[Datas
             shutil.rmtree(place, ignore_errors=True)  # half made
             place.parent.mkdir(parents=True, exist_ok=True)
         split(dataset.path, *places, count=held)
-    return Dataset.open(places[0]), Dataset.open(places[1]), num
+    threads = max(1, torch.get_num_threads() // max(1, config.jobs))
+    resolution = config.resolution or dataset.resolutions[-1]
+    return Ground(folder, dataset, Dataset.open(places[0]), Dataset.open(places[1]), num, resolution, threads)
+
+
+def publish(
+    folder: Path,
+    comparison: Comparison,
+    pictures: Pictures,
+    content: Mapping[str, Any],
+    members: Sequence[Member],
+    name: str = "comparison",
+    sweep: str = "",
+) -> None:
+    """Write `comparison.json`, `comparison.csv`, the grids and the page. `sweep`: HTML of what went before."""
+    write_whole(folder / f"{name}.json", (json_text(content, indent=1) + "\n").encode())
+    write_whole(folder / f"{name}.csv", to_csv(comparison).encode())
+    (folder / "grids").mkdir(exist_ok=True)
+    for member in members:
+        if member.seed == min(other.seed for other in members if other.model == member.model):
+            place = folder / "grids" / f"{member.name.rpartition('-seed')[0]}.png"
+            write_whole(place, picture(pictures.grids[member.model], across=8))
+    write_whole(folder / "report.html", comparison_page(comparison, pictures, sweep).encode())

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from progan import run
 from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.errors import RunError
@@ -27,7 +28,7 @@ from progan.training.observers.base import Observer
 from progan.training.parallel.processes import ALONE
 from progan.training.preflight.estimate import Operations
 
-_TRAIN = "import sys, progan; progan.train(out=sys.argv[1], data=sys.argv[2], quiet=True)"
+_TRAIN = "import sys, progan; progan.train(out=sys.argv[1], data=sys.argv[2], quiet=True, until=int(sys.argv[3]))"
 _TRY = "import sys; from progan.comparison.runs import try_run; try_run(sys.argv[1], float(sys.argv[2]))"
 _LOG = "process.log"
 _WARM = 2
@@ -50,38 +51,56 @@ class Member:
         return self.folder.path.name
 
     @property
-    def finished(self) -> bool:
-        """True if its last state is that of the end."""
-        names = [re.fullmatch(r"state-(\d+)\.safetensors", path.name) for path in self.folder.state.glob("state-*")]
-        last = max((int(match[1]) for match in names if match), default=-1)
-        return last >= Schedule(self.config.schedule).total_nimg
+    def total_nimg(self) -> int:
+        """Images of the whole run."""
+        return Schedule(self.config.schedule).total_nimg
+
+    def reached(self, cur_nimg: int) -> bool:
+        """True if its last state has so many images, or its last snapshot where only that was kept."""
+        names = ("state/state-*", "snapshots/generator-*")
+        found = next(filter(None, (list(self.folder.path.glob(name)) for name in names)), [])
+        matches = [re.fullmatch(r"[a-z]+-(\d+)(-\d+x\d+)?\.safetensors", path.name) for path in found]
+        return max((int(match[1]) for match in matches if match), default=-1) >= cur_nimg
 
 
 def train_all(
-    members: Sequence[Member], data: Path, jobs: int, threads: int, log: Log, stop: Callable[[], bool]
+    members: Sequence[Member],
+    data: Path,
+    jobs: int,
+    threads: int,
+    log: Log,
+    stop: Callable[[], bool],
+    until: Mapping[str, int] | None = None,
 ) -> bool:
     """Train those that are not finished, `jobs` at a time; False if `stop` ended it, with all saved.
 
-    Raises RunError where one fails; the others are stopped with their states saved.
+    `until`: name of a member -> number of images at which it is saved and stopped before its end. Raises RunError where
+    one fails; the others are stopped with their states saved.
     """
-    waiting = [member for member in members if not member.finished]
+    ends = {member.name: (until or {}).get(member.name, member.total_nimg) for member in members}
+    waiting = [member for member in members if not member.reached(ends[member.name])]
     number = {member.name: f"{i + 1} of {len(members)}" for i, member in enumerate(members)}
     running: dict[str, tuple[Member, subprocess.Popen[Any]]] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < jobs and not stop():
+            while waiting and len(running) < max(jobs, 1) and not stop():
                 member = waiting.pop(0)
                 log(f"training {number[member.name]}: {member.name}")
+                if jobs == 0:
+                    if run.train(out=member.folder.path, data=data, quiet=True, until=ends[member.name]).signal:
+                        return False
+                    continue
+                arguments = member.folder.path, data, ends[member.name]
                 with (member.folder.path / _LOG).open("wb") as file:
-                    process = _call(_TRAIN, member.folder.path, data, threads=threads, stdout=file, stderr=file)
+                    process = _call(_TRAIN, *arguments, threads=threads, stdout=file, stderr=file)
                 running[member.name] = member, process
             if stop():
                 return False
             for name, (member, process) in list(running.items()):
                 if process.poll() is not None:
                     del running[name]
-                    _check(member, process.returncode)
-            time.sleep(0.05)
+                    _check(member, process.returncode, ends[name])
+            time.sleep(0.05 if running else 0)
         return True
     finally:
         # Ask all of them to save and stop, then wait for it.
@@ -94,8 +113,8 @@ def train_all(
             process.wait()
 
 
-def _check(member: Member, code: int) -> None:
-    if code == 0 and member.finished:
+def _check(member: Member, code: int, cur_nimg: int) -> None:
+    if code == 0 and member.reached(cur_nimg):
         return
     if code == 0:  # by the file that stops a run
         raise RunError(f"{member.name} was stopped, all saved. The same command goes on")
@@ -116,13 +135,15 @@ def _call(code: str, *arguments: object, threads: int, **settings: Any) -> "subp
 
 
 def try_stages(model: RunConfig, data: Dataset, jobs: int, threads: int, seconds: float) -> tuple[Cost, Cost]:
-    """Seconds and operations per image at every stage: the mean over `jobs` processes at the same time.
+    """Seconds and operations per image at every stage: the mean over `jobs` processes at once (0: in this one).
 
     A trial is some `seconds` of real training at every stage, thrown away. Raises RunError if the model cannot be
     trained.
     """
     with tempfile.TemporaryDirectory() as scratch:
         RunFolder(Path(scratch)).write(model, DataFacts.of(data))
+        if jobs == 0:
+            return _costs([stage_costs(scratch, seconds)])
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes = [_call(_TRY, scratch, seconds, threads=threads, **pipes) for _ in range(jobs)]
         answers = []
@@ -130,21 +151,31 @@ def try_stages(model: RunConfig, data: Dataset, jobs: int, threads: int, seconds
             for process in processes:
                 out, errors = process.communicate()
                 if process.returncode != 0:
-                    raise RunError(f"{model.preset} cannot be trained: {errors.strip().splitlines()[-1]}")
+                    raise RunError(f"{model.preset} cannot be trained: {(errors.strip() or 'killed').splitlines()[-1]}")
                 answers.append(json.loads(out.splitlines()[-1]))
         finally:
             for process in processes:
                 process.kill()
+    return _costs(answers)
+
+
+def _costs(answers: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Cost, Cost]:
+    """Mean seconds and operations per image of what several processes found at the same stages."""
     cost, flops = {}, {}
     for stage in zip(*answers, strict=True):
         key = stage[0]["resolution"], stage[0]["phase"]
-        cost[key] = sum(answer["seconds_per_image"] for answer in stage) / jobs
+        cost[key] = sum(answer["seconds_per_image"] for answer in stage) / len(answers)
         flops[key] = stage[0]["flops_per_image"]
     return cost, flops
 
 
 def try_run(path: str, seconds: float) -> None:
-    """Print, as JSON, seconds and operations per image at every stage of the run in a folder, which is only read."""
+    """Print `stage_costs` as JSON."""
+    print(json.dumps(stage_costs(path, seconds)))
+
+
+def stage_costs(path: str, seconds: float) -> list[dict[str, Any]]:
+    """Seconds and operations per image at every stage of the run in a folder, which is only read."""
     config, data = RunFolder(Path(path)).read()
     dataset = Dataset.open(config.dataset.data or data.path)
     setup = set_up(config, dataset, None, silent, ALONE)
@@ -165,7 +196,7 @@ def try_run(path: str, seconds: float) -> None:
             train(job, [watch], watch.enough)
             stage = {"resolution": span.resolution, "phase": span.phase}
             found.append({**stage, "seconds_per_image": watch.cost, "flops_per_image": flops})
-    print(json.dumps(found))
+    return found
 
 
 class Stopwatch(Observer):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -14,9 +15,10 @@ from progan.comparison.controls import Control
 from progan.comparison.measuring import Measurer
 from progan.comparison.plan import Planned
 from progan.comparison.runs import Member
-from progan.config import CompareConfig, RunConfig
+from progan.config import ProtocolConfig, RunConfig
 from progan.data.dataset import Dataset
 from progan.models import ImageShape
+from progan.options import to_dict
 from progan.report.history import collapses, with_training_time
 from progan.report.results import AVERAGE, Comparison, Contestant, Trained
 from progan.training.numerics import thread_count
@@ -26,10 +28,12 @@ from progan.training.state import StateFolder
 
 TOLERANCE = 0.05
 """Fraction of the mean training time by which models of one budget may differ before the page says so."""
+_LONG_TITLE = 80
 
 
 def summarize(
-    config: CompareConfig,
+    config: ProtocolConfig,
+    budget: str,
     dataset: Dataset,
     planned: Mapping[str, Planned],
     members: Sequence[Member],
@@ -37,7 +41,7 @@ def summarize(
     measurer: Measurer,
     threads: int,
 ) -> Comparison:
-    """Numbers of all that was trained, and of the controls."""
+    """Numbers of all that was trained, and of the controls. `budget`: of a run, in words."""
     found = [
         _contestant(name, plan, [member for member in members if member.model == name], measurer)
         for name, plan in planned.items()
@@ -54,17 +58,13 @@ def summarize(
         notes.append("Not all runs were computed on the same machine, in the same precision or by the same torch.")
     if len(found[0].runs) < 2:
         notes.append("One seed says nothing about differences between models: give --seeds 3 or more.")
-    if config.budget_kimg:
-        budget = f"{config.budget_kimg:g} thousand real images"
-    else:
-        budget = f"{config.budget_minutes:g} minutes of training, measuring not counted"
-    together = "one after the other" if config.jobs == 1 else f"{config.jobs} at a time"
+    together = "one after the other" if config.jobs <= 1 else f"{config.jobs} at a time"
     resolution, num = found[0].resolution, measurer.num
     facts = {
         "data": f"{dataset.name}, {resolution}x{resolution}: {measurer.train_count:,} images to learn from, "
         f"{dataset.count - measurer.train_count:,} held out",
         "fingerprint of the data": dataset.fingerprint,
-        "models": "; ".join(f"{name}: preset {plan.config.preset}" for name, plan in planned.items()),
+        "models": "; ".join(f"{name}: {_given(name, plan)}" for name, plan in planned.items()),
         "width": "as in the presets" if config.width is None else str(config.width),
         "budget of a run": budget,
         "seeds": ", ".join(dict.fromkeys(str(member.seed) for member in members)),
@@ -73,7 +73,8 @@ def summarize(
         "measured with": f"{num:,} generated images against {num:,} held-out ones, latents the same for all",
         "progan": progan.__version__,
     }
-    title = f"{', '.join(planned)} on {dataset.name}"
+    names = ", ".join(planned)
+    title = f"{names if len(names) <= _LONG_TITLE else f'{len(planned)} models'} on {dataset.name}"
     return Comparison(title, list(facts.items()), list(first), floors, found, notes)
 
 
@@ -86,8 +87,15 @@ def _contestant(name: str, plan: Planned, members: Sequence[Member], measurer: M
         runs.append(Trained(member.seed, f"runs/{member.name}", values, kimg, seconds, memory, events, stats))
     shape = ImageShape(plan.config.schedule.resolution, members[0].folder.read()[1].channels)
     parameters, flops = _size(plan.config, shape)
-    about = f"preset {plan.config.preset}, {plan.config.model.kind}, {plan.config.loss.kind}"
-    return Contestant(name, about, False, runs, shape.resolution, parameters, flops, plan.training_flops)
+    about = f"{_given(name, plan)}, {plan.config.model.kind}, {plan.config.loss.kind}"
+    begins = json.dumps(to_dict(plan.config)["model"], sort_keys=True)  # initial weights follow from this and the seed
+    return Contestant(name, about, False, runs, shape.resolution, parameters, flops, plan.training_flops, begins)
+
+
+def _given(name: str, plan: Planned) -> str:
+    """The model's preset, and its options where its name does not say them."""
+    options = plan.given.partition(" ")[2]
+    return f"preset {plan.config.preset}" + (f" {options}" if options and name != plan.given else "")
 
 
 def _size(config: RunConfig, shape: ImageShape) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -17,9 +17,9 @@ from progan.models.strided import STD, FromLatents, StridedConv2d, ToScores
 from progan.scores import Scores
 
 
-def fmaps(config: DcganConfig, resolution: int, final: int) -> int:
-    """Feature maps at `resolution` of networks whose images have `final` pixels: `width` at half of them."""
-    return min(config.width * final // (2 * resolution), config.fmap_max)
+def fmaps(width: int, most: int, final: int) -> list[int]:
+    """Feature maps at 4, 8 … final/2, of a network whose images have `final` pixels: `width` at half of them."""
+    return [min(width * final // (2 * 2**k), most) for k in range(2, final.bit_length() - 1)]
 
 
 class Generator(base.Generator):
@@ -29,7 +29,7 @@ class Generator(base.Generator):
         super().__init__()
         self.z_dim, self.label_size, self.resolution = config.z_dim, label_size, resolution
         self.latents = config.latents
-        maps = [fmaps(config, 2**k, resolution) for k in range(2, resolution.bit_length() - 1)]  # at 4 … resolution/2
+        maps = fmaps(config.width, config.fmap_max, resolution)
         self.first = FromLatents(config.z_dim, label_size, maps[0])
         self.norms = nn.ModuleList(BatchNorm2d(n, std=STD) for n in maps)
         self.convs = nn.ModuleList(
@@ -55,7 +55,7 @@ class Discriminator(base.Discriminator):
     def __init__(self, config: DcganConfig, resolution: int, channels: int, label_size: int = 0) -> None:
         super().__init__()
         self.resolution, self.dropout = resolution, config.dropout
-        maps = [fmaps(config, 2**k, resolution) for k in reversed(range(2, resolution.bit_length() - 1))]
+        maps = fmaps(config.d_width or config.width, config.fmap_max, resolution)[::-1]
         self.convs = nn.ModuleList(StridedConv2d(n, m) for n, m in zip([channels, *maps[:-1]], maps, strict=True))
         self.norms = nn.ModuleList(BatchNorm2d(n, std=STD) for n in maps[1:])  # none on the images' own layer
         self.last = ToScores(maps[-1], label_size)

@@ -15,6 +15,12 @@ from progan.metrics.spectrum import radial_power
 _INK = "#123456"  # stands for the page's own colour of text, dark or light
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c00", "#999999")
 """Told apart by the colour-blind (Okabe and Ito 2008), and seen on white and on black."""
+REAL = -1
+"""Colour of lines of real images, which no other line has."""
+_STYLES: tuple[Any, ...] = ("-", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+"""Of the first lines, of those that have the same colours again, and so on."""
+_INSIDE, _WIDEST = 24, 44
+"""Letters of all names up to which they stand inside a chart, and of a name as shown below it."""
 
 
 MARKS = "Dotted lines: from there on the networks are trained at the resolution that stands above the line."
@@ -79,14 +85,15 @@ class Chart:
         figure = Figure(figsize=(4.6, 2.7), layout="constrained")
         axes = figure.add_subplot()
         for line in self.lines:
+            turn, colour = divmod(line.colour, len(_COLOURS) - 1) if line.colour != REAL else (0, -1)
             axes.plot(
                 line.x,
                 line.y,
                 label=line.name or None,
-                color=_COLOURS[line.colour % len(_COLOURS)],
+                color=_COLOURS[colour],
                 linewidth=0.7 if line.thin else 1.6,
                 alpha=0.55 if line.thin else 1.0,
-                linestyle="--" if line.dashed else "-",
+                linestyle="--" if line.dashed else _STYLES[turn % len(_STYLES)],
                 marker="." if len(line.x) <= 12 and not line.thin else None,
             )
         axes.set_xlabel(self.xlabel)
@@ -100,14 +107,30 @@ class Chart:
             axes.yaxis.set_minor_locator(NullLocator())
         for x, word in self.marks:
             axes.axvline(x, color=_INK, linewidth=0.6, linestyle=":")
-            place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+            place: dict[str, Any] = {
+                "xycoords": ("data", "axes fraction"),
+                "textcoords": "offset points",
+                "ha": "center",
+            }
             axes.annotate(word, (x, 1), (0, 2), size=8, **place)  # above, where no curve is
-        names = [line.name for line in self.lines if line.name]
-        if names:
-            axes.legend(frameon=False, fontsize=8, ncols=1 + len(names) // 5)
+        self._legend(figure, axes)
         file = StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         return file.getvalue()
+
+    def _legend(self, figure: Any, axes: Any) -> None:
+        """Names of the lines: inside the chart where there is room, else below it, for which it becomes taller."""
+        handles = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
+        names = [line.get_label() for line in handles]
+        if len(names) <= 8 and max(map(len, names), default=0) <= _INSIDE:
+            if names:
+                axes.legend(frameon=False, fontsize=8, ncols=1 + len(names) // 5)
+            return
+        short = [name if len(name) <= _WIDEST else f"{name[: _WIDEST - 12]}…{name[-11:]}" for name in names]
+        columns = 1 if max(map(len, short)) > _INSIDE else 2
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + 0.17 * math.ceil(len(short) / columns))
+        figure.legend(handles, short, loc="outside lower left", frameon=False, fontsize=8, ncols=columns)
 
 
 def spectrum(pixels: Tensor) -> tuple[list[float], list[float]]:

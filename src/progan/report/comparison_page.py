@@ -7,13 +7,15 @@ from statistics import fmean
 from torch import Tensor
 
 from progan.report import html
-from progan.report.charts import MARKS, Chart, Line
+from progan.report.charts import MARKS, REAL, Chart, Line
 from progan.report.comparison_tables import costs, differences, events, findings, panel, quality
 from progan.report.history import at_resolution, curve, growth, loss_names, measured
 from progan.report.html import cell, facts, figure, gallery, image_grid, paragraph, section, text
 from progan.report.results import Comparison, Contestant
 
 REALS = "real images"
+_MOST_THIN = 6
+"""Models up to which charts show every seed."""
 Spectrum = tuple[list[float], list[float]]
 
 
@@ -30,14 +32,18 @@ class Pictures:
     """Generated images, each followed by the training images nearest to it, uint8 [N, 1 + k, C, R, R]."""
 
 
-def comparison_page(comparison: Comparison, pictures: Pictures) -> str:
-    """A document that shows the comparison. Real images only if the pictures have some."""
+def comparison_page(comparison: Comparison, pictures: Pictures, sweep: str = "") -> str:
+    """A document that shows the comparison. Real images only if the pictures have some.
+
+    `sweep`: HTML of what went before, where these are the last models of a sweep.
+    """
     models = comparison.models
     # The panel shows models and real images without the controls, and not those first that were seen above.
     shown = {each.name: pictures.grids[each.name].flip(0) for each in models}
     if pictures.reals is not None:
         shown[REALS] = pictures.reals.flip(0)
     sections = [
+        section("Sweep", sweep),
         section("Findings", findings(comparison), *(paragraph(f"Beware: {note}") for note in comparison.notes)),
         section("Quality", quality(comparison)),
         section("Differences", differences(comparison)),
@@ -51,7 +57,8 @@ def comparison_page(comparison: Comparison, pictures: Pictures) -> str:
         section("Nearest training images", _neighbours(pictures)),
         section("Protocol", facts(comparison.facts)),
     ]
-    words = f"{len(models)} models, {len(models[0].runs)} seeds each"
+    seeds = len(models[0].runs)
+    words = f"{len(models)} models, {seeds} seed{'s' if seeds > 1 else ''} each"
     head = [f"<h1>{text(comparison.title)}</h1>", paragraph(words, soft=True), html.contents(sections)]
     return html.page(comparison.title, [*head, *sections])
 
@@ -84,9 +91,11 @@ def _over_time(models: Sequence[Contestant]) -> str:
             ("trained", 60, "minutes of training"),
         ):
             lines = [line for i, each in enumerate(models) for line in _seeds(each, i, name, key, scale)]
+            if len(models) > _MOST_THIN:  # the lines of all seeds would hide the means
+                lines = [line for line in lines if not line.thin]
             if baseline := _baseline(models, name):
                 ends = [min(x for line in lines for x in line.x), max(x for line in lines for x in line.x)]
-                lines.append(Line(REALS, ends, [baseline, baseline], 7, dashed=True))
+                lines.append(Line(REALS, ends, [baseline, baseline], REAL, dashed=True))
             chart = Chart(lines, label, name.replace("_", "-"), log_y=name.startswith("swd"))
             figures.append(figure(chart.svg()))
     words = (
@@ -135,6 +144,6 @@ def _spectra(found: Mapping[str, Sequence[Spectrum]]) -> str:
     lines = []
     for i, (name, curves) in enumerate(found.items()):
         power = [fmean(values) for values in zip(*(power for _, power in curves), strict=True)]
-        lines.append(Line(name, curves[0][0], power, 7 if name == REALS else i, dashed=name == REALS))
+        lines.append(Line(name, curves[0][0], power, REAL if name == REALS else i, dashed=name == REALS))
     chart = Chart(lines, "cycles per pixel", "log10 of power").svg()
     return gallery([figure(chart, "Mean power of each spatial frequency.")], "wide")

@@ -9,11 +9,13 @@ from statistics import fmean
 from torch import Tensor
 
 from progan.metrics import Value, limits
-from progan.report.html import asset, data_uri, paragraph, table, text
-from progan.report.results import AVERAGE, MEMORISATION, Comparison, Contestant, Difference, mean
+from progan.report.html import asset, data_uri, folded, paragraph, table, text
+from progan.report.results import AVERAGE, MEMORISATION, Comparison, Contestant, Difference, Rung, mean
 
-_TILES = 12
-"""Images of every model in the test for the eye."""
+_TILES, _MOST_TILES = 12, 120
+"""Images of every model in the test for the eye, and of all together."""
+FEW_PAIRS = 10
+"""Pairs of models up to which every one has its sentence; of more, those that differ."""
 
 
 def findings(comparison: Comparison) -> str:
@@ -24,7 +26,7 @@ def findings(comparison: Comparison) -> str:
         if metric == MEMORISATION or metric.rpartition("_")[2].isdecimal():
             continue
         order = " · ".join(comparison.ranking(metric))
-        words = "".join(f"<li>{text(sentence(each))}</li>" for each in comparison.differences(metric))
+        words = "".join(f"<li>{text(line)}</li>" for line in sentences(comparison.differences(metric)))
         parts.append(f"<h3>{text(_name(metric))}</h3>{paragraph(f'Nearest to real images first: {order}.')}")
         parts.append(f"<ul>{words}</ul>" if words else "")
     if MEMORISATION in comparison.floors:
@@ -35,6 +37,27 @@ def findings(comparison: Comparison) -> str:
         parts.append(f"<h3>{MEMORISATION}</h3>")
         parts.append(paragraph(words if copying else "No model repeats its training images."))
     return "".join(parts)
+
+
+def rung_lines(number: int, rung: Rung, metric: str) -> list[str]:
+    """A rung of a sweep in plain text, a line for each candidate."""
+    size = f"{rung.resolution}x{rung.resolution}"
+    head = f"rung {number}, {100 * rung.fraction:.3g} % of the training time, {_name(metric)} at {size}"
+    lines = []
+    for each in rung.standings:
+        numbers = f"{_short(each.mean.value)} ({_short(each.mean.low)} … {_short(each.mean.high)})"
+        dropped = "dropped, not told apart from the last one kept" if each.overlaps else "dropped"
+        lines.append(f"  {each.name}: {numbers}{'' if each.kept else f', {dropped}'}")
+    return [f"{head} (other real images: {_short(rung.floor)})", *lines]
+
+
+def sentences(differences: Sequence[Difference]) -> list[str]:
+    """A line for every pair; of many pairs one for each that differs, and how many do not."""
+    told = [each for each in differences if each.significant or len(differences) <= FEW_PAIRS]
+    lines = [sentence(each) for each in told]
+    if len(told) < len(differences):
+        lines.append(f"No significant difference in {len(differences) - len(told)} of {len(differences)} pairs.")
+    return lines
 
 
 def sentence(each: Difference) -> str:
@@ -75,15 +98,39 @@ def differences(comparison: Comparison) -> str:
     for metric in comparison.metrics:
         for each in comparison.differences(metric):
             verdict = f"<b>{text(each.better)}</b> is better" if each.better else "no significant difference"
-            interval = _interval(Value(each.value, each.low, each.high))
-            rows.append([text(_name(metric)), f"{text(each.a)} − {text(each.b)}", interval, text(_p(each)), verdict])
+            interval, test = _interval(Value(each.value, each.low, each.high)), "paired" if each.paired else "Welch"
+            pair = f"{_whole_words(each.a)} − {_whole_words(each.b)}"
+            rows.append([pair, text(_name(metric)), interval, f"{text(_p(each))}<br><small>{test}</small>", verdict])
     words = (
-        "Difference of the means with its 95 % interval; p of Welch's t-test over the seeds, corrected for the "
-        "number of pairs in the metric (Holm). With few seeds only large differences are found: that none is "
-        "significant does not say that the models are equal."
+        "Difference of the means with its 95 % interval; p of a t-test over the seeds, corrected for the number of "
+        "pairs in the metric (Holm). Models with the same networks begin with the same weights, images and latents "
+        "for each seed: their test is of the differences of runs with the same seed (paired), others' is Welch's. With "
+        "few seeds only large differences are found: that none is significant does not say that the models are equal."
     )
-    header = ["metric", "pair", "difference", "p", "at 5 %"]
-    return table(header, rows) + paragraph(words, soft=True) if rows else ""
+    header = ["pair", "metric", "difference", "p", "at 5 %"]
+    shown = table(header, rows)
+    if len(rows) > FEW_PAIRS * len(comparison.metrics):
+        shown = folded(f"All {len(rows)} differences", shown)
+    return shown + paragraph(words, soft=True) if rows else ""
+
+
+def rungs(found: Sequence[Rung], metric: str, command: str) -> str:
+    """What a sweep did: the winner's command, and who was dropped at which rung with which numbers."""
+    parts = [paragraph("The winner's command:"), f"<pre>{text(command)}</pre>"]
+    for number, rung in enumerate(found, 1):
+        size = f"{rung.resolution}x{rung.resolution}"
+        about = f"Rung {number} of {len(found)}: {100 * rung.fraction:.3g} % of the training time, measured at {size}"
+        rows = []
+        for place, each in enumerate(rung.standings, 1):
+            dropped = "dropped, not told apart from the last one kept" if each.overlaps else "dropped"
+            verdict = ("first" if place == 1 else "last rung") if number == len(found) else "goes on"
+            seeds = " · ".join(_short(value) for value in each.values)
+            numbers = [_interval(each.mean), text(seeds), f"{each.kimg:,.4g}", verdict if each.kept else dropped]
+            rows.append([f"<b>{_whole_words(each.name)}</b>", *numbers])
+        header = ["", text(_name(metric)), "seeds", "kimg", ""]
+        parts += [f"<h3>{text(about)}</h3>", table(header, rows)]
+        parts.append(paragraph(f"Other real images: {_short(rung.floor)}.", soft=True))
+    return "".join(parts)
 
 
 def costs(comparison: Comparison) -> str:
@@ -145,7 +192,12 @@ def _name(metric: str) -> str:
 
 
 def _title(each: Contestant) -> str:
-    return f"<b>{text(each.name)}</b><br><small>{text(each.about)}</small>"
+    return f"<b>{_whole_words(each.name)}</b><br><small>{_whole_words(each.about)}</small>"
+
+
+def _whole_words(words: str) -> str:
+    """Text that breaks at spaces only, where words are short: `--lr` stays together."""
+    return " ".join(f'<span class="whole">{text(w)}</span>' if len(w) <= 16 else text(w) for w in words.split(" "))
 
 
 def _p(each: Difference) -> str:
@@ -175,7 +227,8 @@ def panel(images: Mapping[str, Tensor]) -> str:
     if len(images) < 2:
         return ""
     names = list(images)
-    cards = [(number, image) for number, name in enumerate(names) for image in images[name][:_TILES]]
+    tiles_each = min(_TILES, max(2, _MOST_TILES // len(names)))
+    cards = [(number, image) for number, name in enumerate(names) for image in images[name][:tiles_each]]
     random.Random(0).shuffle(cards)
     tiles = "".join(
         f'<button class="tile" aria-pressed="false" aria-label="image {i + 1}"><img class="pixels" alt="" '

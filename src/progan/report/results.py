@@ -1,6 +1,7 @@
 """What a comparison found, and what few seeds can say: means with intervals, differences with intervals and tests.
 
-Student's t for a mean, Welch's t (1947) for two means of unequal spread, Holm's correction (1979) for several tests.
+Student's t for a mean and for paired differences, Welch's t (1947) for two means of unequal spread, Holm's correction
+(1979) for several tests.
 Permutation tests are no way out of few seeds: three against three have 20 arrangements, so p is never below 0.1.
 """
 
@@ -57,6 +58,9 @@ class Contestant:
     """Operations of a forward pass of G and of D for one image of the final resolution."""
     training_flops: float | None = None
     """Operations of a whole run, counted in one block of each stage."""
+    begins: str = ""
+    """What networks the runs begin with: of two models with the same, runs of one seed have the same initial weights,
+    images and latents, and are compared with each other. Empty: not known."""
 
     def numbers(self, metric: str, network: str = AVERAGE) -> list[float]:
         """The metric's number of each seed."""
@@ -73,9 +77,11 @@ class Difference:
     low: float
     high: float
     p: float
-    """Two-sided p of Welch's test; corrected where `differences` made it."""
+    """Two-sided p of the t-test; corrected where `differences` made it."""
     better: str | None
     """The one whose mean is nearer to what real images get; None without a significant difference."""
+    paired: bool = False
+    """True if the interval and p are of the differences of runs with the same seed, False if they are Welch's."""
 
     @property
     def significant(self) -> bool:
@@ -102,12 +108,49 @@ class Comparison:
 
     def differences(self, metric: str) -> list[Difference]:
         """Differences between all models; controls are not tested."""
-        return differences({each.name: each.numbers(metric) for each in self.models}, self.floors.get(metric))
+        alike = {e.name: (e.begins, *(run.seed for run in e.runs)) for e in self.models if e.begins}
+        return differences({each.name: each.numbers(metric) for each in self.models}, self.floors.get(metric), alike)
 
     def ranking(self, metric: str) -> list[str]:
         """Names of models and controls, nearest to the real-vs-real baseline first."""
         distance = {each.name: abs(fmean(each.numbers(metric)) - self.floors[metric]) for each in self.contestants}
         return sorted(distance, key=lambda name: distance[name])
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A candidate of a sweep at the end of a rung."""
+
+    name: str
+    values: Sequence[float]
+    """The metric's number of each seed."""
+    mean: Value
+    """Its mean; the interval is that over the seeds, or over images where there is one seed."""
+    kimg: float
+    """Thousands of real images so far."""
+    kept: bool
+    """True if it goes on, or is among the last."""
+    overlaps: bool
+    """True if it was dropped though its interval overlaps that of the last one kept."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A part of a sweep, after which the worse candidates are dropped."""
+
+    fraction: float
+    """Training time from the start to its end, as a fraction of a whole run's."""
+    resolution: int
+    """Resolution at which all are measured, the smallest that one of them is at."""
+    floor: float
+    """Real-vs-real baseline there."""
+    standings: Sequence[Standing]
+    """Best first."""
+
+
+def overlap(a: Value, b: Value) -> bool:
+    """True if the intervals of two numbers have something in common; also where one has none."""
+    return not (a.high < b.low or b.high < a.low)
 
 
 def mean(values: Sequence[float]) -> Value:
@@ -131,13 +174,30 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float, 
     return value, value - half, value + half, p_value(value / error, dof)
 
 
-def differences(groups: Mapping[str, Sequence[float]], floor: float | None) -> list[Difference]:
+def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float, float]:
+    """As `welch`, of groups whose i-th numbers belong together: the t-test of their differences."""
+    found = mean([x - y for x, y in zip(a, b, strict=True)])
+    if found.low == found.high:
+        return found.value, found.low, found.high, float(found.value == 0)
+    error = (found.high - found.low) / 2 / t_quantile(len(a) - 1)
+    return found.value, found.low, found.high, p_value(found.value / error, len(a) - 1)
+
+
+def differences(
+    groups: Mapping[str, Sequence[float]], floor: float | None, alike: Mapping[str, object] | None = None
+) -> list[Difference]:
     """Every pair of groups with at least two seeds each, their p corrected for the number of pairs.
 
-    Without a real-vs-real baseline (`floor`) none is better.
+    Without a real-vs-real baseline (`floor`) none is better. Groups for which `alike` has equal things are paired: what
+    they have in common by design, the initial weights and the images, is no part of their difference.
     """
+    alike = alike or {}
     pairs = [(a, b) for a, b in combinations(groups, 2) if min(len(groups[a]), len(groups[b])) > 1]
-    raw = [Difference(a, b, *welch(groups[a], groups[b]), better=None) for a, b in pairs]
+    raw = []
+    for a, b in pairs:
+        together = a in alike and alike[a] == alike.get(b)
+        numbers = (paired if together else welch)(groups[a], groups[b])
+        raw.append(Difference(a, b, *numbers, better=None, paired=together))
     found = [replace(each, p=p) for each, p in zip(raw, holm([each.p for each in raw]), strict=True)]
     if floor is None:
         return found

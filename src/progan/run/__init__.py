@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import math
 import tempfile
-import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +51,7 @@ from progan.training.parallel.sharding import check_sharding
 from progan.training.preflight import autotune, fit
 from progan.training.preflight.estimate import Pace, Plan, announcement, plan, seconds_per_image, too_long
 from progan.training.setup import RunSetup
-from progan.training.signals import seconds, stop_on_signals
+from progan.training.signals import deadline, stop_on_signals
 from progan.training.state import StateFolder
 
 FEW = 50
@@ -106,6 +104,7 @@ def train(
     profile: bool = False,
     time_limit: str | float | None = None,
     minutes: float | None = None,
+    until: int | None = None,
     **options: Any,
 ) -> Run:
     """Begin a run, or go on with the one in `out`, until its end, Ctrl-C, or a file `stop` in the run folder.
@@ -113,11 +112,11 @@ def train(
     `preset` is a name of `progan.presets`, default `quickstart`, or what the run in `out` has; `options` are those of
     the command line: `total_kimg=50, batch_size="4:64,32:16", loss="lsgan"`. Raises a ProganError for what cannot be.
     `profile` records some iterations into `profile.json`. `time_limit` stops the run and saves it after so many seconds
-    from now, or `90s`, `50m`, `1h30m`; another call goes on. `minutes` shortens or lengthens the stages of a new run,
-    all alike, so that it ends after about so many minutes of training here.
+    from now, or `90s`, `50m`, `1h30m`, and `until` at so many images; another call goes on. `minutes` shortens or
+    lengthens the stages of a new run, all alike, so that it ends after about so many minutes of training here.
     Called in processes that torchrun started, they train together; `out` is needed then.
     """
-    until = time.monotonic() + (math.inf if time_limit is None else seconds(time_limit))
+    ends = deadline(time_limit)
     with rendezvous.join() as processes:
         if out is None and rendezvous.launched():
             raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
@@ -128,7 +127,7 @@ def train(
             setup, dataset, pace = _agree(preset, data, folder, allow_change, options, log, processes, minutes)
             folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
             try:
-                return _train(setup, dataset, folder, allow_change, profile, quiet, until, pace)
+                return _train(setup, dataset, folder, allow_change, profile, quiet, ends, until, pace)
             except _OutOfMemoryError as short:
                 traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
                 raise out_of_memory(setup, short.numerics, short.stage, folder) from None
@@ -192,10 +191,14 @@ def _train(
     allow_change: bool,
     profile: bool,
     quiet: bool,
-    until: float,
+    ends: float,
+    until: int | None,
     pace: Pace | None,
 ) -> Run:
-    """Begin or continue in the folder, until so many seconds of the monotonic clock. RunError if not all is written."""
+    """Begin or continue in the folder, until so many seconds of the monotonic clock or so many images.
+
+    Raises RunError if not all is written.
+    """
     config, processes, log = setup.config, setup.processes, setup.log
     with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
         # The folder remembers configuration and data; networks, state and feed are made for them.
@@ -220,9 +223,13 @@ def _train(
         if profile and processes.first:
             watching.append(Profile(folder.path))
         # The first process looks for the file that asks it to stop; what one is asked, all obey.
-        with stop_on_signals(until, folder.stop if processes.first else None) as stopped:
+        with stop_on_signals(ends, folder.stop if processes.first else None) as stopped:
+
+            def stop() -> bool:
+                return stopped() or (until is not None and job.state.cur_nimg >= until)
+
             try:
-                finished = train_job(job, watching, stopped, flat or never)
+                finished = train_job(job, watching, stop, flat or never)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -78,6 +78,11 @@ def stop_on_signals(until: float = math.inf, file: Path | None = None) -> Iterat
             signal.signal(number, handler)
 
 
+def deadline(time_limit: str | float | None) -> float:
+    """Seconds of the monotonic clock at which a time limit that begins now ends; infinite without one."""
+    return math.inf if time_limit is None else time.monotonic() + seconds(time_limit)
+
+
 def seconds(duration: str | float) -> float:
     """Seconds of a duration: a number of them, or words such as `90s`, `50m`, `1h30m`, `2d`. Raises ConfigError."""
     words = re.fullmatch(r"(?:(\d+)d)? *(?:(\d+)h)? *(?:(\d+)m)? *(?:(\d+)s)?", str(duration).strip())
