@@ -1337,7 +1337,9 @@ REPORTING = [
     Mutation(
         "rungs at images instead of seconds",
         "comparison/plan.py",
-        {"        if left < images * each:\n": "        each = left / fraction / schedule.total_nimg\n        if left < images * each:\n"},
+        {
+            "        if left < images * each:\n": "        each = left / fraction / schedule.total_nimg\n        if left < images * each:\n"
+        },
         [SWEEP + "TestLadder::test_ends_are_at_the_same_training_time"],
     ),
     Mutation(
