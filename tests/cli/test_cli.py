@@ -1,6 +1,7 @@
 """The command line, as people call it."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -271,7 +272,9 @@ def test_every_command_shows_its_defaults_and_examples_that_are_right(command, c
             own = text[start : text.index("(default:", start)]
             assert own.count("\n  -") == 1, f"{action.option_strings[0]} shows no default"
     assert "(default: )" not in text
-    examples = [line.split() for line in text.split("\nexamples:\n")[1].splitlines() if line.startswith("  progan ")]
+    examples = [
+        shlex.split(line) for line in text.split("\nexamples:\n")[1].splitlines() if line.startswith("  progan ")
+    ]
     assert examples
     for example in examples:
         assert example[1 : len(command.split()) + 1] == command.split()

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         progan compare --data datasets/mine --budget-minutes 60 --out comparison
         progan compare --data datasets/mine --models mnist32,dcgan32 --budget-kimg 100 --out small
-        progan compare --data datasets/mine --models "progan; soft = progan --loss lsgan" --budget-kimg 99 --out losses
+        progan compare --data mine --models "progan; soft = progan --loss lsgan" --budget-kimg 99 --out c
 
     The same command with the same --out continues a stopped comparison. Every run is an ordinary run folder in
     DIR/runs.

@@ -27,7 +27,6 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--choices",
-        default="",
         metavar="'OPTIONS; …'",
         help="options to try together, `;` between the choices, or a file with one on each line",
     )
@@ -44,9 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     the others go on, until two are left, whose runs are whole. The outcome is the command line of the best, a page with
     all numbers, and JSON and CSV.
 
-        progan sweep progan --data datasets/mine --vary "--lr 0.0005,0.001,0.002" --minutes 30 --out sweep
-        progan sweep dcgan --data datasets/mine --vary "--lr 1e-4,2e-4" --vary "--z-dim 64,100" --kimg 60 --out grid
-        progan sweep --data datasets/mine --choices "--loss lsgan; --loss hinge --lr 0.0005" --kimg 60 --out list
+        progan sweep progan --data mine --vary "--lr 0.0005,0.001,0.002" --minutes 30 --out rates
+        progan sweep dcgan --data mine --vary "--lr 1e-4,2e-4 --z-dim 64,100" --kimg 60 --out grid
+        progan sweep --data mine --choices "--loss lsgan; --loss hinge --lr 0.001" --kimg 60 --out list
 
     The same command with the same --out continues a stopped sweep. Every run is an ordinary run folder in DIR/runs.
     """
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out,
         arguments.base,
         arguments.vary,
-        arguments.choices,
+        arguments.choices or "",
         arguments.quiet,
         not arguments.no_reals,
         arguments.time_limit,
