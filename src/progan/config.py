@@ -6,6 +6,7 @@ Free of torch, so that the help of a command is quick. A string literal under a 
 
 import dataclasses
 import math
+import re
 import typing
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -715,3 +716,41 @@ class WebConfig(ExportConfig):
     def __post_init__(self) -> None:
         _at_least(self, 0, "icon_seed")
         _at_most(self, MOST_SEED, "icon_seed")
+
+
+@dataclass(frozen=True)
+class AndroidConfig(WebConfig):
+    """An Android app with the page inside."""
+
+    name: str | None = None
+    """Name under the app's icon. Default: the title."""
+    package: str | None = None
+    """The app's name for Android, for example org.example.faces: installing an app replaces the one of the same name.
+    Default: made of the title."""
+    icon: str | None = None
+    """An image file for the app's icon. Default: the picture of --icon-seed."""
+    version_name: str = "1.0"
+    """Version that users see."""
+    version_code: int = 1
+    """Number of the version: a phone installs a higher one over a lower one."""
+    keystore: str | None = None
+    """Java keystore with your own key (RSA). Default: a key that is made once and kept."""
+    key_alias: str | None = None
+    """Name of the key in the keystore. Default: the only one."""
+    keystore_password: str | None = None
+    """Where the keystore's password is: env:VARIABLE or file:PATH. Default: asked for."""
+    project: bool = False
+    """Write a Gradle project for Android Studio into the folder OUT instead of building the app."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "version_code")
+        _at_most(self, 2_100_000_000, "version_code")  # Google Play's limit
+        if self.package is not None and not re.fullmatch(r"[a-zA-Z]\w*(\.[a-zA-Z]\w*)+", self.package, re.ASCII):
+            raise ConfigError(f"--package: {self.package} is no name such as org.example.faces")
+        if not re.fullmatch(r"[\w.+-]{1,50}", self.version_name, re.ASCII):
+            raise ConfigError(f"--version-name: {self.version_name!r} is no version such as 1.0")
+        if self.keystore is None and (self.key_alias or self.keystore_password):
+            raise ConfigError("--key-alias and --keystore-password belong to --keystore")
+        if self.keystore_password is not None and not self.keystore_password.startswith(("env:", "file:")):
+            raise ConfigError("--keystore-password says where the password is: env:VARIABLE or file:PATH")
