@@ -69,7 +69,7 @@ public final class MainActivity extends Activity {
         runOnUiThread(new Runnable() {
             @Override
             public void run() {
-                view.postWebMessage(new WebMessage(sentence), Uri.parse(Assets.ORIGIN));
+                if (view != null) view.postWebMessage(new WebMessage(sentence), Uri.parse(Assets.ORIGIN));
             }
         });
     }

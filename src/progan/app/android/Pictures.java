@@ -85,7 +85,6 @@ public final class Pictures {
         send.putExtra(Intent.EXTRA_STREAM, uri).addFlags(Intent.FLAG_GRANT_READ_URI_PERMISSION);
         send.setClipData(ClipData.newRawUri(file.getName(), uri)); // what the permission to read is granted by
         app.startActivity(Intent.createChooser(send, null));
-        app.tell("");
     }
 
     /** Writes the file where the user chose to; null: the dialog was left. */
