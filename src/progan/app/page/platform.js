@@ -67,7 +67,7 @@ export async function share(url, title, picture) {
 async function handOver(blob, name, action) {
   /** @type {AndroidApp} */
   const app = /** @type {any} */ (globalThis).androidApp;
-  const bytes = new Uint8Array(await blob.arrayBuffer()), size = 3 * 2 ** 13; // a multiple of 3 has no padding
+  const bytes = new Uint8Array(await blob.arrayBuffer()), size = 2 ** 15;
   let room = app.begin(name);
   for (let at = 0; room && at < bytes.length; at += size) {
     room = app.write(btoa(String.fromCharCode(...bytes.subarray(at, at + size))));
