@@ -54,7 +54,7 @@ EXPORTERS: dict[str, Exporter] = {
         ANDROID_HOME is set, and signed with a key that is made once and kept: an update needs the same key.
 
             progan export android runs/faces faces.apk
-            progan export android runs/faces faces.apk --name Faces --package org.example.faces --icon face.png
+            progan export android runs/faces faces.apk --name Faces --package org.example.faces
             progan export android runs/faces faces-project --project
         """,
         file="the .apk file to write, or a folder for --project",
