@@ -1743,6 +1743,24 @@ EXPORTING = [
         {'hashlib.sha256(found.get(name, b"")).hexdigest() != digest': "name not in found"},
         ["card.py::test_another_runtime_is_refused"],
     ),
+    Mutation(
+        "an APK that newer phones refuse",
+        "export/android.py",
+        {'(".arsc", ".png")': '(".png",)'},
+        ["android.py::test_the_apk_is_signed_aligned_and_asks_for_nothing"],
+    ),
+    Mutation(
+        "Java of the Android app that its dex was not compiled from",
+        "app/android/Pictures.java",
+        {"SDK_INT >= 29": "SDK_INT >= 19"},
+        ["android.py::test_the_dex_is_what_the_java_was_compiled_to"],
+    ),
+    Mutation(
+        "files of the Android app kept a second time",
+        "app/page/device.js",
+        {'"caches" in self && !inApp': '"caches" in self'},
+        ["android.py::test_nothing_is_kept_twice"],
+    ),
 ]
 
 

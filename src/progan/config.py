@@ -751,6 +751,63 @@ class OnnxConfig(ExportConfig):
 
 
 @dataclass(frozen=True)
+class WebConfig(ExportConfig):
+    """A page that makes pictures on the device that shows it."""
+
+    weights: Literal["fp32", "fp16"] = "fp16"
+    """Precision in which weights are stored; `fp16` halves the download. Arithmetic is fp32."""
+    icon_seed: int = 0
+    """Seed of the picture that becomes the icon."""
+    runtime: str | None = None
+    """A folder with the files of onnxruntime-web, or its package as npm packs it (.tgz). Default: fetched once by npm,
+    and kept in the cache."""
+    webgpu: bool = False
+    """Also put in what WebGPU needs, 27 MB more; experimental."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "icon_seed")
+        _at_most(self, MOST_SEED, "icon_seed")
+
+
+@dataclass(frozen=True)
+class AndroidConfig(WebConfig):
+    """An Android app with the page inside."""
+
+    name: str | None = None
+    """Name under the app's icon. Default: the title."""
+    package: str | None = None
+    """The app's name for Android, for example org.example.faces: installing an app replaces the one of the same name.
+    Default: made of the title."""
+    icon: str | None = None
+    """An image file for the app's icon. Default: the picture of --icon-seed."""
+    version_name: str = "1.0"
+    """Version that users see."""
+    version_code: int = 1
+    """Number of the version: a phone installs a higher one over a lower one."""
+    keystore: str | None = None
+    """Java keystore with your own key (RSA). Default: a key that is made once and kept."""
+    key_alias: str | None = None
+    """Name of the key in the keystore. Default: the only one."""
+    keystore_password: str | None = None
+    """Where the keystore's password is: env:VARIABLE or file:PATH. Default: asked for."""
+    project: bool = False
+    """Write a Gradle project for Android Studio into the folder OUT instead of building the app."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "version_code")
+        _at_most(self, 2_100_000_000, "version_code")  # Google Play's limit
+        if self.package is not None and not re.fullmatch(r"[a-zA-Z]\w*(\.[a-zA-Z]\w*)+", self.package, re.ASCII):
+            raise ConfigError(f"--package: {self.package} is no name such as org.example.faces")
+        if not re.fullmatch(r"[\w.+-]{1,50}", self.version_name, re.ASCII):
+            raise ConfigError(f"--version-name: {self.version_name!r} is no version such as 1.0")
+        if self.keystore is None and (self.key_alias or self.keystore_password):
+            raise ConfigError("--key-alias and --keystore-password belong to --keystore")
+        if self.keystore_password is not None and not self.keystore_password.startswith(("env:", "file:")):
+            raise ConfigError("--keystore-password says where the password is: env:VARIABLE or file:PATH")
+
+
+@dataclass(frozen=True)
 class AppConfig:
     """The page that a server on this machine shows (docs/app.md)."""
 
@@ -772,25 +829,6 @@ class AppConfig:
             raise ConfigError(f"--port must be from 0 to 65535; got {self.port}")
         if self.token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,128}", self.token):
             raise ConfigError("--token must have 16 to 128 letters, digits, - or _")
-
-
-@dataclass(frozen=True)
-class WebConfig(ExportConfig):
-    """A page that makes pictures on the device that shows it."""
-
-    weights: Literal["fp32", "fp16"] = "fp16"
-    """Precision in which weights are stored; `fp16` halves the download. Arithmetic is fp32."""
-    icon_seed: int = 0
-    """Seed of the picture that becomes the icon."""
-    runtime: str | None = None
-    """A folder with the files of onnxruntime-web, or its package as npm packs it (.tgz). Default: fetched once by npm,
-    and kept in the cache."""
-    webgpu: bool = False
-    """Also put in what WebGPU needs, 27 MB more; experimental."""
-
-    def __post_init__(self) -> None:
-        _at_least(self, 0, "icon_seed")
-        _at_most(self, MOST_SEED, "icon_seed")
 
 
 @dataclass(frozen=True)

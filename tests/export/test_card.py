@@ -154,7 +154,9 @@ def test_numbers_that_are_none_are_left_out(tmp_path):
 def test_icons_are_made_of_a_picture(run):
     """Whole pixels; a maskable one keeps the picture in the circle that launchers leave."""
     snapshot = load(run.path)
-    plain, masked = (np.asarray(Image.open(io.BytesIO(web.icon(snapshot, 3, 192, m)))) for m in (False, True))
+    plain, masked = (
+        np.asarray(Image.open(io.BytesIO(web.icon(web.portrait(snapshot, 3), 192, m)))) for m in (False, True)
+    )
     images = snapshot.generate(snapshot.latents([3]))[0].permute(1, 2, 0).numpy()
     wanted = np.clip(np.round((images + 1) * 127.5), 0, 255).astype(np.uint8)
     assert np.array_equal(plain[6::12, 6::12], wanted)

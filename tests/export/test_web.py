@@ -90,7 +90,7 @@ def pages(tmp_path_factory, run):
     @functools.cache
     def page(kind):
         source = folder / f"{kind}.safetensors" if kind in ("class", "attributes") else run.path
-        options = {"weights": "fp32"} if kind == "fp32" else {}
+        options = {"fp32": {"weights": "fp32"}, "webgpu": {"webgpu": True, "resolutions": "8"}}.get(kind, {})
         return exported(tmp_path_factory.mktemp(kind), source, **options), source
 
     return page
@@ -124,8 +124,8 @@ class Visit:
         if not url.startswith((address, "blob:")):
             self.wrong.append(f"asked {url}")
 
-    def drawn(self):
-        self.page.wait_for_selector("#stage[data-drawn]", timeout=60_000)
+    def drawn(self, seconds=60):
+        self.page.wait_for_selector("#stage[data-drawn]", timeout=1000 * seconds)
         return self
 
     def ready(self):
@@ -223,6 +223,30 @@ def test_attributes_are_chosen_one_by_one(visit, pages):
     page.page.select_option("#labels select >> nth=0", "hat=cap")
     assert apart(page.drawn().pictures(), sampled(source, [3], ["hat=cap"])) <= 2
     assert "label=hat%3Dcap" in page.page.url
+
+
+def test_by_webgpu_pixels_are_those_of_sample(browser, pages, run):
+    """By a graphics processor that SwiftShader computes, for which it takes its time; and back."""
+    host = Host(pages("webgpu")[0])
+    swiftshader = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    gpu = browser.started.launch(executable_path=CHROMIUM, args=swiftshader)
+    gpu.phone = browser.phone
+    page = Visit(gpu, host).drawn()
+    if not page.page.evaluate("navigator.gpu?.requestAdapter().then(Boolean)"):
+        pytest.skip("this Chromium has no WebGPU")
+    assert not any("webgpu" in path for path in host.asked if ".wasm" in path)  # fetched where it is chosen
+    for use in (True, False):
+        page.page.evaluate("document.getElementById('stage').removeAttribute('data-drawn')")
+        page.page.evaluate("document.getElementById('gpu').click()")
+        page.drawn(300)
+        assert page.page.is_checked("#gpu") is use
+        for seed, truncation in ((7, 1.0), (123_456, 0.35)):
+            got = page.wish(f"#seed={seed}&truncation={truncation}")
+            assert apart(got, sampled(run.path, [seed], (), 8, truncation)) <= 2
+    assert any("webgpu" in path for path in host.asked if ".wasm" in path)
+    assert page.wrong == []
+    gpu.close()
+    host.stop()
 
 
 def test_a_morph_lies_on_the_great_circle(visit, run):

@@ -66,7 +66,7 @@ COMMANDS: dict[str, tuple[Callable[[Parser], None], Run]] = {
 GROUPS = {
     "data": "look at a dataset, split it, or compare two",
     "cache": "list or delete datasets that were prepared for --data",
-    "export": "take a generator along: ONNX, a page for the browser",
+    "export": "take a generator along: ONNX, a page for the browser, an Android app",
     "submit": "train or compare on a cluster or cloud",
 }
 """First word of commands of two words -> its help."""

@@ -17,7 +17,7 @@ def command(kind: str) -> tuple[Callable[[Parser], None], Run]:
 
     def add_arguments(parser: Parser) -> None:
         parser.add_argument("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
-        parser.add_argument("out", metavar="OUT", help="the folder to write")
+        parser.add_argument("out", metavar="OUT", help=exporter.file or "the folder to write")
         add_flags(parser, options(exporter.config))
 
     def run(arguments: argparse.Namespace) -> int:
@@ -28,7 +28,8 @@ def command(kind: str) -> tuple[Callable[[Parser], None], Run]:
 
         config, out = exporter.config(**given(arguments, exporter.config)), Path(arguments.out)
         source = open_source(arguments.source, config)
-        check_folder(out)
+        if not exporter.file:
+            check_folder(out)
         module = importlib.import_module(exporter.home or f"progan.export.{kind}")
         files = module.export(source, out, config, silent if arguments.json else log_line)
         sizes = ", ".join(f"{r}x{r}" for r in source.snapshots)
@@ -36,14 +37,16 @@ def command(kind: str) -> tuple[Callable[[Parser], None], Run]:
         facts = {
             "out": str(out),
             "resolutions": list(source.snapshots),
-            "files": [str(file.relative_to(out)) for file in files],
+            "files": [str(file.relative_to(out)) for file in files if file != out],
             "bytes": size,
             "config": asdict(config),
         }
-        lines = [f"{out}: {kind} of {sizes}, {len(files)} files, {size / 1e6:.1f} MB"]
+        count = f"{len(files)} files, " if len(files) > 1 else ""
+        lines = [f"{out}: {kind} of {sizes}, {count}{size / 1e6:.1f} MB"]
         if kind == "web":
             lines.append(f"look at it: python -m http.server --directory {out} 8000, then http://localhost:8000")
-        lines.append(f"publish it: {push_command(out, kind)}")
+        if not exporter.file:
+            lines.append(f"publish it: {push_command(out, kind)}")
         return answer(arguments, facts, "\n".join(lines))
 
     run.__doc__ = exporter.about

@@ -1,12 +1,12 @@
 """Trained generators in forms that need no progan. An exporter is a file of this folder and a line of EXPORTERS.
 
-The file has a function `export(source, out, config, log)`: it writes into the folder `out`, which exists, and returns
-the files it wrote.
+The file has a function `export(source, out, config, log)`: it writes into the folder `out`, which exists (or the file
+`out`, see `Exporter.file`), and returns the files it wrote.
 """
 
 from dataclasses import dataclass
 
-from progan.config import ExportConfig, OnnxConfig, WebConfig
+from progan.config import AndroidConfig, ExportConfig, OnnxConfig, WebConfig
 from progan.plugins import Registry
 
 
@@ -19,6 +19,8 @@ class Exporter:
     """Help of its command: the first line is its summary."""
     home: str = ""
     """Module with its `export`, of an exporter from another package."""
+    file: str = ""
+    """What OUT is, in the help of an exporter that makes OUT itself. Default: a folder, made before."""
 
 
 _OWN: dict[str, Exporter] = {
@@ -45,6 +47,20 @@ _OWN: dict[str, Exporter] = {
 
         onnxruntime-web is fetched once by npm and kept in the cache; --runtime takes it from a file.
         """,
+    ),
+    "android": Exporter(
+        AndroidConfig,
+        """Write an Android app that makes pictures on the phone, without a network.
+
+        The page of `progan export web` inside an app for Android 6 and later that asks for no permission. It is built
+        by Debian's or Ubuntu's aapt, zipalign, apksigner and android-framework-res, or by the Android SDK where
+        ANDROID_HOME is set, and signed with a key that is made once and kept: an update needs the same key.
+
+            progan export android runs/faces faces.apk
+            progan export android runs/faces faces.apk --name Faces --package org.example.faces
+            progan export android runs/faces faces-project --project
+        """,
+        file="the .apk file to write, or a folder for --project",
     ),
 }
 EXPORTERS = Registry("exporters", _OWN)

@@ -100,9 +100,10 @@ def write_page(source: Source, out: Path, config: WebConfig, runtime: Mapping[st
 
     for name, data in page_files().items():
         write(name, data)
+    picture = portrait(source.last, config.icon_seed)
     for size in (192, 512):
-        write(f"icons/icon-{size}.png", icon(source.last, config.icon_seed, size))
-        write(f"icons/maskable-{size}.png", icon(source.last, config.icon_seed, size, maskable=True))
+        write(f"icons/icon-{size}.png", icon(picture, size))
+        write(f"icons/maskable-{size}.png", icon(picture, size, maskable=True))
     write("progan.json", _json(_facts(source, config, models, runtimes)))
     write("manifest.json", _json(_manifest(source)))
     # What the service worker keeps; its version changes with any of the files, the large ones by their names.
@@ -170,13 +171,16 @@ def _json(data: Any) -> bytes:
     return (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
 
-def icon(snapshot: Snapshot, seed: int, size: int, maskable: bool = False) -> bytes:
-    """A PNG of size x size made of the picture of a seed; `maskable`: with the margin that launchers may cut off."""
+def portrait(snapshot: Snapshot, seed: int) -> Image.Image:
+    """The picture of a seed, RGB."""
     labels = default_labels(snapshot, 1)
-    pixels = torch.cat(list(Drawing(snapshot, [seed], labels).pixels()))[0]
-    picture = pil_image(pixels).convert("RGB")
+    return pil_image(torch.cat(list(Drawing(snapshot, [seed], labels).pixels()))[0]).convert("RGB")
+
+
+def icon(picture: Image.Image, size: int, maskable: bool = False) -> bytes:
+    """A PNG of size x size made of a square RGB picture; `maskable`: with the margin that launchers may cut off."""
     inner = size * 8 // 10 if maskable else size  # within the safe zone, a circle of 80 %
-    coarse = snapshot.resolution < inner // 2
+    coarse = picture.width < inner // 2
     picture = picture.resize((inner, inner), Image.Resampling.NEAREST if coarse else Image.Resampling.LANCZOS)
     edge = picture.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
     sheet = Image.new("RGB", (size, size), edge)

@@ -1,6 +1,7 @@
 /** The engine that makes pictures on the device that shows the page. */
 
 import { Generator } from "./generator.js";
+import { inApp } from "./platform.js";
 
 /**
  * @typedef {import("./engine.js").Engine} Engine
@@ -17,7 +18,8 @@ const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 
  */
 export async function openDevice(facts) {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
-    throw new Error("This browser is too old to make pictures by itself: it has no WebAssembly SIMD. Update it.");
+    const who = inApp ? "Android System WebView" : "This browser";
+    throw new Error(`${who} is too old to make pictures by itself: it has no WebAssembly SIMD. Update it.`);
   }
   const { runtime } = facts, call = (await beside(facts)) ?? here(facts);
   /** Calls wait for each other: there is one generator. */
@@ -33,7 +35,7 @@ export async function openDevice(facts) {
       const { rgba, seconds } = await inTurn("draw", wish, progress);
       return { pixels: new ImageData(rgba, wish.resolution, wish.resolution), seconds };
     },
-    store: "caches" in self ? (progress) => inTurn("store", null, progress) : null,
+    store: "caches" in self && !inApp ? (progress) => inTurn("store", null, progress) : null,
     useGpu: runtime?.webgpu && "gpu" in navigator ? (use) => inTurn("useGpu", use) : null,
     film: null,
   };

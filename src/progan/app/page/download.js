@@ -1,12 +1,14 @@
 /** Large files, with progress, checked, and kept on the device for the next time and for without a network. */
 
+import { inApp } from "./platform.js";
+
 /** Names of the caches of this page: other pages of the same origin have their own. */
 const PREFIX = `progan ${new URL("./", import.meta.url).pathname} `;
 
-/** @returns {Promise<Cache | null>} Null where the browser keeps nothing (pages without https). */
+/** @returns {Promise<Cache | null>} Null where the browser keeps nothing (pages without https), or need not. */
 export async function store() {
   try {
-    return "caches" in self ? await caches.open(`${PREFIX}files`) : null;
+    return "caches" in self && !inApp ? await caches.open(`${PREFIX}files`) : null;
   } catch {
     return null;
   }

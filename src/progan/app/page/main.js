@@ -6,7 +6,7 @@ import { button, chips, element, input, make, paint } from "./dom.js";
 import { readFacts } from "./engine.js";
 import { favourites } from "./favourites.js";
 import { morph } from "./morph.js";
-import { save, share } from "./platform.js";
+import { inApp, save, share, whenTold } from "./platform.js";
 import { toPng } from "./png.js";
 import { tabs } from "./tabs.js";
 import { anySeed, fileName, fromHash, inWords, parseSeed, stepSeed, toHash } from "./wish.js";
@@ -197,7 +197,7 @@ function begin(facts, engine, more) {
     kept.toggle(wishAt(0));
     showControls();
   };
-  const saveShown = async () => {
+  const shown = async () => {
     const side = state.wish.resolution, across = Math.sqrt(state.count);
     const sheet = make("canvas", { width: side * across, height: side * across });
     stage.querySelectorAll("canvas").forEach((canvas, i) => {
@@ -207,12 +207,15 @@ function begin(facts, engine, more) {
     const model = facts.models.find(({ resolution }) => resolution === side);
     const fields = { seed: seeds, snapshot: model?.snapshot ?? "", Software: `progan ${facts.progan}` };
     const png = await toPng(sheet, facts.licence ? { ...fields, Copyright: facts.licence } : fields);
-    save(png, fileName(wishAt(0), state.count));
-    say("Saved.");
+    return { png, name: fileName(wishAt(0), state.count) };
+  };
+  const saveShown = async () => {
+    const { png, name } = await shown();
+    say(await save(png, name));
   };
   const shareShown = async () => {
     const wish = state.count > 1 ? state.wish : wishAt(0);
-    say(await share(new URL(toHash(facts, wish, state.count), location.href).href, facts.title));
+    say(await share(new URL(toHash(facts, wish, state.count), location.href).href, facts.title, shown));
   };
 
   button("new").addEventListener("click", another);
@@ -348,7 +351,7 @@ function describe(facts) {
 
 /** Registers the service worker, and offers a newer version of the page when there is one. */
 async function register() {
-  if (!("serviceWorker" in navigator)) return;
+  if (!("serviceWorker" in navigator) || inApp) return;
   // shell.js, which changes with every version, is not to come out of the browser's cache.
   const registration = await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }), update = button("update");
   const offer = () => {
@@ -398,6 +401,7 @@ try {
     else withoutPictures(facts, more);
   } else {
     offerInstall();
+    whenTold(say);
     register().catch(() => {}); // without one the page works, but not without a network
     begin(facts, await openDevice(facts), {});
   }
