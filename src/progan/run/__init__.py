@@ -251,7 +251,7 @@ def advice(config: RunConfig, count: int) -> str | None:
     """A line on what so few images give and what helps; None if there are more."""
     helps = {
         "more images": True,
-        "--augment diffaugment": config.dataset.augment == "none",
+        "--augment ada": config.dataset.augment == "none",
         "--init with a generator of similar images": config.runtime.init is None,
         "--mirror (where a mirror image makes sense)": not config.dataset.mirror,
     }
