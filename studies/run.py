@@ -255,7 +255,7 @@ def table(part: Part, found: dict[str, Any], floors: Any, models: Sequence[str])
 
 # Does it run?
 
-TINY = {"resolution": 16, "width": 4, "seeds": 1, "num": 16, "measurements": 2, "jobs": 0, "device": "cpu"}
+TINY = {"resolution": 16, "width": 4, "seeds": 1, "num": 80, "measurements": 2, "jobs": 0, "device": "cpu"}
 SLOW_METRICS = {"stacked-mnist", "classes"}
 """Metrics that train a classifier, which a check leaves out."""
 
@@ -267,7 +267,7 @@ def tiny(part: Part) -> Part:
     report = tuple(name for name in part.report if not name.startswith(("stacked", "class")))
     changed = {"metrics": metrics, "report": report, "minutes": None, "kimg": 0.6}
     models = tuple(model.replace("--start-resolution 32", "--start-resolution 16") for model in part.models)
-    return dataclasses.replace(part, **changed, models=models, num=16, seeds=1, width=4, measurements=2)
+    return dataclasses.replace(part, **changed, models=models, num=80, seeds=1, width=4, measurements=2)
 
 
 def check(study: Study, folder: Path) -> None:
@@ -276,7 +276,7 @@ def check(study: Study, folder: Path) -> None:
         grey = part.data not in ("cifar10", "stacked-mnist")
         data = folder / ("grey" if grey else "rgb")
         if not Manifest.is_in(data):
-            prepare("avatars:96", data, PrepareConfig(resolution=16, channels="grey" if grey else "rgb", workers=1))
+            prepare("avatars:320", data, PrepareConfig(resolution=16, channels="grey" if grey else "rgb", workers=1))
         out, options = folder / "runs", {**request(part, **TINY), "precision": "fp32"}
         settle(data, out / folder_of(study, part), options)
         outcome = run_part(study, part, data, out, folder / "results", quiet=True, reals=False, **options)
