@@ -45,7 +45,7 @@ PRESETS: dict[str, Preset] = {
         "--batch-size 4:64,16:32,32:16 --lr 0.002 --z-dim 128 --fmap-base 1024 --fmap-max 128 --tick-kimg 10",
     ),
     "faces64": Preset(
-        "Your own photographs of faces at 64x64 on a laptop's CPU, mirrored, augmented as D memorises; some hundred and more.",
+        "Your own photographs of faces at 64x64 on a laptop's CPU, mirrored, augmented where D memorises.",
         "--augment ada",
         base="celeba64-laptop",
     ),
