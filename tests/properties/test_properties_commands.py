@@ -80,6 +80,7 @@ def call(
         raise RunError("training begins")
 
     monkeypatch.setattr(progan.run, "train_job", no_training)
+    monkeypatch.setattr("progan.app.server.serve", lambda *given: None)  # which does not end by itself
     monkeypatch.setattr(snapshot, "_MEAN_LATENTS", 10)
     monkeypatch.setattr(drawn, "AVATARS_COUNT", 6)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
