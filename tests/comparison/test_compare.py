@@ -345,7 +345,7 @@ def compare_twins(shapes: Dataset, folder: Path) -> Outcome:
     """A model against itself, stopped after its first runs and gone on with."""
 
     @contextmanager
-    def until_a_run_is_finished():
+    def until_a_run_is_finished(until):
         yield lambda: any((folder / "runs").glob("*/state/state-0000006*"))
 
     with pytest.MonkeyPatch.context() as patch:
