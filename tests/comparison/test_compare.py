@@ -345,7 +345,7 @@ def compare_twins(shapes: Dataset, folder: Path) -> Outcome:
     """A model against itself, stopped after its first runs and gone on with."""
 
     @contextmanager
-    def until_a_run_is_finished():
+    def until_a_run_is_finished(until):
         yield lambda: any((folder / "runs").glob("*/state/state-0000006*"))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -414,7 +414,7 @@ def check_the_page_is_complete(outcome: Outcome) -> None:
 
 def check_without_real_images(shapes: Dataset, outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     with_reals = Tags(outcome.page.read_text(encoding="utf-8")).images
-    monkeypatch.setattr(protocol, "train_all", lambda members, *rest: all(m.finished for m in members))
+    monkeypatch.setattr(protocol, "train_all", lambda members, *rest: all(m.reached(m.total_nimg) for m in members))
     monkeypatch.setattr(Measurer, "_networks", None)  # all is remembered
     compare(shapes.path, outcome.path, quiet=True, reals=False, **OPTIONS)
     document = outcome.page.read_text(encoding="utf-8")
