@@ -1,5 +1,6 @@
 """As a library: in notebooks, threads and programs without a console; any array or list that one has; D, not only G."""
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -505,6 +506,17 @@ class TestLoad:
             scores = progan.load(folder / "aka_rgb16.bin", network="D")(arrays["shadow_images_depth4"][:4]).value
             assert np.abs(scores.numpy() - arrays["D_of_shadow_images"]).max() < 5e-5
         assert progan.load(folder / "aka_rgb16.bin", 8).resolution == 8
+
+    def test_a_snapshot_that_begins_like_a_pickle_is_a_snapshot(self, tmp_path):
+        """The first byte of a file is the lowest one of its header's length."""
+        made = snapshot(3)
+        for length in range(0, 256, 8):
+            made.info = dataclasses.replace(made.info, licence="x" * length)
+            made.save(tmp_path / "a.safetensors")
+            if (tmp_path / "a.safetensors").read_bytes()[:1] == b"\x80":
+                assert torch.equal(progan.load(tmp_path / "a.safetensors").mean, made.mean)
+                return
+        raise AssertionError("no header has that length")
 
     def test_a_snapshot_keeps_them(self, tmp_path):
         made = snapshot(3)

@@ -48,8 +48,8 @@ class DatasetConfig:
     """The images that the run is trained on."""
 
     data: str = "avatars"
-    """A prepared dataset, or a SOURCE of `progan prepare`: a folder, archive or array of images, a published set
-    (`mnist` …), an address such as s3://, or `avatars`: drawn faces. Default: none, it must be given."""
+    """A prepared dataset, or a SOURCE of `progan prepare`: a folder, archive or array, a published set (`mnist` …),
+    s3://…, or `avatars`: drawn faces. Default: none, it must be given."""
     mirror: bool = False
     """Flip half of the real images left to right."""
     labels: bool = False
@@ -447,8 +447,8 @@ class RuntimeConfig:
     device: str = "auto"
     """Where to train: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     precision: Precision = "auto"
-    """Precision of convolutions; all else is fp32. `auto`: fp32, or the device's 16 bits (bf16, or fp16 on GPUs
-    without) if a short trial finds them faster. `tf32`: fp32 with rounded factors, on GPUs."""
+    """Precision of convolutions; all else is fp32. `auto`: fp32, or the device's 16 bits if a short
+    trial finds them faster. `tf32`: fp32 with rounded factors, on GPUs."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile D's and G's steps; on a CPU this needs a C++ compiler. `auto`: where a resolution is trained for long."""
     cuda_graphs: bool = True

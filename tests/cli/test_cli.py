@@ -101,7 +101,7 @@ def test_sample_separate_files_and_seeds(run, tmp_path):
         (["train", "mnist32"], "--data"),
         (["train", "--out", "/dev/null/x", *TINY], "/dev/null/x"),
         (["sample", "nowhere"], "does not exist"),
-        (["sample", ".", "--num", "3"], "no snapshot"),
+        (["sample", ".", "--num", "3"], "is not a run folder"),
         (["sample", "nowhere", "--seeds", "3-"], "does not exist"),
         (["sample", "nowhere", "--num", "x"], "--num"),
     ],

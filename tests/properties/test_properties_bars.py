@@ -14,8 +14,10 @@ from progan.cli.prepare import report_table
 from progan.data.prepare import PrepareReport
 from progan.progress import MEASURABLE, progress_bar, speed
 from progan.schedule import Stage
+from progan.training.meter import Tally
 from progan.training.observers import console
 from progan.training.observers.base import Tick
+from progan.training.preflight.estimate import Pace
 
 TIMES = st.one_of(st.sampled_from([0.0, 5e-324, 1e-9, 1e-6, 1e-3]), st.floats(0, 2))
 STAGE = Stage(resolution=8, phase="stable", alpha=1.0, batch_size=8, g_lr=0.001, d_lr=0.001)
@@ -105,8 +107,10 @@ def test_lines_of_training(terminal, monkeypatch, bar):
     @given(STEPS)
     def draw(steps):
         written, done = stream(), 0
-        shown = console.Console(Line(), {8: 0.1, 16: 0.4})
-        state = type("State", (), {"cur_nimg": 0, "adjustments": type("None", (), {"describe": lambda self: ""})()})
+        pace = Pace(Line(), {8: 0.1, 16: 0.4}, {})
+        shown = console.Console(Line(), pace)
+        none = type("None", (), {"describe": lambda self: ""})()
+        state = type("State", (), {"cur_nimg": 0, "elapsed": 0.0, "tally": Tally(), "adjustments": none})
         shown.on_start(state, STAGE)
         for n, seconds in steps:
             done += n
@@ -114,7 +118,7 @@ def test_lines_of_training(terminal, monkeypatch, bar):
             shown.on_progress(done, STAGE)
             tick = Tick(done, STAGE, {"D/real": 1.0}, n, seconds, 0.0, 1.0, {"D": 0, "G": 0}, {"augment/p": 0.5})
             shown.on_tick(tick, state)
-            assert all(cost > 0 for cost in shown._cost.values())
+            assert pace.left(done) >= 0
         shown.on_end(True, state)
         check(written.getvalue())
         assert "left" in written.getvalue()

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 import steps
 from hostile import JSON, TEXTS, cases, changed, damaged, fine_or_refused, pickled
 from progan import models, snapshot
-from progan.cli.data import facts, findings
+from progan.cli.data import findings
 from progan.config import OptimizerConfig, PrepareConfig, ProGANConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
-from progan.data.inspection import inspect
+from progan.data.inspection import facts, inspect
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.images import to_pixels

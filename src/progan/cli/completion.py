@@ -18,9 +18,13 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print a script with which a shell completes progan's commands, options and presets.
 
-    source <(progan completion bash)                              # this session
-    progan completion bash > ~/.local/share/bash-completion/completions/progan
-    progan completion zsh > ~/.zfunc/_progan                      # with ~/.zfunc in fpath
+    Files and folders are completed where they are meant.
+
+        progan completion bash
+        progan completion zsh
+
+    In bash `source <(progan completion bash)` does it for a session, and as a line of ~/.bashrc for all; in zsh the
+    script is a file `_progan` of a folder in fpath.
     """
     from progan.cli import parser
 

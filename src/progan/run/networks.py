@@ -59,7 +59,11 @@ def _is_foreign(path: Path) -> bool:
     """True for pickles, and for what holds one."""
     try:
         with path.open("rb") as file:
-            return file.read(1) == b"\x80" or is_torch_file(path)
+            head = file.read(9)
+        # A .safetensors file begins with the length of its header, whose lowest byte can be that of a pickle.
+        if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+            return False
+        return head[:1] == b"\x80" or is_torch_file(path)
     except OSError:
         return False  # whoever reads it will say why
 

@@ -38,8 +38,8 @@ TARGETS: dict[str, Target] = {
         Hands a Job to kubectl, or for several hosts a PyTorchJob, which Kubeflow's training operator carries out. Paths
         are those in the volume of --claim.
 
-            progan submit kubernetes folder128 --data photos/ --out runs/photos --claim work --image host/progan:cuda
-            progan submit kubernetes authors1024-8gpu --data hq/ --out runs/hq --claim work --hosts 2 --gpus 4 --dry-run
+            progan submit kubernetes folder128 --data photos/ --out runs/photos --claim work --image me/progan
+            progan submit kubernetes authors1024-8gpu --data hq/ --out hq --claim work --hosts 2 --gpus 4
         """,
     ),
     "azure": Target(
@@ -60,8 +60,8 @@ TARGETS: dict[str, Target] = {
         Hands a task to `sky jobs launch`, which finds a machine, and another one when it is preempted. The run folder
         is kept in a bucket.
 
-            progan submit skypilot folder128 --data photos/ --out photos --bucket s3://mine/runs
-            progan submit skypilot folder128 --data photos/ --out photos --bucket s3://mine/runs --infra aws --dry-run
+            progan submit skypilot folder128 --data faces/ --out faces --bucket s3://mine/runs
+            progan submit skypilot folder128 --data faces/ --out faces --bucket s3://mine --infra aws --dry-run
         """,
     ),
 }
