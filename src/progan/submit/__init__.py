@@ -61,7 +61,7 @@ TARGETS: dict[str, Target] = {
         is kept in a bucket.
 
             progan submit skypilot folder128 --data faces/ --out faces --bucket s3://mine/runs
-            progan submit skypilot folder128 --data faces/ --out faces --bucket s3://mine --infra aws --dry-run
+            progan submit skypilot folder128 --data faces/ --out faces --bucket s3://mine --dry-run
         """,
     ),
 }

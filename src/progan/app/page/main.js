@@ -197,7 +197,7 @@ function begin(facts, engine, more) {
     kept.toggle(wishAt(0));
     showControls();
   };
-  const shown = async () => {
+  const picture = async () => {
     const side = state.wish.resolution, across = Math.sqrt(state.count);
     const sheet = make("canvas", { width: side * across, height: side * across });
     stage.querySelectorAll("canvas").forEach((canvas, i) => {
@@ -210,12 +210,12 @@ function begin(facts, engine, more) {
     return { png, name: fileName(wishAt(0), state.count) };
   };
   const saveShown = async () => {
-    const { png, name } = await shown();
+    const { png, name } = await picture();
     say(await save(png, name));
   };
   const shareShown = async () => {
     const wish = state.count > 1 ? state.wish : wishAt(0);
-    say(await share(new URL(toHash(facts, wish, state.count), location.href).href, facts.title, shown));
+    say(await share(new URL(toHash(facts, wish, state.count), location.href).href, facts.title, picture));
   };
 
   button("new").addEventListener("click", another);
