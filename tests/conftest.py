@@ -11,6 +11,7 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 settings.register_profile("progan", deadline=None, derandomize=True, database=None)
 settings.register_profile("thorough", deadline=None, database=None, print_blob=True)  # other cases each time
 settings.load_profile(os.environ.get("PROGAN_HYPOTHESIS", "progan"))

@@ -2,6 +2,9 @@
 
 import functools
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -191,3 +194,14 @@ def test_what_is_missing_is_named(monkeypatch):
 def test_the_models_of_the_table_are_all():
     assert {type(kind.get("model", SMALL)) for kind in KINDS.values()} == set(ModelConfig.__args__)
     assert isinstance(small().module(), nn.Module)
+
+
+def test_nothing_is_reported_by_the_runtime(tmp_path):
+    """It keeps what it will send, and a number of the machine, in the cache folder of the user."""
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI"):
+        environment.pop(name, None)
+    subprocess.run(
+        [sys.executable, "-c", "from progan.export.onnx import require; require()"], env=environment, check=True
+    )
+    assert not list(tmp_path.rglob("*onnxruntime*"))

@@ -80,6 +80,7 @@ def call(
         raise RunError("training begins")
 
     monkeypatch.setattr(progan.run, "train_job", no_training)
+    monkeypatch.setattr("progan.training.preflight.autotune.SPEEDS", 0.1)
     monkeypatch.setattr("progan.app.server.serve", lambda *given: None)  # which does not end by itself
     monkeypatch.setattr(snapshot, "_MEAN_LATENTS", 10)
     monkeypatch.setattr(drawn, "AVATARS_COUNT", 6)
@@ -160,6 +161,7 @@ def test_every_command_without_arguments(call: Callable[[list[str]], int], name:
     call(name.split())
 
 
+@pytest.mark.slow
 @cases
 @given(words=st.lists(WORDS | st.sampled_from([*" ".join(COMMANDS).split(), "--json", "--", "-", "--out"]), max_size=4))
 def test_words_that_are_no_command(call: Callable[[list[str]], int], words: list[str]) -> None:

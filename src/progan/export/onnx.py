@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ def make(snapshot: Snapshot, weights: Weights = "fp32", metrics: Any = None) -> 
 
 def require() -> None:
     """Raises ExportError, with what to do, where a package that exports need is not installed."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # from 1.29 on onnxruntime reports what it runs otherwise
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             importlib.import_module(name)
