@@ -1744,6 +1744,12 @@ EXPORTING = [
         ["card.py::test_another_runtime_is_refused"],
     ),
     Mutation(
+        "exports reported to the runtime's makers",
+        "export/onnx.py",
+        {'os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")': "pass"},
+        ["onnx.py::test_nothing_is_reported_by_the_runtime"],
+    ),
+    Mutation(
         "an APK that newer phones refuse",
         "export/android.py",
         {'(".arsc", ".png")': '(".png",)'},
