@@ -24,7 +24,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_BREAK_SYSTEM_PACKAGES=1
 # hadolint ignore=DL3013
 RUN python -m pip install ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} "${TORCH}"
 
-ARG EXTRAS=lmdb,parquet,cloud,heic,hdf5,tiff,video,export
+ARG EXTRAS=lmdb,parquet,cloud,heic,hdf5,tiff,video,export,app
 COPY pyproject.toml README.md LICENSE /progan/
 COPY src /progan/src
 # hadolint ignore=DL3013
