@@ -162,6 +162,7 @@ def test_a_study_goes_on_in_another_checkout(small, tmp_path, monkeypatch):
     assert again["timelines"] == result["timelines"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("study", run.studies(), ids=lambda study: str(study.number))
 def test_every_study_runs(study, tmp_path):

@@ -312,6 +312,7 @@ def test_time_limits_are_read_as_slurm_reads_them() -> None:
     assert {limit: slurm.seconds(limit) for limit in limits} == limits
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_cut_by_time_limits_equals_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -690,6 +691,7 @@ def queued() -> str:
     return subprocess.run(["squeue", "--noheader", "--format=%i %T"], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.long
 @pytest.mark.service
 def test_a_real_slurm_trains_in_two_jobs(
     real_slurm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -104,6 +104,7 @@ def test_two_hosts_give_the_numbers_of_one(hosts, tmp_path, monkeypatch):
     same(tmp_path / "one", tmp_path / "run")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["the link is cut", "a host is killed"])
 def test_the_host_that_is_left_says_so_and_goes_on_alone(hosts, tmp_path, monkeypatch, fault):
     first, second = start(hosts, tmp_path, "--total-kimg", "400", "--stable-kimg", "200")
