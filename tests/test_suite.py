@@ -1,4 +1,4 @@
-"""What `pytest` leaves out by its markers .ci/run runs beside it, but for what takes minutes: scripts/check-all has all."""
+"""What `pytest` leaves out by its markers .ci/run runs beside it, but what takes minutes: scripts/check-all has all."""
 
 import re
 from pathlib import Path
