@@ -126,6 +126,7 @@ except BaseException:
 """
 
 
+@pytest.mark.slow
 def test_without_a_console(tmp_path):
     """Under pythonw, and in a service, there are no streams."""
     code = WITHOUT_A_CONSOLE.replace(

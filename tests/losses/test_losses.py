@@ -254,6 +254,7 @@ def options_of(config: LossConfig) -> dict[str, Any]:
     return {"loss": config.kind, **asdict(config)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("name", ONE_FAST)
 def test_a_run_grows_traced_with_labels_and_continues_exactly(name: str, tmp_path: Path, capsys: Any) -> None:

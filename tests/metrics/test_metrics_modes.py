@@ -120,6 +120,7 @@ class TestClasses:
         metric.update(torch.from_numpy(images)[:, None], real=False)
         return metric.result()
 
+    @pytest.mark.slow
     def test_shares_of_labels(self, dataset: Dataset) -> None:
         setting = Setting(resolution=16, dataset=dataset)
         halves = self.read(dataset, digits(np.arange(500) % 5), setting)
@@ -147,6 +148,7 @@ class TestClasses:
         assert kept
         assert all(entry.name.startswith(("digits-", "stacked-")) for entry in kept)
 
+    @pytest.mark.slow
     def test_a_damaged_file_is_made_again(self, dataset: Dataset) -> None:
         self.read(dataset, digits(np.arange(50) % 5))
         path = next(entry.path for entry in list_cache() if f"{dataset.fingerprint[:16]}-16" in entry.name)

@@ -275,6 +275,7 @@ def test_unfinished_preparations(tmp_path: Path, data: st.DataObject) -> None:
         assert (opened.pixels(8, np.arange(6))[:, 0] == np.load(place / "x.npy")).all()
 
 
+@pytest.mark.slow
 @cases
 @given(data=st.data())
 def test_network_pickles(tmp_path: Path, data: st.DataObject) -> None:

@@ -224,6 +224,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_threads_and_says_once_where_it_cannot(
     unset: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,7 @@ def assert_close(ours, expected):
     assert {name: error for name, error in errors.items() if error > (OF_LOSSES if "/" in name else TOLERANCE)} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 4])
 def test_several_processes_compute_what_one_would(runs, size):
     """Every gradient of eight iterations, the losses, and weights, averages and moments at their end."""

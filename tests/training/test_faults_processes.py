@@ -47,6 +47,7 @@ def start():
         yield popen
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_a_killed_one_is_gone_on_with(start, whole, tmp_path):
     out = tmp_path / "run"
     process = start(command(out))
@@ -83,6 +84,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_writes_a_state_leaves_nothing_and_goes_on(start, whole, tmp_path):
     out = tmp_path / "run"
     process = start([sys.executable, "-c", DIES_IN_A_WRITE, *command(out)[3:]])
@@ -114,6 +116,7 @@ def test_the_second_signal_stops_at_once(start, number, tmp_path):
     assert StateFolder(out / "state").positions() == []
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_saves(start, tmp_path):
     out = tmp_path / "run"
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup

@@ -159,6 +159,7 @@ def test_looking_changes_no_bit_of_the_training(tmp_path, monkeypatch):
     assert "health/variety" in read_stats(seen.folder.stats)[-1]
 
 
+@pytest.mark.slow
 def test_held_out_images_are_shown_to_d(tmp_path):
     progan.train(out=tmp_path / "all", **TINY)
     whole = progan.Run(tmp_path / "all", True, 0, 0).folder.read()[1].path
@@ -195,6 +196,7 @@ def test_wgan_gp_has_no_scale_to_win_on():
     assert [watch.see({**HEALTHY, **SICK["d-wins"]}) for _ in range(9)] == [[]] * 9
 
 
+@pytest.mark.slow
 def test_a_run_made_to_collapse_warns(tmp_path):
     hasty = {"loss": "nonsaturating", "lr": 0.1, "d_lr": 0.003, "mbstd_group": 1}
     options = {**TINY, **hasty, "stable_kimg": 3, "tick_kimg": 0.25, "batch_size": 16, "fmap_max": 8, "z_dim": 8}

@@ -203,6 +203,7 @@ def test_a_dry_run_says_what_it_would_begin_with(source, capsys):
     assert "4x4" not in said.split("new in")[0].split("stage")[1]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bits_when_its_source_is_gone(source, tmp_path, monkeypatch):
     gone = shutil.copytree(source.path, tmp_path / "gone")
     options = {**RUN, "init": gone, "fade_kimg": 0.08, "resolution": 16}

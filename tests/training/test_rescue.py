@@ -58,6 +58,7 @@ def test_a_loss_without_a_scale_has_no_rescue():
         progan.train(rescue=True)
 
 
+@pytest.mark.slow
 def test_a_run_in_which_d_wins_is_rescued_in_the_same_bits_when_stopped_in_between(tmp_path, monkeypatch):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
     options = {

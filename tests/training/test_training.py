@@ -215,6 +215,7 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_counted(tmp_path, monkeyp
     assert all(torch.isfinite(value).all() for value in weights(run.path).values())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, None], ids=["SIGINT", "SIGTERM", "file"])
 def test_a_signal_or_the_file_saves_and_says_how_to_go_on(number, tmp_path):
