@@ -4,7 +4,6 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 Log = Callable[[str], None]
 """Callback that shows people a line."""
@@ -30,17 +29,7 @@ def progress_bar(title: str, unit: str = "img", hidden: bool = False) -> Iterato
     """
     from tqdm import tqdm
 
-    base: Any = tqdm  # with types or without, as installed
-
-    class Bar(base):  # type: ignore[misc]
-        @property
-        def format_dict(self) -> dict[str, Any]:
-            shown: dict[str, Any] = super().format_dict
-            if shown["elapsed"] < MEASURABLE:
-                shown["rate"] = 0.0  # which is shown as `?`
-            return shown
-
-    with Bar(desc=title, unit=unit, unit_scale=True, disable=hidden or not on_terminal(), leave=False) as bar:
+    with tqdm(desc=title, unit=unit, unit_scale=True, disable=hidden or not on_terminal(), leave=False) as bar:
 
         def show(done: int, total: int) -> None:
             if bar.total is None:
