@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 # Where another process wants a core, that stalls them all: two threads took 90 times as long as one. 1,000 rounds are
 # what libgomp takes by itself where there are more threads than cores. It reads this once, when PyTorch is imported.
 if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
-    os.environ["GOMP_SPINCOUNT"] = "1000"
+    os.environ["GOMP_SPINCOUNT"] = "10000"
 
 if TYPE_CHECKING:
     from progan.config import PrepareConfig

@@ -285,7 +285,7 @@ def test_cores_are_those_of_the_quota(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("given", "found"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+    ("given", "found"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
 )
 def test_threads_do_not_spin_for_long_unless_that_was_asked_for(given: dict[str, str], found: str) -> None:
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
