@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Threads of libgomp, with which PyTorch computes on a CPU, spin for 300,000 rounds (10 ms) waiting for each other.
-# Where another process wants a core, that stalls them all: two threads took 90 times as long as one. 1,000 rounds are
-# what libgomp takes by itself where there are more threads than cores. It reads this once, when PyTorch is imported.
+# Threads of libgomp, with which PyTorch computes on a CPU, spin for 300,000 rounds (10 ms) waiting for each other. Where
+# another process wants a core, that stalls them all; with too few rounds two threads are slower than one
+# (docs/performance.md). It reads this once, when PyTorch is imported.
 if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "10000"
 
