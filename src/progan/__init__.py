@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Threads of libgomp, with which PyTorch computes on a CPU, spin for 300,000 rounds (10 ms) waiting for each other. Where
-# another process wants a core, that stalls them all; with too few rounds two threads are slower than one
+# Threads of libgomp, with which PyTorch computes on a CPU, spin for 300,000 rounds (10 ms) waiting for each other.
+# Where another process wants a core, that stalls them all; with too few rounds two threads are slower than one
 # (docs/performance.md). It reads this once, when PyTorch is imported.
 if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "10000"
