@@ -250,7 +250,7 @@ class Watch:
 
     folder: RunFolder
     lines: list[dict[str, Any]] = field(default_factory=list)
-    """Of stats.jsonl; those already read are the same objects in the next list, unless the file was written anew."""
+    """Lines of stats.jsonl; those already read are the same objects in the next list, unless it was written anew."""
     grids: list[str] = field(default_factory=list)
     live: bool = False
     asked: bool = False

@@ -48,7 +48,7 @@ class Swept:
     command: str = ""
     """Command line that trains the winner."""
     comparison: Comparison | None = None
-    """Of the candidates that were never dropped. None: stopped before the end; the same call goes on."""
+    """Comparison of the candidates that were never dropped. None: stopped before the end; the same call goes on."""
 
     @property
     def page(self) -> Path:

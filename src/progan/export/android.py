@@ -33,7 +33,7 @@ DEBIAN = "aapt android-framework-res zipalign apksigner"
 """Debian's packages with what builds an app."""
 _FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
 _PASSWORD = "progan"
-"""Of our own keystore, which only its owner can read: the format wants one."""
+"""Password of our own keystore, which only its owner can read: the format wants one."""
 
 
 def export(source: Source, out: Path, config: AndroidConfig, log: Log) -> list[Path]:

@@ -18,7 +18,7 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#
 REAL = -1
 """Colour of lines of real images, which no other line has."""
 _STYLES: tuple[Any, ...] = ("-", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
-"""Of the first lines, of those that have the same colours again, and so on."""
+"""Styles of the first lines, of those that have the same colours again, and so on."""
 _INSIDE, _WIDEST = 24, 44
 """Letters of all names up to which they stand inside a chart, and of a name as shown below it."""
 

@@ -67,7 +67,7 @@ MAX_TABLE_BYTES = 2**26  # of a table of labels that was not named
 MAX_UNPACKED_BYTES = 2**36
 MAX_RATIO = 200  # of unpacked to packed size; pictures hardly shrink
 CELEBA_SIZE = (178, 218)
-"""Of CelebA's aligned pictures."""
+"""Width and height of CelebA's aligned pictures, in pixels."""
 _LOOKED_AT = 8  # of CelebA's pictures, to tell which they are
 MAX_DEPTH = 2  # archives inside archives
 _HARMLESS_BYTES = 2**24  # below, a bomb does not hurt

@@ -55,7 +55,7 @@ class Seconds(NamedTuple):
 
     elapsed: float
     processor: float
-    """Of all threads of this process; other processes are not in it."""
+    """Seconds of all threads of this process; other processes are not in it."""
 
 
 Clock = Callable[[], Seconds]

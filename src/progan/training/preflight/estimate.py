@@ -22,7 +22,7 @@ from progan.training.setup import RunSetup
 EFFICIENCY = 0.5
 """Fraction of a plain convolution's speed that a training step reaches (measured, benchmarks/estimates.py)."""
 TRUST, HALF = 10.0, 600.0
-"""See `Pace`."""
+"""Seconds, see `Pace`."""
 LONG = 24 * 3600.0
 """Seconds of a run from which it is said how long it will take."""
 OVERHEAD = 0.003
