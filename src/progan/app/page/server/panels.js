@@ -1,6 +1,6 @@
 /** What only the page of a server has: a training as it comes, comparisons, data, a search; and the choice of a run. */
 
-import { button, element, make } from "../dom.js";
+import { element, make } from "../dom.js";
 import { documentPanel } from "./documents.js";
 import { findPanel } from "./find.js";
 import { trainingPanel } from "./training.js";
@@ -97,29 +97,5 @@ function chooseRun(server) {
     const tab = document.querySelector('[role="tab"][aria-selected="true"]')?.id.replace("tab-", "") ?? "";
     const hash = ["training", "compare", "data", "find"].includes(tab) ? `#${tab}` : "";
     location.assign(`./?${new URLSearchParams({ run: select.value })}${hash}`);
-  });
-}
-
-/**
- * A button that asks once more before it does something.
- * @param {string} id
- * @param {string} question
- * @param {() => unknown} act
- */
-export function asksFirst(id, question, act) {
-  const pressed = button(id), words = pressed.textContent;
-  let back = 0;
-  pressed.addEventListener("click", () => {
-    clearTimeout(back);
-    if (pressed.classList.toggle("sure")) {
-      pressed.textContent = question;
-      back = setTimeout(() => {
-        pressed.classList.remove("sure");
-        pressed.textContent = words;
-      }, 5000);
-    } else {
-      pressed.textContent = words;
-      act();
-    }
   });
 }

@@ -3,7 +3,6 @@
 import { button, element, input, make } from "../dom.js";
 import { draw, short } from "./chart.js";
 import { ask } from "./engine.js";
-import { asksFirst } from "./panels.js";
 
 /**
  * @typedef {Record<string, any> & {cur_nimg: number, resolution: number}} Line A line of stats.jsonl.
@@ -225,4 +224,28 @@ function showChart(place, id, title, curves, marks) {
   const svg = figure.querySelector("svg"), legend = figure.querySelector("p");
   if (svg) draw(svg, curves, marks, title);
   legend?.replaceChildren(...curves.map(({ name, points }, i) => make("span", { className: `c${i % 6}` }, [`${name} `, make("b", { textContent: points.length ? short(points[points.length - 1][1]) : "" })])));
+}
+
+/**
+ * A button that asks once more before it does something.
+ * @param {string} id
+ * @param {string} question
+ * @param {() => unknown} act
+ */
+function asksFirst(id, question, act) {
+  const pressed = button(id), words = pressed.textContent;
+  let back = 0;
+  pressed.addEventListener("click", () => {
+    clearTimeout(back);
+    if (pressed.classList.toggle("sure")) {
+      pressed.textContent = question;
+      back = setTimeout(() => {
+        pressed.classList.remove("sure");
+        pressed.textContent = words;
+      }, 5000);
+    } else {
+      pressed.textContent = words;
+      act();
+    }
+  });
 }
