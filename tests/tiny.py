@@ -1,4 +1,10 @@
-"""Settings of runs that take a second."""
+"""Settings of runs that take a second, and such a run."""
+
+from pathlib import Path
+
+import pytest
+
+from progan.cli import main
 
 TINY = {
     "data": "avatars:64",
@@ -22,3 +28,11 @@ def flags(**options: object) -> list[str]:
     chosen = {**TINY, **options}
     del chosen["quiet"]
     return [part for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def made(folder: Path, **options: object) -> Path:
+    """A finished run `run` in the folder, made by the command, with a cache of its own beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROGAN_CACHE", str(folder / "cache"))
+        assert main(["train", *flags(data="avatars:32", **options), "--quiet", "--out", str(folder / "run")]) == 0
+    return folder / "run"

@@ -40,6 +40,7 @@ from progan.training.setup import RunSetup
 from progan.training.state import TrainingState
 from progan.training.step import Step, critic
 from steps import CPU, make_step, traced_step, train_d, train_g
+from tiny import TINY
 
 F64 = torch.float64
 NEW: dict[str, LossConfig] = {
@@ -230,20 +231,7 @@ def difference(network: nn.Module, total: Callable[[], Tensor], step: float = 1e
 
 # Training
 
-TINY = {
-    "data": "avatars:64",
-    "resolution": 8,
-    "stable_kimg": 0.2,
-    "fade_kimg": 0.2,
-    "batch_size": 8,
-    "tick_kimg": 0.1,
-    "fmap_max": 8,
-    "z_dim": 8,
-    "labels": True,
-    "device": "cpu",
-    "precision": "fp32",
-    "compile": "off",
-}
+SETTINGS = {**TINY, "tick_kimg": 0.1, "labels": True}
 
 
 ONE_FAST = [name if name == "relativistic" else pytest.param(name, marks=pytest.mark.slow) for name in NEW]
@@ -258,7 +246,7 @@ def options_of(config: LossConfig) -> dict[str, Any]:
 @pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("name", ONE_FAST)
 def test_a_run_grows_traced_with_labels_and_continues_exactly(name: str, tmp_path: Path, capsys: Any) -> None:
-    options = {**TINY, **options_of(NEW[name])}
+    options = {**SETTINGS, **options_of(NEW[name]), "quiet": False}
     whole = progan.train(out=tmp_path / "whole", **options)
     said = capsys.readouterr().err
     assert "eager" not in said, "every stage is traced"
@@ -378,7 +366,7 @@ def test_scores_and_penalty_apart_are_the_whole() -> None:
 @pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_a_lazy_run_continues_exactly(precision: str, tmp_path: Path) -> None:
-    options = {**TINY, "penalty_every": 4, "precision": precision, "quiet": True}
+    options = {**SETTINGS, "penalty_every": 4, "precision": precision}
     whole = progan.train(out=tmp_path / "whole", **options)
     assert all("D/penalty" in line for line in read_stats(whole.folder.stats))
     progan.train(out=tmp_path / "run", **{**options, "total_kimg": 0.35})

@@ -25,6 +25,7 @@ from progan.metrics.evaluation import Yardstick, evaluate
 from progan.models import ImageShape
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
 from progan.training.observers.run_files import read_stats
+from tiny import TINY
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 MODEL = ProGANConfig(z_dim=8, fmap_base=64, fmap_max=8)
@@ -228,30 +229,20 @@ class TestCommand:
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-TINY = {
-    "resolution": 16,
-    "stable_kimg": 0.1,
-    "fade_kimg": 0.1,
-    "batch_size": 8,
-    "tick_kimg": 0.04,
-    "fmap_max": 8,
-    "z_dim": 8,
-    "device": "cpu",
-    "precision": "fp32",
-    "quiet": True,
-}
+SETTINGS = {**TINY, "resolution": 16, "stable_kimg": 0.1, "fade_kimg": 0.1, "compile": "auto"}
+del SETTINGS["data"]
 
 
 @pytest.fixture(scope="module")
 def measured(faces, tmp_path_factory):
     """A run with metrics."""
     folder = tmp_path_factory.mktemp("measured") / "run"
-    return progan.train(out=folder, data=faces.path, metrics_kimg=0.05, metrics_num=16, **TINY)
+    return progan.train(out=folder, data=faces.path, metrics_kimg=0.05, metrics_num=16, **SETTINGS)
 
 
 class TestDuringTraining:
     def test_the_training_is_the_same_to_the_last_bit(self, faces, measured, tmp_path):
-        plain = progan.train(out=tmp_path / "run", data=faces.path, **TINY)
+        plain = progan.train(out=tmp_path / "run", data=faces.path, **SETTINGS)
         one, two = (progan.load(run.path).G.state_dict() for run in (plain, measured))
         assert all(torch.equal(one[name], two[name]) for name in one)
         own = {name for line in read_stats(measured.folder.stats) for name in line if name.startswith("metrics/")}
@@ -287,7 +278,7 @@ class TestDuringTraining:
             assert line[f"metrics/floor/{name}"] == pytest.approx(value.floor.value, rel=1e-4)
 
     def test_a_stopped_run_measures_at_the_same_moments(self, faces, measured, tmp_path):
-        settings = {"metrics_kimg": 0.05, "metrics_num": 16, **TINY}
+        settings = {"metrics_kimg": 0.05, "metrics_num": 16, **SETTINGS}
         shutil.copytree(measured.path, tmp_path / "run")
         stats = tmp_path / "run" / "stats.jsonl"
         state = sorted((tmp_path / "run" / "state").glob("s*"))
@@ -302,13 +293,13 @@ class TestDuringTraining:
 
     def test_what_cannot_be_measured_is_refused_before_the_run_begins(self, faces, tmp_path):
         with pytest.raises(ConfigError, match="no metrics below 16x16"):
-            progan.train(out=tmp_path / "a", data=faces.path, metrics_kimg=1, **{**TINY, "resolution": 8})
+            progan.train(out=tmp_path / "a", data=faces.path, metrics_kimg=1, **{**SETTINGS, "resolution": 8})
         (tmp_path / "few").mkdir()
         for i in range(5):
             Image.new("RGB", (16, 16), (i, i, i)).save(tmp_path / "few" / f"{i}.png")
         prepare(tmp_path / "few", tmp_path / "prepared")
         with pytest.raises(DatasetError, match="too few images to measure with, 5"):
-            progan.train(out=tmp_path / "b", data=tmp_path / "prepared", metrics_kimg=1, **TINY)
+            progan.train(out=tmp_path / "b", data=tmp_path / "prepared", metrics_kimg=1, **SETTINGS)
         assert not (tmp_path / "a").exists()
         assert not (tmp_path / "b").exists()
 

@@ -7,33 +7,18 @@ import pytest
 import torch
 from PIL import Image
 
+import tiny
 from progan.cli import main
 from progan.errors import ConfigError, RunError
 from progan.run_folder import RunFolder
 from progan.sampling.films import growth, sample_grids, write_film
 from progan.sampling.interpolation import between, sheet, there_and_back, wander
-from tiny import flags
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run folder made by the command, with labels."""
-    folder = tmp_path_factory.mktemp("films")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(folder / "cache"))
-        assert (
-            main(
-                [
-                    "train",
-                    *flags(data="avatars:32", stable_kimg=0.05, fade_kimg=0.05),
-                    "--quiet",
-                    "--out",
-                    str(folder / "run"),
-                ]
-            )
-            == 0
-        )
-    return folder / "run"
+    """A run folder made by the command, with every stage."""
+    return tiny.made(tmp_path_factory.mktemp("films"), stable_kimg=0.05, fade_kimg=0.05)
 
 
 class Latents:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import progan
+import tiny
 from progan import models
 from progan.cli import main
 from progan.config import RunConfig
@@ -16,7 +17,6 @@ from progan.models import ImageShape
 from progan.options import override
 from progan.sampling import finding
 from progan.snapshot import SnapshotInfo, of_generator
-from tiny import flags
 
 
 def made(labels=0):
@@ -36,22 +36,7 @@ def made(labels=0):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run folder."""
-    folder = tmp_path_factory.mktemp("finding")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(folder / "cache"))
-        assert (
-            main(
-                [
-                    "train",
-                    *flags(data="avatars:32", start_resolution=8, total_kimg=0.08),
-                    "--quiet",
-                    "--out",
-                    str(folder / "run"),
-                ]
-            )
-            == 0
-        )
-    return folder / "run"
+    return tiny.made(tmp_path_factory.mktemp("finding"), start_resolution=8, total_kimg=0.08)
 
 
 def test_a_generated_picture_is_found_again(monkeypatch):
