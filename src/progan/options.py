@@ -13,7 +13,6 @@ import math
 import os
 import reprlib
 import sys
-import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,9 +48,15 @@ def options(cls: type) -> tuple[Option, ...]:
 
 
 @functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module, whose source is read once: `inspect` would parse it anew for each class."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+@functools.cache
 def _field_docs(cls: type) -> dict[str, str]:
-    node = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(node, ast.ClassDef)
+    node = _classes(cls.__module__)[cls.__name__]
     docs = {}
     for statement, after in zip(node.body, node.body[1:], strict=False):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
