@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,3 +75,16 @@ def traced_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(traced, "Traced", step)
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium, driven by Playwright; `phone` has a telephone's settings, `started` starts others."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not (program := shutil.which("chromium")):
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        chromium.phone, chromium.started = started.devices["Pixel 7"], started.chromium
+        yield chromium
+        chromium.close()

@@ -23,7 +23,6 @@ from progan.sampling.pictures import Drawing
 playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("uvicorn")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")]
-CHROMIUM = shutil.which("chromium")
 PAGE = Path(progan.__file__).parent / "app" / "page"
 FLAGS = (
     "--data avatars:64 --resolution 16 --start-resolution 8 --stable-kimg 0.2 --fade-kimg 0.2 --batch-size 8 "
@@ -55,23 +54,13 @@ def served(folder):
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def visit(chromium, served):
+def visit(browser, served):
     """Opens the page; the test fails for what went wrong in it, or for a request to another place."""
     contexts, wrong = [], []
 
     def open_(hash_="", server=served, **settings):
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 844}, **settings})
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 844}, **settings})
         page = context.new_page()
         contexts.append(context)
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -205,7 +194,7 @@ def test_comparison_and_data_are_shown_without_rights(visit):
     visit.wrong[:] = [line for line in visit.wrong if line not in refused]
 
 
-def test_no_run_is_a_page_that_says_how_to_get_one(chromium, visit, tmp_path):
+def test_no_run_is_a_page_that_says_how_to_get_one(visit, tmp_path):
     server = Server(tmp_path)
     page = visit(server=server)
     playwright.expect(page.locator("main")).to_contain_text("progan train")

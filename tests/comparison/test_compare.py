@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 import re
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -515,18 +514,6 @@ def twenty(count: int = 20) -> tuple[Comparison, Pictures]:
     pictures = Pictures(dict.fromkeys(names, pixels), pixels, spectra, {})
     facts = [("models", "; ".join(names))]
     return Comparison(f"{count} models on shapes", facts, ["swd"], {"swd": 5.0}, models), pictures
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium")
-    with sync_api.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 class TestTwenty:

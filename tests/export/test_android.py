@@ -623,16 +623,6 @@ def playwright():
     return pytest.importorskip("playwright.sync_api")
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    if not (program := shutil.which("chromium")):
-        pytest.skip("Chromium is not installed")
-    with playwright().sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser, started.devices["Pixel 7"]
-        browser.close()
-
-
 BRIDGE = """globalThis.calls = [];
 globalThis.androidApp = {
     begin: (name) => { calls.push(["begin", name]); return true; },
@@ -644,15 +634,14 @@ globalThis.androidApp = {
 
 
 @pytest.fixture(scope="module")
-def open_app(chromium, phones):
+def open_app(browser, phones):
     """Opens the page as the app shows it; `before` is done to it before it loads."""
-    browser, device = chromium
     opened = []
 
     def open_(before=lambda page: None):
         phone = phones("dex")
         phone.tell("start", 34, "")
-        opened.append(browser.new_context(**device))
+        opened.append(browser.new_context(**browser.phone))
         asked = []
 
         def serve(route):

@@ -96,17 +96,6 @@ def pages(tmp_path_factory, run):
     return page
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        chromium.phone, chromium.started = started.devices["Pixel 7"], started.chromium
-        yield chromium
-        chromium.close()
-
-
 class Visit:
     """A page that is open on a phone; the test fails for what went wrong in it, or for a request to another place."""
 
