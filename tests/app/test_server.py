@@ -392,13 +392,13 @@ def test_too_many_are_told_to_come_again(folder, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_WAITING", 2)
     begun, goes_on = threading.Event(), threading.Event()
     desk.studio.do(lambda: (begun.set(), goes_on.wait()))
-    assert begun.wait(10)
+    assert begun.wait(120)
     waiting = [desk.studio.do(lambda: None) for _ in range(2)]
     answer = visit(app).get(PICTURE.format(run="plain"))
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     goes_on.set()
-    wait(waiting, 10)
+    wait(waiting, 120)
     assert visit(app).get(PICTURE.format(run="plain")).status_code == 200
     desk.streams = server.MOST_STREAMS
     assert visit(app).get("/api/training?run=plain").status_code == 503
@@ -409,16 +409,16 @@ def test_pictures_go_first_between_the_steps_of_something_long():
 
     def long():
         begun.set()
-        waiting.wait(10)
+        waiting.wait(120)
         for step in range(3):
             order.append(step)
             studio.let_others_go_first()
 
     first = studio.do(long, long=True)
-    assert begun.wait(10)
+    assert begun.wait(120)
     others = [studio.do(lambda: order.append("picture")), studio.do(lambda: order.append("film"), long=True)]
     waiting.set()
-    wait([first, *others], 10)
+    wait([first, *others], 120)
     assert order == [0, "picture", 1, 2, "film"]
     with pytest.raises(ZeroDivisionError):
         studio.do(lambda: 1 / 0).result(10)

@@ -400,7 +400,7 @@ class Phone:
 
     def stop(self):
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(120)
 
 
 @pytest.fixture(scope="module")

@@ -213,11 +213,11 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     stand_in(tmp_path / "sbatch", f'printf "%s\\0" "$@" >> {tmp_path}/submitted; echo Submitted batch job 1')
     trap = f'trap "touch {tmp_path}/saved; exit 143" TERM'
-    stand_in(tmp_path / "python", f'printf "%s\\0" "$@" > {tmp_path}/arguments\n{trap}\nsleep 60 & wait')
+    stand_in(tmp_path / "python", f'{trap}\nprintf "%s\\0" "$@" > {tmp_path}/arguments\nsleep 60 & wait')
     return tmp_path
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> None:
+def until(condition: Callable[[], Any], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -245,7 +245,7 @@ def test_slurm_gets_the_script_and_the_script_the_arguments(cluster: Path, capsy
     assert "Submitted batch job 1" in capsys.readouterr().out
     job = started(script.read_text(), cluster)
     job.terminate()
-    assert job.wait(30) == 143
+    assert job.wait(120) == 143
     place = str(cluster / out)
     assert left(cluster / "arguments") == [
         "-m",
@@ -266,15 +266,24 @@ def test_before_its_time_limit_a_job_saves_and_submits_itself_again(cluster: Pat
     assert "#SBATCH --signal=B:USR1@300\n" in text
     job = started(text, cluster)
     job.send_signal(signal.SIGUSR1)
-    assert job.wait(30) == 0
+    assert job.wait(120) == 0
     assert (cluster / "saved").exists()
     assert left(cluster / "submitted") == [str(cluster / "a b" / "job.sbatch")]
+
+
+@pytest.mark.parametrize("name", ["USR1", "TERM"])
+def test_a_signal_before_training_has_started_is_not_lost(cluster: Path, name: str) -> None:
+    config = SlurmConfig(gpus=0, python=str(cluster / "python"), setup=f"kill -{name} $$")
+    (cluster / "spooled").write_text(slurm.describe(work(), config))
+    job = subprocess.run(["bash", str(cluster / "spooled")], cwd="/", timeout=120)
+    assert job.returncode == (0 if name == "USR1" else 143)
+    assert (cluster / "submitted").exists() == (name == "USR1")
 
 
 def test_a_job_that_is_cancelled_saves_and_is_not_submitted_again(cluster: Path) -> None:
     job = started(slurm.describe(work(), SlurmConfig(gpus=0, python=str(cluster / "python"))), cluster)
     job.terminate()
-    assert job.wait(30) == 143
+    assert job.wait(120) == 143
     assert (cluster / "saved").exists()
     assert not (cluster / "submitted").exists()
 
@@ -282,7 +291,7 @@ def test_a_job_that_is_cancelled_saves_and_is_not_submitted_again(cluster: Path)
 def test_a_job_that_fails_is_not_submitted_again(cluster: Path) -> None:
     stand_in(cluster / "python", f"echo -n x > {cluster}/arguments; exit 3")
     job = started(slurm.describe(work(), SlurmConfig(gpus=0, python=str(cluster / "python"))), cluster)
-    assert job.wait(30) == 3
+    assert job.wait(120) == 3
     assert not (cluster / "submitted").exists()
 
 
@@ -291,7 +300,7 @@ def test_each_run_of_an_array_has_its_seed_and_folder_and_is_submitted_again_by_
     assert "#SBATCH --array=1,3-4\n" in text
     job = started(text, cluster, SLURM_ARRAY_TASK_ID="3")
     job.send_signal(signal.SIGUSR1)
-    assert job.wait(30) == 0
+    assert job.wait(120) == 0
     assert left(cluster / "arguments")[-4:] == ["--out", str(cluster / "a b" / "seed-3"), "--seed", "3"]
     assert left(cluster / "submitted") == ["--array=3", str(cluster / "a b" / "job.sbatch")]
 
@@ -302,7 +311,7 @@ def test_several_hosts_meet_at_the_first_one(cluster: Path) -> None:
     text = slurm.describe(work(), SlurmConfig(gpus=4, hosts=2, python=str(cluster / "python")))
     job = started(text, cluster, SLURM_JOB_NODELIST="n[1-2]", SLURM_JOB_ID="7")
     job.terminate()
-    job.wait(30)
+    job.wait(120)
     meeting = "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint n1:29500 --rdzv-id 7 --nproc-per-node 4"
     assert left(cluster / "arguments")[:13] == ["-m", "torch.distributed.run", *meeting.split(), "-m"]
 
@@ -684,7 +693,7 @@ def real_slurm(tmp_path_factory: pytest.TempPathFactory) -> Any:
     finally:
         for daemon in reversed(daemons):
             daemon.terminate()
-            daemon.wait(30)
+            daemon.wait(120)
 
 
 def queued() -> str:

@@ -16,15 +16,18 @@ _MARGIN = 120
 _SCRIPT = """\
 #!/bin/bash
 {directives}
-cd {folder} || exit
-{setup}
 # SLURM sends USR1 to this script before the time limit: training is told to save, and the job submits itself again.
 # TERM comes from scancel or before a preemption: training saves as well, and SLURM decides what becomes of the job.
-again=
-trap 'again=yes; kill -TERM "$training"' USR1
-trap 'kill -TERM "$training"' TERM
+# A signal that comes before training has started is kept for it.
+again= signalled= training=
+save() {{ signalled=yes; [ -z "$training" ] || kill -TERM "$training"; }}
+trap 'again=yes; save' USR1
+trap save TERM
+cd {folder} || exit
+{setup}
 {command} &
 training=$!
+[ -z "$signalled" ] || save
 wait "$training"; code=$?
 while kill -0 "$training" 2> /dev/null; do wait "$training"; code=$?; done  # a signal ends `wait`, not training
 
