@@ -718,7 +718,7 @@ PREPARING = [
     ),
     Mutation(
         "a zip's member unpacked beyond its size",
-        "data/sources/folder.py",
+        "data/sources/archives.py",
         {"_UNZIPPERS[method]().decompress(unpacked, entry.size)": "_UNZIPPERS[method]().decompress(unpacked)"},
         ["data_containers.py::test_no_more_is_unpacked_than_a_zip_lists"],
     ),
@@ -1651,7 +1651,7 @@ VALUES = [
     ),
     Mutation(
         "pages sorted as text",
-        "data/sources/folder.py",
+        "data/sources/pictures.py",
         {"page=page) for page in numbers": "page=page) for page in sorted(numbers, key=str)"},
         [RANGES + "all_pages_of_a_tiff_are_pictures"],
     ),
