@@ -1609,8 +1609,8 @@ AUGMENTING = [
 VALUES = [
     Mutation(
         "range of values found by the first look alone",
-        "data/prepare/__init__.py",
-        {"return decide(_measure(source, config))": "return decide(found)"},
+        "data/prepare/survey.py",
+        {"return decide(measure(source, config))": "return decide(found)"},
         [RANGES + "the_range_is_looked_for_in_every_picture"],
     ),
     Mutation(
@@ -1633,13 +1633,13 @@ VALUES = [
     ),
     Mutation(
         "lower bytes of 16-bit colour forgotten",
-        "data/prepare/ranges.py",
+        "data/prepare/values.py",
         {"np.uint16(256) + low": "np.uint16(256)"},
         [RANGES + "png_of_16_bits_is_not_cut_to_8"],
     ),
     Mutation(
         "white that is zero taken for black",
-        "data/prepare/ranges.py",
+        "data/prepare/values.py",
         {"inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO": "inverted = False"},
         [RANGES + "every_number_type_fills_0_to_255"],
     ),
@@ -1660,7 +1660,7 @@ FOUND = [
     Mutation(
         "faces in groups that depend on the number of workers",
         "data/prepare/__init__.py",
-        {"        size = _FEW_IMAGES\n": "        size = 8 * workers\n"},
+        {"        size = FEW_IMAGES\n": "        size = 8 * workers\n"},
         [FACES + "same_bytes_for_any_number_of_workers_and_after_an_interruption"],
     ),
     Mutation(

@@ -21,8 +21,9 @@ from PIL import Image
 from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.prepare import PrepareReport, prepare
+from progan.data.prepare import prepare
 from progan.data.prepare.output import read_ledger
+from progan.data.prepare.report import PrepareReport
 from progan.data.prepare.writers import prepare_as
 from progan.data.sources import archives, open_source, pictures
 from progan.data.sources.parquet import ParquetReader

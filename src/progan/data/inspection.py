@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from progan.data.dataset import Dataset, Indices, Pixels
-from progan.data.prepare import PrepareReport, remarks
 from progan.data.prepare.output import IMAGES, read_ledger
+from progan.data.prepare.report import PrepareReport, remarks
 from progan.errors import DatasetError
 from progan.options import parse_json
 

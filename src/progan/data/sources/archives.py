@@ -36,7 +36,7 @@ DAMAGED = (
 """Errors that damaged archives raise."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a source may have millions
 class Entry:
     """A file that may be an image."""
 

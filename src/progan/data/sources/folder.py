@@ -272,7 +272,7 @@ def walk(
     if real in above:  # a link to a folder around it
         return
     try:
-        children = sorted(os.scandir(folder), key=lambda child: child.name)
+        children = sorted(os.scandir(folder), key=lambda child: child.name, reverse=True)
     except OSError as error:
         raise DatasetError(
             f"{folder} cannot be read ({error.strerror}). Correct its permissions or move it away"
@@ -284,7 +284,8 @@ def walk(
         return
     if ours and left_out is not None:
         left_out.append(f"what belongs to {ours} in {printable(str(folder))}")
-    for child in children:
+    while children:  # from the end, so that the list shrinks as that of its receiver grows
+        child = children.pop()
         if is_system(child.name) or (ours and child.name in _MADE):
             continue
         if child.is_dir():
