@@ -524,7 +524,7 @@ OPTIMIZER = [
     ),
     Mutation(
         "a trial that is not sure decides",
-        "training/preflight/autotune.py",
+        "training/preflight/trials.py",
         {"return self.sure and self.gain > 1": "return self.gain > 1"},
         [CHOICES + "where_the_spread_is_larger_than_the_difference_the_safe_one_is_taken"],
     ),
