@@ -1815,7 +1815,7 @@ SETS = [
     ),
     Mutation(
         "images that look like shared ones counted as alone",
-        "data/inspection.py",
+        "data/difference.py",
         {"if of_b or shared:": "if of_b:"},
         [SHOWN + "what_two_datasets_share"],
     ),

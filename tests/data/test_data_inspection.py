@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageEnhance
 from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.inspection import compare, find_duplicates, inspect, perceptual_hashes
+from progan.data.difference import compare
+from progan.data.inspection import find_duplicates, inspect, perceptual_hashes
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import DatasetError
