@@ -530,7 +530,7 @@ OPTIMIZER = [
     ),
     Mutation(
         "a trial on a busy machine remembered",
-        "training/preflight/autotune.py",
+        "training/preflight/trials.py",
         {"return self.sure and (self.threads == 0 or self.waited <= BUSY)": "return self.sure"},
         [CHOICES + "threads_are_tried_once_on_a_quiet_machine_and_again_on_a_busy_one"],
     ),
