@@ -1819,6 +1819,12 @@ SETS = [
         {"if of_b or shared:": "if of_b:"},
         [SHOWN + "what_two_datasets_share"],
     ),
+    Mutation(
+        "a dataset prepared to be compared with one that is missing",
+        "cli/data.py",
+        {"next(identity(place))": "pass"},
+        [SHOWN + "diff_on_the_command_line"],
+    ),
 ]
 SUBMITTING = [
     Mutation(

@@ -392,4 +392,8 @@ def test_diff_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.C
     code, out, _ = run(capsys, "data", "diff", folder, folder, "--json")
     facts = json.loads(out)
     assert (facts["a"]["equal"], facts["b"]["alone"], len(facts["equal_files"])) == (49, 0, 10)
-    assert run(capsys, "data", "diff", folder, tmp_path / "nothing")[0] == 2
+    np.save(tmp_path / "new.npy", np.zeros((4, 8, 8), np.uint8))
+    code, _, said = run(capsys, "data", "diff", tmp_path / "new.npy", tmp_path / "nothing")
+    assert code == 2
+    assert "nothing does not exist" in said
+    assert "preparing" not in said  # the first one, for a second that is missing

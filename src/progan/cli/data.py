@@ -97,7 +97,10 @@ def diff(arguments: argparse.Namespace) -> int:
     """
     from progan.data.cache import open_data
     from progan.data.difference import compare
+    from progan.data.sources import identity
 
+    for place in (arguments.a, arguments.b):  # that one is missing is said before the other is prepared
+        next(identity(place))
     found = compare(*(open_data(place, None, log_line) for place in (arguments.a, arguments.b)))
     text = "\n".join(f"{name:12}{text}" for name, text in difference_rows(found))
     return answer(arguments, dataclasses.asdict(found), text)
