@@ -23,7 +23,8 @@ import torch
 from playwright.sync_api import expect, sync_playwright
 
 from progan import models, snapshot
-from progan.config import ProGANConfig, RunConfig, ScheduleConfig, WebConfig
+from progan.commands import WebConfig
+from progan.config import ProGANConfig, RunConfig, ScheduleConfig
 from progan.export import onnx, web
 from progan.export.source import open_source
 from progan.images import to_pixels

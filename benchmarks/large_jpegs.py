@@ -26,7 +26,8 @@ from PIL import Image
 
 from progan.config import PrepareConfig
 from progan.data.prepare import prepare
-from progan.data.prepare.decode import Target, core_count, fit, ordered_map
+from progan.data.prepare.decode import Target, fit
+from progan.data.prepare.workers import core_count, ordered_map
 from progan.data.sources import open_source
 
 RESOLUTIONS = (64, 128, 256, 512, 1024)

@@ -162,11 +162,13 @@ def _read(out: Path) -> int:
 
 
 def large(scratch: Path) -> dict[str, object]:
-    """Every container above 4 GB: some pictures of noise, which are read again, among zeros that need no disk."""
+    """Every container above 4 GB: some pictures of noise, which are read again, among pictures of equal rows."""
     rng, places = np.random.default_rng(0), (0, BORDER - 1, BORDER, BORDER + 1, LARGE - 1)
     marks = rng.integers(0, 256, (len(places), RESOLUTION, RESOLUTION, 3), dtype=np.uint8)
     source, out = scratch / "large.npy", scratch / "large"
     array = np.lib.format.open_memmap(source, "w+", np.uint8, (LARGE, RESOLUTION, RESOLUTION, 3))
+    for start in range(0, LARGE, 1000):  # zeros would be refused as an archive bomb, once they are compressed
+        array[start : start + 1000] = rng.integers(0, 256, (1000, 1, RESOLUTION, 3), dtype=np.uint8)
     for place, mark in zip(places, marks, strict=True):
         array[place] = mark
     array.flush()

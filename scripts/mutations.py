@@ -524,13 +524,13 @@ OPTIMIZER = [
     ),
     Mutation(
         "a trial that is not sure decides",
-        "training/preflight/autotune.py",
+        "training/preflight/trials.py",
         {"return self.sure and self.gain > 1": "return self.gain > 1"},
         [CHOICES + "where_the_spread_is_larger_than_the_difference_the_safe_one_is_taken"],
     ),
     Mutation(
         "a trial on a busy machine remembered",
-        "training/preflight/autotune.py",
+        "training/preflight/trials.py",
         {"return self.sure and (self.threads == 0 or self.waited <= BUSY)": "return self.sure"},
         [CHOICES + "threads_are_tried_once_on_a_quiet_machine_and_again_on_a_busy_one"],
     ),
@@ -718,7 +718,7 @@ PREPARING = [
     ),
     Mutation(
         "a zip's member unpacked beyond its size",
-        "data/sources/folder.py",
+        "data/sources/archives.py",
         {"_UNZIPPERS[method]().decompress(unpacked, entry.size)": "_UNZIPPERS[method]().decompress(unpacked)"},
         ["data_containers.py::test_no_more_is_unpacked_than_a_zip_lists"],
     ),
@@ -1609,8 +1609,8 @@ AUGMENTING = [
 VALUES = [
     Mutation(
         "range of values found by the first look alone",
-        "data/prepare/__init__.py",
-        {"return decide(_measure(source, config))": "return decide(found)"},
+        "data/prepare/survey.py",
+        {"return decide(measure(source, config))": "return decide(found)"},
         [RANGES + "the_range_is_looked_for_in_every_picture"],
     ),
     Mutation(
@@ -1633,13 +1633,13 @@ VALUES = [
     ),
     Mutation(
         "lower bytes of 16-bit colour forgotten",
-        "data/prepare/ranges.py",
+        "data/prepare/values.py",
         {"np.uint16(256) + low": "np.uint16(256)"},
         [RANGES + "png_of_16_bits_is_not_cut_to_8"],
     ),
     Mutation(
         "white that is zero taken for black",
-        "data/prepare/ranges.py",
+        "data/prepare/values.py",
         {"inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO": "inverted = False"},
         [RANGES + "every_number_type_fills_0_to_255"],
     ),
@@ -1651,7 +1651,7 @@ VALUES = [
     ),
     Mutation(
         "pages sorted as text",
-        "data/sources/folder.py",
+        "data/sources/pictures.py",
         {"page=page) for page in numbers": "page=page) for page in sorted(numbers, key=str)"},
         [RANGES + "all_pages_of_a_tiff_are_pictures"],
     ),
@@ -1660,7 +1660,7 @@ FOUND = [
     Mutation(
         "faces in groups that depend on the number of workers",
         "data/prepare/__init__.py",
-        {"        size = _FEW_IMAGES\n": "        size = 8 * workers\n"},
+        {"        size = FEW_IMAGES\n": "        size = 8 * workers\n"},
         [FACES + "same_bytes_for_any_number_of_workers_and_after_an_interruption"],
     ),
     Mutation(
@@ -1815,9 +1815,15 @@ SETS = [
     ),
     Mutation(
         "images that look like shared ones counted as alone",
-        "data/inspection.py",
+        "data/difference.py",
         {"if of_b or shared:": "if of_b:"},
         [SHOWN + "what_two_datasets_share"],
+    ),
+    Mutation(
+        "a dataset prepared to be compared with one that is missing",
+        "cli/data.py",
+        {"next(identity(place))": "pass"},
+        [SHOWN + "diff_on_the_command_line"],
     ),
 ]
 SUBMITTING = [

@@ -27,12 +27,13 @@ import torch
 from measures import NUM, finite, of_images, of_statistics, timeline
 
 import progan
+from progan.commands import CompareConfig
 from progan.comparison import plan as plans
 from progan.comparison.contestants import configurations, parse
 from progan.comparison.measuring import networks
 from progan.comparison.protocol import Ground, Outcome, begin, compare, lay
 from progan.comparison.runs import Member
-from progan.config import CompareConfig, PrepareConfig
+from progan.config import PrepareConfig
 from progan.data.dataset import Manifest
 from progan.data.prepare import prepare
 from progan.errors import ProganError

@@ -15,6 +15,7 @@ PACKAGE = Path(progan.__file__).parent
 ROWS = [
     {
         "avatars",
+        "commands",
         "errors",
         "files",
         "progress",
@@ -88,7 +89,7 @@ def test_a_module_imports_from_lower_rows_only(path: Path) -> None:
     "modules",
     [
         "progan",
-        "progan.config, progan.options, progan.presets, progan.schedule, progan.errors",
+        "progan.config, progan.commands, progan.options, progan.presets, progan.schedule, progan.errors",
         "progan.cli, progan.__main__",
     ],
 )

@@ -11,22 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from progan import commands
 from progan import config as config_module
+from progan.commands import CompareConfig, ProtocolConfig, SweepConfig
 from progan.config import (
     LOSS_CONFIGS,
     MODEL_CONFIGS,
-    CompareConfig,
     LossConfig,
     ModelConfig,
     NonsaturatingConfig,
     Precision,
     PrepareConfig,
     ProGANConfig,
-    ProtocolConfig,
     RunConfig,
     RuntimeConfig,
     ScheduleConfig,
-    SweepConfig,
 )
 from progan.errors import ConfigError
 from progan.losses import LOSSES
@@ -61,10 +60,10 @@ def test_every_option_is_documented(cls: type) -> None:
 
 
 def test_every_config_class_can_be_reached() -> None:
-    own = config_module.ExportConfig, config_module.SubmitConfig, config_module.AppConfig
+    own = commands.ExportConfig, commands.SubmitConfig, commands.AppConfig
     declared = {
         value
-        for name, value in vars(config_module).items()
+        for name, value in {**vars(config_module), **vars(commands)}.items()
         if dataclasses.is_dataclass(value)
         and name.endswith("Config")
         and not name.startswith(("_", "Base"))  # of several

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from progan.commands import CompareConfig
 from progan.comparison.contestants import configurations, parse
-from progan.config import CompareConfig, PrepareConfig
+from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.errors import ProganError

@@ -1,4 +1,4 @@
-"""What can be done with the options of `config.py`: document, parse, override, save, read back and compare them.
+"""What can be done with options of config.py and commands.py: document, parse, override, save, read back, compare.
 
 Two ways lead from a value to the type of a field: `coerce` takes what people write, also as text; `parse_json` takes
 what files say, which is not to be trusted, and converts nothing.

@@ -22,7 +22,7 @@ from generators import ATTRIBUTES, small, write_run
 from progan.app import guard, pictures, runs, server
 from progan.app.pictures import BusyError, Studio
 from progan.app.runs import Missing, Shelf, Watch
-from progan.config import AppConfig
+from progan.commands import AppConfig
 from progan.errors import ConfigError, RunError
 from progan.files import write_whole
 from progan.images import to_pixels

@@ -14,6 +14,7 @@ import torch
 from html_tags import Tags, check_complete
 from progan import models
 from progan.cli import main
+from progan.commands import CompareConfig
 from progan.comparison import Outcome, compare, protocol
 from progan.comparison import plan as plans
 from progan.comparison.contestants import Entrant, configurations, folders, parse, read_models
@@ -22,7 +23,7 @@ from progan.comparison.controls import controls
 from progan.comparison.measuring import MEMORISATION, Measurer
 from progan.comparison.plan import watched
 from progan.comparison.runs import Member, train_all, try_run
-from progan.config import CompareConfig, PrepareConfig, RunConfig, ScheduleConfig
+from progan.config import PrepareConfig, RunConfig, ScheduleConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.split import split

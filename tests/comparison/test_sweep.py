@@ -11,13 +11,14 @@ import pytest
 from html_tags import check_complete
 from progan.cli import main, parser
 from progan.cli.base import given
+from progan.commands import SweepConfig
 from progan.comparison import plan as plans
 from progan.comparison import sweep as sweeps
 from progan.comparison.contestants import in_epochs
 from progan.comparison.plan import earliest, images_after, ladder
 from progan.comparison.runs import Member, train_all
 from progan.comparison.sweep import candidates, command, sweep
-from progan.config import PrepareConfig, ScheduleConfig, SweepConfig
+from progan.config import PrepareConfig, ScheduleConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.errors import ConfigError, RunError

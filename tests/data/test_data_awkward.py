@@ -20,7 +20,8 @@ from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.prepare.decode import Target, decode_chunk
 from progan.data.prepare.ranges import Ranges
-from progan.data.sources.folder import Entry, FileReader
+from progan.data.sources.archives import Entry
+from progan.data.sources.pictures import FileReader
 from progan.errors import DatasetError
 
 RED, GREEN, GREY, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (128, 128, 128), (255, 255, 255), (0, 0, 0)

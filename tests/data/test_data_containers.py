@@ -21,11 +21,11 @@ from PIL import Image
 from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.prepare import PrepareReport, prepare
+from progan.data.prepare import prepare
 from progan.data.prepare.output import read_ledger
+from progan.data.prepare.report import PrepareReport
 from progan.data.prepare.writers import prepare_as
-from progan.data.sources import folder as files
-from progan.data.sources import open_source
+from progan.data.sources import archives, open_source, pictures
 from progan.data.sources.parquet import ParquetReader
 from progan.errors import DatasetError
 
@@ -478,15 +478,15 @@ def test_no_more_is_unpacked_than_a_zip_lists(tmp_path: Path, method: int, pack:
         packed = pack(content)
     head = bytes(26) + b"\1\0\0\0a"
     (tmp_path / "z").write_bytes(head + packed)
-    entry = files.Entry("a", str(tmp_path / "z"), 100, 0, (method, len(packed), 0))
-    with pytest.raises(files.Unreadable, match="checksum"):
-        files.entry_bytes(entry)
+    entry = archives.Entry("a", str(tmp_path / "z"), 100, 0, (method, len(packed), 0))
+    with pytest.raises(archives.Unreadable, match="checksum"):
+        archives.entry_bytes(entry)
     found = []
-    real = files.zlib.crc32
+    real = archives.zlib.crc32
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files.zlib, "crc32", lambda unpacked: found.append(len(unpacked)) or real(unpacked))
-        with pytest.raises(files.Unreadable):
-            files.entry_bytes(entry)
+        patch.setattr(archives.zlib, "crc32", lambda unpacked: found.append(len(unpacked)) or real(unpacked))
+        with pytest.raises(archives.Unreadable):
+            archives.entry_bytes(entry)
     assert found == [100]
 
 
@@ -513,11 +513,11 @@ def test_photographs_of_telephones(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.abs(top(dataset).astype(int) - (200, 30, 30)).max() < 8
     write(source, {"2.png": png(COLOUR[0])})
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    files._formats.cache_clear()
+    pictures._formats.cache_clear()
     _, report = made(source, tmp_path / "without")
     assert report.skipped == {"pillow_heif is missing": 1}
     assert "pip install '.[heic]'" in (tmp_path / "without" / "skipped.csv").read_text()
-    files._formats.cache_clear()
+    pictures._formats.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,11 @@ from progan.cli.prepare import report_table
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.inspection import inspect
-from progan.data.prepare import PrepareReport, faces, mtcnn, prepare, request_key
 from progan.data.prepare import decode as decoding
+from progan.data.prepare import faces, mtcnn, prepare, request_key
 from progan.data.prepare.faces import CELEBA_EYES, Face, FaceCrop, Square, cut, find_faces, square_of
 from progan.data.prepare.output import read_ledger
+from progan.data.prepare.report import PrepareReport
 from progan.data.split import split
 from progan.errors import ConfigError, DatasetError, DeviceError
 

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageEnhance
 from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.inspection import compare, find_duplicates, inspect, perceptual_hashes
+from progan.data.difference import compare
+from progan.data.inspection import find_duplicates, inspect, perceptual_hashes
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import DatasetError
@@ -391,4 +392,8 @@ def test_diff_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.C
     code, out, _ = run(capsys, "data", "diff", folder, folder, "--json")
     facts = json.loads(out)
     assert (facts["a"]["equal"], facts["b"]["alone"], len(facts["equal_files"])) == (49, 0, 10)
-    assert run(capsys, "data", "diff", folder, tmp_path / "nothing")[0] == 2
+    np.save(tmp_path / "new.npy", np.zeros((4, 8, 8), np.uint8))
+    code, _, said = run(capsys, "data", "diff", tmp_path / "new.npy", tmp_path / "nothing")
+    assert code == 2
+    assert "nothing does not exist" in said
+    assert "preparing" not in said  # the first one, for a second that is missing

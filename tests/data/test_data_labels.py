@@ -12,7 +12,8 @@ from PIL import Image
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.prepare import PrepareReport, prepare
+from progan.data.prepare import prepare
+from progan.data.prepare.report import PrepareReport
 from progan.data.sources.base import NoLabelsError, array_labels, by_number, why_no_classes
 from progan.data.sources.labels import column_labels
 from progan.errors import ConfigError, DatasetError

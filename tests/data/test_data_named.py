@@ -23,8 +23,9 @@ from progan.config import PrepareConfig
 from progan.data import prepare as preparing
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset
-from progan.data.prepare import PrepareReport, decode, prepare
+from progan.data.prepare import decode, prepare
 from progan.data.prepare.output import read_ledger
+from progan.data.prepare.report import PrepareReport
 from progan.data.sources import named
 from progan.data.sources.named import SETS, fetch, preparation
 from progan.errors import DatasetError

@@ -25,8 +25,9 @@ import progan.data.prepare as preparation
 from progan.cli import main
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
-from progan.data.prepare import PrepareReport, prepare, remarks
+from progan.data.prepare import prepare, workers
 from progan.data.prepare.ranges import usual
+from progan.data.prepare.report import PrepareReport, remarks
 from progan.data.split import split
 from progan.errors import ConfigError, DatasetError
 
@@ -257,7 +258,7 @@ def test_the_range_is_kept_and_goes_on_into_both_parts_of_a_split(tmp_path: Path
 
 
 def test_an_interrupted_preparation_keeps_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "_FEW_IMAGES", 2)
+    monkeypatch.setattr(workers, "FEW_IMAGES", 2)
     array = np.stack([ramp(0, 4095, "u2")] * 20)
     np.save(tmp_path / "a.npy", array)
     expected, _ = of_source(tmp_path / "a.npy", tmp_path / "whole", workers=2)

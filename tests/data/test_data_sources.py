@@ -20,8 +20,9 @@ from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.sources import open_source
+from progan.data.sources.archives import entry_bytes
 from progan.data.sources.base import Unreadable
-from progan.data.sources.folder import entry_bytes, open_archive
+from progan.data.sources.folder import open_archive
 from progan.data.sources.labels import SUFFIXES, table_labels
 from progan.errors import DatasetError
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from generators import write_run
 from progan.cli import main
-from progan.config import AndroidConfig, WebConfig
+from progan.commands import AndroidConfig, WebConfig
 from progan.errors import ConfigError, ExportError
 from progan.export import android, onnx, web
 from progan.export.source import open_source

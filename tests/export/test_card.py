@@ -12,7 +12,7 @@ from PIL import Image
 
 from generators import small, write_run
 from progan.cli import main
-from progan.config import ExportConfig, WebConfig
+from progan.commands import ExportConfig, WebConfig
 from progan.data.cache import clear_cache, list_cache
 from progan.errors import ExportError
 from progan.export import web

@@ -13,7 +13,8 @@ from torch import nn
 
 from generators import ATTRIBUTES, SMALL, small, write_run
 from progan.cli import main
-from progan.config import DcganConfig, GrowingBatchNormConfig, ModelConfig, OnnxConfig, ProGANConfig
+from progan.commands import OnnxConfig
+from progan.config import DcganConfig, GrowingBatchNormConfig, ModelConfig, ProGANConfig
 from progan.errors import ExportError
 from progan.export import onnx as exporter
 from progan.export.source import open_source

@@ -21,7 +21,7 @@ from PIL import Image
 
 from generators import ATTRIBUTES, small, write_run
 from progan import randomness
-from progan.config import WebConfig
+from progan.commands import WebConfig
 from progan.errors import ExportError
 from progan.export import web
 from progan.export.card import check_folder

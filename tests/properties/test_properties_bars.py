@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from progan import progress
 from progan.cli.prepare import report_table
-from progan.data.prepare import PrepareReport
+from progan.data.prepare.report import PrepareReport
 from progan.progress import MEASURABLE, progress_bar, speed
 from progan.schedule import Stage
 from progan.training.meter import Tally

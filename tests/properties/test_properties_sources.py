@@ -21,7 +21,8 @@ from hostile import NAMES, SCALARS, TEXTS, Payload, cases, changed, damaged, fin
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.inspection import inspect
-from progan.data.prepare import PrepareReport, prepare
+from progan.data.prepare import prepare
+from progan.data.prepare.report import PrepareReport
 
 Files = dict[str, bytes]
 REFERENCE = Path(__file__).parents[1] / "reference" / "tfrecord_fixture16"

@@ -25,7 +25,7 @@ import progan
 from progan.cli import main
 from progan.cli.base import Parser, written
 from progan.cli.train import add_arguments, run
-from progan.config import AzureConfig, KubernetesConfig, SkypilotConfig, SlurmConfig
+from progan.commands import AzureConfig, KubernetesConfig, SkypilotConfig, SlurmConfig
 from progan.errors import ConfigError
 from progan.submit import azure, kubernetes, skypilot, slurm, wheel
 from progan.submit.base import Raw, Work, option, shell, yaml

@@ -28,8 +28,9 @@ from progan.training import numerics
 from progan.training.numerics import Numerics, choose, wished_threads
 from progan.training.parallel.processes import ALONE
 from progan.training.preflight import autotune
-from progan.training.preflight.autotune import Evidence, Seconds, climb, compare, judge
+from progan.training.preflight.autotune import climb
 from progan.training.preflight.estimate import Pace, build_seconds, too_long
+from progan.training.preflight.trials import LEAST, MOST, Evidence, Seconds, compare, judge, remembered
 from progan.training.setup import RunSetup
 from progan.training.state import StateFolder
 from steps import CPU
@@ -76,7 +77,7 @@ def test_where_the_spread_is_larger_than_the_difference_the_safe_one_is_taken() 
     found = [compare(machine.work(0.1), machine.work(0.1), clock=machine) for machine in map(Machine, range(20))]
     assert sum(not each.sure for each in found) >= 15
     unsure = next(each for each in found if not each.sure)
-    assert unsure.rounds == autotune.MOST, "as many as there may be, to become sure"
+    assert unsure.rounds == MOST, "as many as there may be, to become sure"
     assert not unsure.faster
     assert "not sure" in str(unsure)
 
@@ -84,7 +85,7 @@ def test_where_the_spread_is_larger_than_the_difference_the_safe_one_is_taken() 
 def test_a_trial_ends_when_its_time_is_up() -> None:
     machine = Machine(0)
     evidence = compare(machine.work(4.0), machine.work(4.0), clock=machine)
-    assert evidence.rounds == autotune.LEAST
+    assert evidence.rounds == LEAST
 
 
 def test_the_interval_is_that_of_the_sign_test() -> None:
@@ -204,18 +205,18 @@ def test_a_trial_leaves_the_number_of_threads_as_it_was() -> None:
     setup = RunSetup(config, ImageShape(4, 3), replace(CPU, threads=2))
     found = autotune.try_threads(setup, autotune.trial_stage(setup))
     assert found.threads in (1, 2)
-    assert found.rounds >= autotune.LEAST
+    assert found.rounds >= LEAST
     assert torch.get_num_threads() == before
 
 
 def test_what_was_remembered_otherwise_or_is_damaged_is_tried_again(unset: Any, tmp_path: Path) -> None:
-    assert autotune.remembered("bf16", [1], lambda: SURE) == SURE
-    assert autotune.remembered("bf16", [1], lambda: replace(SURE, gain=9.0)) == SURE
+    assert remembered("bf16", [1], lambda: SURE) == SURE
+    assert remembered("bf16", [1], lambda: replace(SURE, gain=9.0)) == SURE
     path = tmp_path / "cache" / "measured.json"
     (key,) = json.loads(path.read_text())
     for content in ({key: 3.5}, {key: {**vars(SURE), "gain": "fast"}}, [], 7):
         path.write_text(json.dumps(content))
-        assert autotune.remembered("bf16", [1], lambda: replace(SURE, gain=9.0)).gain == 9.0
+        assert remembered("bf16", [1], lambda: replace(SURE, gain=9.0)).gain == 9.0
 
 
 TINY: dict[str, Any] = {

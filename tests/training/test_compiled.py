@@ -18,6 +18,8 @@ from progan.training import loop, state
 from progan.training.accelerate import traced
 from progan.training.numerics import Numerics, choose, thread_count
 from progan.training.preflight import autotune
+from progan.training.preflight.estimate import build_seconds
+from progan.training.preflight.trials import Evidence
 from progan.training.setup import RunSetup
 from progan.training.state import StateFolder
 from progan.training.step import Eager
@@ -223,7 +225,7 @@ def test_only_what_pays_the_build_back_is_tried_and_compiled(tmp_path, monkeypat
 
     def trial(setup, stage):
         tried.append(stage.resolution)
-        return autotune.Evidence(1.2, 1 / 0.9, 1.3, 6, sure=True, build=autotune.build_seconds(stage.resolution))
+        return Evidence(1.2, 1 / 0.9, 1.3, 6, sure=True, build=build_seconds(stage.resolution))
 
     monkeypatch.setattr(autotune, "try_compiled", trial)
     schedule = ScheduleConfig(16, 4, stable_kimg=per_resolution(12), fade_kimg=per_resolution(12))
@@ -240,7 +242,7 @@ def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypat
     monkeypatch.setattr(autotune, "sixteen_bits", lambda device: "bf16")
     said: list[str] = []
     for gain, width, precision in ((0.9, 8, "fp32"), (1.5, 8, "fp32"), (1.5, 16, "bf16")):
-        evidence = autotune.Evidence(gain, gain, gain, 6, sure=True)
+        evidence = Evidence(gain, gain, gain, 6, sure=True)
         monkeypatch.setattr(autotune, "measure_gain", lambda *_, evidence=evidence: evidence)
         config = RunConfig(model=ProGANConfig(fmap_max=width))
         config = progan.options.override(config, {"compile": "off"})
@@ -259,7 +261,7 @@ def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, mo
     command = ["train", "--dry-run", "--resolution", "8", "--fmap-max", "8", "--device", "cpu"]
     assert main(command) == 0
     assert f"on cpu, {autotune.undecided('bf16')}, {threads}\n" in capsys.readouterr().out
-    monkeypatch.setattr(autotune, "measure_gain", lambda *_: autotune.Evidence(0.9, 0.9, 0.9, 6, sure=True))
+    monkeypatch.setattr(autotune, "measure_gain", lambda *_: Evidence(0.9, 0.9, 0.9, 6, sure=True))
     config = run.dry_run(resolution=8, fmap_max=8, device="cpu", compile="off")[1]
     autotune.decide_precision(RunSetup(config, ImageShape(8, 3), choose(config.runtime)))
     capsys.readouterr()

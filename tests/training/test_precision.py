@@ -15,7 +15,7 @@ from progan.options import override
 from progan.training import numerics
 from progan.training.numerics import choose
 from progan.training.preflight import autotune, fit
-from progan.training.preflight.autotune import Evidence
+from progan.training.preflight.trials import Evidence
 from progan.training.setup import RunSetup
 from steps import CPU
 

@@ -25,7 +25,8 @@ from progan.app import runs
 from progan.app.guard import Guard, TooLargeError, is_loopback
 from progan.app.pictures import BusyError, StoppedError, Studio, Wish, dataset_page
 from progan.app.runs import Missing, Shelf, Watch
-from progan.config import MOST_SEED, AppConfig
+from progan.commands import AppConfig
+from progan.config import MOST_SEED
 from progan.errors import ConfigError, ProganError
 from progan.progress import Log
 from progan.run_folder import RunFolder

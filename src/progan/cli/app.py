@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from progan.cli.base import Parser, add_flags, given
-from progan.config import AppConfig
+from progan.commands import AppConfig
 from progan.errors import RunError
 from progan.options import options
 from progan.progress import log_line

@@ -3,7 +3,7 @@
 import argparse
 
 from progan.cli.base import Parser, add_flags, answer, given
-from progan.config import CompareConfig
+from progan.commands import CompareConfig
 from progan.options import options
 
 

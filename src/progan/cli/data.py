@@ -9,7 +9,8 @@ from progan.cli.base import Parser, answer
 from progan.progress import log_line
 
 if TYPE_CHECKING:
-    from progan.data.inspection import Difference, Inspection, Part
+    from progan.data.difference import Difference, Part
+    from progan.data.inspection import Inspection
 
 _LINES = {"balance": 60, "duplicate": 10, "suspicious": 10}
 """Lines of each finding in a terminal."""
@@ -95,8 +96,11 @@ def diff(arguments: argparse.Namespace) -> int:
         progan data diff datasets/train datasets/held-out
     """
     from progan.data.cache import open_data
-    from progan.data.inspection import compare
+    from progan.data.difference import compare
+    from progan.data.sources import identity
 
+    for place in (arguments.a, arguments.b):  # that one is missing is said before the other is prepared
+        next(identity(place))
     found = compare(*(open_data(place, None, log_line) for place in (arguments.a, arguments.b)))
     text = "\n".join(f"{name:12}{text}" for name, text in difference_rows(found))
     return answer(arguments, dataclasses.asdict(found), text)

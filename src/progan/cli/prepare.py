@@ -13,7 +13,7 @@ from progan.options import options
 from progan.progress import log_line, progress_bar, speed
 
 if TYPE_CHECKING:
-    from progan.data.prepare import PrepareReport
+    from progan.data.prepare.report import PrepareReport
 
 
 def add_arguments(parser: Parser) -> None:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 def report_table(report: "PrepareReport") -> str:
     """The report as lines of text."""
     from progan.data.dataset import Manifest
-    from progan.data.prepare import remarks
+    from progan.data.prepare.report import remarks
 
     size = report.resolutions[-1]
     separator = "/" if Manifest.is_in(Path(report.out)) else "."  # what --to writes has it beside itself

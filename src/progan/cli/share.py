@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from progan.cli.base import Parser, add_flags, answer, given
-from progan.config import ExportConfig
+from progan.commands import ExportConfig
 from progan.options import options
 
 

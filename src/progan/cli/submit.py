@@ -7,7 +7,7 @@ from pathlib import Path
 
 from progan.cli import compare, train
 from progan.cli.base import Parser, Run, add_flags, answer, given, written
-from progan.config import CompareConfig
+from progan.commands import CompareConfig
 from progan.errors import ConfigError
 from progan.options import options, override
 from progan.presets import preset

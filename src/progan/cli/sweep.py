@@ -3,7 +3,7 @@
 import argparse
 
 from progan.cli.base import Parser, add_flags, answer, given
-from progan.config import SweepConfig
+from progan.commands import SweepConfig
 from progan.options import options
 
 

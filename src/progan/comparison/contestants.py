@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from progan.config import CompareConfig, ProtocolConfig, RunConfig, SweepConfig, flag
+from progan.commands import CompareConfig, ProtocolConfig, SweepConfig
+from progan.config import RunConfig, flag
 from progan.data.dataset import Dataset
 from progan.errors import ConfigError
 from progan.options import from_flags, options, override

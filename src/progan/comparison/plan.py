@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from progan.commands import CompareConfig, ProtocolConfig, SweepConfig
 from progan.comparison.contestants import folders
 from progan.comparison.runs import Member, try_stages
-from progan.config import CompareConfig, ProtocolConfig, RunConfig, SweepConfig
+from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.errors import RunError
 from progan.files import write_whole

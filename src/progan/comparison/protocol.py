@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from progan.commands import CompareConfig, ProtocolConfig
 from progan.comparison import plan as plans
 from progan.comparison.contestants import configurations, parse, read_models
 from progan.comparison.controls import controls
 from progan.comparison.measuring import Measurer, gather
 from progan.comparison.runs import Member, train_all
 from progan.comparison.summary import summarize, to_csv, to_json
-from progan.config import CompareConfig, ProtocolConfig
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset, Manifest
 from progan.data.sources.named import preparation

@@ -11,11 +11,12 @@ import torch
 
 import progan
 from progan import models
+from progan.commands import ProtocolConfig
 from progan.comparison.controls import Control
 from progan.comparison.measuring import Measurer
 from progan.comparison.plan import Planned
 from progan.comparison.runs import Member
-from progan.config import ProtocolConfig, RunConfig
+from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.models import ImageShape
 from progan.options import to_dict

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from progan.commands import SweepConfig
 from progan.comparison import plan as plans
 from progan.comparison.contestants import Entrant, configurations, in_epochs, parse, read_models, refuse_same
 from progan.comparison.measuring import Measurer, gather
@@ -21,7 +22,7 @@ from progan.comparison.plan import Ladder, Planned
 from progan.comparison.protocol import begin, lay, publish
 from progan.comparison.runs import Member, train_all
 from progan.comparison.summary import summarize, to_json
-from progan.config import RunConfig, SweepConfig, flag
+from progan.config import RunConfig, flag
 from progan.errors import ConfigError, RunError
 from progan.metrics import Value
 from progan.options import from_flags, override, to_flags

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Dataset, Manifest
-from progan.data.prepare import PrepareReport, Progress, left_out_note, prepare, remarks, request_key
+from progan.data.prepare import Progress, left_out_note, prepare, request_key
+from progan.data.prepare.report import PrepareReport, remarks
 from progan.data.sources.named import preparation
 from progan.files import folder_name
 from progan.options import parse_json

@@ -6,7 +6,7 @@ The file has a function `export(source, out, config, log)`: it writes into the f
 
 from dataclasses import dataclass
 
-from progan.config import AndroidConfig, ExportConfig, OnnxConfig, WebConfig
+from progan.commands import AndroidConfig, ExportConfig, OnnxConfig, WebConfig
 from progan.plugins import Registry
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from progan.config import AndroidConfig
+from progan.commands import AndroidConfig
 from progan.errors import ExportError
 from progan.export import onnx, web
 from progan.export.card import MARK, check_folder

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import progan
-from progan.config import OnnxConfig
+from progan.commands import OnnxConfig
 from progan.errors import ExportError
 from progan.export.card import write_card
 from progan.export.source import Source

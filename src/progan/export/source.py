@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from progan import sampling
-from progan.config import ExportConfig
+from progan.commands import ExportConfig
 from progan.errors import ExportError
 from progan.per_resolution import RESOLUTIONS
 from progan.run_folder import RunFolder

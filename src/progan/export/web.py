@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import progan
-from progan.config import WebConfig
+from progan.commands import WebConfig
 from progan.data.cache import cache_folder
 from progan.errors import ExportError
 from progan.export import onnx

@@ -6,7 +6,7 @@ package but progan's own; `submit(work, config)` hands it over and returns a lin
 
 from dataclasses import dataclass
 
-from progan.config import AzureConfig, KubernetesConfig, SkypilotConfig, SlurmConfig, SubmitConfig
+from progan.commands import AzureConfig, KubernetesConfig, SkypilotConfig, SlurmConfig, SubmitConfig
 
 
 @dataclass(frozen=True)

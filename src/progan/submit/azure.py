@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from progan.config import AzureConfig
+from progan.commands import AzureConfig
 from progan.errors import ConfigError, ProganError
 from progan.submit import wheel
 from progan.submit.base import Raw, Work, is_here, python, shell, yaml

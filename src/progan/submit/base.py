@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from progan.config import SubmitConfig
+from progan.commands import SubmitConfig
 from progan.data.sources.named import SETS
 from progan.errors import ConfigError, ProganError
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from progan.config import KubernetesConfig
+from progan.commands import KubernetesConfig
 from progan.errors import ConfigError
 from progan.submit.base import Work, hand_over, python, yaml
 

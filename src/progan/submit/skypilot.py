@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from progan.config import SkypilotConfig
+from progan.commands import SkypilotConfig
 from progan.errors import ConfigError
 from progan.submit import wheel
 from progan.submit.base import PORT, Raw, Work, hand_over, is_here, python, shell, yaml

@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from progan.config import SlurmConfig
+from progan.commands import SlurmConfig
 from progan.errors import ConfigError
 from progan.files import write_whole
 from progan.submit.base import PORT, Raw, Work, hand_over, python, shell

@@ -11,81 +11,36 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median_high
-from typing import Any, Literal
-
-from PIL import ImageColor
 
 from progan.config import FACE_OPTIONS, PrepareConfig
-from progan.data.dataset import RANGE, FileRecord, LabelKind, Manifest
-from progan.data.prepare.decode import Target, core_count, decode_chunk, fit, ordered_map, without_warnings
-from progan.data.prepare.faces import FaceCrop, load_detector
-from progan.data.prepare.output import (
-    FACE_COLUMNS,
-    FILE_LIMIT,
-    IMAGES,
-    SKIPPED,
-    UNFINISHED,
-    Output,
-    Unfinished,
-    read_ledger,
-)
-from progan.data.prepare.ranges import Ends, Extremes, Ranges, Tally, Unmeasured, decide, look, look_at, range_text
+from progan.data.dataset import RANGE, FileRecord, Manifest
+from progan.data.prepare.decode import decode_chunk
+from progan.data.prepare.faces import load_detector
+from progan.data.prepare.output import FILE_LIMIT, IMAGES, SKIPPED, UNFINISHED, Output, Unfinished, read_ledger
+from progan.data.prepare.ranges import Unmeasured, decide
+from progan.data.prepare.report import PrepareReport, range_of
+from progan.data.prepare.survey import face_crop, measure, survey
+from progan.data.prepare.workers import FEW_IMAGES, chunk_size, core_count, ordered_map
 from progan.data.sources import file_identity, identity, open_source
-from progan.data.sources.base import Picture, Source, Unreadable, Values
+from progan.data.sources.base import Source
 from progan.data.sources.named import preparation
 from progan.data.sources.remote import is_remote
 from progan.errors import DatasetError
 from progan.files import LOCK_NAME, locked, printable
 from progan.options import parse_json
-from progan.per_resolution import RESOLUTIONS
 
 # To be raised when the same request gives other pixels or labels, also of avatars. 2: large JPEGs are drafted more
 # often. 3: classes that are numbers are in their order; one range of values for a set, colour profiles.
 _VERSION = 3
 _SCRATCH = ".scratch"  # hidden, so that it is no one else's
-_CHUNK_BYTES, _CHUNK_IMAGES, _FEW_IMAGES = 4 * 10**6, 256, 16
-_ENOUGH_FACES = 64  # to decide the resolution
+_CHUNK_BYTES = 4 * 10**6
 _GPU_WORKERS = 4  # processes that share a GPU, each of which takes some of its memory
-_LOOKED_AT, _LOOKED_AT_FOR_COLOUR, _LOOKED_AT_SIZE = 256, 64, 32  # images, images to be decoded, pixels of their side
-_COLOURED = 12  # difference of two channels of a reduced picture that grey pictures saved as JPEG do not reach
 
 Progress = Callable[[int, int], None]
 """Called with the number of candidates that are done with, and of all."""
-
-
-@dataclass(frozen=True)
-class PrepareReport:
-    """Result of `prepare`."""
-
-    out: str
-    source: str
-    state: Literal["prepared", "continued", "already there"]
-    read: int
-    """Candidates: files or rows of an array."""
-    count: int
-    """Images in the dataset."""
-    skipped: Mapping[str, int]
-    """Reason -> how many; the files are named in skipped.csv."""
-    upscaled: int
-    """Images that are smaller than the resolution and were enlarged."""
-    resolutions: tuple[int, ...]
-    channels: int
-    label_kind: LabelKind | None
-    label_names: tuple[str, ...]
-    bytes: int
-    """On disk."""
-    seconds: float
-    notes: tuple[str, ...] = ()
-    """What was seen and not used, and how it would be; lines for people."""
-    ranges: Ranges = field(default_factory=Ranges)
-    """The values that became 0 … 255."""
-    tally: Tally = field(default_factory=Tally)
-    """What was done to values and colours."""
 
 
 def prepare(
@@ -174,7 +129,7 @@ def _prepare(
         _clear(out)
     # What there is to read, and what it becomes: as noted by the interrupted call, or decided by a look.
     opened = open_source(source, out / _SCRATCH, config)
-    if (faces := _face_crop(config)) is not None and opened.points is None:  # fail now if it is not installed
+    if (faces := face_crop(config)) is not None and opened.points is None:  # fail now if it is not installed
         load_detector(faces.detector, config.device)
     if config.max_images is not None:
         opened = dataclasses.replace(opened, entries=opened.entries[: config.max_images])
@@ -192,7 +147,7 @@ def _prepare(
         arrays, note = _write(opened, out, note, config, progress, file_limit)
     except Unmeasured:
         # Among pictures of 8 bits there are others, which the look did not meet: find their range and begin again.
-        ranges = decide(_measure(opened, config))
+        ranges = decide(measure(opened, config))
         _delete_unfinished(out)
         note = Unfinished(key, dataclasses.replace(note.target, ranges=ranges))
         arrays, note = _write(opened, out, note, config, progress, file_limit)
@@ -227,7 +182,7 @@ def _prepare(
             "key": key,
             "settings": dataclasses.asdict(config),
             "report": dataclasses.asdict(report),
-            RANGE: _range_of(report),
+            RANGE: range_of(report),
         },
     ).write(out)
     if not report.skipped:
@@ -251,11 +206,10 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
     workers = config.workers or core_count()
     image_bytes = target.resolution**2 * target.channels
     why = ""
-    # Few large chunks, but enough for every worker to have several; a handful of images is not worth a process.
-    size = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // image_bytes, max(_FEW_IMAGES, total // (4 * workers))))
+    size = chunk_size(total, workers, _CHUNK_BYTES // image_bytes)
     if target.faces is not None and points is None:
         # Pictures that are looked at together change each other's last bits: the same chunks for any number of workers.
-        size = _FEW_IMAGES
+        size = FEW_IMAGES
         workers = config.workers or (min(workers, _GPU_WORKERS) if _on_gpu(config.device) else workers)
     starts = range(output.note.read, total, size)
     parts = [source.entries[start : start + size] for start in starts]
@@ -278,13 +232,6 @@ def _decode_all(source: Source, output: Output, config: PrepareConfig, progress:
         raise DatasetError(f"none of the {total} files of {source.name} {wanted}{why}")
 
 
-def _face_crop(config: PrepareConfig) -> FaceCrop | None:
-    """The options of faces; None where none are cut out."""
-    if config.crop != "faces":
-        return None
-    return FaceCrop(config.faces, config.min_face, config.min_confidence, config.align, config.margin, config.detector)
-
-
 def _on_gpu(device: str) -> bool:
     from progan.devices import find_device
 
@@ -304,165 +251,3 @@ def _delete_unfinished(out: Path) -> None:
     for pattern in ("images-*.npy", "labels*.npy", IMAGES, SKIPPED, UNFINISHED):
         for path in out.glob(pattern):
             path.unlink()
-
-
-@without_warnings()
-def survey(source: Source, config: PrepareConfig) -> Target:
-    """Resolution, channels and range of values of a source: as configured, else decided by a look at images spread over
-    it, and by one at all of them where the range is not known from their type.
-    """
-    entries = _spread(source.entries, _LOOKED_AT)
-    sizes: list[tuple[int, int]] = []
-    reasons: Counter[str] = Counter()
-
-    def looked_at() -> Iterator[Picture]:
-        for image in source.reader.read(entries, _LOOKED_AT_SIZE):
-            if isinstance(image, Unreadable):
-                reasons[str(image)] += 1
-                continue
-            sizes.append(image.size)
-            yield image
-
-    found = Extremes() if source.drawn_at else look(looked_at(), every=False)
-    if not (sizes or source.drawn_at):
-        why = f" ({reasons.most_common(1)[0][0]})" if reasons else ""
-        raise DatasetError(f"{source.name} has no image that can be read among {len(entries)} files looked at{why}")
-    try:
-        red, green, blue, *_ = ImageColor.getrgb(config.background)
-    except ValueError:
-        raise DatasetError(f"background {config.background!r} is not a colour. Write a name or #rrggbb") from None
-    ranges, faces = _ranges(source, found, config), _face_crop(config)
-    target = Target(4, 3, config.crop, (red, green, blue), ranges=ranges, faces=faces)
-    all_28 = bool(sizes) and set(sizes) == {(28, 28)} and faces is None
-    resolution = config.resolution or source.drawn_at or (32 if all_28 else 0)
-    if not resolution:  # the largest that at least half of the images reach without being enlarged
-        sides = [min(size) if config.crop == "center" else max(size) for size in sizes]
-        middle = median_high(sides if faces is None else _face_sides(source, target, config.device))
-        resolution = max((size for size in RESOLUTIONS if size <= middle), default=4)
-    some = source.reader.read(_spread(entries, _LOOKED_AT_FOR_COLOUR), _LOOKED_AT_SIZE)
-    # By default: three channels where any picture shows colour, however it is stored.
-    channels = {"grey": 1, "rgb": 3}.get(config.channels) or (
-        3 if any(_is_coloured(image, ranges) for image in some) else 1
-    )
-    return dataclasses.replace(target, resolution=resolution, channels=channels, pad_28=all_28)
-
-
-def _face_sides(source: Source, target: Target, device: str) -> list[int]:
-    """Sides in pixels of what is cut out for some faces of pictures spread over the source. Raises DatasetError."""
-    spread, sides = _spread(range(len(source.entries)), _LOOKED_AT), list[int]()
-    step = -(-len(spread) // _FEW_IMAGES)
-    for start in range(step):  # parts that are spread over it, too
-        some = spread[start::step]
-        points = None if source.points is None else source.points[some]
-        chunk = decode_chunk(source.reader, [source.entries[at] for at in some], target, device, points)
-        sides += [dict(zip(FACE_COLUMNS, columns[3:], strict=True))["side"] for columns in chunk.kept]
-        if len(sides) >= _ENOUGH_FACES:
-            break
-    if not sides:
-        raise DatasetError(
-            f"no face that can be used was found in {len(spread)} pictures of {source.name} spread over it. "
-            "Give --resolution, which they would have decided, to look at all of them"
-        )
-    return sides
-
-
-def _ranges(source: Source, found: Extremes, config: PrepareConfig) -> Ranges:
-    """The range of a source's values: the user's, or that of 8 bits, or found by a first pass over the whole source.
-
-    The pass is made where some of the images looked at have other numbers (`found`), or all may be masks.
-    """
-    if ends := config.range_ends():
-        return Ranges.by_user(*ends)
-    if found.ends.keys() <= {"bytes"} and not found.has_masks:
-        return Ranges()
-    return decide(_measure(source, config))
-
-
-def _measure(source: Source, config: PrepareConfig) -> Extremes:
-    """Extremes of all of a source, computed by the worker processes."""
-    total, workers = len(source.entries), config.workers or core_count()
-    size = max(1, min(_CHUNK_IMAGES, max(_FEW_IMAGES, total // (4 * workers))))
-    parts = [source.entries[start : start + size] for start in range(0, total, size)]
-    found = Extremes()
-    with closing(
-        ordered_map(look_at, ((source.reader, part, _LOOKED_AT_SIZE) for part in parts), min(workers, len(parts)))
-    ) as looks:
-        for part in looks:
-            found = found.joined(part)
-    return found
-
-
-def _spread(entries: Sequence[Any], wanted: int) -> list[Any]:
-    """At most `wanted` of the entries, evenly spread."""
-    wanted = min(len(entries), wanted)
-    return [entries[position * len(entries) // wanted] for position in range(wanted)]
-
-
-def _is_coloured(image: Picture | Unreadable, ranges: Ranges) -> bool:
-    if isinstance(image, Unreadable):
-        return False
-    if isinstance(image, Values):
-        if image.colours.ndim == 2:
-            return False
-    elif image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
-        return False
-    try:
-        pixels, _ = fit(image, Target(_LOOKED_AT_SIZE, 3, "none", (0, 0, 0), ranges=ranges))
-    except Unreadable:
-        return False
-    return bool((pixels.max(-1).astype(int) - pixels.min(-1)).max() > _COLOURED)
-
-
-def _shown(report: PrepareReport) -> dict[Ends, str]:
-    """The ranges that pictures were brought to 0 … 255 by, and what they were."""
-    ranges, tally = report.ranges, report.tally
-    shown: dict[Ends, str] = {}
-    if tally.wide > tally.windowed:
-        shown |= {ends: f"{kind} " for kind, ends in (("integers", ranges.integers), ("floats", ranges.floats)) if ends}
-    if tally.stretched:
-        shown[ranges.bytes] = "8 bits "
-    return shown
-
-
-def _range_of(report: PrepareReport) -> str | None:
-    """What `--range` must be for other images to be treated in the same way; None where it need not be given."""
-    shown = list(_shown(report))
-    return range_text(shown[0]) if len(shown) == 1 else None
-
-
-def remarks(report: PrepareReport) -> list[str]:
-    """What was done to the values and colours of a set, one line each; none for ordinary pictures."""
-    tally, shown = report.tally, _shown(report)
-    lines = []
-    for ends, kind in shown.items():
-        text, whose = range_text(ends), kind if len(shown) > 1 else "values "
-        lines.append(f"{whose}{text.replace(':', ' … ')} become 0 … 255 (of other images, too, with --range {text})")
-    others = report.read - sum(report.skipped.values()) - tally.wide - tally.stretched  # pictures, which may have faces
-    if lines and others > 0:
-        lines[-1] += f"; {_images_of(others)} of 8 bits as they are"
-    if tally.windowed:
-        lines.append(f"{_images_of(tally.windowed)} through the window of the file (--range LOW:HIGH overrides it)")
-    if tally.outside:
-        part = tally.outside / max(1, tally.values)
-        lines.append(f"{tally.outside:,} values ({part:.2%}) lie outside the range and are cut off")
-    if tally.not_finite:
-        lines.append(
-            f"{tally.not_finite:,} values are NaN or infinite: NaN becomes black, infinities an end of the range"
-        )
-    if tally.recoloured:
-        lines.append(f"{_images_of(tally.recoloured)} converted from another colour profile to sRGB")
-    if tally.profiles_ignored:
-        lines.append(
-            f"{_images_of(tally.profiles_ignored)} with a colour profile that is broken or not for such pixels: ignored"
-        )
-    if tally.first_frames:
-        lines.append(
-            f"of {tally.first_frames:,} animation{'' if tally.first_frames == 1 else 's'} only the first image"
-        )
-    if tally.extended:
-        lines.append(f"{_images_of(tally.extended)} cut out beyond the edge of the picture: mirrored and blurred there")
-    return lines
-
-
-def _images_of(count: int) -> str:
-    return f"{count:,} image{'' if count == 1 else 's'}"

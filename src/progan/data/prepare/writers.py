@@ -25,8 +25,9 @@ from PIL import Image
 from progan.config import PrepareConfig
 from progan.data.cache import cache_folder
 from progan.data.dataset import FILE_NAME, FORMAT, Dataset, Manifest, array_name
-from progan.data.prepare import PrepareReport, Progress, prepare
+from progan.data.prepare import Progress, prepare
 from progan.data.prepare.output import SKIPPED
+from progan.data.prepare.report import PrepareReport
 from progan.data.sources.base import Unreadable, import_extra
 from progan.data.sources.labels import partition_of
 from progan.data.sources.named import preparation

@@ -15,15 +15,17 @@ from zipfile import BadZipFile
 
 from progan.config import PrepareConfig
 from progan.data.dataset import Manifest
+from progan.data.sources.archives import is_archive
 from progan.data.sources.arrays import is_idx_labels, open_hdf5, open_idx, open_npy
 from progan.data.sources.base import NoLabelsError, Opener, Source, Unreadable
 from progan.data.sources.cifar import open_cifar
 from progan.data.sources.drawn import open_avatars, open_stacked
-from progan.data.sources.folder import is_archive, is_picture, open_archive, open_folder, open_picture, walk
+from progan.data.sources.folder import open_archive, open_folder, open_picture, walk
 from progan.data.sources.labels import is_table, tables_beside
 from progan.data.sources.lmdb import open_lmdb
 from progan.data.sources.named import NAMES, SETS, locate, shadow_note
 from progan.data.sources.parquet import open_parquet, open_split
+from progan.data.sources.pictures import is_picture
 from progan.data.sources.remote import copied, is_remote, remote_identity
 from progan.data.sources.tfrecords import open_tfrecords
 from progan.errors import DatasetError, did_you_mean

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from progan.config import PrepareConfig
+from progan.data.sources.archives import most_unpacked
 from progan.data.sources.base import Labels, Picture, Source, Unreadable, Values, array_labels, import_extra
-from progan.data.sources.folder import most_unpacked
 from progan.errors import DatasetError
 from progan.files import printable
 

@@ -131,9 +131,10 @@ def folder_labels(files: Sequence[str]) -> tuple[Labels | None, tuple[str, ...]]
 
     Folders around all do not count.
     """
-    folders = [PurePosixPath(file).parent.parts for file in files]
-    for level in range(min(map(len, folders), default=0)):
-        names = sorted({parts[level] for parts in folders}, key=by_number)
+    folders = [file[: file.rfind("/") + 1] for file in files]
+    parts_of = {folder: PurePosixPath(folder).parts for folder in set(folders)}
+    for level in range(min(map(len, parts_of.values()), default=0)):
+        names = sorted({parts[level] for parts in parts_of.values()}, key=by_number)
         if len(names) == 1 or all(map(partition_of, names)):
             continue
         reason = why_no_classes(names, len(files))
@@ -142,7 +143,7 @@ def folder_labels(files: Sequence[str]) -> tuple[Labels | None, tuple[str, ...]]
         if reason:
             return None, (f"the {len(names):,} folders are not taken for classes ({reason})",)
         numbers = {name: number for number, name in enumerate(names)}
-        return class_labels(tuple(names), np.array([numbers[parts[level]] for parts in folders])), ()
+        return class_labels(tuple(names), np.array([numbers[parts_of[folder][level]] for folder in folders])), ()
     return None, ()
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from progan.config import PrepareConfig
+from progan.data.sources.archives import MAX_FILE_BYTES
 from progan.data.sources.base import Picture, Source, Unreadable, import_extra
-from progan.data.sources.folder import MAX_FILE_BYTES, open_image
+from progan.data.sources.pictures import open_image
 from progan.errors import DatasetError
 from progan.files import printable
 

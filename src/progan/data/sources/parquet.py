@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from progan.config import PrepareConfig
+from progan.data.sources.archives import MAX_FILE_BYTES, MAX_RATIO
 from progan.data.sources.base import (
     MAX_CLASSES,
     Labels,
@@ -28,8 +29,9 @@ from progan.data.sources.base import (
     class_labels,
     import_extra,
 )
-from progan.data.sources.folder import MAX_FILE_BYTES, MAX_RATIO, is_picture, open_image, walk
+from progan.data.sources.folder import walk
 from progan.data.sources.labels import column_labels, partition_of
+from progan.data.sources.pictures import is_picture, open_image
 from progan.errors import DatasetError
 from progan.files import printable
 
