@@ -1830,8 +1830,14 @@ SUBMITTING = [
     Mutation(
         "a job that is cancelled submits itself again",
         "submit/slurm.py",
-        {"""trap 'kill -TERM "$training"' TERM""": """trap 'again=yes; kill -TERM "$training"' TERM"""},
+        {"trap save TERM": "trap 'again=yes; save' TERM"},
         [SUBMIT + "a_job_that_is_cancelled_saves_and_is_not_submitted_again"],
+    ),
+    Mutation(
+        "a signal before a job's training has started is lost",
+        "submit/slurm.py",
+        {'[ -z "$signalled" ] || save': ":"},
+        [SUBMIT + "a_signal_before_training_has_started_is_not_lost"],
     ),
     Mutation(
         "a word that the job's shell expands",
