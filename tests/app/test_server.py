@@ -176,7 +176,7 @@ def test_a_run_folder_is_a_shelf_of_one(folder):
 def test_the_page_opens_without_torch(folder):
     code = (
         "import sys; from pathlib import Path\n"
-        "from progan.app import runs, server; from progan.config import AppConfig\n"
+        "from progan.app import runs, server; from progan.commands import AppConfig\n"
         f"desk = server.Desk(runs.Shelf(Path({str(folder)!r})), AppConfig())\n"
         "server.application(desk, 'x', '127.0.0.1')\n"
         "assert runs.facts(desk.shelf, 'plain', True, True)['models']\n"
