@@ -55,9 +55,11 @@ NOT_EXECUTED = {
 """Beginnings of lines, and why they are not executed here or where they are."""
 
 TRAIN = shlex.split(
-    "--resolution 16 --start-resolution 16 --stable-kimg 0.08 --total-kimg 0.08 --batch-size 8 --fmap-max 8 --z-dim 8 "
+    "--resolution 16 --start-resolution 16 --stable-kimg 0.08 --total-kimg 0.08 --batch-size 8 "
     "--tick-kimg 0.04 --device cpu --precision fp32 --compile off"
 )
+WIDTHS = shlex.split("--fmap-max 8 --z-dim 8")  # not where networks are given
+FEWER = shlex.split("--data avatars:96")
 GROWN = shlex.split("--start-resolution 4 --stable-kimg 0.04 --fade-kimg 0.04 --total-kimg 0.2")
 RUNS = shlex.split(
     "--resolution 16 --width 8 --num 16 --measurements 1 --device cpu --precision fp32 --jobs 0 --seeds 2"
@@ -150,8 +152,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (world / "network-final.pkl").symlink_to(ROOT / "tests" / "reference" / "network-final-small-nosrc.pkl")
         assert main(["import", "network-final.pkl", "celebahq.safetensors"]) == 0
         assert main(["prepare", "pets", "DATA", "--resolution", "16"]) == 0
-        assert main(["data", "split", "DATA", "TRAIN", "HELD", "--fraction", "0.3"]) == 0
-        assert main(["train", "--data", "DATA", "--labels", "--out", "RUN", *TRAIN, *GROWN, "--quiet"]) == 0
+        assert main(["train", "--data", "DATA", "--labels", "--out", "RUN", *TRAIN, *WIDTHS, *GROWN, "--quiet"]) == 0
         yield world
 
 
@@ -177,7 +178,8 @@ def execute(line: str, world: Path) -> None:
     for long, short in SMALLER.items():
         line = re.sub(long, short, line)
     words = shlex.split(re.sub(r"^(?:[A-Z_]+=\S+ |!)*progan ", "", line))
-    begins = words[0] == "train" and ("--data" in words or "--out" not in words)
+    named = len(words) > 1 and not words[1].startswith("-")
+    begins = words[0] == "train" and (named or "--data" in words or "--out" not in words)
     new = words[words.index("--out") + 1] if begins and "--out" in words else None
     for word in words:
         if EXISTS.fullmatch(word) and word != new:
@@ -185,7 +187,7 @@ def execute(line: str, world: Path) -> None:
     if words[0] == "submit":
         words.append("--dry-run")
     elif begins and "--dry-run" not in words:
-        words += TRAIN
+        words += [*TRAIN, *([] if "--init" in words else WIDTHS), *([] if "--data" in words else FEWER)]
     elif words[0] in LONG:
         words += RUNS
     assert main(words) == 0, line
@@ -221,11 +223,11 @@ def test_comparisons_of_the_pages(line: str, world: Path, place: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")], ids=str)
 def test_the_snippets_of_a_page_run(page: Path, world: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, options = progan.run.train, dict(zip(TRAIN[::2], TRAIN[1::2], strict=True))
+    train, options = progan.run.train, dict(zip(*[iter([*TRAIN, *WIDTHS])] * 2, strict=True))
     tiny = {flag.removeprefix("--").replace("-", "_"): value for flag, value in options.items()}
 
     def small(*names: object, minutes: float | None = None, **given: object) -> progan.Run:
-        return train(*names, **{**given, **tiny, "quiet": True})
+        return train(*names, **{"data": "avatars:96", **given, **tiny, "quiet": True})
 
     monkeypatch.setattr(progan, "train", small)
     known = {"images": np.zeros((4, 16, 16, 3), np.uint8)}
