@@ -1726,6 +1726,12 @@ EXPORTING = [
         ["web.py::test_latents_in_javascript_are_those_of_python"],
     ),
     Mutation(
+        "classes that jump in the browser's morph",
+        "app/page/latents.js",
+        {"value + t * (end[i] - value)": "t < 1 ? value : end[i]"},
+        ["web.py::test_labels_on_the_way_in_javascript_are_those_of_python"],
+    ),
+    Mutation(
         "pixels of the browser not rounded as ours",
         "app/page/generator.js",
         {"Math.fround(Math.fround(images[(channels": "Math.floor(Math.fround(images[(channels"},
@@ -1893,8 +1899,14 @@ SERVER = [
     Mutation(
         "another row of attributes",
         "app/pictures.py",
-        {'snapshot.labels([""] * wish.row + [wish.label])[-1:]': "snapshot.labels([wish.label])"},
+        {'snapshot.labels([""] * wish.row + [label])[-1:]': "snapshot.labels([label])"},
         [SERVED + "labels_are_those_of_sample"],
+    ),
+    Mutation(
+        "classes that jump at the end of a morph",
+        "app/pictures.py",
+        {"labels = labels.lerp(end, wish.t)": "labels = end if wish.t == 1 else labels"},
+        [SERVED + "a_morph_goes_from_label_to_label"],
     ),
     Mutation(
         "a request to stop that stays",

@@ -29,7 +29,7 @@ from progan.images import to_pixels
 from progan.progress import silent
 from progan.run_folder import RunFolder
 from progan.sampling import finding, load
-from progan.sampling.interpolation import slerp
+from progan.sampling.interpolation import between, show, slerp
 from progan.sampling.pictures import Drawing
 
 testclient = pytest.importorskip("starlette.testclient")
@@ -135,6 +135,28 @@ def test_a_morph_lies_on_the_great_circle(client, folder):
     z = slerp(snapshot.latents([7]), snapshot.latents([9]), 0.25)
     got = pixels_of(client.get(PICTURE.format(run="plain") + "&to=9&t=0.25"))
     assert np.array_equal(got, as_shown(to_pixels(snapshot.generate(z))[0]))
+
+
+@pytest.mark.parametrize("to", [None, 9])
+@pytest.mark.parametrize(
+    ("run", "label", "to_label", "whole"),
+    [
+        ("class", CLASSES[0], CLASSES[2], CLASSES[2]),
+        ("attributes", "", "hat=cap", "hat=cap"),
+        ("attributes", "hat=none", "smile", "hat=none,smile"),  # what the end does not name stays
+    ],
+)
+def test_a_morph_goes_from_label_to_label(client, folder, run, label, to_label, whole, to):
+    """As `progan interpolate` goes; the latent stays or moves as well."""
+    snapshot = load(folder / run)
+    ends = [(snapshot.latents([seed]), snapshot.labels([name])) for seed, name in ((7, label), (to or 7, whole))]
+    way = list(between(*ends, 5))
+    query = f"{PICTURE.format(run=run)}&label={quote(label)}&toLabel={quote(to_label)}{f'&to={to}' if to else ''}"
+    got = [pixels_of(client.get(f"{query}&t={i / 4}")) for i in range(5)]
+    for shown, moment in zip(got, way, strict=True):
+        assert np.array_equal(shown, as_shown(show(snapshot, moment)[0]))
+    assert not np.array_equal(got[0], got[2])
+    assert not np.array_equal(got[2], got[4])
 
 
 def test_a_film_goes_there_and_back(client, monkeypatch):
@@ -358,6 +380,7 @@ def test_odd_names_are_names(client):
         *(f"seed=1&truncation={psi}" for psi in ("-0.1", "2.1", "nan", "1e9", "9" * 300)),
         *(f"seed=1&row={row}" for row in ("-1", "1.5", "1024", "nan")),
         "seed=1&label=unknown",
+        "seed=1&toLabel=unknown",
         "seed=1&label=" + "x" * 3000,
         "seed=1&run=" + "x" * 2000,
     ],

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,7 +57,13 @@ class Wish:
     t: float = 0.0
     truncation: float = 1.0
     label: str = ""
+    to_label: str = ""
     row: int = 0
+
+    @property
+    def moves(self) -> bool:
+        """True for a picture on the way from one to another."""
+        return self.to is not None or bool(self.to_label)
 
 
 class Studio:
@@ -134,14 +140,13 @@ class Studio:
 
         snapshot = self.snapshot(path)
         factor = max(1, FILM_SIDE // snapshot.resolution)
-        way = [i / (FILM_FRAMES - 1) for i in range(FILM_FRAMES)]
 
         def frames() -> Iterator["Tensor"]:
             # Each picture once; the way back is the way there, without its ends.
             made: list[Tensor] = []
-            for t in way:
+            for i in range(FILM_FRAMES):
                 self.let_others_go_first()
-                pixels = self._pixels(snapshot, Wish(wish.seed, wish.to, t, wish.truncation, wish.label, wish.row))
+                pixels = self._pixels(snapshot, replace(wish, t=i / (FILM_FRAMES - 1)))
                 made.append(upscale(pixels[None].float(), factor)[0].to(pixels.dtype))
                 yield made[-1]
             yield from reversed(made[1:-1])
@@ -155,13 +160,15 @@ class Studio:
         """Pixels uint8 [C, R, R]."""
         from progan.sampling.interpolation import show, slerp
 
-        z, labels = snapshot.latents([wish.seed]), None
+        z = snapshot.latents([wish.seed])
         if wish.to is not None:
             z = slerp(z, snapshot.latents([wish.to]), wish.t)
-        if snapshot.info.label_kind == "attributes":  # an attribute that is not named is that of a row of the data
-            labels = snapshot.labels([""] * wish.row + [wish.label])[-1:]
-        elif snapshot.G.label_size:
-            labels = snapshot.labels([wish.label or 0])
+        labels = _label_row(snapshot, wish, wish.label)
+        if labels is not None and wish.to_label:
+            # An attribute that the end does not name is that of the start.
+            attributes = snapshot.info.label_kind == "attributes"
+            end = _label_row(snapshot, wish, f"{wish.label},{wish.to_label}" if attributes else wish.to_label)
+            labels = labels.lerp(end, wish.t)
         return show(snapshot, (z, labels), wish.truncation)[0]
 
     def search(
@@ -214,6 +221,13 @@ class Studio:
                 "latent": facts,
             }
         )
+
+
+def _label_row(snapshot: "Snapshot", wish: Wish, label: str) -> Any:
+    """Label rows float32 [1, L]; None for a generator without labels. Raises SnapshotError for an unknown label."""
+    if snapshot.info.label_kind == "attributes":  # an attribute that is not named is that of a row of the data
+        return snapshot.labels([""] * wish.row + [label])[-1:]
+    return snapshot.labels([label or 0]) if snapshot.G.label_size else None
 
 
 def dataset_page(folder: RunFolder) -> str:

@@ -192,8 +192,8 @@ def application(desk: Desk, token: str, host: str) -> Guard:
 
     async def film(request: "Request") -> "Response":
         path, wish = await run_in_threadpool(model_of, request), _wish(request)
-        if wish.to is None:
-            raise ConfigError("a film goes from one seed to another")
+        if not wish.moves:
+            raise ConfigError("a film goes from one seed or label to another")
         job = desk.studio.do(lambda: desk.studio.film(path, wish), long=True)
         return Response(await asyncio.wrap_future(job), media_type="image/webp")
 
@@ -356,8 +356,8 @@ def _wish(request: "Request") -> Wish:
     first, row = seed("seed"), number("row", 0, 1023)
     if row != int(row):
         raise ConfigError("row must be a whole number")
-    label = _text(request, "label", LONGEST_LABEL)
-    return Wish(first or 0, seed("to"), number("t", 0, 1), number("truncation", 1, 2), label, int(row))
+    label, to_label = (_text(request, name, LONGEST_LABEL) for name in ("label", "toLabel"))
+    return Wish(first or 0, seed("to"), number("t", 0, 1), number("truncation", 1, 2), label, to_label, int(row))
 
 
 def _icon() -> bytes:

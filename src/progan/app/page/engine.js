@@ -4,8 +4,9 @@
  *
  * @typedef {object} Wish What a picture is, all of it: equal wishes give equal pixels.
  * @property {string} seed Whole number from 0 to 2⁶³-1, in digits.
- * @property {string} to Seed that it is on the way to; empty for none.
- * @property {number} t How far, 0…1.
+ * @property {string} to Seed that it is on the way to; empty for none: the latent stays.
+ * @property {string} toLabel Label that it is on the way to; empty for none. Attributes that it does not name stay.
+ * @property {number} t How far, 0…1: latents along great circles, labels along straight lines.
  * @property {number} truncation 1: as trained; below: less variety.
  * @property {number} resolution Pixels of a side.
  * @property {string} label Class, or attributes such as `hat=cap,glasses=none`; empty for none.

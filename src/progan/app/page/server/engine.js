@@ -1,5 +1,7 @@
 /** The engine that asks the server of `progan app` for pictures. */
 
+import { moves } from "../wish.js";
+
 /**
  * @typedef {import("../engine.js").Engine} Engine
  * @typedef {import("../engine.js").Facts} Facts
@@ -34,7 +36,8 @@ export function query(facts, wish) {
   const { seed, truncation, resolution, label, row } = wish;
   const model = facts.models.find((each) => each.resolution === resolution)?.file ?? "";
   const words = { run: facts.server?.run ?? "", model, seed, truncation: plain(truncation), label, row: String(row) };
-  return new URLSearchParams(wish.to === "" ? words : { ...words, to: wish.to, t: plain(wish.t) });
+  const { to, toLabel } = wish;
+  return new URLSearchParams(moves(wish) ? { ...words, to, toLabel, t: plain(wish.t) } : words);
 }
 
 /**
