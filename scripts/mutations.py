@@ -1903,6 +1903,12 @@ SERVER = [
         [SERVED + "labels_are_those_of_sample"],
     ),
     Mutation(
+        "a film that jumps back to its beginning",
+        "app/pictures.py",
+        {"yield from reversed(made[1:-1])": "yield from made[1:-1]"},
+        [SERVED + "a_film_goes_there_and_back"],
+    ),
+    Mutation(
         "classes that jump at the end of a morph",
         "app/pictures.py",
         {"labels = labels.lerp(end, wish.t)": "labels = end if wish.t == 1 else labels"},

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from generators import ATTRIBUTES, small, write_run
 from progan.app import guard, pictures, runs, server
@@ -159,12 +159,33 @@ def test_a_morph_goes_from_label_to_label(client, folder, run, label, to_label, 
     assert not np.array_equal(got[2], got[4])
 
 
-def test_a_film_goes_there_and_back(client, monkeypatch):
+@pytest.mark.parametrize("kind", ["webp", "mp4"])
+def test_a_film_goes_there_and_back(kind, client, folder, monkeypatch, tmp_path):
     monkeypatch.setattr(pictures, "FILM_FRAMES", 4)
-    answer = client.get("/api/film?run=plain&model=generator-000016000-16x16&seed=1&to=2")
-    film = Image.open(BytesIO(answer.content))
-    assert (film.format, film.n_frames, film.size) == ("WEBP", 6, (256, 256))
-    assert client.get("/api/film?run=plain&model=generator-000016000-16x16&seed=1").status_code == 400
+    address = f"/api/film?run=class&model=generator-000016000-16x16&seed=1&kind={kind}"
+    if kind == "mp4":
+        av = pytest.importorskip("av")
+    way = f"&to=2&label={CLASSES[0]}&toLabel={quote(CLASSES[2])}"
+    answer = client.get(address + way)
+    assert answer.headers["content-type"] == pictures.FILM_TYPES[kind]
+    if kind == "webp":
+        film = Image.open(BytesIO(answer.content))
+        assert (film.format, film.n_frames, film.size) == ("WEBP", 6, (256, 256))
+        frames = [np.asarray(each.convert("RGB")) for each in ImageSequence.Iterator(film)]
+    else:
+        with av.open(BytesIO(answer.content)) as film:
+            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(frames) == 6
+    # The second frame, and the last, a third of the way.
+    shown = pixels_of(client.get(f"{PICTURE.format(run='class').replace('seed=7', 'seed=1')}{way}&t={1 / 3:.17f}"))
+    for frame in (frames[1], frames[5]):
+        assert np.abs(frame[8::16, 8::16].astype(int) - shown).mean() < 8
+    assert client.get(address).status_code == 400  # it goes nowhere
+    assert client.get(f"{address}&to=2&kind=gif").json() == {"error": "a film is one of webp, mp4"}
+    # Without the package for it an MP4 is not offered, and refused with the command that helps.
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert client.get("/progan.json").json()["server"]["mp4"] is False
+    assert (client.get(address + way).status_code == 400) is (kind == "mp4")
 
 
 def test_the_page_knows_runs_and_labels(client, folder):

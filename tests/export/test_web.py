@@ -5,6 +5,7 @@ npm fetches onnxruntime-web and axe-core once (or they are skipped, and say so).
 
 import functools
 import http.server
+import importlib.util
 import json
 import os
 import re
@@ -272,6 +273,45 @@ def test_a_morph_goes_from_class_to_class(visit, pages):
     page.page.click("#morph-open")
     assert apart(page.drawn().pictures()[0], np.repeat(wanted, 3, 2)) <= 2
     assert "toLabel=drei" in page.page.url
+    assert page.wrong == []
+
+
+def test_a_morph_is_saved_as_what_the_browser_can_make(visit, run):
+    """A strip, an animation and a recorded video, of the pictures that the page shows, without a server."""
+    page = visit("run", "#seed=4&to=9&t=0.125").drawn()
+    page.page.click("#tab-morph")
+    playwright.expect(page.page.locator("#morph-canvas[data-ready]")).to_be_visible()
+    eighth = page.pictures("#morph-canvas")[0]
+
+    def saved(suffix):
+        with page.page.expect_download(timeout=120_000) as waited:
+            page.page.click(f"#morph-save-{suffix}")
+        assert waited.value.suggested_filename == f"morph-4-9-16x16.{suffix}"
+        return Path(waited.value.path())
+
+    strip = Image.open(saved("png"))
+    assert strip.text["seed"] == "4,9"
+    assert apart(np.asarray(strip)[:, 16:32, :3], eighth) == 0
+    film = Image.open(saved("webp"))
+    film.load()
+    assert (film.n_frames, film.size, film.info["duration"], film.info["loop"]) == (88, (256, 256), 50, 0)
+    snapshot = load(run.path)
+    for frame, t in ((0, 0), (11, 0.25), (44, 1), (77, 0.25)):
+        film.seek(frame)
+        z = slerp(snapshot.latents([4]), snapshot.latents([9]), t)
+        wanted = to_pixels(snapshot.generate(z))[0].permute(1, 2, 0).numpy()
+        assert np.abs(np.asarray(film.convert("RGB"))[8::16, 8::16].astype(int) - wanted).mean() < 8
+    video = saved("webm")
+    assert video.read_bytes()[:4] == b"\x1aE\xdf\xa3"
+    if importlib.util.find_spec("av"):
+        import av
+
+        with av.open(str(video)) as opened:
+            frames = [each.to_ndarray(format="rgb24") for each in opened.decode(video=0)]
+        assert len(frames) >= 40  # those that a busy machine did not drop
+        z = snapshot.latents([4])
+        wanted = to_pixels(snapshot.generate(z))[0].permute(1, 2, 0).numpy()
+        assert np.abs(frames[0][8::16, 8::16].astype(int) - wanted).mean() < 20
     assert page.wrong == []
 
 

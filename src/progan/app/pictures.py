@@ -33,6 +33,8 @@ MOST_LOADED = 3
 MOST_PIXELS = 50_000_000
 """Pixels of a picture to be found: more are not decoded."""
 KINDS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
+FILM_TYPES = {"webp": "image/webp", "mp4": "video/mp4"}
+"""Suffix of a film that the page can ask for -> its media type."""
 FILM_SIDE, FILM_FRAMES, FILM_FPS = 256, 45, 20
 """Pixels of a side of a film at least; frames from one picture to the other; frames a second."""
 NEIGHBOURS = 4
@@ -132,8 +134,11 @@ class Studio:
         pixels = self._pixels(self.snapshot(path), wish)
         return _rgb(pixels), pixels.shape[-1]
 
-    def film(self, path: Path, wish: Wish) -> bytes:
-        """An animated WebP from the wish's first picture to its second, and back."""
+    def film(self, path: Path, wish: Wish, kind: str) -> bytes:
+        """A film of a kind in FILM_TYPES from the wish's first picture to its second, and back.
+
+        Raises ConfigError where the package that writes an MP4 is missing.
+        """
         from progan.images import upscale
         from progan.progress import silent
         from progan.sampling.films import write_film
@@ -152,7 +157,7 @@ class Studio:
             yield from reversed(made[1:-1])
 
         with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "film.webp"
+            file = Path(scratch) / f"film.{kind}"
             write_film(file, frames(), FILM_FPS, silent)
             return file.read_bytes()
 

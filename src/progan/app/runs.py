@@ -6,6 +6,7 @@ are not followed, and a file is read only if it lies in the folder of its run.
 
 import functools
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -158,6 +159,7 @@ def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, A
         "folder": printable(str(shelf.root)),
         "report": has_report,
         "data": reals and folder is not None,
+        "mp4": importlib.util.find_spec("av") is not None,
         "change": may_change,
     }
     empty = {"title": "progan", "data": "", "licence": "", "snapshot": "", "z_dim": 0, "channels": 3, "labels": None}

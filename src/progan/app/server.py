@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from progan.app import runs
 from progan.app.guard import Guard, TooLargeError, is_loopback
-from progan.app.pictures import BusyError, StoppedError, Studio, Wish, dataset_page
+from progan.app.pictures import FILM_TYPES, BusyError, StoppedError, Studio, Wish, dataset_page
 from progan.app.runs import Missing, Shelf, Watch
 from progan.commands import AppConfig
 from progan.config import MOST_SEED
@@ -194,8 +194,11 @@ def application(desk: Desk, token: str, host: str) -> Guard:
         path, wish = await run_in_threadpool(model_of, request), _wish(request)
         if not wish.moves:
             raise ConfigError("a film goes from one seed or label to another")
-        job = desk.studio.do(lambda: desk.studio.film(path, wish), long=True)
-        return Response(await asyncio.wrap_future(job), media_type="image/webp")
+        kind = _text(request, "kind", 100) or "webp"
+        if kind not in FILM_TYPES:
+            raise ConfigError(f"a film is one of {', '.join(FILM_TYPES)}")
+        job = desk.studio.do(lambda: desk.studio.film(path, wish, kind), long=True)
+        return Response(await asyncio.wrap_future(job), media_type=FILM_TYPES[kind])
 
     def model_of(request: "Request") -> Path:
         return runs.model(run_of(request), _text(request, "model", 100))

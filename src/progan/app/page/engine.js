@@ -57,6 +57,7 @@
  * @property {string} folder Where runs are looked for.
  * @property {boolean} report The run has a page of its own.
  * @property {boolean} data The run's images may be shown.
+ * @property {boolean} mp4 It can make MP4 films.
  * @property {boolean} change This page has the token: it may stop a training and search.
  *
  * @typedef {(done: number, total: number) => void} Progress Bytes so far, and of all.
@@ -67,7 +68,12 @@
  * @property {((progress: Progress) => Promise<boolean>) | null} store Keeps all that `draw` needs on the device; false if
  *   the device cannot. Null where there is nothing to keep.
  * @property {((use: boolean) => Promise<void>) | null} useGpu Computes by WebGPU, or no longer; null without it.
- * @property {((wish: Wish) => Promise<Blob>) | null} film An animation of the way from a seed to another, and back.
+ * @property {FilmKind[]} films What the way of a wish, there and back, can be made to.
+ * @property {string} lacks Which films are not there, and why, for people; empty if none is missing.
+ *
+ * @typedef {object} FilmKind
+ * @property {string} suffix `webp`, `mp4` or `webm`.
+ * @property {(wish: Wish, progress: Progress) => Promise<Blob>} make `progress` counts frames, where that is known.
  */
 
 /**

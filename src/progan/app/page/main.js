@@ -8,7 +8,7 @@ import { favourites } from "./favourites.js";
 import { labelSelects } from "./labels.js";
 import { morph } from "./morph.js";
 import { inApp, save, share, whenTold } from "./platform.js";
-import { toPng } from "./png.js";
+import { origin, toPng } from "./png.js";
 import { tabs } from "./tabs.js";
 import { anySeed, classInTurn, fileName, fromHash, inWords, moves, NOWHERE, parseSeed, stepSeed, toHash } from "./wish.js";
 
@@ -101,7 +101,7 @@ function begin(facts, engine, more) {
       void show();
     },
   };
-  const kept = favourites(app), way = morph(app, engine.film);
+  const kept = favourites(app), way = morph(app, engine);
 
   /** The wish of a picture of the grid: seeds, and rows of the data's attributes, in turn, as `progan sample` has them. */
   const wishAt = (/** @type {number} */ i) => {
@@ -206,10 +206,7 @@ function begin(facts, engine, more) {
       sheet.getContext("2d")?.drawImage(canvas, (i % across) * side, Math.floor(i / across) * side);
     });
     const seeds = Array.from({ length: state.count }, (_, i) => wishAt(i).seed).join(",");
-    const model = facts.models.find(({ resolution }) => resolution === side);
-    const fields = { seed: seeds, snapshot: model?.snapshot ?? "", Software: `progan ${facts.progan}` };
-    const png = await toPng(sheet, facts.licence ? { ...fields, Copyright: facts.licence } : fields);
-    return { png, name: fileName(wishAt(0), state.count) };
+    return { png: await toPng(sheet, origin(facts, side, seeds)), name: fileName(wishAt(0), state.count) };
   };
   const saveShown = async () => {
     const { png, name } = await picture();

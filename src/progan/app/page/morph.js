@@ -1,8 +1,10 @@
 /** From one picture to another: from seed to seed, from class to class, or both. */
 
 import { button, element, input, make, paint } from "./dom.js";
+import { strip } from "./film.js";
 import { labelSelects } from "./labels.js";
 import { save } from "./platform.js";
+import { origin, toPng } from "./png.js";
 import { anySeed, classInTurn, inWords, morphName, moves, parseSeed } from "./wish.js";
 
 /**
@@ -12,12 +14,14 @@ import { anySeed, classInTurn, inWords, morphName, moves, parseSeed } from "./wi
  */
 
 const SECONDS = 4; // of the way from one picture to the other
+/** @type {Record<string, string>} Words for what a way can be saved as. */
+const FORMATS = { png: "Strip (PNG)", webp: "WebP", mp4: "MP4", webm: "WebM" };
 
 /**
  * @param {App} app
- * @param {Engine["film"]} film
+ * @param {Engine} engine
  */
-export function morph(app, film) {
+export function morph(app, engine) {
   const { facts } = app, kind = facts.labels?.kind;
   const canvas = element("morph-canvas", HTMLCanvasElement), caption = element("morph-caption", HTMLParagraphElement);
   const from = input("morph-from"), to = input("morph-to"), position = input("morph-position"), play = button("morph-play");
@@ -114,21 +118,32 @@ export function morph(app, film) {
     again();
   });
   button("morph-open").addEventListener("click", () => app.open(chosen()));
-  const filmed = button("morph-film");
-  filmed.hidden = film === null;
-  filmed.addEventListener("click", async () => {
-    stop();
-    filmed.disabled = true;
-    app.say("Making the film …", true);
-    try {
-      const wish = chosen(), blob = await /** @type {NonNullable<typeof film>} */ (film)(wish);
-      save(blob, morphName(wish, "webp"));
-      app.say("Saved.");
-    } catch (error) {
-      app.say(error instanceof Error ? error.message : String(error));
-    }
-    filmed.disabled = false;
+
+  // What the way is saved as: a strip of pictures, and the films that the engine can make.
+  /** @type {import("./engine.js").FilmKind} */
+  const still = {
+    suffix: "png",
+    make: async (wish) => toPng(await strip(engine.draw, wish), origin(facts, wish.resolution, wish.to ? `${wish.seed},${wish.to}` : wish.seed)),
+  };
+  const saves = [still, ...engine.films].map(({ suffix, make: made }) => {
+    const saved = make("button", { id: `morph-save-${suffix}`, type: "button", textContent: FORMATS[suffix] });
+    saved.addEventListener("click", async () => {
+      stop();
+      for (const each of saves) each.disabled = true;
+      app.say("Making it …", true);
+      try {
+        const wish = chosen();
+        const blob = await made(wish, (done, total) => app.say(`Making it: ${done} of ${total} pictures`, true));
+        app.say(await save(blob, morphName(wish, suffix)));
+      } catch (error) {
+        app.say(error instanceof Error ? error.message : String(error));
+      }
+      for (const each of saves) each.disabled = false;
+    });
+    return saved;
   });
+  element("morph-saves", HTMLDivElement).append(...saves);
+  element("morph-lacks", HTMLParagraphElement).textContent = engine.lacks;
   return {
     show() {
       const { wish } = app.state, key = `${wish.seed} ${wish.label}`;

@@ -23,7 +23,11 @@ export function openServer(facts) {
     },
     store: null,
     useGpu: null,
-    film: async (wish) => (await ask(`api/film?${query(facts, wish)}`)).blob(),
+    films: ["webp", ...(facts.server?.mp4 ? ["mp4"] : [])].map((suffix) => ({
+      suffix,
+      make: async (wish) => (await ask(`api/film?${query(facts, wish)}&kind=${suffix}`)).blob(),
+    })),
+    lacks: facts.server?.mp4 ? "" : "No MP4: the computer that progan runs on lacks PyAV, pip install '.[video]'.",
   };
 }
 
