@@ -1903,6 +1903,18 @@ SERVER = [
         [SERVED + "labels_are_those_of_sample"],
     ),
     Mutation(
+        "files beside a snapshot",
+        "app/runs.py",
+        {"if name != printable(self.snapshot.stem):\n            raise": "if False:\n            raise"},
+        [SERVED + "beside_a_snapshot_there_is_nothing"],
+    ),
+    Mutation(
+        "a page for a snapshot that is cut",
+        "app/runs.py",
+        {"if not whole or": "if"},
+        [SERVED + "what_is_no_snapshot_gets_one_line"],
+    ),
+    Mutation(
         "a film that jumps back to its beginning",
         "app/pictures.py",
         {"yield from reversed(made[1:-1])": "yield from made[1:-1]"},

@@ -19,9 +19,11 @@ import torch
 from PIL import Image, ImageSequence
 
 from generators import ATTRIBUTES, small, write_run
+from progan import tensorfile
 from progan.app import guard, pictures, runs, server
 from progan.app.pictures import BusyError, Studio
 from progan.app.runs import Missing, Shelf, Watch
+from progan.cli import main
 from progan.commands import AppConfig
 from progan.errors import ConfigError, RunError
 from progan.files import write_whole
@@ -326,6 +328,78 @@ def test_answers_forbid_what_the_page_does_not_need(client):
     # What lies in a folder may have scripts, but they have no rights here.
     assert "sandbox allow-scripts;" in page.headers["content-security-policy"]
     assert "connect-src" not in page.headers["content-security-policy"]
+
+
+# A snapshot alone
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A snapshot that lies where it has no run, beside another file."""
+    place = tmp_path_factory.mktemp("alone")
+    (place / "secret.safetensors").write_text(SECRET)
+    small(kind="class", names=CLASSES).save(place / "odd <b> name.safetensors")
+    return place / "odd <b> name.safetensors"
+
+
+def test_a_snapshot_alone_makes_pictures(file):
+    client = visit(open_app(file)[1])
+    facts = client.get("/progan.json").json()
+    assert (facts["title"], facts["data"]) == ("odd <b> name", "drawn <things>")
+    assert (facts["snapshot"], facts["labels"]["names"]) == (load(file).digest, list(CLASSES))
+    assert [(model["resolution"], model["kimg"]) for model in facts["models"]] == [(16, 16)]
+    known = facts["server"]
+    assert (known["run"], known["runs"], known["training"], known["data"]) == ("odd <b> name", [], False, False)
+    query = {"run": known["run"], "model": facts["models"][0]["file"], "seed": "7", "label": CLASSES[1]}
+    got = pixels_of(client.get("/api/picture", params=query))
+    assert np.array_equal(got, as_shown(next(Drawing(load(file), [7], [CLASSES[1]]).pixels())[0]))
+    assert visit(open_app(file)[1]).get("/progan.json?run=odd").status_code == 200  # an old link
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/api/picture?model=secret&seed=1",
+        "/api/picture?model=../alone/secret&seed=1",
+        "/api/training?run=odd <b> name",
+        "/api/grid?run=&name=reals.png",
+        "/api/page/data?run=",
+        "/api/page/report?run=",
+        "/api/page/compare?name=",
+    ],
+)
+def test_beside_a_snapshot_there_is_nothing(file, address):
+    answer = visit(open_app(file)[1]).get(address)
+    assert answer.status_code == 404
+    assert SECRET not in answer.text
+
+
+def test_a_picture_is_searched_by_a_snapshot_alone(file, monkeypatch):
+    monkeypatch.setattr(pictures, "STEPS", 5)
+    monkeypatch.setattr(finding, "RANDOM", 16)
+    client = visit(open_app(file)[1], origin=HOME)
+    content = png(np.full((16, 16, 3), 100, np.uint8))
+    said = [json.loads(line) for line in client.post("/api/find?model=odd <b> name", content=content).text.splitlines()]
+    assert "the snapshot does not hold it" in said[0]["note"]
+    assert said[-1]["near"] == []
+
+
+@pytest.mark.parametrize("content", ["words", "cut", "state", "gone", "snapshot of nothing"])
+def test_what_is_no_snapshot_gets_one_line(content, file, tmp_path, capsys):
+    path = tmp_path / "x.safetensors"
+    if content == "cut":
+        path.write_bytes(file.read_bytes()[:-100])
+    elif content == "state":
+        path.write_bytes(b"".join(tensorfile.to_bytes({"G": torch.zeros(3)}, {"format": "progan state"})))
+    elif content == "snapshot of nothing":
+        header = json.dumps({"__metadata__": {"info": "[]"}}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+    elif content == "words":
+        path.write_text("words that are no tensors")
+    assert main(["app", str(path), "--no-open"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert ("does not exist" if content == "gone" else "is not a snapshot, or is damaged") in said
 
 
 # What may be read

@@ -177,9 +177,11 @@ class Studio:
         return show(snapshot, (z, labels), wish.truncation)[0]
 
     def search(
-        self, folder: RunFolder, path: Path, picture: bytes, label: str, reals: bool, tell: Callable[[Any], None]
+        self, folder: RunFolder | None, path: Path, picture: bytes, label: str, reals: bool, tell: Callable[[Any], None]
     ) -> None:
         """Tell what a search finds: its target, the nearest image every few steps, and the training images near it.
+
+        Discriminator and training images are those of the run's folder; of a snapshot alone, what it holds itself.
 
         `tell` gets objects for JSON, and raises StoppedError where nobody listens. Raises DatasetError for what is no
         picture.
@@ -192,9 +194,10 @@ class Studio:
 
         snapshot, critic = self.snapshot(path), None
         try:  # the discriminator of a run is at the resolution of its newest state
-            critic = load(folder.path, network="D").to(snapshot.device)
+            critic = load(path if folder is None else folder.path, network="D").to(snapshot.device)
         except ProganError:
-            tell({"note": "without the discriminator's features: the run has no training state that can be read"})
+            why = "the run has no training state that can be read" if folder else "the snapshot does not hold it"
+            tell({"note": f"without the discriminator's features: {why}"})
         if critic is not None and critic.resolution != snapshot.resolution:
             critic = None
         with tempfile.TemporaryDirectory() as scratch:
@@ -211,8 +214,8 @@ class Studio:
                 tell({"step": step, "of": STEPS, "best": _image(pixels)})
 
         found = find(snapshot, target, labels, critic, STEPS, watch=watch)
-        near, data = None, folder.read()[1].path
-        if reals and Manifest.is_in(Path(data)):  # they are not prepared anew for this
+        near, data = None, folder.read()[1].path if folder else ""
+        if folder and reals and Manifest.is_in(Path(data)):  # they are not prepared anew for this
             near = nearest_in_training(found.pixels, folder.path, data, NEIGHBOURS, silent)
         facts: dict[str, Any] = {
             "z": found.z.tolist(),

@@ -201,7 +201,7 @@ def application(desk: Desk, token: str, host: str) -> Guard:
         return Response(await asyncio.wrap_future(job), media_type=FILM_TYPES[kind])
 
     def model_of(request: "Request") -> Path:
-        return runs.model(run_of(request), _text(request, "model", 100))
+        return desk.shelf.model(_text(request, "run", 1000), _text(request, "model", 1000))
 
     def grid(request: "Request") -> "Response":
         path = runs.grid(run_of(request), _text(request, "name", 100))
@@ -264,8 +264,8 @@ def application(desk: Desk, token: str, host: str) -> Guard:
         return HTMLResponse(content, headers={"content-security-policy": _DOCUMENT})
 
     async def search(request: "Request") -> "Response":
-        folder = await run_in_threadpool(run_of, request)
-        path, label = runs.model(folder, _text(request, "model", 100)), _text(request, "label", LONGEST_LABEL)
+        path, label = await run_in_threadpool(model_of, request), _text(request, "label", LONGEST_LABEL)
+        folder = None if desk.shelf.snapshot else await run_in_threadpool(run_of, request)
         content = await request.body()
         said: queue.SimpleQueue[Any] = queue.SimpleQueue()
         left = threading.Event()

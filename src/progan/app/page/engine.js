@@ -51,10 +51,11 @@
  * @property {Server} [server]
  *
  * @typedef {object} Server What a server knows besides a generator.
- * @property {string} run Name of the run that is shown; empty if there is none.
+ * @property {string} run Name of the run or snapshot that is shown; empty if there is none.
  * @property {{name: string, live: boolean}[]} runs The newest first; `live` is being trained.
  * @property {string[]} comparisons
  * @property {string} folder Where runs are looked for.
+ * @property {boolean} training There is a run folder, whose training can be followed; false for a snapshot alone.
  * @property {boolean} report The run has a page of its own.
  * @property {boolean} data The run's images may be shown.
  * @property {boolean} mp4 It can make MP4 films.
