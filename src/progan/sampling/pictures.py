@@ -18,7 +18,7 @@ import torch
 from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
-from progan import snapshot
+from progan import pretrained, snapshot
 from progan.errors import ConfigError, SnapshotError
 from progan.files import UNFINISHED, write_whole
 from progan.images import at_once, pil_image, to_pixels, upscale
@@ -38,13 +38,17 @@ LARGEST = {"jpeg": 65_535, "webp": 16_383}
 
 
 def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapshot:
-    """The snapshot of a run folder (the newest, or that of a resolution) or of a .safetensors file.
+    """The snapshot of a run folder (the newest, or that of a resolution), a .safetensors file, or a generator of the
+    package by its name.
 
     Raises SnapshotError if there is none.
     """
-    path = Path(path)
+    path = pretrained.locate(path)
     if not path.exists():
-        raise SnapshotError(f"{path} does not exist. Give a run folder or a snapshot (RUN/snapshots/….safetensors)")
+        raise SnapshotError(
+            f"{path} does not exist. Give a run folder, a snapshot (RUN/snapshots/….safetensors), or the name of a "
+            f"generator in the package ({', '.join(pretrained.names())})"
+        )
     return snapshot.load(RunFolder(path).snapshot(resolution) if path.is_dir() else path)
 
 
