@@ -1083,6 +1083,24 @@ COMPARING = [
         [INCEPTION + "Kernel::test_unbiased"],
     ),
     Mutation(
+        "published statistics read and not used",
+        "metrics/fid.py",
+        {"(self._published or reals.gaussian(part))": "reals.gaussian(part)", "real and self._published": "False"},
+        [INCEPTION + "Statistics::test_those_of_the_data_give_the_same_distance"],
+    ),
+    Mutation(
+        "statistics of another network taken",
+        "metrics/fid.py",
+        {"network.classes not in (0, PORTED)": "False"},
+        [INCEPTION + "Statistics::test_of_another_network_they_are_refused"],
+    ),
+    Mutation(
+        "progress that does not count the real images",
+        "metrics/evaluation.py",
+        {"total = self.real_num + self.num": "total = self.num"},
+        [EVALUATE + "Command::test_it_says_what_it_does_and_counts_every_image"],
+    ),
+    Mutation(
         "half-pixel centres when resizing for Inception",
         "metrics/features.py",
         {"dtype=torch.float32) * (size / SIZE)": "dtype=torch.float32) * (size / SIZE) + 0.3"},
