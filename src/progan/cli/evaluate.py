@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         progan evaluate runs/digits
         progan evaluate runs/digits --metrics all --json
-        progan evaluate runs/faces --metrics inception --inception-weights pt_inception-2015-12-05-6726825d.pth
+        progan evaluate runs/faces --metrics inception --inception-weights inception.pth
         progan evaluate celebahq.safetensors --data celebahq/ --num 10000
     """
     from progan.data.cache import open_data
