@@ -14,7 +14,8 @@ RUNS = "runs"
 
 
 def add_arguments(parser: Parser) -> None:
-    text = f"a run folder, a folder with runs and comparisons, a snapshot, or the name of a generator in the package (default: {RUNS})"
+    text = "a run folder, a folder with runs and comparisons, a snapshot, or the name of a generator in the package"
+    text = f"{text} (default: {RUNS})"
     parser.add_argument("source", metavar="RUN|FOLDER|SNAPSHOT", nargs="?", help=text)
     add_flags(parser, options(AppConfig))
 
