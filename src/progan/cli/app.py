@@ -1,12 +1,12 @@
 """`progan app`: the page that makes pictures, follows a training and shows comparisons."""
 
 import argparse
-from pathlib import Path
 
 from progan.cli.base import Parser, add_flags, given
 from progan.commands import AppConfig
 from progan.errors import RunError
 from progan.options import options
+from progan.pretrained import locate
 from progan.progress import log_line
 
 RUNS = "runs"
@@ -14,7 +14,8 @@ RUNS = "runs"
 
 
 def add_arguments(parser: Parser) -> None:
-    text = f"a run folder, a folder with runs and comparisons, or a snapshot (default: {RUNS})"
+    text = "a run folder, a folder with runs and comparisons, a snapshot, or the name of a generator in the package"
+    text = f"{text} (default: {RUNS})"
     parser.add_argument("source", metavar="RUN|FOLDER|SNAPSHOT", nargs="?", help=text)
     add_flags(parser, options(AppConfig))
 
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.app.server import serve
     from progan.options import json_text
 
-    source = Path(arguments.source or RUNS)
+    source = locate(arguments.source or RUNS, log_line)
     if not source.exists() and arguments.source:
         raise RunError(
             f"{source} does not exist. Give a run folder, one with runs, such as {RUNS}, or a snapshot (.safetensors)"
