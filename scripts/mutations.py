@@ -1864,6 +1864,20 @@ SUBMITTING = [
         [SUBMIT + "kubernetes_expands_nothing"],
     ),
 ]
+PICTURES = [
+    Mutation(
+        "a zip that goes on with a member that is not whole",
+        "sampling/archive.py",
+        {"whole = len(content) == member.size and zlib.crc32(content) == member.crc": "whole = True"},
+        ["samples.py::test_a_zip_does_not_go_on_with_what_it_is_not_to_have[damaged]"],
+    ),
+    Mutation(
+        "a zip that goes on with other seeds",
+        "sampling/archive.py",
+        {"if not whole or member.name != name.encode():": "if not whole:"},
+        ["samples.py::test_a_zip_does_not_go_on_with_what_it_is_not_to_have[seeds]"],
+    ),
+]
 SERVED, STOPPED = "server.py::test_", "faults.py::test_the_file_that_stops_a_run_does_so_as_ctrl_c_does"
 SERVER = [
     Mutation(
@@ -1899,7 +1913,7 @@ SERVER = [
     Mutation(
         "another row of attributes",
         "app/pictures.py",
-        {'snapshot.labels([""] * wish.row + [label])[-1:]': "snapshot.labels([label])"},
+        {"snapshot.labels([label], [wish.row])": "snapshot.labels([label])"},
         [SERVED + "labels_are_those_of_sample"],
     ),
     Mutation(
@@ -1942,6 +1956,7 @@ SERVER = [
 
 MUTATIONS = [
     *SERVER,
+    *PICTURES,
     *ALL_LOSSES,
     *GROWING,
     *SUBMITTING,
