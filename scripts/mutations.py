@@ -1083,6 +1083,24 @@ COMPARING = [
         [INCEPTION + "Kernel::test_unbiased"],
     ),
     Mutation(
+        "published statistics read and not used",
+        "metrics/fid.py",
+        {"(self._published or reals.gaussian(part))": "reals.gaussian(part)", "real and self._published": "False"},
+        [INCEPTION + "Statistics::test_those_of_the_data_give_the_same_distance"],
+    ),
+    Mutation(
+        "statistics of another network taken",
+        "metrics/fid.py",
+        {"network.classes not in (0, PORTED)": "False"},
+        [INCEPTION + "Statistics::test_of_another_network_they_are_refused"],
+    ),
+    Mutation(
+        "progress that does not count the real images",
+        "metrics/evaluation.py",
+        {"total = self.real_num + self.num": "total = self.num"},
+        [EVALUATE + "Command::test_it_says_what_it_does_and_counts_every_image"],
+    ),
+    Mutation(
         "half-pixel centres when resizing for Inception",
         "metrics/features.py",
         {"dtype=torch.float32) * (size / SIZE)": "dtype=torch.float32) * (size / SIZE) + 0.3"},
@@ -1878,6 +1896,93 @@ PICTURES = [
         ["samples.py::test_a_zip_does_not_go_on_with_what_it_is_not_to_have[seeds]"],
     ),
 ]
+COPIES = "copies.py::test_"
+COPYING = [
+    Mutation(
+        "a state is copied before its lines of stats.jsonl",
+        "run/copies.py",
+        {"for name in names:\n            self._send(": "for name in reversed(names):\n            self._send("},
+        [COPIES + "wherever_sending_ends_a_run_can_go_on_from_what_is_there"],
+    ),
+    Mutation(
+        "all is copied again each time",
+        "run/copies.py",
+        {"if mark == before:": "if False:"},
+        [COPIES + "what_has_not_changed_is_not_sent_again"],
+    ),
+    Mutation(
+        "a deleted run folder empties its copy",
+        "run/copies.py",
+        {"(gone if newest else ())": "gone"},
+        [COPIES + "states_that_are_out_of_date_go_and_what_others_put_there_stays"],
+    ),
+    Mutation(
+        "a run that went back goes on from the state it left",
+        "run/copies.py",
+        {"if name > newest] if newest else []": "if name > newest] if False else []"},
+        [COPIES + "states_that_are_out_of_date_go_and_what_others_put_there_stays"],
+    ),
+    Mutation(
+        "the end of a run does not wait for its copy",
+        "run/copies.py",
+        {"self._thread.join(patience)": "self._thread.join(0)"},
+        [COPIES + "at_the_end_all_of_a_run_is_there_and_nothing_else"],
+    ),
+    Mutation(
+        "a copy that fails is not tried again",
+        "run/copies.py",
+        {"self._wanted.set()\n                continue": "return"},
+        [COPIES + "a_place_that_fails_for_a_while_gets_all_in_the_end"],
+    ),
+    Mutation(
+        "a copy that never ends goes on for ever",
+        "run/copies.py",
+        {"self._given_up.set()": "pass"},
+        [COPIES + "a_place_that_never_answers_neither_stops_a_run_nor_its_end[fails]"],
+    ),
+    Mutation(
+        "a run is copied over another one",
+        "run/copies.py",
+        {"there.begin(*folder.read(), allow_change=True)": "pass"},
+        [COPIES + "what_cannot_be_a_copy_of_the_run_is_refused_before_the_first_step"],
+    ),
+    Mutation(
+        "a run is copied over one that is further",
+        "run/copies.py",
+        {"if reached > here:": "if False:"},
+        [COPIES + "what_cannot_be_a_copy_of_the_run_is_refused_before_the_first_step"],
+    ),
+    Mutation(
+        "a run that was fetched in part is taken for one",
+        "run/copies.py",
+        {"key=lambda name: name == folder.config.name": "key=lambda name: name != folder.config.name"},
+        [COPIES + "a_fetch_that_is_cut_off_begins_again"],
+    ),
+    Mutation(
+        "names that lead out of the run folder",
+        "run/copies.py",
+        {'re.fullmatch(rf"': 're.match(rf"'},
+        [COPIES + "names_that_no_run_has_are_not_fetched"],
+    ),
+    Mutation(
+        "a snapshot tells where its run is copied",
+        "run/observers.py",
+        {'override(config, {"copy_to": None})': "config"},
+        [COPIES + "a_copy_may_be_wished_for_later_and_is_no_part_of_what_a_run_is"],
+    ),
+    Mutation(
+        "every run of an array has the same copy",
+        "submit/slurm.py",
+        {"if work.copy_to is not None:": "if False:"},
+        [SUBMIT + "each_run_of_an_array_has_its_copy"],
+    ),
+    Mutation(
+        "a job lacks the packages of its copy",
+        "submit/base.py",
+        {'(*places, self.copy_to or "")': "places"},
+        [SUBMIT + "what_writes_to_object_storage_has_its_packages"],
+    ),
+]
 SERVED, STOPPED = "server.py::test_", "faults.py::test_the_file_that_stops_a_run_does_so_as_ctrl_c_does"
 SERVER = [
     Mutation(
@@ -1960,6 +2065,7 @@ MUTATIONS = [
     *ALL_LOSSES,
     *GROWING,
     *SUBMITTING,
+    *COPYING,
     *AVERAGE,
     *LOSS,
     *WEIGHTS,

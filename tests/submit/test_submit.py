@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -305,6 +306,14 @@ def test_each_run_of_an_array_has_its_seed_and_folder_and_is_submitted_again_by_
     assert left(cluster / "submitted") == ["--array=3", str(cluster / "a b" / "job.sbatch")]
 
 
+def test_each_run_of_an_array_has_its_copy(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"slurm --out y --gpus 0 --array 1-2 --python {cluster}/python --copy-to 's3://b/a b/'"
+    job = started(printed(capsys, line), cluster, SLURM_ARRAY_TASK_ID="2")
+    job.terminate()
+    job.wait(120)
+    assert left(cluster / "arguments")[-2:] == ["--copy-to", "s3://b/a b/seed-2"]
+
+
 def test_several_hosts_meet_at_the_first_one(cluster: Path) -> None:
     stand_in(cluster / "scontrol", "[ \"$*\" = 'show hostnames n[1-2]' ] && printf 'n1\\nn2\\n'")
     stand_in(cluster / "srun", 'shift; exec "$@"')
@@ -404,6 +413,32 @@ def test_a_pytorchjob_has_pods_that_pass_the_schema() -> None:
         ]  # the operator's name
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, **replica["template"]}
         validate.validate(pod, "1.34", strict=True)
+
+
+def test_on_kubernetes_a_copy_takes_the_place_of_a_claim(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "kubernetes --out runs/x --copy-to s3://mine/x --secret s3-key")
+    pod = pyyaml.safe_load(text)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["command"][-4:] == ["--copy-to", "s3://mine/x", "--out", "runs/x"]
+    assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "s3-key"}}]
+    assert pod["volumes"][0] == {"name": "work", "emptyDir": {}}
+    validate = pytest.importorskip("kubernetes_validate", reason="pip install '.[test]'")
+    validate.validate(pyyaml.safe_load(text), "1.34", strict=True)
+    assert main(["submit", "kubernetes", "--out", "y", "--copy-to", "folder", "--dry-run"]) == 2
+    assert "Name a PersistentVolumeClaim with --claim, or object storage with --copy-to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["--copy-to s3://mine/x", "--copy-to=s3://mine/x"])
+def test_what_writes_to_object_storage_has_its_packages(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def azure_needs(more: str) -> list[str]:
+        job = pyyaml.safe_load(printed(capsys, f"azure --out y --data avatars:32 {more}"))
+        return list(job["environment"]["conda_file"]["dependencies"][-1]["pip"])
+
+    plain, copying = azure_needs(""), azure_needs(given)
+    assert set(copying) - set(plain) == {each for each in copying if re.match("fsspec|s3fs|gcsfs|adlfs", each)}
+    assert any(each.startswith("s3fs") for each in copying)
+    for more, package in (("", wheel.name()), (given, f"{wheel.name()}[cloud]")):
+        task = pyyaml.safe_load(printed(capsys, f"skypilot --out y --bucket s3://b {more}"))
+        assert shlex.split(task["setup"])[-1] == f"/progan/wheels/{package}"
 
 
 def changed(tree: Any, place: tuple[Any, ...], value: Any) -> Any:
