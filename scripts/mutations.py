@@ -1882,6 +1882,20 @@ SUBMITTING = [
         [SUBMIT + "kubernetes_expands_nothing"],
     ),
 ]
+PICTURES = [
+    Mutation(
+        "a zip that goes on with a member that is not whole",
+        "sampling/archive.py",
+        {"whole = len(content) == member.size and zlib.crc32(content) == member.crc": "whole = True"},
+        ["samples.py::test_a_zip_does_not_go_on_with_what_it_is_not_to_have[damaged]"],
+    ),
+    Mutation(
+        "a zip that goes on with other seeds",
+        "sampling/archive.py",
+        {"if not whole or member.name != name.encode():": "if not whole:"},
+        ["samples.py::test_a_zip_does_not_go_on_with_what_it_is_not_to_have[seeds]"],
+    ),
+]
 COPIES = "copies.py::test_"
 COPYING = [
     Mutation(
@@ -2004,7 +2018,7 @@ SERVER = [
     Mutation(
         "another row of attributes",
         "app/pictures.py",
-        {'snapshot.labels([""] * wish.row + [label])[-1:]': "snapshot.labels([label])"},
+        {"snapshot.labels([label], [wish.row])": "snapshot.labels([label])"},
         [SERVED + "labels_are_those_of_sample"],
     ),
     Mutation(
@@ -2047,6 +2061,7 @@ SERVER = [
 
 MUTATIONS = [
     *SERVER,
+    *PICTURES,
     *ALL_LOSSES,
     *GROWING,
     *SUBMITTING,

@@ -234,7 +234,7 @@ class Studio:
 def _label_row(snapshot: "Snapshot", wish: Wish, label: str) -> Any:
     """Label rows float32 [1, L]; None for a generator without labels. Raises SnapshotError for an unknown label."""
     if snapshot.info.label_kind == "attributes":  # an attribute that is not named is that of a row of the data
-        return snapshot.labels([""] * wish.row + [label])[-1:]
+        return snapshot.labels([label], [wish.row])
     return snapshot.labels([label or 0]) if snapshot.G.label_size else None
 
 
