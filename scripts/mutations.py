@@ -1297,6 +1297,18 @@ SEVERAL = [
         [TOGETHER + "processes_started_again_meet_under_a_new_name"],
     ),
     Mutation(
+        "a host that does not see the run folder trains",
+        "training/parallel/rendezvous.py",
+        {"while not processes.first and _digest(file) != digest:": "while False:"},
+        [TOGETHER + "a_host_that_does_not_see_the_run_folder_is_refused_by_name"],
+    ),
+    Mutation(
+        "a run folder that is another one on a host",
+        "training/parallel/rendezvous.py",
+        {"and _digest(file) != digest:": "and not _digest(file):"},
+        [TOGETHER + "a_host_that_does_not_see_the_run_folder_is_refused_by_name"],
+    ),
+    Mutation(
         "every process tells of an error",
         "training/parallel/rendezvous.py",
         {'store.add("errors", 1) == 1': 'store.add("errors", 1) >= 1'},
