@@ -72,15 +72,10 @@ def test_fifty_clients_get_all_they_ask_for_and_training_loses_no_bit(seconds, k
                     return seen
         return seen
 
-<<<<<<< HEAD
     with subprocess.Popen(
         command(tmp_path / "runs" / "beside", total_kimg=kimg), stderr=subprocess.PIPE, text=True
     ) as training:
-        deadline = time.monotonic() + 60
-=======
-    with subprocess.Popen(command(tmp_path / "runs" / "beside"), stderr=subprocess.PIPE, text=True) as training:
         deadline = time.monotonic() + 400
->>>>>>> room-hosts
         while not (tmp_path / "runs" / "beside" / "stats.jsonl").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(2.5)
