@@ -1083,6 +1083,18 @@ COMPARING = [
         [INCEPTION + "Kernel::test_unbiased"],
     ),
     Mutation(
+        "datasets of the first version refused",
+        "data/dataset.py",
+        {"VERSION = 1": "VERSION = 2"},
+        [FORMATS + "the_first_version_of_a_dataset"],
+    ),
+    Mutation(
+        "an option renamed",
+        "cli/evaluate.py",
+        {'"--held-out"': '"--held"'},
+        [FORMATS + "no_command_or_option_of_an_earlier_version_is_gone"],
+    ),
+    Mutation(
         "published statistics read and not used",
         "metrics/fid.py",
         {"(self._published or reals.gaussian(part))": "reals.gaussian(part)", "real and self._published": "False"},

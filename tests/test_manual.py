@@ -24,6 +24,7 @@ from progan.config import PrepareConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.sources.named import FOLDER
+from progan.metrics import classifier
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 ROOT = Path(__file__).parents[1]
@@ -156,10 +157,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with links to all that; the pages of runs, which have tests of their own, are not written."""
+    """An empty folder with links to all that.
+
+    Pages of runs, which have tests of their own, are not written, and classifiers of labels are trained for a moment.
+    """
     monkeypatch.setenv("PROGAN_CACHE", str(world / "cache"))
     monkeypatch.setenv(FOLDER, str(world / "downloads"))
     monkeypatch.setattr(train, "write_report", lambda result: None)
+    monkeypatch.setattr(classifier, "SHOWN", 200)
     for thing in world.iterdir():
         if thing.name not in ("RUN", "cache"):
             (tmp_path / thing.name).symlink_to(thing)
