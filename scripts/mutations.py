@@ -1339,6 +1339,18 @@ SEVERAL = [
         [TOGETHER + "processes_started_again_meet_under_a_new_name"],
     ),
     Mutation(
+        "a host that does not see the run folder trains",
+        "training/parallel/rendezvous.py",
+        {"while not processes.first and _digest(file) != digest:": "while False:"},
+        [TOGETHER + "a_host_that_does_not_see_the_run_folder_is_refused_by_name"],
+    ),
+    Mutation(
+        "a run folder that is another one on a host",
+        "training/parallel/rendezvous.py",
+        {"and _digest(file) != digest:": "and not _digest(file):"},
+        [TOGETHER + "a_host_that_does_not_see_the_run_folder_is_refused_by_name"],
+    ),
+    Mutation(
         "every process tells of an error",
         "training/parallel/rendezvous.py",
         {'store.add("errors", 1) == 1': 'store.add("errors", 1) >= 1'},
@@ -1786,6 +1798,12 @@ EXPORTING = [
         ["web.py::test_latents_in_javascript_are_those_of_python"],
     ),
     Mutation(
+        "classes that jump in the browser's morph",
+        "app/page/latents.js",
+        {"value + t * (end[i] - value)": "t < 1 ? value : end[i]"},
+        ["web.py::test_labels_on_the_way_in_javascript_are_those_of_python"],
+    ),
+    Mutation(
         "pixels of the browser not rounded as ours",
         "app/page/generator.js",
         {"Math.fround(Math.fround(images[(channels": "Math.floor(Math.fround(images[(channels"},
@@ -1918,6 +1936,107 @@ SUBMITTING = [
         [SUBMIT + "kubernetes_expands_nothing"],
     ),
 ]
+PICTURES = [
+    Mutation(
+        "a zip that goes on with a member that is not whole",
+        "sampling/archive.py",
+        {"whole = len(content) == member.size and zlib.crc32(content) == member.crc": "whole = True"},
+        ["samples.py::test_a_zip_does_not_go_on_with_what_it_is_not_to_have[damaged]"],
+    ),
+    Mutation(
+        "a zip that goes on with other seeds",
+        "sampling/archive.py",
+        {"if not whole or member.name != name.encode():": "if not whole:"},
+        ["samples.py::test_a_zip_does_not_go_on_with_what_it_is_not_to_have[seeds]"],
+    ),
+]
+COPIES = "copies.py::test_"
+COPYING = [
+    Mutation(
+        "a state is copied before its lines of stats.jsonl",
+        "run/copies.py",
+        {"for name in names:\n            self._send(": "for name in reversed(names):\n            self._send("},
+        [COPIES + "wherever_sending_ends_a_run_can_go_on_from_what_is_there"],
+    ),
+    Mutation(
+        "all is copied again each time",
+        "run/copies.py",
+        {"if mark == before:": "if False:"},
+        [COPIES + "what_has_not_changed_is_not_sent_again"],
+    ),
+    Mutation(
+        "a deleted run folder empties its copy",
+        "run/copies.py",
+        {"(gone if newest else ())": "gone"},
+        [COPIES + "states_that_are_out_of_date_go_and_what_others_put_there_stays"],
+    ),
+    Mutation(
+        "a run that went back goes on from the state it left",
+        "run/copies.py",
+        {"if name > newest] if newest else []": "if name > newest] if False else []"},
+        [COPIES + "states_that_are_out_of_date_go_and_what_others_put_there_stays"],
+    ),
+    Mutation(
+        "the end of a run does not wait for its copy",
+        "run/copies.py",
+        {"self._thread.join(patience)": "self._thread.join(0)"},
+        [COPIES + "at_the_end_all_of_a_run_is_there_and_nothing_else"],
+    ),
+    Mutation(
+        "a copy that fails is not tried again",
+        "run/copies.py",
+        {"self._wanted.set()\n                continue": "return"},
+        [COPIES + "a_place_that_fails_for_a_while_gets_all_in_the_end"],
+    ),
+    Mutation(
+        "a copy that never ends goes on for ever",
+        "run/copies.py",
+        {"self._given_up.set()": "pass"},
+        [COPIES + "a_place_that_never_answers_neither_stops_a_run_nor_its_end[fails]"],
+    ),
+    Mutation(
+        "a run is copied over another one",
+        "run/copies.py",
+        {"there.begin(*folder.read(), allow_change=True)": "pass"},
+        [COPIES + "what_cannot_be_a_copy_of_the_run_is_refused_before_the_first_step"],
+    ),
+    Mutation(
+        "a run is copied over one that is further",
+        "run/copies.py",
+        {"if reached > here:": "if False:"},
+        [COPIES + "what_cannot_be_a_copy_of_the_run_is_refused_before_the_first_step"],
+    ),
+    Mutation(
+        "a run that was fetched in part is taken for one",
+        "run/copies.py",
+        {"key=lambda name: name == folder.config.name": "key=lambda name: name != folder.config.name"},
+        [COPIES + "a_fetch_that_is_cut_off_begins_again"],
+    ),
+    Mutation(
+        "names that lead out of the run folder",
+        "run/copies.py",
+        {'re.fullmatch(rf"': 're.match(rf"'},
+        [COPIES + "names_that_no_run_has_are_not_fetched"],
+    ),
+    Mutation(
+        "a snapshot tells where its run is copied",
+        "run/observers.py",
+        {'override(config, {"copy_to": None})': "config"},
+        [COPIES + "a_copy_may_be_wished_for_later_and_is_no_part_of_what_a_run_is"],
+    ),
+    Mutation(
+        "every run of an array has the same copy",
+        "submit/slurm.py",
+        {"if work.copy_to is not None:": "if False:"},
+        [SUBMIT + "each_run_of_an_array_has_its_copy"],
+    ),
+    Mutation(
+        "a job lacks the packages of its copy",
+        "submit/base.py",
+        {'(*places, self.copy_to or "")': "places"},
+        [SUBMIT + "what_writes_to_object_storage_has_its_packages"],
+    ),
+]
 SERVED, STOPPED = "server.py::test_", "faults.py::test_the_file_that_stops_a_run_does_so_as_ctrl_c_does"
 SERVER = [
     Mutation(
@@ -1953,8 +2072,32 @@ SERVER = [
     Mutation(
         "another row of attributes",
         "app/pictures.py",
-        {'snapshot.labels([""] * wish.row + [wish.label])[-1:]': "snapshot.labels([wish.label])"},
+        {"snapshot.labels([label], [wish.row])": "snapshot.labels([label])"},
         [SERVED + "labels_are_those_of_sample"],
+    ),
+    Mutation(
+        "files beside a snapshot",
+        "app/runs.py",
+        {"if name != printable(self.snapshot.stem):\n            raise": "if False:\n            raise"},
+        [SERVED + "beside_a_snapshot_there_is_nothing"],
+    ),
+    Mutation(
+        "a page for a snapshot that is cut",
+        "app/runs.py",
+        {"if not whole or": "if"},
+        [SERVED + "what_is_no_snapshot_gets_one_line"],
+    ),
+    Mutation(
+        "a film that jumps back to its beginning",
+        "app/pictures.py",
+        {"yield from reversed(made[1:-1])": "yield from made[1:-1]"},
+        [SERVED + "a_film_goes_there_and_back"],
+    ),
+    Mutation(
+        "classes that jump at the end of a morph",
+        "app/pictures.py",
+        {"labels = labels.lerp(end, wish.t)": "labels = end if wish.t == 1 else labels"},
+        [SERVED + "a_morph_goes_from_label_to_label"],
     ),
     Mutation(
         "a request to stop that stays",
@@ -1972,9 +2115,11 @@ SERVER = [
 
 MUTATIONS = [
     *SERVER,
+    *PICTURES,
     *ALL_LOSSES,
     *GROWING,
     *SUBMITTING,
+    *COPYING,
     *AVERAGE,
     *LOSS,
     *WEIGHTS,

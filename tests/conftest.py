@@ -4,6 +4,7 @@ import copy
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +89,48 @@ def browser() -> Iterator[Any]:
         chromium.phone, chromium.started = started.devices["Pixel 7"], started.chromium
         yield chromium
         chromium.close()
+
+
+class S3:
+    """A server of S3 on this machine. What it holds outlives `stop`."""
+
+    port = 0
+
+    def start(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        self._server = ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
+        self._server.start()
+        _, self.port = self._server.get_host_and_port()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[S3]:
+    """Server that is found by the usual environment, also by processes that a test starts."""
+    pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = S3()
+    server.start()
+    settings = {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "key", "ENDPOINT_URL": f"http://127.0.0.1:{server.port}"}
+    for name, value in {**settings, "DEFAULT_REGION": "us-east-1", "EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))  # of whoever runs this
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: S3) -> Iterator[Any]:
+    """s3fs's file system of the server, with an empty bucket."""
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    try:
+        system.mkdir("bucket")
+        yield system
+    finally:
+        system.rm("bucket", recursive=True)  # the server's memory is this process's
+        fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -69,6 +69,7 @@ LONG = ("compare", "sweep")
 SMALLER = {
     r"--num \d+": "--num 32",
     r"--of 500": "--of 32",
+    r"--fraction 0.1": "--fraction 0.4",
     r"--seconds \d+": "--seconds 1",
     r"--size 1024": "--size 64",
     r"--budget-minutes \d+|--budget-kimg \d+": "--budget-kimg 0.1",

@@ -250,8 +250,10 @@ class KubernetesConfig(SubmitConfig):
     image: str = "progan:latest"
     """Image with progan, see the Dockerfile."""
     claim: str | None = None
-    """PersistentVolumeClaim in which images and run folder are; it becomes the working directory. Default: none, it
-    must be given."""
+    """PersistentVolumeClaim in which images and run folder are; it becomes the working directory. Default: none, which
+    needs --copy-to, and one host."""
+    secret: str | None = None
+    """Secret whose entries are environment variables of the job, such as AWS_ACCESS_KEY_ID. Default: none."""
     namespace: str | None = None
     """Namespace. Default: that of the current context."""
     cpus: int = 4

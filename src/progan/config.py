@@ -473,6 +473,9 @@ class RuntimeConfig:
     """Images of each kind in a measurement, at most half of the data."""
     wandb: str | None = None
     """Send numbers, sample grids and options to this project of Weights & Biases. Default: none."""
+    copy_to: str | None = None
+    """Send the run folder to s3://…, gs://…, az://… or another folder at every state; where DIR has no run, the one
+    there is fetched and goes on. May change without --allow-change. Default: no copy."""
     stop_when_flat: bool = False
     """End the run when the sliced Wasserstein distance no longer improves: when none of five measurements at the final
     resolution is below the 95 % interval of the best one before them. Needs --metrics-kimg."""

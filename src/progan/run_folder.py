@@ -286,9 +286,9 @@ class RunFolder:
 
 
 def _same_place(config: RunConfig, old: RunConfig) -> RunConfig:
-    """Where equal images lie does not matter, nor what is only looked at, nor how many threads compute."""
+    """Where equal images and copies lie does not matter, nor what is only looked at, nor how many threads compute."""
     same = {"data": old.dataset.data, "held_out": old.health.held_out, "threads": old.runtime.threads}
-    return override(config, same)
+    return override(config, {**same, "copy_to": old.runtime.copy_to})
 
 
 def _with_changeable(old: RunConfig, config: RunConfig) -> RunConfig:

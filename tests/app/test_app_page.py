@@ -1,6 +1,7 @@
 """Every panel of the page in Debian's Chromium, with a training that goes on beside it."""
 
 import functools
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -16,8 +17,10 @@ from PIL import Image
 from serving import Server
 
 import progan
+from generators import write_run
 from progan.cli import main
 from progan.sampling import load
+from progan.sampling.interpolation import between, show
 from progan.sampling.pictures import Drawing
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -28,15 +31,17 @@ FLAGS = (
     "--data avatars:64 --resolution 16 --start-resolution 8 --stable-kimg 0.2 --fade-kimg 0.2 --batch-size 8 "
     "--fmap-max 8 --z-dim 8 --tick-kimg 0.04 --device cpu --precision fp32 --compile off --labels"
 ).split()
+CLASSES = ("one", "two <b>", "drei ü")
 PANELS = ("make", "morph", "favourites", "training", "compare", "data", "find")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A finished run and a comparison."""
+    """A run with classes, a newer one that is finished, and a comparison."""
     folder = tmp_path_factory.mktemp("app") / "runs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        write_run(folder / "class", kind="class", names=CLASSES)
         assert main(["train", *FLAGS, "--quiet", "--out", str(folder / "done")]) == 0
         hostile = "<script>fetch('/progan.json').catch(() => { words.textContent = 'refused'; })</script>"
         for name, script in (("comparison", ""), ("hostile", hostile)):
@@ -92,7 +97,7 @@ def sampled(folder, seeds, label="", resolution=None):
 
 
 def drawn(page):
-    page.wait_for_selector("#stage[data-drawn]", timeout=60_000)
+    page.wait_for_selector("#stage[data-drawn]", timeout=120_000)
     return page
 
 
@@ -114,11 +119,45 @@ def test_pictures_are_made_kept_saved_and_morphed(visit, folder):
     page.click("#to-morph")
     assert page.input_value("#morph-to") == "9"
     page.wait_for_selector("#morph-canvas[data-ready]")
-    with page.expect_download(timeout=120_000) as waited:
-        page.click("#morph-film")
-    assert Image.open(waited.value.path()).n_frames > 50
     page.click("#tab-favourites")
     playwright.expect(page.locator("#kept canvas[data-ready]")).to_have_count(1)
+
+
+def saved(page, suffix):
+    """Path and name of what a morph is saved as."""
+    with page.expect_download(timeout=120_000) as waited:
+        page.click(f"#morph-save-{suffix}")
+    return Path(waited.value.path()), waited.value.suggested_filename
+
+
+def test_a_morph_goes_from_class_to_class_and_is_saved(visit, folder):
+    page = drawn(visit("&run=class#seed=4"))
+    page.click("#tab-morph")
+    page.select_option("#morph-ends select >> nth=0", CLASSES[0])
+    page.check("#morph-keep")
+    assert page.is_disabled("#morph-to")
+    page.select_option("#morph-ends select >> nth=1", CLASSES[2])
+    page.fill("#morph-position", "0.25")
+    playwright.expect(page.locator("#morph-caption")).to_contain_text("25 %")
+    snapshot = load(folder / "class")
+    ends = [(snapshot.latents([4]), snapshot.labels([name])) for name in (CLASSES[0], CLASSES[2])]
+    way = torch.cat([show(snapshot, moment) for moment in between(*ends, 9)]).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(shown(page, "#morph-canvas")[0], way[2])
+    path, name = saved(page, "png")
+    assert name == "morph-4-one-drei_-16x16.png"
+    strip = Image.open(path)
+    assert (strip.text["seed"], strip.text["snapshot"]) == ("4", snapshot.digest)
+    assert np.array_equal(np.asarray(strip)[..., :3], np.concatenate(way, 1))
+    assert Image.open(saved(page, "webp")[0]).n_frames == 88
+    if importlib.util.find_spec("av"):
+        assert saved(page, "mp4")[0].read_bytes()[4:8] == b"ftyp"
+    else:
+        playwright.expect(page.locator("#morph-lacks")).to_contain_text("PyAV")
+    # New targets go on from the class that was the end, and change it again.
+    page.click("#morph-new")
+    assert page.input_value("#morph-ends select >> nth=0") == CLASSES[2]
+    assert page.input_value("#morph-ends select >> nth=1") in CLASSES[:2]
+    assert page.input_value("#morph-from") == "4"
 
 
 def test_a_size_is_that_of_its_own_snapshot(visit, folder):
@@ -131,25 +170,25 @@ def test_a_training_is_followed_and_stopped(visit, folder, served, tmp_path):
     command = [sys.executable, "-m", "progan", "train", *FLAGS, "--total-kimg", "500", "--out", str(folder / "live")]
     training = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 400
         while not (folder / "live" / "stats.jsonl").exists() and time.monotonic() < limit:
             time.sleep(0.1)
         time.sleep(2.5)  # for as long the list of runs holds
         page = visit("&run=live")
         state = page.locator("#training-state")
-        playwright.expect(state).to_contain_text("Training", timeout=30_000)
-        playwright.expect(state).to_contain_text("left", timeout=60_000)
+        playwright.expect(state).to_contain_text("Training", timeout=120_000)
+        playwright.expect(state).to_contain_text("left", timeout=120_000)
         playwright.expect(page.locator("#chart-d path.curve").first).to_be_attached()
-        playwright.expect(page.locator("#training-grid")).to_be_visible(timeout=30_000)
+        playwright.expect(page.locator("#training-grid")).to_be_visible(timeout=120_000)
         assert page.evaluate("document.getElementById('training-grid').naturalWidth") > 100
         before = state.text_content()
-        playwright.expect(state).not_to_have_text(before, timeout=30_000)
+        playwright.expect(state).not_to_have_text(before, timeout=120_000)
         page.click("#training-stop")
         assert training.poll() is None  # it asks first
         playwright.expect(page.locator("#training-stop")).to_contain_text("Really")
         page.click("#training-stop")
-        assert training.wait(60) == 130
-        playwright.expect(state).to_contain_text("Not training now", timeout=30_000)
+        assert training.wait(400) == 130
+        playwright.expect(state).to_contain_text("Not training now", timeout=120_000)
         assert "all saved. To go on" in training.stderr.read()
     finally:
         training.kill()
@@ -188,7 +227,7 @@ def test_comparison_and_data_are_shown_without_rights(visit):
     page.select_option("#compare select", "hostile")
     playwright.expect(words).to_have_text("refused")  # its script runs, and is not let ask for anything
     page.click("#tab-data")
-    playwright.expect(page.frame_locator("#data iframe").locator("h1")).to_contain_text("avatars", timeout=60_000)
+    playwright.expect(page.frame_locator("#data iframe").locator("h1")).to_contain_text("avatars", timeout=120_000)
     refused = [line for line in visit.wrong if "Content Security Policy" in line]
     assert refused
     visit.wrong[:] = [line for line in visit.wrong if line not in refused]

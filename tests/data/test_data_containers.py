@@ -10,7 +10,6 @@ import pickle
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -596,29 +595,6 @@ def test_object_storage_without_its_package(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(DatasetError, match=r"s3fs is missing .*'\.\[s3\]'"):
         made("s3://bucket/set", tmp_path / "no")
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """s3fs's file system of a local server of S3 with an empty bucket, found by the usual environment."""
-    server_module, fsspec = pytest.importorskip("moto.server"), pytest.importorskip("fsspec")
-    pytest.importorskip("s3fs")
-    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "key", "ENDPOINT_URL": f"http://{host}:{port}"}
-    for name, value in {**settings, "DEFAULT_REGION": "us-east-1", "EC2_METADATA_DISABLED": "true"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))  # of whoever runs this
-    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
-    system = fsspec.filesystem("s3", skip_instance_cache=True)
-    try:
-        system.mkdir("bucket")
-        yield system
-    finally:
-        system.rm("bucket", recursive=True)  # the server's memory is this process's
-        server.stop()
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.mark.service

@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from progan.cli.base import DEVICE, Parser, answer
+from progan.cli.base import DEVICE, Parser, add_source, answer
 from progan.errors import ConfigError
 from progan.metrics import METRICS
+from progan.pretrained import locate
 from progan.progress import log_line
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
-    add("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+    add_source(parser)
     text = "real images to compare with, prepared or not (default: of a run, its training images)"
     add("--data", metavar="DATASET", help=text)
     text = "metrics listed below, `all` that the data allows, or `inception`: fid, kid, inception-score of 50,000 fakes"
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         progan evaluate runs/digits
         progan evaluate runs/digits --metrics all --json
-        progan evaluate runs/faces --metrics inception --inception-weights pt_inception-2015-12-05-6726825d.pth
+        progan evaluate runs/faces --metrics inception --inception-weights inception.pth
         progan evaluate celebahq.safetensors --data celebahq/ --num 10000
     """
     from progan.data.cache import open_data
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.seed < 0:
         raise ConfigError("--seed must be at least 0")
-    source, quiet = Path(arguments.source), arguments.quiet or arguments.json
+    source, quiet = locate(arguments.source, log_line), arguments.quiet or arguments.json
     if arguments.resolution and not source.is_dir():
         raise ConfigError("--resolution chooses among the snapshots of a run; a snapshot has only its own")
     snapshot = load(source, arguments.resolution).to(find_device(arguments.device))

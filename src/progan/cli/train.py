@@ -180,6 +180,10 @@ def run(arguments: argparse.Namespace) -> int:
         except (OSError, ProganError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             log_line(f"warning: no report: {reason}. Once this is fixed, run: progan report {result.path}")
+        try:
+            result.send_report()
+        except ProganError as error:
+            log_line(f"warning: {error}")
         if not quiet and not arguments.json:
             print(closing(result, number), file=sys.stderr)
     facts = {"run": str(result.path), "finished": result.finished, "cur_nimg": result.cur_nimg}

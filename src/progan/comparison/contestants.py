@@ -26,7 +26,7 @@ _SHORT_NAMES = ("progan", "dcgan", "lsgan")
 _SAME = {
     *("data", "labels", "label_column", "init", "held_out", "total_kimg", "compile", "cuda_graphs", "workers"),
     *("resolution", "seed", "device", "precision"),
-    *("tick_kimg", "grid_kimg", "snapshot_kimg", "metrics_kimg", "metrics_num", "stop_when_flat"),
+    *("tick_kimg", "grid_kimg", "snapshot_kimg", "metrics_kimg", "metrics_num", "stop_when_flat", "copy_to"),
 }
 """Options that cannot differ: they decide what is seen, how long, where it is computed and how it is measured."""
 _OF_COMMANDS = {option.name for cls in (CompareConfig, SweepConfig) for option in options(cls)} | {"data", "out"}

@@ -20,7 +20,7 @@ from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
 from progan.progress import Log, log_line, silent
 from progan.report import html
-from progan.run import initial
+from progan.run import copies, initial
 from progan.run.assemble import (
     AUTO,
     assemble,
@@ -90,6 +90,14 @@ class Run:
         """Newest snapshot, or that of a resolution."""
         return load(self.folder.snapshot(resolution))
 
+    def send_report(self) -> None:
+        """Send the page of the run, which comes after its training, to where the run is copied, if it is.
+
+        Raises RunError.
+        """
+        with copies.copying(self.folder.read()[0].runtime.copy_to, self.folder, log_line):
+            pass
+
     def grid(self) -> Path | None:
         """Path of the newest sample grid; None if there is none."""
         return max(self.folder.samples.glob("fakes-*.png"), default=None)
@@ -154,7 +162,14 @@ def _agree(
     """Setup and images, the same in all processes, and the pace of a run that is new. What cannot continue is refused
     before any trial.
     """
-    config = configure(preset, data, folder, options, minutes) if processes.first else RunConfig()
+    # Only the first process sees the run folder. One that is not here yet may be fetched from its copy.
+    config = RunConfig()
+    if processes.first:
+        if options.get("copy_to") is not None and folder is not None:
+            copies.fetch(options["copy_to"], folder, log)
+        config = configure(preset, data, folder, options, minutes)
+        if config.runtime.copy_to is not None:
+            copies.check(config.runtime.copy_to, folder)
     if config.runtime.wandb is not None:
         wandb.check_installed()
     prepared = prepared_before(config, folder) if processes.first else ""
@@ -203,6 +218,7 @@ def _train(
     with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
         # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
+        rendezvous.require_shared(folder.config, processes)
         job, resumed = assemble(setup, dataset, folder, pace)
         since = job.state.cur_nimg
         if processes.first and folder.record(config, DataFacts.of(dataset), changes, since):
@@ -223,7 +239,12 @@ def _train(
         if profile and processes.first:
             watching.append(Profile(folder.path))
         # The first process looks for the file that asks it to stop; what one is asked, all obey.
-        with stop_on_signals(ends, folder.stop if processes.first else None) as stopped:
+        copy_to = config.runtime.copy_to if processes.first else None
+        with (
+            stop_on_signals(ends, folder.stop if processes.first else None) as stopped,
+            copies.copying(copy_to, folder, log_line) as copier,
+        ):
+            watching += [copier] if copier is not None else []
 
             def stop() -> bool:
                 return stopped() or (until is not None and job.state.cur_nimg >= until)

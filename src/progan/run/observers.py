@@ -12,7 +12,7 @@ from progan.files import Claim, PendingWrites, write_whole
 from progan.images import at_once, to_pixels
 from progan.metrics.evaluation import Yardstick
 from progan.models import Generator
-from progan.options import leaves
+from progan.options import leaves, override
 from progan.progress import log_line, silent
 from progan.run.assemble import open_held_out
 from progan.run_folder import RunFolder
@@ -55,7 +55,8 @@ def observers(
     kind, names = (dataset.label_kind, tuple(dataset.label_names)) if config.dataset.labels else (None, ())
     licence = str(folder.initial().get("licence", ""))  # that of the networks the run began with
     stage = shape.resolution, 1.0, 0
-    info = SnapshotInfo(config, shape, *stage, dataset.name, kind, names, licence, progan.__version__)
+    shown = override(config, {"copy_to": None})  # whoever gets a snapshot need not know where the run is copied
+    info = SnapshotInfo(shown, shape, *stage, dataset.name, kind, names, licence, progan.__version__)
     settings = {"model": config.model.kind, "loss": config.loss.kind}
     settings |= {option.name: value for _, option, value in leaves(config)}
     try:

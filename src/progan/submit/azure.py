@@ -46,7 +46,6 @@ def job(work: Work, config: AzureConfig) -> dict[str, Any]:
     program = shell(["exec", "python", *python(config, *hosts), *work.words(Raw('"${{outputs.run}}"'), places)])
     # The wheel that was uploaded, never a package of its name from an index; what it needs is in the environment.
     install = f"python -m pip install --no-index --no-deps --force-reinstall ./{wheel.name()}"
-    extras = ("cloud",) if any("://" in place and not isinstance(place, Raw) for place in places.values()) else ()
     found: dict[str, Any] = {
         "$schema": "https://azuremlschemas.azureedge.net/latest/commandJob.schema.json",
         "type": "command",
@@ -59,7 +58,7 @@ def job(work: Work, config: AzureConfig) -> dict[str, Any]:
             "conda_file": {
                 "name": "progan",
                 "channels": ["conda-forge"],
-                "dependencies": ["python=3.12", "pip", {"pip": wheel.requirements(*extras)}],
+                "dependencies": ["python=3.12", "pip", {"pip": wheel.requirements(*work.extras(places))}],
             },
         },
         **({"inputs": inputs} if inputs else {}),

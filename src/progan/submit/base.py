@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
@@ -42,6 +43,19 @@ class Work:
         """`train …` or `compare …` with the places that it has in the job."""
         places = [word for name, place in inputs.items() for word in option(name, place)]
         return [self.command, *self.arguments, *places, *option("--out", out), *more]
+
+    @property
+    def copy_to(self) -> str | None:
+        """Where the run is copied; None if it is not."""
+        words = self.arguments
+        given = [word.partition("=")[2] for word in words if word.startswith("--copy-to=")]
+        given += [value for name, value in pairwise(words) if name == "--copy-to"]
+        return given[-1] if given else None
+
+    def extras(self, inputs: Mapping[str, str]) -> tuple[str, ...]:
+        """Extras of progan that the command needs, where it finds its inputs at these places."""
+        places = [place for place in inputs.values() if not isinstance(place, Raw)]
+        return ("cloud",) if any("://" in place for place in (*places, self.copy_to or "")) else ()
 
     def name(self, config: SubmitConfig) -> str:
         """Name of the job as every target takes it: small letters, digits and hyphens, at most 50."""

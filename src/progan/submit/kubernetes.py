@@ -3,6 +3,7 @@
 from typing import Any
 
 from progan.commands import KubernetesConfig
+from progan.data.sources.remote import is_remote
 from progan.errors import ConfigError
 from progan.submit.base import Work, hand_over, python, yaml
 
@@ -25,8 +26,11 @@ def submit(work: Work, config: KubernetesConfig) -> str:
 
 def job(work: Work, config: KubernetesConfig) -> dict[str, Any]:
     """The Job or PyTorchJob as the API's objects. Raises ConfigError."""
-    if config.claim is None:
-        raise ConfigError("where do images and run lie? Name a PersistentVolumeClaim with --claim")
+    if config.claim is None and (config.hosts > 1 or not is_remote(work.copy_to or "")):
+        raise ConfigError(
+            "where do images and run lie? Name a PersistentVolumeClaim with --claim, or for one host object storage "
+            "with --copy-to"
+        )
     metadata: dict[str, Any] = {"name": work.name(config), "labels": {"app.kubernetes.io/name": "progan"}}
     if config.namespace:
         metadata["namespace"] = config.namespace
@@ -63,11 +67,15 @@ def _pod(work: Work, config: KubernetesConfig, name: str) -> dict[str, Any]:
         program = python(config)
     words = ["python", *program, *work.words(work.out, work.inputs)]
     gpus = {"nvidia.com/gpu": config.gpus} if config.gpus else {}
+    # Without a claim the folder is gone with its pod, and the next one fetches the run from its copy.
+    folder = {"emptyDir": {}} if config.claim is None else {"persistentVolumeClaim": {"claimName": config.claim}}
+    secret = {"envFrom": [{"secretRef": {"name": config.secret}}]} if config.secret else {}
     container = {
         "name": name,
         "image": config.image,
         "command": [literal(word) for word in words],
         "workingDir": _FOLDER,
+        **secret,
         "resources": {
             "requests": {"cpu": config.cpus, "memory": config.memory},
             "limits": {"memory": config.memory, **gpus},
@@ -78,7 +86,7 @@ def _pod(work: Work, config: KubernetesConfig, name: str) -> dict[str, Any]:
         "terminationGracePeriodSeconds": _GRACE,
         "containers": [container],
         "volumes": [
-            {"name": "work", "persistentVolumeClaim": {"claimName": config.claim}},
+            {"name": "work", **folder},
             {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},  # processes of a host exchange gradients there
         ],
     }

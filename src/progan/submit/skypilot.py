@@ -53,6 +53,7 @@ def task(work: Work, config: SkypilotConfig, wheels: str) -> dict[str, Any]:
     out = str(PurePosixPath(_RUNS, below, work.name(config)))
     first = Raw('"$(echo "$SKYPILOT_NODE_IPS" | head -n 1)"')
     hosts = ("--node-rank", Raw('"$SKYPILOT_NODE_RANK"'), "--master-addr", first, "--master-port", PORT)
+    extras = "".join(f"[{extra}]" for extra in work.extras(places))
     resources: dict[str, Any] = {
         **({"infra": config.infra} if config.infra else {}),
         **({"accelerators": f"{config.accelerator}:{config.gpus}"} if config.gpus else {}),
@@ -65,6 +66,6 @@ def task(work: Work, config: SkypilotConfig, wheels: str) -> dict[str, Any]:
         "num_nodes": config.hosts,
         "file_mounts": mounts,
         # The wheel that goes along, never a package of its name from an index; what it needs comes from there.
-        "setup": shell(["python3", "-m", "pip", "install", f"{_WHEELS}/{wheel.name()}"]) + "\n",
+        "setup": shell(["python3", "-m", "pip", "install", f"{_WHEELS}/{wheel.name()}{extras}"]) + "\n",
         "run": shell(["exec", "python3", *python(config, *hosts), *work.words(out, places)]) + "\n",
     }

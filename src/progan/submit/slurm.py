@@ -75,6 +75,8 @@ def describe(work: Work, config: SlurmConfig) -> str:
     folder, more = str(out), []
     if config.array:
         folder, more = Raw(f"{shlex.quote(folder)}/seed-$SLURM_ARRAY_TASK_ID"), ["--seed", Raw("$SLURM_ARRAY_TASK_ID")]
+        if work.copy_to is not None:  # each run has its own; of an option given twice, the last holds
+            more += ["--copy-to", Raw(f"{shlex.quote(work.copy_to.rstrip('/'))}/seed-$SLURM_ARRAY_TASK_ID")]
     first = Raw(f'"$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):{PORT}"')
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", first, "--rdzv-id", Raw('"$SLURM_JOB_ID"')]
     start = ["srun", "--kill-on-bad-exit=1"] if config.hosts > 1 else []

@@ -66,33 +66,34 @@ def copied(source: str, scratch: Path) -> str:
         try:
             system.get(*map(list, zip(*some, strict=True)))
         except Exception as error:  # of the libraries of the providers
-            raise DatasetError(f"{source} cannot be copied ({_reason(error)}). Run the same command again") from None
+            raise DatasetError(f"{source} cannot be copied ({reason(error)}). Run the same command again") from None
     return str(folder / name)
 
 
 def refuse_existing(out: str) -> None:
     """Raise DatasetError if there is something at the address already, no bucket for it, or it cannot be looked at."""
-    system, root = _file_system(out)
-    bucket = root[: root.find("/", 1)] if "/" in root[1:] else root
+    system, root = file_system(out)
     try:
-        there, has_bucket = system.exists(root), system.exists(bucket)
+        there, has_bucket = system.exists(root), system.exists(bucket(root))
     except Exception as error:  # of the libraries of the providers
-        raise DatasetError(f"{out} cannot be written ({_reason(error)}). {_advice(out, error)}") from None
+        raise DatasetError(f"{out} cannot be written ({reason(error)}). {advice(out, error)}") from None
     if not has_bucket:
-        raise DatasetError(f"{out} cannot be written: there is no bucket {bucket}. Make it, or correct the address")
+        raise DatasetError(
+            f"{out} cannot be written: there is no bucket {bucket(root)}. Make it, or correct the address"
+        )
     if there:
         raise DatasetError(f"{out} is there already. Choose another name or delete it")
 
 
 def send(path: Path, out: str) -> None:
     """Copy a file, or a folder and all in it, to an address. Raises DatasetError."""
-    system, root = _file_system(out)
+    system, root = file_system(out)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     try:
         for file in files:
             system.put_file(str(file), root if file == path else f"{root}/{file.relative_to(path).as_posix()}")
     except Exception as error:  # of the libraries of the providers
-        raise DatasetError(f"{out} cannot be written ({_reason(error)}). Run the same command again") from None
+        raise DatasetError(f"{out} cannot be written ({reason(error)}). Run the same command again") from None
 
 
 def remote_identity(source: str) -> Iterator[Any]:
@@ -108,17 +109,22 @@ def remote_identity(source: str) -> Iterator[Any]:
 
 def _listed(source: str) -> tuple[Any, str, dict[str, dict[str, Any]]]:
     """The file system, the path in it, and all files there with what it says of them. Raises DatasetError."""
-    system, root = _file_system(source)
+    system, root = file_system(source)
     try:
         files = system.find(root, detail=True)
     except Exception as error:  # of the libraries of the providers
-        raise DatasetError(f"{source} cannot be read ({_reason(error)}). {_advice(source, error)}") from None
+        raise DatasetError(f"{source} cannot be read ({reason(error)}). {advice(source, error)}") from None
     if not files:
         raise DatasetError(f"{source} does not exist, or holds no files. Look at the address")
     return system, root, {path.rstrip("/"): about for path, about in files.items()}
 
 
-def _file_system(address: str) -> tuple[Any, str]:
+def bucket(root: str) -> str:
+    """The bucket of a path on object storage."""
+    return root[: root.find("/", 1)] if "/" in root[1:] else root
+
+
+def file_system(address: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it. Raises DatasetError."""
     protocol = address.partition("://")[0]
     provider = _PROVIDERS[protocol]
@@ -129,16 +135,17 @@ def _file_system(address: str) -> tuple[Any, str]:
     except Unreadable as error:
         raise DatasetError(f"{address} cannot be opened: {error}") from None
     except Exception as error:  # of the libraries of the providers
-        raise DatasetError(f"{address} cannot be opened ({_reason(error)}). {_advice(address, error)}") from None
+        raise DatasetError(f"{address} cannot be opened ({reason(error)}). {advice(address, error)}") from None
     return system, root.rstrip("/")
 
 
-def _advice(address: str, error: Exception) -> str:
+def advice(address: str, error: Exception) -> str:
     """What to do about a provider's error."""
     if isinstance(error, FileNotFoundError):
         return "Correct the address"
     return f"For credentials, {_PROVIDERS[address.partition('://')[0]].credentials}; and look at the address"
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """First line of what a provider's package says."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
