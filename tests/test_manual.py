@@ -39,6 +39,7 @@ PAGES = [path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")
 NOT_EXECUTED = {
     r"git clone |python -m venv |pip install |!git clone |sudo apt ": "scripts/release does, in an empty environment",
     r"pytest$|cd |\. ": "the tests themselves, and going there",
+    r"source ": "a shell: tests/cli/test_completion.py",
     r"torchrun ": "several processes: tests/training/test_distributed.py",
     r"docker ": "needs a builder of images: tests/submit/test_container.py",
     r"az storage ": "a program of Azure, which needs an account",
