@@ -22,7 +22,7 @@ PAGES = [*(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTIN
 FOLDERS = {path.name for place in (ROOT, PACKAGE) for path in place.iterdir() if path.is_dir()}
 """A quoted path is one of the project where it begins with one of these; others are of run folders or users."""
 TOP = parser()
-FOREIGN_FLAGS = {"--max-restarts", "--requeue", "--no-index", "--logdir"}  # of torchrun, sbatch, pip, tensorboard
+FOREIGN_FLAGS = {"--max-restarts", "--requeue", "--no-index", "--logdir", "--spec"}  # of torchrun, sbatch, pip …
 FILE_TYPES = ("json", "jsonl", "csv", "html", "txt", "npy", "npz", "zip", "parquet")
 
 
