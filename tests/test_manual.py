@@ -206,19 +206,21 @@ def commands(page: Path) -> list[str]:
     return [line for line in filter(typed, lines(page.read_text(encoding="utf-8"))) if not reason(line)]
 
 
+def is_long(line: str) -> bool:
+    return any(f"progan {name} " in line for name in LONG)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_commands_of_a_page_can_be_given_one_after_another(page: Path, world: Path, place: Path) -> None:
     for line in commands(page):
-        if not any(f"progan {name} " in line for name in LONG):
+        if not is_long(line):
             execute(line.replace(DRIVE, "drive"), world)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("line", [line for page in PAGES for line in commands(page)])
+@pytest.mark.parametrize("line", [line for page in PAGES for line in commands(page) if is_long(line)])
 def test_comparisons_of_the_pages(line: str, world: Path, place: Path) -> None:
-    if not any(f"progan {name} " in line for name in LONG):
-        pytest.skip("executed with its page")
     execute(line, world)
 
 
