@@ -73,8 +73,8 @@ SMALLER = {
     r"--fraction 0.1": "--fraction 0.4",
     r"--seconds \d+": "--seconds 1",
     r"--size 1024": "--size 64",
-    r"--budget-minutes \d+|--budget-kimg \d+": "--budget-kimg 0.1",
-    r"--minutes \d+|--kimg \d+": "--kimg 0.1",
+    r"--budget-minutes \d+|--budget-kimg \d+": "--budget-kimg 0.4",
+    r"--minutes \d+|--kimg \d+": "--kimg 0.4",
     r"--label-from 3 --label-to 8": "--label-from cat --label-to dog",
 }
 DRIVE = "/content/drive/MyDrive/progan/run"
