@@ -203,6 +203,13 @@ def test_the_manual_builds_without_a_warning(tmp_path: Path) -> None:
     assert all(f'id="progan.{name}"' in reference for name in progan.__all__ if name != "__version__")
 
 
+def test_the_version_is_in_one_place() -> None:
+    """Besides it, CHANGELOG.md names the newest first."""
+    assert f"## {progan.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n\n")[1]
+    for name in ("CITATION.cff", "pyproject.toml", "README.md", "Dockerfile", "docs/conf.py"):
+        assert progan.__version__ not in (ROOT / name).read_text(encoding="utf-8"), name
+
+
 def test_the_number_of_breakages_is_that_of_the_list() -> None:
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     total, others = map(int, re.findall(r"(\d+) breakages are planted: (\d+) in", text)[0])
