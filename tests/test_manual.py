@@ -63,7 +63,7 @@ WIDTHS = shlex.split("--fmap-max 8 --z-dim 8")  # not where networks are given
 FEWER = shlex.split("--data avatars:96")
 GROWN = shlex.split("--start-resolution 4 --stable-kimg 0.04 --fade-kimg 0.04 --total-kimg 0.2")
 RUNS = shlex.split(
-    "--resolution 16 --width 8 --num 16 --measurements 1 --device cpu --precision fp32 --jobs 0 --seeds 2"
+    "--resolution 16 --width 8 --num 80 --measurements 1 --device cpu --precision fp32 --jobs 0 --seeds 2"
 )
 LONG = ("compare", "sweep")
 """Commands that train many runs: minutes, even of tiny ones."""
@@ -142,13 +142,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("photos", "faces-raw-500"):
             shutil.make_archive(str(world / name), "zip", world / "photos")
         Image.fromarray(pixels[0]).save(world / "portrait.jpg")
-        digits = np.random.default_rng(0).integers(0, 256, (96, 28, 28), np.uint8)
+        digits = np.random.default_rng(0).integers(0, 256, (640, 28, 28), np.uint8)  # metrics of bins need 80 held out
         Image.fromarray(digits[0]).save(world / "seven.png")
         downloads = world / "downloads" / "mnist"
         downloads.mkdir(parents=True)
-        for name, array in (("images-idx3", digits), ("labels-idx1", np.arange(96, dtype=np.uint8) % 10)):
+        for name, array in (("images-idx3", digits), ("labels-idx1", np.arange(640) % 10)):
             header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-            (downloads / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+            (downloads / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
             (world / f"train-{name}-ubyte.gz").symlink_to(downloads / f"train-{name}-ubyte.gz")
         (world / "digits").symlink_to(downloads)
         (world / "network-final.pkl").symlink_to(ROOT / "tests" / "reference" / "network-final-small-nosrc.pkl")
