@@ -32,6 +32,13 @@ ROUNDS = 5
 MEMORY = (16, 16)
 """Of the generator that many are made by: a small one, beside which what is kept for each image would be seen."""
 
+COMMAND = """
+import sys
+from progan.cli import main
+assert main(sys.argv[1:]) == 0
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
 
 def rates(folder: Path) -> list[dict[str, object]]:
     """Images a second of each, and what part of the generator's rate it is."""
@@ -63,18 +70,17 @@ def rates(folder: Path) -> list[dict[str, object]]:
     return found
 
 
-def sample(folder: Path, out: Path, num: int) -> "subprocess.Popen[bytes]":
-    """The command, begun."""
-    command = [sys.executable, "-m", "progan", "sample", str(folder / "g.safetensors"), "--separate", "--quiet"]
-    return subprocess.Popen([*command, "--num", str(num), "--out", str(out)], stdout=subprocess.DEVNULL)
+def sample(folder: Path, out: Path, num: int) -> "subprocess.Popen[str]":
+    """The command, begun; it prints its peak at the end."""
+    words = ["sample", str(folder / "g.safetensors"), "--separate", "--quiet", "--num", str(num), "--out", str(out)]
+    return subprocess.Popen([sys.executable, "-c", COMMAND, *words], stdout=subprocess.PIPE, text=True)
 
 
-def peak(process: "subprocess.Popen[bytes]") -> float:
+def peak(process: "subprocess.Popen[str]") -> float:
     """MiB that it had in memory at most, once it has ended."""
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    process.returncode = 0
-    return usage.ru_maxrss / 1024
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    return int(said.split()[-1]) / 1024
 
 
 def memory(folder: Path, num: int) -> dict[str, dict[int, float]]:
