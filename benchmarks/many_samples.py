@@ -26,7 +26,7 @@ from training_step import machine
 
 from progan.sampling.pictures import Drawing, write_files, write_zip
 
-RATES = ((32, 64, 384), (64, 64, 128))
+RATES = ((32, 64, 128), (64, 64, 32))
 """Resolution and fmap_max of a generator, and images of a round."""
 ROUNDS = 5
 MEMORY = (16, 16)
@@ -87,11 +87,11 @@ def memory(folder: Path, num: int) -> dict[str, dict[int, float]]:
     """Peaks for a hundredth, a tenth and all."""
     snapshot(*MEMORY).save(folder / "g.safetensors")
     found: dict[str, dict[int, float]] = {"folder": {}, "zip": {}}
-    for kind, peaks in found.items():
-        for count in (num // 100, num // 10, num):
+    for kind, counts in (("folder", (num // 100, num // 10)), ("zip", (num // 100, num // 10, num))):
+        for count in counts:
             out = folder / ("many.zip" if kind == "zip" else f"many-{count}")
-            peaks[count] = peak(sample(folder, out, count))
-            print(kind, count, peaks[count], flush=True)
+            found[kind][count] = peak(sample(folder, out, count))
+            print(kind, count, found[kind][count], flush=True)
     return found
 
 
