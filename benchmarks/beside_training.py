@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=4096)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    report: dict[str, object] = {"machine": machine(), "threads": options.threads, "torch": torch.__version__}
+    report: dict[str, object] = {"machine": machine("cpu"), "threads": options.threads, "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as name:
         os.environ["PROGAN_CACHE"] = str(Path(name) / "cache")
         report["start_seconds"] = starts(Path(name))

@@ -1083,6 +1083,36 @@ COMPARING = [
         [INCEPTION + "Kernel::test_unbiased"],
     ),
     Mutation(
+        "datasets of the first version refused",
+        "data/dataset.py",
+        {"VERSION = 1": "VERSION = 2"},
+        [FORMATS + "the_first_version_of_a_dataset"],
+    ),
+    Mutation(
+        "an option renamed",
+        "cli/evaluate.py",
+        {'"--held-out"': '"--held"'},
+        [FORMATS + "no_command_or_option_of_an_earlier_version_is_gone"],
+    ),
+    Mutation(
+        "published statistics read and not used",
+        "metrics/fid.py",
+        {"(self._published or reals.gaussian(part))": "reals.gaussian(part)", "real and self._published": "False"},
+        [INCEPTION + "Statistics::test_those_of_the_data_give_the_same_distance"],
+    ),
+    Mutation(
+        "statistics of another network taken",
+        "metrics/fid.py",
+        {"network.classes not in (0, PORTED)": "False"},
+        [INCEPTION + "Statistics::test_of_another_network_they_are_refused"],
+    ),
+    Mutation(
+        "progress that does not count the real images",
+        "metrics/evaluation.py",
+        {"total = self.real_num + self.num": "total = self.num"},
+        [EVALUATE + "Command::test_it_says_what_it_does_and_counts_every_image"],
+    ),
+    Mutation(
         "half-pixel centres when resizing for Inception",
         "metrics/features.py",
         {"dtype=torch.float32) * (size / SIZE)": "dtype=torch.float32) * (size / SIZE) + 0.3"},
@@ -1738,6 +1768,12 @@ EXPORTING = [
         ["web.py::test_latents_in_javascript_are_those_of_python"],
     ),
     Mutation(
+        "classes that jump in the browser's morph",
+        "app/page/latents.js",
+        {"value + t * (end[i] - value)": "t < 1 ? value : end[i]"},
+        ["web.py::test_labels_on_the_way_in_javascript_are_those_of_python"],
+    ),
+    Mutation(
         "pixels of the browser not rounded as ours",
         "app/page/generator.js",
         {"Math.fround(Math.fround(images[(channels": "Math.floor(Math.fround(images[(channels"},
@@ -1870,6 +1906,20 @@ SUBMITTING = [
         [SUBMIT + "kubernetes_expands_nothing"],
     ),
 ]
+PICTURES = [
+    Mutation(
+        "a zip that goes on with a member that is not whole",
+        "sampling/archive.py",
+        {"whole = len(content) == member.size and zlib.crc32(content) == member.crc": "whole = True"},
+        ["samples.py::test_a_zip_does_not_go_on_with_what_it_is_not_to_have[damaged]"],
+    ),
+    Mutation(
+        "a zip that goes on with other seeds",
+        "sampling/archive.py",
+        {"if not whole or member.name != name.encode():": "if not whole:"},
+        ["samples.py::test_a_zip_does_not_go_on_with_what_it_is_not_to_have[seeds]"],
+    ),
+]
 COPIES = "copies.py::test_"
 COPYING = [
     Mutation(
@@ -1992,8 +2042,32 @@ SERVER = [
     Mutation(
         "another row of attributes",
         "app/pictures.py",
-        {'snapshot.labels([""] * wish.row + [wish.label])[-1:]': "snapshot.labels([wish.label])"},
+        {"snapshot.labels([label], [wish.row])": "snapshot.labels([label])"},
         [SERVED + "labels_are_those_of_sample"],
+    ),
+    Mutation(
+        "files beside a snapshot",
+        "app/runs.py",
+        {"if name != printable(self.snapshot.stem):\n            raise": "if False:\n            raise"},
+        [SERVED + "beside_a_snapshot_there_is_nothing"],
+    ),
+    Mutation(
+        "a page for a snapshot that is cut",
+        "app/runs.py",
+        {"if not whole or": "if"},
+        [SERVED + "what_is_no_snapshot_gets_one_line"],
+    ),
+    Mutation(
+        "a film that jumps back to its beginning",
+        "app/pictures.py",
+        {"yield from reversed(made[1:-1])": "yield from made[1:-1]"},
+        [SERVED + "a_film_goes_there_and_back"],
+    ),
+    Mutation(
+        "classes that jump at the end of a morph",
+        "app/pictures.py",
+        {"labels = labels.lerp(end, wish.t)": "labels = end if wish.t == 1 else labels"},
+        [SERVED + "a_morph_goes_from_label_to_label"],
     ),
     Mutation(
         "a request to stop that stays",
@@ -2011,6 +2085,7 @@ SERVER = [
 
 MUTATIONS = [
     *SERVER,
+    *PICTURES,
     *ALL_LOSSES,
     *GROWING,
     *SUBMITTING,

@@ -30,7 +30,7 @@ ROWS = [
         "plugins",
     },
     {"schedule", "data", "models", "losses"},
-    {"presets", "snapshot", "run_folder"},
+    {"presets", "pretrained", "snapshot", "run_folder"},
     {"training", "sampling", "metrics", "importers"},
     {"report", "export", "submit"},
     {"run"},

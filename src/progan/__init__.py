@@ -1,9 +1,8 @@
 """Progressive GANs: train on your own images, see how good the result is, and use it.
 
-run = progan.train("mnist32", data="digits/", out="runs/a", minutes=20)
+progan.train("quickstart", out="runs/a", minutes=20)
 snapshot = progan.load("runs/a")
 pixels = progan.to_pixels(snapshot.generate(snapshot.latents(range(64))))
-scores = progan.load("runs/a", network="D")(pixels).value
 """
 
 import importlib

@@ -138,18 +138,19 @@ class Snapshot:
             raise SnapshotError(f"seeds are whole numbers from 0 to 2^64-1; got {reprlib.repr(seeds)}") from None
         return torch.from_numpy(randomness.latents(numbers, self.z_dim)).to(self.device)
 
-    def labels(self, names: Iterable[str | int] | str | int) -> Tensor:
+    def labels(self, names: Iterable[str | int] | str | int, places: Sequence[int] | None = None) -> Tensor:
         """Label rows float32 [N, L]. Raises SnapshotError for what the snapshot does not know.
 
         Of classes: a name (str) or an index (int) each. Of attributes: values such as `hat=cap,glasses=none` each, put
-        into rows of the data in turn, so that what is not named varies as it does there.
+        into rows of the data in turn, so that what is not named varies as it does there; `places` numbers these rows
+        otherwise than 0, 1, 2 ….
         """
         names = _listed(names)
         if self.info.label_kind != "attributes" or self.label_rows is None:
             numbers = [self.label_index(name) for name in names]
             return torch.eye(len(self.info.label_names), device=self.device)[numbers]
         rows = []
-        for i, name in enumerate(names):
+        for i, name in zip(range(len(names)) if places is None else places, names, strict=True):
             row = self.label_rows[i % len(self.label_rows)].clone()
             for value in filter(None, name.split(",")) if isinstance(name, str) else [name]:
                 self._put(row, value)

@@ -1,6 +1,7 @@
 """Every panel of the page in Debian's Chromium, with a training that goes on beside it."""
 
 import functools
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -16,8 +17,10 @@ from PIL import Image
 from serving import Server
 
 import progan
+from generators import write_run
 from progan.cli import main
 from progan.sampling import load
+from progan.sampling.interpolation import between, show
 from progan.sampling.pictures import Drawing
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -28,15 +31,17 @@ FLAGS = (
     "--data avatars:64 --resolution 16 --start-resolution 8 --stable-kimg 0.2 --fade-kimg 0.2 --batch-size 8 "
     "--fmap-max 8 --z-dim 8 --tick-kimg 0.04 --device cpu --precision fp32 --compile off --labels"
 ).split()
+CLASSES = ("one", "two <b>", "drei ü")
 PANELS = ("make", "morph", "favourites", "training", "compare", "data", "find")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A finished run and a comparison."""
+    """A run with classes, a newer one that is finished, and a comparison."""
     folder = tmp_path_factory.mktemp("app") / "runs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        write_run(folder / "class", kind="class", names=CLASSES)
         assert main(["train", *FLAGS, "--quiet", "--out", str(folder / "done")]) == 0
         hostile = "<script>fetch('/progan.json').catch(() => { words.textContent = 'refused'; })</script>"
         for name, script in (("comparison", ""), ("hostile", hostile)):
@@ -114,11 +119,45 @@ def test_pictures_are_made_kept_saved_and_morphed(visit, folder):
     page.click("#to-morph")
     assert page.input_value("#morph-to") == "9"
     page.wait_for_selector("#morph-canvas[data-ready]")
-    with page.expect_download(timeout=120_000) as waited:
-        page.click("#morph-film")
-    assert Image.open(waited.value.path()).n_frames > 50
     page.click("#tab-favourites")
     playwright.expect(page.locator("#kept canvas[data-ready]")).to_have_count(1)
+
+
+def saved(page, suffix):
+    """Path and name of what a morph is saved as."""
+    with page.expect_download(timeout=120_000) as waited:
+        page.click(f"#morph-save-{suffix}")
+    return Path(waited.value.path()), waited.value.suggested_filename
+
+
+def test_a_morph_goes_from_class_to_class_and_is_saved(visit, folder):
+    page = drawn(visit("&run=class#seed=4"))
+    page.click("#tab-morph")
+    page.select_option("#morph-ends select >> nth=0", CLASSES[0])
+    page.check("#morph-keep")
+    assert page.is_disabled("#morph-to")
+    page.select_option("#morph-ends select >> nth=1", CLASSES[2])
+    page.fill("#morph-position", "0.25")
+    playwright.expect(page.locator("#morph-caption")).to_contain_text("25 %")
+    snapshot = load(folder / "class")
+    ends = [(snapshot.latents([4]), snapshot.labels([name])) for name in (CLASSES[0], CLASSES[2])]
+    way = torch.cat([show(snapshot, moment) for moment in between(*ends, 9)]).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(shown(page, "#morph-canvas")[0], way[2])
+    path, name = saved(page, "png")
+    assert name == "morph-4-one-drei_-16x16.png"
+    strip = Image.open(path)
+    assert (strip.text["seed"], strip.text["snapshot"]) == ("4", snapshot.digest)
+    assert np.array_equal(np.asarray(strip)[..., :3], np.concatenate(way, 1))
+    assert Image.open(saved(page, "webp")[0]).n_frames == 88
+    if importlib.util.find_spec("av"):
+        assert saved(page, "mp4")[0].read_bytes()[4:8] == b"ftyp"
+    else:
+        playwright.expect(page.locator("#morph-lacks")).to_contain_text("PyAV")
+    # New targets go on from the class that was the end, and change it again.
+    page.click("#morph-new")
+    assert page.input_value("#morph-ends select >> nth=0") == CLASSES[2]
+    assert page.input_value("#morph-ends select >> nth=1") in CLASSES[:2]
+    assert page.input_value("#morph-from") == "4"
 
 
 def test_a_size_is_that_of_its_own_snapshot(visit, folder):

@@ -16,12 +16,14 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from generators import ATTRIBUTES, small, write_run
+from progan import tensorfile
 from progan.app import guard, pictures, runs, server
 from progan.app.pictures import BusyError, Studio
 from progan.app.runs import Missing, Shelf, Watch
+from progan.cli import main
 from progan.commands import AppConfig
 from progan.errors import ConfigError, RunError
 from progan.files import write_whole
@@ -29,7 +31,7 @@ from progan.images import to_pixels
 from progan.progress import silent
 from progan.run_folder import RunFolder
 from progan.sampling import finding, load
-from progan.sampling.interpolation import slerp
+from progan.sampling.interpolation import between, show, slerp
 from progan.sampling.pictures import Drawing
 
 testclient = pytest.importorskip("starlette.testclient")
@@ -137,12 +139,55 @@ def test_a_morph_lies_on_the_great_circle(client, folder):
     assert np.array_equal(got, as_shown(to_pixels(snapshot.generate(z))[0]))
 
 
-def test_a_film_goes_there_and_back(client, monkeypatch):
+@pytest.mark.parametrize("to", [None, 9])
+@pytest.mark.parametrize(
+    ("run", "label", "to_label", "whole"),
+    [
+        ("class", CLASSES[0], CLASSES[2], CLASSES[2]),
+        ("attributes", "", "hat=cap", "hat=cap"),
+        ("attributes", "hat=none", "smile", "hat=none,smile"),  # what the end does not name stays
+    ],
+)
+def test_a_morph_goes_from_label_to_label(client, folder, run, label, to_label, whole, to):
+    """As `progan interpolate` goes; the latent stays or moves as well."""
+    snapshot = load(folder / run)
+    ends = [(snapshot.latents([seed]), snapshot.labels([name])) for seed, name in ((7, label), (to or 7, whole))]
+    way = list(between(*ends, 5))
+    query = f"{PICTURE.format(run=run)}&label={quote(label)}&toLabel={quote(to_label)}{f'&to={to}' if to else ''}"
+    got = [pixels_of(client.get(f"{query}&t={i / 4}")) for i in range(5)]
+    for shown, moment in zip(got, way, strict=True):
+        assert np.array_equal(shown, as_shown(show(snapshot, moment)[0]))
+    assert not np.array_equal(got[0], got[2])
+    assert not np.array_equal(got[2], got[4])
+
+
+@pytest.mark.parametrize("kind", ["webp", "mp4"])
+def test_a_film_goes_there_and_back(kind, client, folder, monkeypatch, tmp_path):
     monkeypatch.setattr(pictures, "FILM_FRAMES", 4)
-    answer = client.get("/api/film?run=plain&model=generator-000016000-16x16&seed=1&to=2")
-    film = Image.open(BytesIO(answer.content))
-    assert (film.format, film.n_frames, film.size) == ("WEBP", 6, (256, 256))
-    assert client.get("/api/film?run=plain&model=generator-000016000-16x16&seed=1").status_code == 400
+    address = f"/api/film?run=class&model=generator-000016000-16x16&seed=1&kind={kind}"
+    if kind == "mp4":
+        av = pytest.importorskip("av")
+    way = f"&to=2&label={CLASSES[0]}&toLabel={quote(CLASSES[2])}"
+    answer = client.get(address + way)
+    assert answer.headers["content-type"] == pictures.FILM_TYPES[kind]
+    if kind == "webp":
+        film = Image.open(BytesIO(answer.content))
+        assert (film.format, film.n_frames, film.size) == ("WEBP", 6, (256, 256))
+        frames = [np.asarray(each.convert("RGB")) for each in ImageSequence.Iterator(film)]
+    else:
+        with av.open(BytesIO(answer.content)) as film:
+            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(frames) == 6
+    # The second frame, and the last, a third of the way.
+    shown = pixels_of(client.get(f"{PICTURE.format(run='class').replace('seed=7', 'seed=1')}{way}&t={1 / 3:.17f}"))
+    for frame in (frames[1], frames[5]):
+        assert np.abs(frame[8::16, 8::16].astype(int) - shown).mean() < 8
+    assert client.get(address).status_code == 400  # it goes nowhere
+    assert client.get(f"{address}&to=2&kind=gif").json() == {"error": "a film is one of webp, mp4"}
+    # Without the package for it an MP4 is not offered, and refused with the command that helps.
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert client.get("/progan.json").json()["server"]["mp4"] is False
+    assert (client.get(address + way).status_code == 400) is (kind == "mp4")
 
 
 def test_the_page_knows_runs_and_labels(client, folder):
@@ -285,6 +330,78 @@ def test_answers_forbid_what_the_page_does_not_need(client):
     assert "connect-src" not in page.headers["content-security-policy"]
 
 
+# A snapshot alone
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A snapshot that lies where it has no run, beside another file."""
+    place = tmp_path_factory.mktemp("alone")
+    (place / "secret.safetensors").write_text(SECRET)
+    small(kind="class", names=CLASSES).save(place / "odd <b> name.safetensors")
+    return place / "odd <b> name.safetensors"
+
+
+def test_a_snapshot_alone_makes_pictures(file):
+    client = visit(open_app(file)[1])
+    facts = client.get("/progan.json").json()
+    assert (facts["title"], facts["data"]) == ("odd <b> name", "drawn <things>")
+    assert (facts["snapshot"], facts["labels"]["names"]) == (load(file).digest, list(CLASSES))
+    assert [(model["resolution"], model["kimg"]) for model in facts["models"]] == [(16, 16)]
+    known = facts["server"]
+    assert (known["run"], known["runs"], known["training"], known["data"]) == ("odd <b> name", [], False, False)
+    query = {"run": known["run"], "model": facts["models"][0]["file"], "seed": "7", "label": CLASSES[1]}
+    got = pixels_of(client.get("/api/picture", params=query))
+    assert np.array_equal(got, as_shown(next(Drawing(load(file), [7], [CLASSES[1]]).pixels())[0]))
+    assert visit(open_app(file)[1]).get("/progan.json?run=odd").status_code == 200  # an old link
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/api/picture?model=secret&seed=1",
+        "/api/picture?model=../alone/secret&seed=1",
+        "/api/training?run=odd <b> name",
+        "/api/grid?run=&name=reals.png",
+        "/api/page/data?run=",
+        "/api/page/report?run=",
+        "/api/page/compare?name=",
+    ],
+)
+def test_beside_a_snapshot_there_is_nothing(file, address):
+    answer = visit(open_app(file)[1]).get(address)
+    assert answer.status_code == 404
+    assert SECRET not in answer.text
+
+
+def test_a_picture_is_searched_by_a_snapshot_alone(file, monkeypatch):
+    monkeypatch.setattr(pictures, "STEPS", 5)
+    monkeypatch.setattr(finding, "RANDOM", 16)
+    client = visit(open_app(file)[1], origin=HOME)
+    content = png(np.full((16, 16, 3), 100, np.uint8))
+    said = [json.loads(line) for line in client.post("/api/find?model=odd <b> name", content=content).text.splitlines()]
+    assert "the snapshot does not hold it" in said[0]["note"]
+    assert said[-1]["near"] == []
+
+
+@pytest.mark.parametrize("content", ["words", "cut", "state", "gone", "snapshot of nothing"])
+def test_what_is_no_snapshot_gets_one_line(content, file, tmp_path, capsys):
+    path = tmp_path / "x.safetensors"
+    if content == "cut":
+        path.write_bytes(file.read_bytes()[:-100])
+    elif content == "state":
+        path.write_bytes(b"".join(tensorfile.to_bytes({"G": torch.zeros(3)}, {"format": "progan state"})))
+    elif content == "snapshot of nothing":
+        header = json.dumps({"__metadata__": {"info": "[]"}}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+    elif content == "words":
+        path.write_text("words that are no tensors")
+    assert main(["app", str(path), "--no-open"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert ("does not exist" if content == "gone" else "is not a snapshot, or is damaged") in said
+
+
 # What may be read
 
 
@@ -358,6 +475,7 @@ def test_odd_names_are_names(client):
         *(f"seed=1&truncation={psi}" for psi in ("-0.1", "2.1", "nan", "1e9", "9" * 300)),
         *(f"seed=1&row={row}" for row in ("-1", "1.5", "1024", "nan")),
         "seed=1&label=unknown",
+        "seed=1&toLabel=unknown",
         "seed=1&label=" + "x" * 3000,
         "seed=1&run=" + "x" * 2000,
     ],

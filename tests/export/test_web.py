@@ -5,6 +5,7 @@ npm fetches onnxruntime-web and axe-core once (or they are skipped, and say so).
 
 import functools
 import http.server
+import importlib.util
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from progan.export.source import open_source
 from progan.images import to_pixels
 from progan.progress import silent
 from progan.sampling import load
-from progan.sampling.interpolation import slerp
+from progan.sampling.interpolation import between, show, slerp
 from progan.sampling.pictures import Drawing
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -252,6 +253,65 @@ def test_a_morph_lies_on_the_great_circle(visit, run):
     page.page.wait_for_timeout(400)
     page.page.click("#morph-play")
     assert float(page.page.input_value("#morph-position")) > 0.25
+    assert page.wrong == []
+
+
+def test_a_morph_goes_from_class_to_class(visit, pages):
+    """By its controls, with the seed kept, to the pixels that `progan interpolate` has on that way."""
+    page, source = visit("class", "#seed=4").drawn(), pages("class")[1]
+    page.page.click("#tab-morph")
+    page.page.select_option("#morph-ends select >> nth=0", CLASSES[0])
+    page.page.check("#morph-keep")
+    page.page.select_option("#morph-ends select >> nth=1", CLASSES[2])
+    page.page.fill("#morph-position", "0.5")
+    playwright.expect(page.page.locator("#morph-caption")).to_contain_text("50 %")
+    snapshot = load(source)
+    ends = [(snapshot.latents([4]), snapshot.labels([name])) for name in (CLASSES[0], CLASSES[2])]
+    wanted = show(snapshot, list(between(*ends, 3))[1])[0].permute(1, 2, 0).numpy()
+    assert apart(page.pictures("#morph-canvas")[0], np.repeat(wanted, 3, 2)) <= 2
+    page.page.evaluate("document.getElementById('stage').removeAttribute('data-drawn')")
+    page.page.click("#morph-open")
+    assert apart(page.drawn().pictures()[0], np.repeat(wanted, 3, 2)) <= 2
+    assert "toLabel=drei" in page.page.url
+    assert page.wrong == []
+
+
+def test_a_morph_is_saved_as_what_the_browser_can_make(visit, run):
+    """A strip, an animation and a recorded video, of the pictures that the page shows, without a server."""
+    page = visit("run", "#seed=4&to=9&t=0.125").drawn()
+    page.page.click("#tab-morph")
+    playwright.expect(page.page.locator("#morph-canvas[data-ready]")).to_be_visible()
+    eighth = page.pictures("#morph-canvas")[0]
+
+    def saved(suffix):
+        with page.page.expect_download(timeout=120_000) as waited:
+            page.page.click(f"#morph-save-{suffix}")
+        assert waited.value.suggested_filename == f"morph-4-9-16x16.{suffix}"
+        return Path(waited.value.path())
+
+    strip = Image.open(saved("png"))
+    assert strip.text["seed"] == "4,9"
+    assert apart(np.asarray(strip)[:, 16:32, :3], eighth) == 0
+    film = Image.open(saved("webp"))
+    film.load()
+    assert (film.n_frames, film.size, film.info["duration"], film.info["loop"]) == (88, (256, 256), 50, 0)
+    snapshot = load(run.path)
+    for frame, t in ((0, 0), (11, 0.25), (44, 1), (77, 0.25)):
+        film.seek(frame)
+        z = slerp(snapshot.latents([4]), snapshot.latents([9]), t)
+        wanted = to_pixels(snapshot.generate(z))[0].permute(1, 2, 0).numpy()
+        assert np.abs(np.asarray(film.convert("RGB"))[8::16, 8::16].astype(int) - wanted).mean() < 8
+    video = saved("webm")
+    assert video.read_bytes()[:4] == b"\x1aE\xdf\xa3"
+    if importlib.util.find_spec("av"):
+        import av
+
+        with av.open(str(video)) as opened:
+            frames = [each.to_ndarray(format="rgb24") for each in opened.decode(video=0)]
+        assert len(frames) >= 40  # those that a busy machine did not drop
+        z = snapshot.latents([4])
+        wanted = to_pixels(snapshot.generate(z))[0].permute(1, 2, 0).numpy()
+        assert np.abs(frames[0][8::16, 8::16].astype(int) - wanted).mean() < 20
     assert page.wrong == []
 
 
@@ -493,6 +553,27 @@ def test_rounding_in_javascript_is_that_of_python(tmp_path):
     assert (got[:, 3] == 255).all()
 
 
+@pytest.mark.parametrize(
+    ("kind", "label", "to_label", "whole"),
+    [("class", CLASSES[0], CLASSES[2], CLASSES[2]), ("attributes", "hat=none", "smile", "hat=none,smile")],
+)
+def test_labels_on_the_way_in_javascript_are_those_of_python(kind, label, to_label, whole, tmp_path):
+    for name, content in web.page_files().items():
+        (tmp_path / name).write_bytes(content)
+    snapshot = small(kind=kind, names=CLASSES if kind == "class" else ATTRIBUTES)
+    start, end = ((snapshot.latents([7]), snapshot.labels([name])) for name in (label, whole))
+    labels = {"kind": kind, "names": snapshot.info.label_names}
+    labels["rows"] = [] if snapshot.label_rows is None else snapshot.label_rows.tolist()
+    wish = {"label": label, "toLabel": to_label, "row": 0}
+    script = (
+        'import { labelRowOf } from "./latents.js";\n'
+        f"const labels = {json.dumps(labels)}, wish = {json.dumps(wish)};\n"
+        "console.log(JSON.stringify([0, 0.25, 0.5, 0.75, 1].map((t) => [...labelRowOf(labels, {...wish, t})])));\n"
+    )
+    wanted = [moment[1][0].tolist() for moment in between(start, end, 5)]
+    assert json.loads(node(script, tmp_path)) == wanted
+
+
 def test_a_link_comes_back_the_same(tmp_path):
     """Any wish that can be made becomes a link and the same wish again."""
     for name in ("wish.js", "engine.js"):
@@ -502,6 +583,7 @@ def test_a_link_comes_back_the_same(tmp_path):
     wish = {
         "seed": str(2**63 - 1),
         "to": "12",
+        "toLabel": "hat=none",
         "t": 0.35,
         "truncation": 0,
         "resolution": 8,

@@ -20,7 +20,7 @@ from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.split import split
 from progan.errors import ConfigError, DatasetError
-from progan.metrics import METRICS, Setting, Value, classifier, limits, make
+from progan.metrics import METRICS, Setting, Value, classifier, evaluation, features, fid, limits, make
 from progan.metrics.evaluation import Yardstick, evaluate
 from progan.models import ImageShape
 from progan.snapshot import Snapshot, SnapshotInfo, of_generator
@@ -184,6 +184,68 @@ class TestCommand:
         assert report["metrics"]["ms_ssim"]["floor"]["high"] == pytest.approx(value.floor.high)
         assert (report["images"], report["floor_images"], report["seed"]) == (100, 100, 0)
         assert report["latent_seeds"] == [0, 99]
+
+    def test_it_says_what_it_does_and_counts_every_image(self, faces, tmp_path, capsys):
+        untrained().save(tmp_path / "a.safetensors")
+        command = ["evaluate", str(tmp_path / "a.safetensors"), "--data", str(faces.path), "--device", "cpu"]
+        assert main([*command, "--metrics", "spectrum,ms-ssim", "--num", "90"]) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert said == [
+            "measuring spectrum, ms-ssim: 90 generated images and 90 of avatars",
+            "the same for the baseline: 90 images of avatars and 90 others",
+        ]
+        assert main([*command, "--metrics", "spectrum", "--quiet"]) == 0
+        assert capsys.readouterr().err == ""
+        yardstick, counts = Yardstick(faces, ["spectrum"], num=90), []
+        for total in (360, 180):  # the baseline is measured once
+            yardstick.measure_snapshot(untrained(), lambda *count: counts.append(count))
+            assert [all_ for _, all_ in counts] == [total] * len(counts)
+            done = [number for number, _ in counts]
+            assert done == sorted(done)
+            assert done[-1] == total
+            counts.clear()
+
+    def test_inception_on_the_papers_protocol(self, faces, tmp_path, capsys, monkeypatch):
+        """50,000 fakes, more than there are reals; the real images' statistics from a file."""
+        looked_at = []
+
+        def network(pixels):
+            looked_at.append(len(pixels))
+            means = pixels.float().mean((2, 3))
+            return torch.cat([means, means.square() / 255, means / 50], 1)
+
+        monkeypatch.setattr(features, "_open_inception", lambda setting, metric: network)
+        monkeypatch.setattr(fid, "FEATURES", 6)
+        monkeypatch.setattr(evaluation, "INCEPTION_NUM", 500)
+        real = network(torch.from_numpy(faces.pixels(32, np.arange(200)))).double()
+        np.savez(tmp_path / "reals.npz", mu=real.mean(0)[:6], sigma=real[:, :6].T.cov())
+        untrained().save(tmp_path / "a.safetensors")
+        command = ["evaluate", str(tmp_path / "a.safetensors"), "--data", str(faces.path), "--device", "cpu"]
+        command += ["--metrics", "inception", "--inception-weights", "w.pth", "--json"]
+        looked_at.clear()
+        assert main(command) == 0
+        plain = json.loads(capsys.readouterr().out)
+        assert sum(looked_at) == 500 + 200 + 100 + 100
+        assert (plain["images"], plain["real_images"], plain["floor_images"]) == (500, 200, 100)
+        assert list(plain["metrics"]) == ["fid", "kid", "inception_score"]
+        assert main([*command, "--inception-statistics", str(tmp_path / "reals.npz")]) == 0
+        read = json.loads(capsys.readouterr().out)
+        assert read["metrics"]["fid"]["value"] == pytest.approx(plain["metrics"]["fid"]["value"], rel=1e-6)
+        assert read["metrics"]["kid"] == plain["metrics"]["kid"]
+        assert read["metrics"]["fid"]["floor"]["value"] < plain["metrics"]["fid"]["floor"]["value"]
+        assert "reals.npz; its baseline compares images of the data with them" in read["notes"][0]
+        assert main([*command[:-1], "--num", "300"]) == 0
+        assert "300 images of 32x32 (latents of seeds 0 … 299) against 200 of avatars" in capsys.readouterr().out
+
+    @pytest.mark.slow
+    def test_too_few_images_for_one_metric_leave_it_out_of_all(self, faces, tmp_path, monkeypatch):
+        monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
+        monkeypatch.setattr(classifier, "SHOWN", 200)
+        yardstick = Yardstick(faces, ["all"], num=20)
+        assert "spectrum" in yardstick.measure_snapshot(untrained())
+        assert "left out: modes needs at least 80 real images" in yardstick.notes
+        with pytest.raises(ConfigError, match="modes needs at least 80"):
+            Yardstick(faces, ["modes"], num=20).measure_snapshot(untrained())
 
     def test_neighbours_with_a_picture(self, faces, tmp_path, capsys):
         split(faces.path, tmp_path / "train", tmp_path / "held", count=40)

@@ -1,8 +1,10 @@
 """FID, KID and Inception score: the arithmetic on statistics with known answers, the network on its published sizes."""
 
 import math
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -223,6 +225,61 @@ class TestFrechet:
         assert 26 <= inside <= 30
 
 
+class TestStatistics:
+    """Published means and covariances in the place of the data's."""
+
+    @pytest.fixture(autouse=True)
+    def _five(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fid, "FEATURES", 5)
+
+    def test_those_of_the_data_give_the_same_distance(self, tmp_path: Path) -> None:
+        reals, fakes = gaussian(300, 5, 0), gaussian(300, 5, 1, shift=0.5)
+        np.savez(tmp_path / "s.npz", mu=reals.double().mean(0), sigma=np.cov(reals.double().T))
+        expected = measured("fid", reals, fakes)["fid"].value
+        found = measured("fid", gaussian(300, 5, 2, shift=9), fakes, tmp_path / "s.npz")["fid"]
+        assert found.value == pytest.approx(expected, rel=1e-9)
+        assert found.low < expected < found.high
+
+    def test_files_that_are_none(self, tmp_path: Path) -> None:
+        good = {"mu": np.zeros(5), "sigma": np.eye(5)}
+        bad = {
+            "no .npz with arrays mu [5] and sigma [5, 5]": {"mu": np.zeros(5)},
+            "has mu [4] and sigma [5, 5]; Inception-v3 has 5 features": {**good, "mu": np.zeros(4)},
+            "has mu [5] and sigma [5]": {**good, "sigma": np.zeros(5)},
+            "is not symmetric or not finite": {**good, "sigma": np.triu(np.ones((5, 5)))},
+            "sigma is not symmetric or not finite": {**good, "mu": np.full(5, np.nan)},
+            "is no .npz with": {"mu": np.array([None] * 5), "sigma": np.eye(5)},
+        }
+        for message, arrays in bad.items():
+            np.savez(tmp_path / "s.npz", **arrays)
+            with pytest.raises(ConfigError, match=re.escape(message)):
+                measured("fid", gaussian(20, 5, 0), gaussian(20, 5, 1), tmp_path / "s.npz")
+        np.save(tmp_path / "s.npy", np.zeros(5))
+        (tmp_path / "text.npz").write_text("hello")
+        (tmp_path / "empty.npz").touch()
+        (tmp_path / "cut.npz").write_bytes((tmp_path / "s.npz").read_bytes()[:100])
+        for name, message in {
+            "s.npy": "is no .npz with",
+            "text.npz": "is no .npz with",
+            "empty.npz": "is no .npz with",
+            "cut.npz": "is no .npz with",
+            "gone.npz": "cannot be read: No such file",
+            ".": "cannot be read: Is a directory",
+        }.items():
+            with pytest.raises(ConfigError, match=re.escape(message)):
+                measured("fid", gaussian(20, 5, 0), gaussian(20, 5, 1), tmp_path / name)
+
+    def test_of_another_network_they_are_refused(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "s.npz", mu=np.zeros(5), sigma=np.eye(5))
+        setting = Setting(inception_statistics=tmp_path / "s.npz")
+        setting.networks["inception"] = Features(lambda points: points)
+        setting.networks["inception"].classes = 1000
+        with pytest.raises(
+            ConfigError, match="of the network with 1,008 classes; --inception-weights has one with 1,000"
+        ):
+            make("fid", setting)
+
+
 class TestKernel:
     def test_by_hand(self) -> None:
         """One dimension, a = 0 and 1, b = 2 and 3: 1 + 343 - 2 · (1 + 27 + 1 + 64) / 4."""
@@ -267,9 +324,9 @@ class TestScore:
         assert value.value == pytest.approx((4 + 9 * 1) / 10)
 
 
-def measured(name: str, reals: Tensor, fakes: Tensor):
+def measured(name: str, reals: Tensor, fakes: Tensor, statistics: Path | None = None):
     """A metric of features that are given in the place of images."""
-    setting = Setting()
+    setting = Setting(inception_statistics=statistics)
     setting.networks["inception"] = Features(lambda points: points)
     metric = make(name, setting)
     for points, real in ((fakes, False), (reals, True)):

@@ -156,7 +156,12 @@ def test_any_command_with_anything(call: Callable[[list[str]], int], data: st.Da
     call(data.draw(command_lines(name)))
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+SLOW = {"train"}  # which tries the precisions of the default networks
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(COMMANDS)]
+)
 def test_every_command_without_arguments(call: Callable[[list[str]], int], name: str) -> None:
     call(name.split())
 

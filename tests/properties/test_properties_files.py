@@ -102,6 +102,7 @@ def other(tensor: torch.Tensor, draw: Callable[[Any], Any]) -> torch.Tensor:
     return torch.full(shape, draw(st.sampled_from([0.0, 1e30, float("nan"), float("inf")]))).to(kind)
 
 
+@pytest.mark.slow
 @cases
 @given(data=st.data())
 def test_snapshots_with_other_tensors(saved: bytes, tmp_path: Path, data: st.DataObject) -> None:
@@ -138,6 +139,7 @@ def older_and_newer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pat
     return paths[0], paths[1]
 
 
+@pytest.mark.slow
 @cases
 @given(data=st.data())
 def test_training_states(older_and_newer: tuple[Path, Path], tmp_path: Path, data: st.DataObject) -> None:
@@ -248,6 +250,7 @@ def test_prepared_datasets(dataset: dict[str, bytes], tmp_path: Path, data: st.D
     fine_or_refused(lambda: look(folder))
 
 
+@pytest.mark.slow
 @cases
 @given(data=st.data())
 def test_unfinished_preparations(tmp_path: Path, data: st.DataObject) -> None:

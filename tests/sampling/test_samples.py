@@ -1,17 +1,23 @@
 """Samples as grids, files, zips and arrays."""
 
+import subprocess
+import sys
+import time
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
 
+from generators import small
 from progan import models
 from progan.cli import main
 from progan.config import RunConfig
 from progan.models import ImageShape
 from progan.options import override
+from progan.sampling.archive import GrowingZip, _Member
 from progan.sampling.pictures import Drawing, captioned, joined, write_arrays, write_files, write_zip
 from progan.snapshot import SnapshotInfo, of_generator
 
@@ -67,15 +73,94 @@ def test_other_pictures_take_the_place_of_the_old_ones(change, made, tmp_path):
     assert any(before[name] != after[name] for name in made_anew if name in before)
 
 
-def test_a_zip_has_the_same_files_and_an_interrupted_one_goes_on(made, tmp_path):
+def test_a_zip_has_the_same_files_and_an_interrupted_one_goes_on_to_the_same_bytes(made, tmp_path):
     drawing = Drawing(made, range(80), [""] * 80)
     write_files(tmp_path / "files", drawing)
+    write_zip(tmp_path / "whole.zip", drawing)
     interrupted(write_zip, tmp_path / "x.zip", drawing, at=64)
     assert not (tmp_path / "x.zip").exists()
-    assert write_zip(tmp_path / "x.zip", drawing) == 16
+    unfinished = tmp_path / "x.zip.unfinished" / "x.zip"
+    unfinished.write_bytes(unfinished.read_bytes()[:-5])  # as after a kill: the last member is not whole
+    assert write_zip(tmp_path / "x.zip", drawing) == 17
+    assert (tmp_path / "x.zip").read_bytes() == (tmp_path / "whole.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == sorted(content(tmp_path / "files"))
         assert {name: archive.read(name) for name in archive.namelist()} == content(tmp_path / "files")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "x.zip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "whole.zip", "x.zip"]
+
+
+@pytest.mark.parametrize("other", ["seeds", "fewer", "truncation", "damaged", "directory"])
+def test_a_zip_does_not_go_on_with_what_it_is_not_to_have(other, tmp_path):
+    """Other seeds, another look, a member that was damaged, and a directory that was being written."""
+    source = small()
+    interrupted(write_zip, tmp_path / "x.zip", Drawing(source, range(80)), at=64)
+    seeds = {"seeds": range(3, 83), "fewer": range(40)}.get(other, range(80))
+    drawing = Drawing(source, seeds, (), 0.5 if other == "truncation" else 1.0)
+    unfinished = tmp_path / "x.zip.unfinished" / "x.zip"
+    if other == "damaged":
+        bad = bytearray(unfinished.read_bytes())
+        bad[bad.rindex(b"IEND") - 50] ^= 1  # in the last picture
+        unfinished.write_bytes(bad)
+    if other == "directory":
+        unfinished.write_bytes(unfinished.read_bytes() + b"PK\x01\x02" + bytes(40))
+    write_zip(tmp_path / "x.zip", drawing)
+    write_zip(tmp_path / "anew.zip", drawing)
+    assert (tmp_path / "x.zip").read_bytes() == (tmp_path / "anew.zip").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_command_that_was_killed_goes_on_to_the_same_bytes(made, tmp_path):
+    made.save(tmp_path / "g.safetensors")
+
+    def command(name):
+        words = [
+            str(tmp_path / "g.safetensors"),
+            "--num",
+            "3000",
+            "--separate",
+            "--quiet",
+            "--out",
+            str(tmp_path / name),
+        ]
+        return [sys.executable, "-m", "progan", "sample", *words]
+
+    subprocess.run(command("whole.zip"), check=True)
+    with subprocess.Popen(command("cut.zip")) as process:
+        unfinished, least = tmp_path / "cut.zip.unfinished" / "cut.zip", (tmp_path / "whole.zip").stat().st_size // 3
+        while not unfinished.exists() or unfinished.stat().st_size < least:
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.kill()
+    assert not (tmp_path / "cut.zip").exists()
+    before = unfinished.read_bytes()
+    subprocess.run(command("cut.zip"), check=True)
+    whole = (tmp_path / "whole.zip").read_bytes()
+    assert (tmp_path / "cut.zip").read_bytes() == whole
+    assert whole.startswith(before[:least])  # what was there was kept
+    with zipfile.ZipFile(tmp_path / "cut.zip") as archive:
+        assert len(archive.namelist()) == 3000
+
+
+@pytest.mark.slow
+def test_zips_of_many_members_and_of_many_bytes_are_read_by_others(tmp_path, monkeypatch):
+    """More than 65,535 members; and places that 32 bits cannot hold, here those that 12 bits cannot."""
+    many = GrowingZip(tmp_path / "many.zip", [])
+    for i in range(66_000):
+        many.add(f"{i}.png", b"%d" % i)
+    many.finish()
+    with zipfile.ZipFile(tmp_path / "many.zip") as archive:
+        assert len(archive.namelist()) == 66_000
+        assert archive.read("65999.png") == b"65999"
+    far = GrowingZip(tmp_path / "far.zip", [])
+    far.add("ü.png", b"first")
+    far._file.seek(2**32 + 5)  # a hole, which takes no room on the disk
+    monkeypatch.setattr(far, "_members", lambda end: iter([_Member(b"far.png", zlib.crc32(b"last"), 4, 2**32 + 5)]))
+    far.add("far.png", b"last")
+    far.count = 1
+    far.finish()
+    with zipfile.ZipFile(tmp_path / "far.zip") as archive:
+        assert archive.read("far.png") == b"last"
 
 
 def test_arrays_have_images_seeds_and_labels(made, tmp_path):

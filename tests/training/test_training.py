@@ -1,5 +1,6 @@
 """Runs: that they learn what they should, stop anywhere and go on exactly."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ from progan.per_resolution import per_resolution
 from progan.schedule import Schedule
 from progan.training import loop, step
 from progan.training.observers.base import Observer
+from progan.training.observers.console import Console
 from progan.training.observers.run_files import read_stats
+from progan.training.preflight.estimate import Pace
 from progan.training.state import StateFolder
 from tiny import TINY
 
@@ -250,6 +254,15 @@ def test_growing_needs_no_special_case_for_a_gan_that_does_not_grow(tmp_path):
     assert {line["phase"] for line in read_stats(run.folder.stats)} == {"stable"}
     schedule = Schedule(ScheduleConfig(resolution=16, start_resolution=16, stable_kimg=per_resolution(0.1)))
     assert len(schedule.spans) == 1
+
+
+def test_it_is_said_where_the_first_pictures_are_that_show_something(capsys):
+    schedule = Schedule(ScheduleConfig(resolution=32, stable_kimg=per_resolution(0.2), fade_kimg=per_resolution(0.2)))
+    console, ends = Console(schedule, Pace(schedule, {}, {})), [span.end for span in schedule.spans]
+    for end, following in itertools.pairwise(ends):
+        console.on_stage_end(schedule.at(end - 1), schedule.at(following - 1), SimpleNamespace(cur_nimg=end))
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["the first pictures that show something: samples/fakes-000001000-16x16.png"]
 
 
 @pytest.mark.slow

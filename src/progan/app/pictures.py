@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +33,8 @@ MOST_LOADED = 3
 MOST_PIXELS = 50_000_000
 """Pixels of a picture to be found: more are not decoded."""
 KINDS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
+FILM_TYPES = {"webp": "image/webp", "mp4": "video/mp4"}
+"""Suffix of a film that the page can ask for -> its media type."""
 FILM_SIDE, FILM_FRAMES, FILM_FPS = 256, 45, 20
 """Pixels of a side of a film at least; frames from one picture to the other; frames a second."""
 NEIGHBOURS = 4
@@ -57,7 +59,13 @@ class Wish:
     t: float = 0.0
     truncation: float = 1.0
     label: str = ""
+    to_label: str = ""
     row: int = 0
+
+    @property
+    def moves(self) -> bool:
+        """True for a picture on the way from one to another."""
+        return self.to is not None or bool(self.to_label)
 
 
 class Studio:
@@ -126,28 +134,30 @@ class Studio:
         pixels = self._pixels(self.snapshot(path), wish)
         return _rgb(pixels), pixels.shape[-1]
 
-    def film(self, path: Path, wish: Wish) -> bytes:
-        """An animated WebP from the wish's first picture to its second, and back."""
+    def film(self, path: Path, wish: Wish, kind: str) -> bytes:
+        """A film of a kind in FILM_TYPES from the wish's first picture to its second, and back.
+
+        Raises ConfigError where the package that writes an MP4 is missing.
+        """
         from progan.images import upscale
         from progan.progress import silent
         from progan.sampling.films import write_film
 
         snapshot = self.snapshot(path)
         factor = max(1, FILM_SIDE // snapshot.resolution)
-        way = [i / (FILM_FRAMES - 1) for i in range(FILM_FRAMES)]
 
         def frames() -> Iterator["Tensor"]:
             # Each picture once; the way back is the way there, without its ends.
             made: list[Tensor] = []
-            for t in way:
+            for i in range(FILM_FRAMES):
                 self.let_others_go_first()
-                pixels = self._pixels(snapshot, Wish(wish.seed, wish.to, t, wish.truncation, wish.label, wish.row))
+                pixels = self._pixels(snapshot, replace(wish, t=i / (FILM_FRAMES - 1)))
                 made.append(upscale(pixels[None].float(), factor)[0].to(pixels.dtype))
                 yield made[-1]
             yield from reversed(made[1:-1])
 
         with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "film.webp"
+            file = Path(scratch) / f"film.{kind}"
             write_film(file, frames(), FILM_FPS, silent)
             return file.read_bytes()
 
@@ -155,19 +165,23 @@ class Studio:
         """Pixels uint8 [C, R, R]."""
         from progan.sampling.interpolation import show, slerp
 
-        z, labels = snapshot.latents([wish.seed]), None
+        z = snapshot.latents([wish.seed])
         if wish.to is not None:
             z = slerp(z, snapshot.latents([wish.to]), wish.t)
-        if snapshot.info.label_kind == "attributes":  # an attribute that is not named is that of a row of the data
-            labels = snapshot.labels([""] * wish.row + [wish.label])[-1:]
-        elif snapshot.G.label_size:
-            labels = snapshot.labels([wish.label or 0])
+        labels = _label_row(snapshot, wish, wish.label)
+        if labels is not None and wish.to_label:
+            # An attribute that the end does not name is that of the start.
+            attributes = snapshot.info.label_kind == "attributes"
+            end = _label_row(snapshot, wish, f"{wish.label},{wish.to_label}" if attributes else wish.to_label)
+            labels = labels.lerp(end, wish.t)
         return show(snapshot, (z, labels), wish.truncation)[0]
 
     def search(
-        self, folder: RunFolder, path: Path, picture: bytes, label: str, reals: bool, tell: Callable[[Any], None]
+        self, folder: RunFolder | None, path: Path, picture: bytes, label: str, reals: bool, tell: Callable[[Any], None]
     ) -> None:
         """Tell what a search finds: its target, the nearest image every few steps, and the training images near it.
+
+        Discriminator and training images are those of the run's folder; of a snapshot alone, what it holds itself.
 
         `tell` gets objects for JSON, and raises StoppedError where nobody listens. Raises DatasetError for what is no
         picture.
@@ -180,9 +194,10 @@ class Studio:
 
         snapshot, critic = self.snapshot(path), None
         try:  # the discriminator of a run is at the resolution of its newest state
-            critic = load(folder.path, network="D").to(snapshot.device)
+            critic = load(path if folder is None else folder.path, network="D").to(snapshot.device)
         except ProganError:
-            tell({"note": "without the discriminator's features: the run has no training state that can be read"})
+            why = "the run has no training state that can be read" if folder else "the snapshot does not hold it"
+            tell({"note": f"without the discriminator's features: {why}"})
         if critic is not None and critic.resolution != snapshot.resolution:
             critic = None
         with tempfile.TemporaryDirectory() as scratch:
@@ -199,8 +214,8 @@ class Studio:
                 tell({"step": step, "of": STEPS, "best": _image(pixels)})
 
         found = find(snapshot, target, labels, critic, STEPS, watch=watch)
-        near, data = None, folder.read()[1].path
-        if reals and Manifest.is_in(Path(data)):  # they are not prepared anew for this
+        near, data = None, folder.read()[1].path if folder else ""
+        if folder and reals and Manifest.is_in(Path(data)):  # they are not prepared anew for this
             near = nearest_in_training(found.pixels, folder.path, data, NEIGHBOURS, silent)
         facts: dict[str, Any] = {
             "z": found.z.tolist(),
@@ -214,6 +229,13 @@ class Studio:
                 "latent": facts,
             }
         )
+
+
+def _label_row(snapshot: "Snapshot", wish: Wish, label: str) -> Any:
+    """Label rows float32 [1, L]; None for a generator without labels. Raises SnapshotError for an unknown label."""
+    if snapshot.info.label_kind == "attributes":  # an attribute that is not named is that of a row of the data
+        return snapshot.labels([label], [wish.row])
+    return snapshot.labels([label or 0]) if snapshot.G.label_size else None
 
 
 def dataset_page(folder: RunFolder) -> str:

@@ -6,6 +6,7 @@ are not followed, and a file is read only if it lies in the folder of its run.
 
 import functools
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from typing import Any
 import progan
 from progan.errors import ProganError, RunError, SnapshotError
 from progan.files import LOCK_NAME, printable
+from progan.options import from_dict
 from progan.run_folder import RunFolder
 from progan.schedule import Schedule
 
@@ -44,10 +46,17 @@ class Missing(ProganError):
 
 
 class Shelf:
-    """A run folder, or a folder with runs and comparisons. `root` is its path without links."""
+    """A run folder, a folder with runs and comparisons, or a snapshot. `root` is its path without links.
+
+    Raises SnapshotError for a file that is no snapshot.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.snapshot = root if root.is_file() else None
+        """The snapshot, if that is all there is: then there are no runs."""
+        if self.snapshot:
+            _header(self.snapshot)
         self._runs: dict[str, Path] = {}
         self._walked = -math.inf
 
@@ -76,9 +85,17 @@ class Shelf:
             raise Missing("there is no such run here: reload the page")
         return RunFolder(runs[name])
 
+    def model(self, run: str, name: str) -> Path:
+        """The file of a snapshot: of a run, or the only one. Raises Missing."""
+        if self.snapshot is None:
+            return model(self.run(run), name)
+        if name != printable(self.snapshot.stem):
+            raise Missing("there is no such snapshot here: reload the page")
+        return self.snapshot
+
     def _found(self) -> Iterator[tuple[str, Path]]:
         """Folders down to some depth with their names; what is in a run is looked at no further, nor are links."""
-        queue, looked = [(self.root, 0)], 0
+        queue, looked = [] if self.snapshot else [(self.root, 0)], 0
         while queue and looked < MOST_FOLDERS:
             path, depth = queue.pop(0)
             looked += 1
@@ -146,18 +163,24 @@ def model(folder: RunFolder, name: str) -> Path:
 
 
 def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, Any]:
-    """What the page knows of a run and its neighbours: `Facts` of page/engine.js. Raises Missing for another name."""
+    """What the page knows of a run and its neighbours, or of a snapshot: `Facts` of page/engine.js.
+
+    Raises Missing for another name.
+    """
     runs = shelf.runs()
-    folder = shelf.run(name) if name or runs else None
+    folder = shelf.run(name) if (name and not shelf.snapshot) or runs else None
     chosen = "" if folder is None else next(key for key, path in runs.items() if path == folder.path)
-    has_report = folder is not None and _is_plain(folder.path / "report.html")
+    if shelf.snapshot:
+        chosen = printable(shelf.snapshot.stem)
     server = {
         "run": chosen,
         "runs": [{"name": key, "live": live(RunFolder(path))} for key, path in runs.items()],
         "comparisons": list(shelf.comparisons()),
         "folder": printable(str(shelf.root)),
-        "report": has_report,
+        "training": folder is not None,
+        "report": folder is not None and _is_plain(folder.path / "report.html"),
         "data": reals and folder is not None,
+        "mp4": importlib.util.find_spec("av") is not None,
         "change": may_change,
     }
     empty = {"title": "progan", "data": "", "licence": "", "snapshot": "", "z_dim": 0, "channels": 3, "labels": None}
@@ -169,24 +192,32 @@ def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, A
         "runtime": None,
     }
     found |= {**empty, "models": [], "server": server}
-    if folder is None:
-        return found
-    config, data = folder.read()
-    found |= {"title": chosen, "data": data.name}
-    for resolution in sorted(_resolutions(folder)):
-        path = inside(folder, folder.snapshot(resolution))
-        kimg = int(path.stem.split("-")[1]) / 1000
-        about = {"resolution": resolution, "file": path.stem, "kimg": kimg, "bytes": path.stat().st_size}
-        found["models"].append({**about, "sha256": "", "snapshot": ""})
-    if found["models"]:
-        path = folder.snapshot()
-        info, rows = _header(path)
-        digest = _digest(path, _version(path))
+    if folder is not None:
+        found |= {"title": chosen, "data": folder.read()[1].name}
+        paths = {resolution: inside(folder, folder.snapshot(resolution)) for resolution in _resolutions(folder)}
+        for resolution in sorted(paths):
+            found["models"].append(_model(paths[resolution], resolution, int(paths[resolution].stem.split("-")[1])))
+        last = folder.snapshot() if paths else None
+    else:
+        last = shelf.snapshot
+    if last is not None:
+        info, rows = _header(last)
+        digest = _digest(last, _version(last))
+        if shelf.snapshot:
+            found |= {"title": chosen, "data": info["dataset"]}
+            found["models"].append(_model(last, info["resolution"], info["cur_nimg"]))
         labels = {"kind": info["label_kind"], "names": info["label_names"], "rows": [[]] * rows}
         found |= {"licence": str(info.get("licence", "")), "snapshot": digest, "channels": info["shape"]["channels"]}
-        found |= {"z_dim": config.model.z_dim, "labels": labels if info["label_kind"] else None}
+        found |= {"z_dim": from_dict(info["config"]).model.z_dim}
+        found |= {"labels": labels if info["label_kind"] else None}
         found["models"][-1]["snapshot"] = digest
     return found
+
+
+def _model(path: Path, resolution: int, cur_nimg: int) -> dict[str, Any]:
+    """`Model` of page/engine.js."""
+    about = {"resolution": resolution, "file": printable(path.stem), "kimg": cur_nimg / 1000}
+    return {**about, "bytes": path.stat().st_size, "sha256": "", "snapshot": ""}
 
 
 def _resolutions(folder: RunFolder) -> set[int]:
@@ -201,10 +232,16 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
             size = int.from_bytes(file.read(8), "little")
             content = json.loads(file.read(size) if size <= LARGEST_HEADER else b"")
         info = json.loads(content["__metadata__"]["info"])
-        info["shape"]["channels"], info["label_kind"], info["label_names"]
+        ends = [tensor["data_offsets"][1] for name, tensor in content.items() if name != "__metadata__"]
+        whole = path.stat().st_size == 8 + size + max(ends)
+        needed = ("label_kind", "label_names", "resolution", "cur_nimg", "dataset", "config")
+        if not whole or "channels" not in info["shape"] or not all(name in info for name in needed):
+            raise ValueError
         return info, content.get("labels.rows", {"shape": [0]})["shape"][0]
-    except (ValueError, KeyError, TypeError, IndexError):
-        raise SnapshotError(f"{path.name} is not a snapshot, or is damaged") from None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        raise SnapshotError(f"{printable(path.name)} is not a snapshot, or is damaged") from None
+    except OSError as error:
+        raise SnapshotError(f"{printable(path.name)} cannot be read: {error.strerror}") from None
 
 
 def _version(path: Path) -> tuple[int, int]:

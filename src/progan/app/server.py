@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from progan.app import runs
 from progan.app.guard import Guard, TooLargeError, is_loopback
-from progan.app.pictures import BusyError, StoppedError, Studio, Wish, dataset_page
+from progan.app.pictures import FILM_TYPES, BusyError, StoppedError, Studio, Wish, dataset_page
 from progan.app.runs import Missing, Shelf, Watch
 from progan.commands import AppConfig
 from progan.config import MOST_SEED
@@ -192,13 +192,16 @@ def application(desk: Desk, token: str, host: str) -> Guard:
 
     async def film(request: "Request") -> "Response":
         path, wish = await run_in_threadpool(model_of, request), _wish(request)
-        if wish.to is None:
-            raise ConfigError("a film goes from one seed to another")
-        job = desk.studio.do(lambda: desk.studio.film(path, wish), long=True)
-        return Response(await asyncio.wrap_future(job), media_type="image/webp")
+        if not wish.moves:
+            raise ConfigError("a film goes from one seed or label to another")
+        kind = _text(request, "kind", 100) or "webp"
+        if kind not in FILM_TYPES:
+            raise ConfigError(f"a film is one of {', '.join(FILM_TYPES)}")
+        job = desk.studio.do(lambda: desk.studio.film(path, wish, kind), long=True)
+        return Response(await asyncio.wrap_future(job), media_type=FILM_TYPES[kind])
 
     def model_of(request: "Request") -> Path:
-        return runs.model(run_of(request), _text(request, "model", 100))
+        return desk.shelf.model(_text(request, "run", 1000), _text(request, "model", 1000))
 
     def grid(request: "Request") -> "Response":
         path = runs.grid(run_of(request), _text(request, "name", 100))
@@ -261,8 +264,8 @@ def application(desk: Desk, token: str, host: str) -> Guard:
         return HTMLResponse(content, headers={"content-security-policy": _DOCUMENT})
 
     async def search(request: "Request") -> "Response":
-        folder = await run_in_threadpool(run_of, request)
-        path, label = runs.model(folder, _text(request, "model", 100)), _text(request, "label", LONGEST_LABEL)
+        path, label = await run_in_threadpool(model_of, request), _text(request, "label", LONGEST_LABEL)
+        folder = None if desk.shelf.snapshot else await run_in_threadpool(run_of, request)
         content = await request.body()
         said: queue.SimpleQueue[Any] = queue.SimpleQueue()
         left = threading.Event()
@@ -356,8 +359,8 @@ def _wish(request: "Request") -> Wish:
     first, row = seed("seed"), number("row", 0, 1023)
     if row != int(row):
         raise ConfigError("row must be a whole number")
-    label = _text(request, "label", LONGEST_LABEL)
-    return Wish(first or 0, seed("to"), number("t", 0, 1), number("truncation", 1, 2), label, int(row))
+    label, to_label = (_text(request, name, LONGEST_LABEL) for name in ("label", "toLabel"))
+    return Wish(first or 0, seed("to"), number("t", 0, 1), number("truncation", 1, 2), label, to_label, int(row))
 
 
 def _icon() -> bytes:

@@ -7,6 +7,7 @@ from progan.cli.base import Parser, add_flags, given
 from progan.commands import AppConfig
 from progan.errors import RunError
 from progan.options import options
+from progan.pretrained import DEFAULT, locate
 from progan.progress import log_line
 
 RUNS = "runs"
@@ -14,8 +15,9 @@ RUNS = "runs"
 
 
 def add_arguments(parser: Parser) -> None:
-    text = f"a run folder, or a folder with runs and comparisons (default: {RUNS})"
-    parser.add_argument("source", metavar="RUN|FOLDER", nargs="?", help=text)
+    text = "a run folder, a folder with runs and comparisons, a snapshot, or the name of a generator in the package"
+    text = f"{text} (default: {RUNS}, or {DEFAULT} where there is none)"
+    parser.add_argument("source", metavar="RUN|FOLDER|SNAPSHOT", nargs="?", help=text)
     add_flags(parser, options(AppConfig))
 
 
@@ -26,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         progan app
         progan app runs/digits
+        progan app digits.safetensors
         progan app --host 0.0.0.0 --port 8000
 
     The address that it prints holds a token, without which nothing can be changed.
@@ -33,9 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.app.server import serve
     from progan.options import json_text
 
-    source = Path(arguments.source or RUNS)
-    if not source.is_dir() and arguments.source:
-        raise RunError(f"{source} is no folder. Give a run folder, or one with runs, such as {RUNS}")
+    source = locate(arguments.source or (RUNS if Path(RUNS).is_dir() else DEFAULT), log_line)
+    if not source.exists() and arguments.source:
+        raise RunError(
+            f"{source} does not exist. Give a run folder, one with runs, such as {RUNS}, or a snapshot (.safetensors)"
+        )
     shown = (lambda address: print(json_text({"address": address}), flush=True)) if arguments.json else None
     serve(source, AppConfig(**given(arguments, AppConfig)), log_line, shown)
     return 0

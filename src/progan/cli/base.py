@@ -8,12 +8,14 @@ import sys
 import textwrap
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from progan.config import flag
 from progan.errors import ConfigError, ProganError, did_you_mean
 from progan.options import Option, coerce, json_text, options
 from progan.per_resolution import PerResolution
+from progan.pretrained import DEFAULT, is_inside
 from progan.progress import log_line
 
 DEVICE = "where to compute: `auto`, `cpu`, `cuda`, `cuda:1`, …"
@@ -40,6 +42,11 @@ class Parser(argparse.ArgumentParser):
 
     owners: Mapping[str, Sequence[str]] = {}
     """Flag -> commands that have it, for flags given to the wrong command."""
+
+    sorts = False
+    """True where a word may be left out that another follows: `find RUN --steps 9 IMAGE` would otherwise take RUN for
+    the image, before it has seen the second.
+    """
 
     rest: Callable[[argparse.Namespace, list[str], "Parser"], None] | None = None
     """Takes the words that this parser does not know, where they are another command's."""
@@ -77,10 +84,27 @@ class Parser(argparse.ArgumentParser):
                     listed = ", ".join(f"`{command}`" for command in commands)
                     self.error(f"{name} is an option of {listed}, not of `{self.prog}`")
                 self.error(f"there is no option {name}{did_you_mean(name, self._option_string_actions)}")
-        found, unknown = super().parse_known_args(args, namespace)
+        found, unknown = super().parse_known_args(self._sorted(args) if self.sorts else args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
+
+    def _sorted(self, args: Iterable[str]) -> list[str]:
+        """Words that are no option's, then the options with their values (what follows `--` is no option)."""
+        options: list[str] = []
+        words: list[str] = []
+        rest = iter(args)
+        for word in rest:
+            if word == "--":
+                return [*options, word, *words, *rest]
+            option = self._option_string_actions.get(word)
+            if option is None and not word.startswith("--"):
+                words.append(word)
+            else:
+                options.append(word)
+            if option is not None and option.nargs is None:  # `--seed=3` is one word, and no option's name
+                options.extend(itertools.islice(rest, 1))
+        return [*words, *options]
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -129,6 +153,22 @@ def add_flags(group: "argparse._ActionsContainer", options: Iterable[Option]) ->
         else:
             settings["metavar"] = _metavar(option)
         group.add_argument(f"--{flag(option.name)}", **settings)
+
+
+def add_source(parser: Parser) -> None:
+    """The trained generator that a command uses, `source`; `pretrained.locate` makes a path of it."""
+    text = f"a run folder, a .safetensors file, or the name of a generator in the package (default: {DEFAULT})"
+    parser.add_argument("source", metavar="RUN|SNAPSHOT", nargs="?", default=DEFAULT, help=text)
+    parser.sorts = True
+
+
+def beside(source: Path, name: str) -> Path:
+    """Where a result goes by default: into a run's folder, beside a snapshot with its name in front; of a generator of
+    the package into the working directory.
+    """
+    if is_inside(source):
+        return Path(name)
+    return source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")
 
 
 def add_label_flags(parser: Parser, text: str) -> None:

@@ -5,9 +5,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from progan.cli.base import DEVICE, Parser, answer
+from progan.cli.base import DEVICE, Parser, add_source, answer
 from progan.errors import ConfigError
 from progan.metrics import METRICS
+from progan.pretrained import locate
 from progan.progress import log_line
 
 if TYPE_CHECKING:
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
-    add("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+    add_source(parser)
     text = "real images to compare with, prepared or not (default: of a run, its training images)"
     add("--data", metavar="DATASET", help=text)
-    add("--metrics", default="swd,ms-ssim", metavar="LIST", help="metrics listed below, or `all` that the data allows")
+    text = "metrics listed below, `all` that the data allows, or `inception`: fid, kid, inception-score of 50,000 fakes"
+    add("--metrics", default="swd,ms-ssim", metavar="LIST", help=text)
     add("--held-out", metavar="DATASET", help="images like the data that were not trained on")
     text = (
         "a state_dict of Inception-v3 for fid, kid and inception-score, for example "
         "pt_inception-2015-12-05-6726825d.pth from the releases of github.com/mseitzer/pytorch-fid"
     )
     add("--inception-weights", metavar="FILE", help=text)
+    text = "an .npz with mu and sigma, the published statistics of the real images, for fid in the place of the data"
+    add("--inception-statistics", metavar="FILE", help=text)
     add("--neighbours", metavar="FILE", help="write a picture of fakes beside the training images nearest to them")
     add("--num", type=int, metavar="N", help="images of each kind (default: half of the data, at most 16384)")
     add("--seed", type=int, default=0, metavar="S", help="seed of latents, real images, patches and directions")
@@ -46,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         progan evaluate runs/digits
         progan evaluate runs/digits --metrics all --json
+        progan evaluate runs/faces --metrics inception --inception-weights inception.pth
         progan evaluate celebahq.safetensors --data celebahq/ --num 10000
     """
     from progan.data.cache import open_data
@@ -60,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.seed < 0:
         raise ConfigError("--seed must be at least 0")
-    source, quiet = Path(arguments.source), arguments.quiet or arguments.json
+    source, quiet = locate(arguments.source, log_line), arguments.quiet or arguments.json
     if arguments.resolution and not source.is_dir():
         raise ConfigError("--resolution chooses among the snapshots of a run; a snapshot has only its own")
     snapshot = load(source, arguments.resolution).to(find_device(arguments.device))
@@ -77,9 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
     # Held-out images that are not prepared yet get the same range of values.
     same = replace(wanted, range=dataset.range)
     held_out = None if arguments.held_out is None else open_data(arguments.held_out, same, log)
-    weights = Path(arguments.inception_weights) if arguments.inception_weights else None
+    weights, statistics = (
+        Path(given) if given else None for given in (arguments.inception_weights, arguments.inception_statistics)
+    )
     names = arguments.metrics.split(",")
-    yardstick = Yardstick(dataset, names, arguments.num, arguments.seed, snapshot.device, held_out, weights, log)
+    yardstick = Yardstick(
+        dataset, names, arguments.num, arguments.seed, snapshot.device, held_out, weights, statistics, log
+    )
     with progress_bar("measuring", hidden=quiet) as progress:
         values = yardstick.measure_snapshot(snapshot, progress)
     if picture:
@@ -91,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         "dataset": dataset.name,
         "dataset_fingerprint": dataset.fingerprint,
         "images": yardstick.num,
+        "real_images": yardstick.real_num,
         "floor_images": yardstick.floor_num,
         "seed": yardstick.seed,
         "latent_seeds": [yardstick.first_seed, yardstick.first_seed + yardstick.num - 1],
@@ -114,10 +124,11 @@ def table(facts: dict[str, Any], values: "dict[str, Value]") -> str:
     """The report as lines of text."""
     size, (first, last) = facts["resolution"], facts["latent_seeds"]
     num, data = facts["floor_images"], facts["dataset"]
+    reals = "as many" if facts["real_images"] == facts["images"] else f"{facts['real_images']:,}"
     fewer = ", fewer than above: its distances are larger for that" if num < facts["images"] else ""
     width = max(map(len, values)) + 1
     lines = [
-        f"{facts['images']:,} images of {size}x{size} (latents of seeds {first} … {last}) against as many of {data} "
+        f"{facts['images']:,} images of {size}x{size} (latents of seeds {first} … {last}) against {reals} of {data} "
         f"(seed {facts['seed']})",
         f"real-vs-real baseline: {num:,} images of {data} against {num:,} others{fewer}",
         "",

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from progan.cli.base import Parser, Run, add_flags, answer, given
+from progan.cli.base import Parser, Run, add_flags, add_source, answer, given
 from progan.export import EXPORTERS
 from progan.options import options
+from progan.pretrained import locate
 from progan.progress import log_line, silent
 
 
@@ -16,7 +17,7 @@ def command(kind: str) -> tuple[Callable[[Parser], None], Run]:
     exporter = EXPORTERS[kind]
 
     def add_arguments(parser: Parser) -> None:
-        parser.add_argument("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+        add_source(parser)
         parser.add_argument("out", metavar="OUT", help=exporter.file or "the folder to write")
         add_flags(parser, options(exporter.config))
 
@@ -27,7 +28,7 @@ def command(kind: str) -> tuple[Callable[[Parser], None], Run]:
         from progan.export.source import open_source
 
         config, out = exporter.config(**given(arguments, exporter.config)), Path(arguments.out)
-        source = open_source(arguments.source, config)
+        source = open_source(locate(arguments.source, log_line), config)
         if not exporter.file:
             check_folder(out)
         module = importlib.import_module(exporter.home or f"progan.export.{kind}")

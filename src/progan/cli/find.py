@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.base import DEVICE, Parser, add_label_flags, answer
+from progan.cli.base import DEVICE, Parser, add_label_flags, add_source, answer, beside
 from progan.config import MOST_SEED
 from progan.errors import ConfigError, SnapshotError
+from progan.pretrained import locate
 from progan.progress import log_line, progress_bar
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _FPS, _LEAST_SIDE = 15, 128
 
 def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
-    add("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+    add_source(parser)
     add("image", metavar="IMAGE", help="the picture, of any size; its middle square is taken")
     add("--out", metavar="DIR", help="folder for the result (default: found-IMAGE beside the run or snapshot)")
     add_label_flags(parser, "class that it is to be, or attributes such as hat=cap (default: every class is tried)")
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     a = arguments
     if not 0 <= a.steps <= 100_000 or not 0 <= a.seed <= MOST_SEED // 2:
         raise ConfigError("--steps must be from 0 to 100,000, and --seed at least 0")
-    source, quiet = Path(a.source), a.quiet or a.json
+    source, quiet = locate(a.source, log_line), a.quiet or a.json
     snapshot = load(source, a.resolution).to(find_device(a.device))
     critic = None
     with contextlib.suppress(SnapshotError):  # a snapshot of a run has no discriminator
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown = (
         torch.stack([target, found.pixels]) if near is None else torch.cat([torch.stack([target, found.pixels]), near])
     )
-    folder = Path(a.out) if a.out else (source if source.is_dir() else source.parent) / f"found-{Path(a.image).stem}"
+    folder = Path(a.out) if a.out else beside(source, f"found-{Path(a.image).stem}")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "found.png", encode(sheet(shown, len(shown), factor), snapshot, []))
     write_film(folder / "search.webp", iter(frames + frames[-1:] * _FPS), _FPS, log_line)

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.base import DEVICE, Parser, add_label_flags, answer, check_truncation
+from progan.cli.base import DEVICE, Parser, add_label_flags, add_source, answer, beside, check_truncation
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
+from progan.pretrained import locate
 from progan.progress import log_line
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _MOST = 100_000
 
 def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
-    add("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+    add_source(parser)
     text = "a grid (.png, .jpg), or a film (.mp4, .webp, a folder of frames) (default: interpolation.png beside it)"
     add("--out", metavar="PATH", help=text)
     kind = parser.add_mutually_exclusive_group()
@@ -77,12 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
     a = arguments
     _check(a)
     check_truncation(a.truncation)
-    source, out = Path(a.source), a.out
+    source, out = locate(a.source, log_line), a.out
     own, smaller = (a.resolution, None) if source.is_dir() else (None, a.resolution or None)
     snapshot = load(source, own).to(find_device(a.device))
     if out is None:
         name = "interpolation.mp4" if a.film or a.loop else "interpolation.png"
-        out = str(source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}"))
+        out = str(beside(source, name))
     folder = Path(out).is_dir() or out.endswith(("/", os.sep)) or not Path(out).suffix
     film = a.film or a.loop is not None or (not a.grid and (folder or Path(out).suffix.lower() in FILMS))
     side, pairs = smaller or snapshot.resolution, _pairs(a)

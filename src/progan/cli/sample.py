@@ -4,10 +4,21 @@ import argparse
 import math
 from pathlib import Path
 
-from progan.cli.base import DEVICE, Parser, add_label_flags, answer, check_truncation, note_numbered
+from progan.cli.base import (
+    DEVICE,
+    Parser,
+    add_label_flags,
+    add_source,
+    answer,
+    beside,
+    check_truncation,
+    note_numbered,
+)
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
 from progan.per_resolution import RESOLUTIONS
+from progan.pretrained import locate
+from progan.progress import log_line
 
 MOST_IMAGES = 1_000_000
 """Largest number of images of one command."""
@@ -15,7 +26,7 @@ MOST_IMAGES = 1_000_000
 
 def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
-    add("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+    add_source(parser)
     text = "number of images, for each label if there are several (default: 64, or 8 for each label)"
     add("--num", type=int, metavar="N", help=text)
     add("--seed", type=int, default=0, metavar="S", help="seed of the first image; the others have S+1, S+2, …")
@@ -48,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     A seed gives the same image in every batch and on every machine.
 
+        progan sample
         progan sample runs/digits --num 64
         progan sample runs/digits --seeds 3,7,20-29 --separate --truncation 0.7
         progan sample runs/faces --num 100000 --separate --out faces.zip
@@ -75,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
     _check(arguments)
-    source, resolution = Path(arguments.source), arguments.resolution
+    source, resolution = locate(arguments.source, log_line), arguments.resolution
     # A run has a snapshot of each resolution; the images of a single snapshot are averaged down.
     own, smaller = (resolution, None) if source.is_dir() else (None, resolution or None)
     snapshot = load(source, own).to(find_device(arguments.device))
@@ -94,9 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
         parts = (drawing.take(range(i, i + across)) for i in range(0, len(seeds), across))
         drawing = joined([part.best(critic, arguments.best) for part in parts])
         seeds, across = list(drawing.seeds), arguments.best
-    # In a run the name is `generated`; beside a snapshot it begins with the snapshot's.
     name = "generated" if arguments.separate else "generated.png"
-    out = str(arguments.out or (source / name if source.is_dir() else source.with_name(f"{source.stem}-{name}")))
+    out = str(arguments.out or beside(source, name))
     if arguments.separate:
         if Path(out).suffix.lower() in FORMATS:
             raise ConfigError(f"--separate writes into a folder or .zip; {out} is the name of a picture")

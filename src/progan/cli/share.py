@@ -3,13 +3,15 @@
 import argparse
 from pathlib import Path
 
-from progan.cli.base import Parser, add_flags, answer, given
+from progan.cli.base import Parser, add_flags, add_source, answer, given
 from progan.commands import ExportConfig
 from progan.options import options
+from progan.pretrained import locate
+from progan.progress import log_line
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("source", metavar="RUN|SNAPSHOT", help="a run folder or a .safetensors file")
+    add_source(parser)
     parser.add_argument("out", metavar="OUT", help="the folder to write")
     add_flags(parser, options(ExportConfig))
 
@@ -25,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.export.source import open_source
 
     config, out = ExportConfig(**given(arguments, ExportConfig)), Path(arguments.out)
-    source = open_source(arguments.source, config)
+    source = open_source(locate(arguments.source, log_line), config)
     check_folder(out)
     files = write_card(source, out)
     facts = {"out": str(out), "resolutions": list(source.snapshots), "files": [file.name for file in files]}

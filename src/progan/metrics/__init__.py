@@ -65,18 +65,21 @@ _OWN: dict[str, Entry] = {
         "fid.FrechetDistance",
         "distance of Gaussians in Inception-v3's features (--inception-weights)",
         {"fid": "lower"},
+        uneven=True,
     ),
     "kid": Entry(
         "fid.KernelDistance",
         "kernel distance of those features, unbiased (--inception-weights)",
         {"kid": "lower"},
         limits=(-math.inf, math.inf),  # 0 in the mean for one distribution, so also below
+        uneven=True,
     ),
     "inception_score": Entry(
         "fid.InceptionScore",
         "how definite and how varied Inception-v3's classes are (--inception-weights)",
         {"inception_score": "higher"},
         limits=(1.0, math.inf),
+        uneven=True,
     ),
     "spectrum": Entry(
         "spectrum.Spectrum", "decibels between the power spectra of fakes and reals", {"spectrum": "lower"}

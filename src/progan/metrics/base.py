@@ -81,6 +81,8 @@ class Entry(NamedTuple):
     """Least and greatest that its numbers can be; their intervals end there."""
     own_floor: bool = False
     """True if it finds its real-vs-real baseline itself: other images of the dataset would not be one."""
+    uneven: bool = False
+    """True if it can be measured with fewer reals than fakes."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Setting:
     """Images of the same kind that it was not trained on."""
     inception_weights: Path | None = None
     """File with the weights of Inception-v3."""
+    inception_statistics: Path | None = None
+    """File with mean and covariance of its features of the real images, in the place of those of the data."""
     device: str = "cpu"
     notes: list[str] = field(default_factory=list)
     """Lines that are shown with the numbers."""

@@ -23,12 +23,14 @@ LEAST = 8
 DEFAULT = ("swd", "ms_ssim")
 ALL = "all"
 """In the place of names: every metric that the data allows."""
+INCEPTION, INCEPTION_NUM = "inception", 50_000
+"""In the place of names: those of Inception-v3, and their number of fakes, that of published numbers."""
 _BATCH = 64
 
 Generate = Callable[[Tensor, Tensor | None], Tensor]
 """Latents float32 [n, z_dim] and labels float32 [n, L] or None -> images float [n, C, R, R] or pixels uint8."""
 Progress = Callable[[int, int], None]
-"""Called with the number of fakes measured so far and the number of all."""
+"""Called with the number of images looked at so far, real and generated, and the number of all."""
 
 
 def evaluate(
@@ -40,24 +42,28 @@ def evaluate(
     progress: Progress | None = None,
     held_out: Dataset | None = None,
     inception_weights: Path | None = None,
+    inception_statistics: Path | None = None,
 ) -> dict[str, Value]:
     """Numbers of a snapshot's images at its own resolution, with their real-vs-real baselines.
 
-    `dataset`: a prepared one, or its folder. `metrics`: names of METRICS, or `all`. `num`: images of each kind, default
-    half of the dataset, at most 16,384. Raises a ProganError if the two cannot be compared, or if a metric lacks what
-    it needs.
+    `dataset`: a prepared one, or its folder. `metrics`: names of METRICS, or `all`, or `inception` for FID, KID and
+    Inception score of 50,000 fakes. `num`: images of each kind, default half of the dataset, at most 16,384.
+    `inception_weights`, `inception_statistics`: files for these (docs/metrics.md). Raises a ProganError if the two
+    cannot be compared, or if a metric lacks what it needs.
     """
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     metrics = [metrics] if isinstance(metrics, str) else metrics
-    yardstick = Yardstick(dataset, metrics, num, seed, snapshot.device, held_out, inception_weights)
+    yardstick = Yardstick(
+        dataset, metrics, num, seed, snapshot.device, held_out, inception_weights, inception_statistics
+    )
     return yardstick.measure_snapshot(snapshot, progress)
 
 
 class Yardstick:
     """Measures generators against the same images of a dataset, from the same latents.
 
-    Reals are the first `num` images in the order that the seed gives; the baseline compares the first `floor_num` of
-    them with the `floor_num` that follow. Fakes have the latents of seeds `first_seed` and on, and the labels of the
+    Reals are the first `real_num` images in the order that the seed gives; the baseline compares the first `floor_num`
+    of them with the `floor_num` that follow. Fakes have the latents of seeds `first_seed` and on, and the labels of the
     reals. `notes` gathers what people must know beside the numbers; `log` is called before what takes long.
     """
 
@@ -70,14 +76,20 @@ class Yardstick:
         device: torch.device | str = "cpu",
         held_out: Dataset | None = None,
         inception_weights: Path | None = None,
+        inception_statistics: Path | None = None,
         log: Log = silent,
     ) -> None:
-        self._all = [name.strip() for name in metrics] == [ALL]
-        self._names = list(METRICS) if self._all else list(dict.fromkeys(map(_known, metrics)))
+        asked = [name.strip() for name in metrics]
+        self._all = asked == [ALL]
+        if asked == [INCEPTION]:
+            asked, num = ["fid", "kid", "inception_score"], INCEPTION_NUM if num is None else num
+        self._names = list(METRICS) if self._all else list(dict.fromkeys(map(_known, asked)))
         # The baseline takes as many images as the measurement where the data has twice as many, else fewer.
         self.num = min(NUM, dataset.count // 2) if num is None else num
+        self.real_num = min(self.num, dataset.count)
         self.floor_num = min(self.num, dataset.count // 2)
-        if self.floor_num < LEAST or self.num > dataset.count:
+        uneven = all(METRICS[name].uneven for name in self._names)
+        if self.floor_num < LEAST or (self.num > dataset.count and not uneven):
             raise ConfigError(
                 f"{self.num} images cannot be compared with {dataset.name}, which has {dataset.count}: "
                 f"--num must be from {LEAST} to the size of the data, and that at least {2 * LEAST}"
@@ -85,7 +97,7 @@ class Yardstick:
         self.seed, self.first_seed = seed, seed * self.num  # another seed shares no latent
         self._dataset = dataset
         on = "cpu" if torch.device(device).type == "mps" else str(device)  # MPS has no float64
-        self._setting = Setting(seed, 0, dataset, held_out, inception_weights, device=on, log=log)
+        self._setting = Setting(seed, 0, dataset, held_out, inception_weights, inception_statistics, device=on, log=log)
         self.notes = self._setting.notes
         self._settings: dict[int, Setting] = {}
         self._floors: dict[int, dict[str, Value]] = {}
@@ -117,11 +129,24 @@ class Yardstick:
         setting = self.setting(resolution)
         # First the fakes against the reals, then, once for each resolution, other reals against the same reals.
         names = self._possible(setting) if self._all else self._names
-        found = self._compare(setting, names, self.num, self.fakes(generate, z_dim, labelled, self.num, progress))
+        total = self.real_num + self.num + (0 if resolution in self._floors else 2 * self.floor_num)
+        done = 0
+
+        def looked(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress:
+                progress(done, total)
+
+        asked = ", ".join(name.replace("_", "-") for name in names)
+        data = self._dataset.name
+        setting.log(f"measuring {asked}: {self.num:,} generated images and {self.real_num:,} of {data}")
+        found = self._compare(setting, names, self.real_num, self.fakes(generate, z_dim, labelled, self.num), looked)
         if resolution not in self._floors:
+            setting.log(f"the same for the baseline: {self.floor_num:,} images of {data} and {self.floor_num:,} others")
             others = self._reals(resolution, self.floor_num, self.floor_num)
             without = [name for name in names if not METRICS[name].own_floor]
-            self._floors[resolution] = self._compare(setting, without, self.floor_num, others)
+            self._floors[resolution] = self._compare(setting, without, self.floor_num, others, looked)
         floors = self._floors[resolution]
         return {
             name: value if value.floor else dataclasses.replace(value, floor=floors.get(name))
@@ -134,9 +159,7 @@ class Yardstick:
             self._settings[resolution] = dataclasses.replace(self._setting, resolution=resolution)
         return self._settings[resolution]
 
-    def fakes(
-        self, generate: Generate, z_dim: int, labelled: bool, num: int, progress: Progress | None = None
-    ) -> Iterator[Tensor]:
+    def fakes(self, generate: Generate, z_dim: int, labelled: bool, num: int) -> Iterator[Tensor]:
         """The first `num` images of a generator, a batch at a time."""
         for first, indices in self._batches(0, num):
             n = len(indices)
@@ -144,8 +167,6 @@ class Yardstick:
             rows = self._dataset.labels(indices) if labelled else None
             labels = None if rows is None else torch.from_numpy(rows)
             yield generate(torch.from_numpy(randomness.latents(seeds, z_dim)), labels).to(self._setting.device)
-            if progress:
-                progress(first + n, num)
 
     def _reals(self, resolution: int, start: int, num: int) -> Iterator[Tensor]:
         for _, indices in self._batches(start, num):
@@ -171,10 +192,17 @@ class Yardstick:
             setting.note(f"left out: {', '.join(others)}: {reason}")
         return names
 
-    def _compare(self, setting: Setting, names: Sequence[str], num: int, fakes: Iterable[Tensor]) -> dict[str, Value]:
-        """The first `num` reals with as many other images."""
+    def _compare(
+        self,
+        setting: Setting,
+        names: Sequence[str],
+        real_num: int,
+        fakes: Iterable[Tensor],
+        looked: Callable[[int], None],
+    ) -> dict[str, Value]:
+        """The first `real_num` reals with other images; `looked` is called with the size of every batch."""
         metrics = {name: (make(name, setting), METRICS[name].unclipped) for name in names}
-        for batches, real in ((self._reals(setting.resolution, 0, num), True), (fakes, False)):
+        for batches, real in ((self._reals(setting.resolution, 0, real_num), True), (fakes, False)):
             for batch in batches:
                 # Metrics see rounded and clipped pixels, but for those that look at what clipping cuts.
                 forms = {False: to_pixels(batch) if batch.is_floating_point() else batch}
@@ -182,11 +210,16 @@ class Yardstick:
                     forms[True] = batch if batch.is_floating_point() else to_images(batch)
                 for metric, unclipped in metrics.values():
                     metric.update(forms[unclipped], real)
-        return {
-            key: value.within(*METRICS[name].limits)
-            for name, (metric, _) in metrics.items()
-            for key, value in metric.result().items()
-        }
+                looked(len(batch))
+        found: dict[str, Value] = {}
+        for name, (metric, _) in metrics.items():
+            try:
+                found |= {key: value.within(*METRICS[name].limits) for key, value in metric.result().items()}
+            except ConfigError as error:  # too few images; of `all` the others are still wanted
+                if not self._all:
+                    raise
+                setting.note(f"left out: {error}")
+        return found
 
 
 def _known(name: str) -> str:

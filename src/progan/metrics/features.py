@@ -51,6 +51,8 @@ class Features:
 
     def __init__(self, network: Callable[[Tensor], Tensor], chunk: int = 64) -> None:
         self._network, self._chunk = network, chunk
+        self.classes = getattr(network, "classes", 0)
+        """Number of classes of a classifier, 0 of other networks."""
         self._last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:

@@ -1,11 +1,15 @@
 """Numbers of Inception-v3's features and classes: Fréchet and kernel distance, and the Inception score."""
 
+import zipfile
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from progan.errors import ConfigError
 from progan.metrics.base import PARTS, Collecting, Setting, Value, jackknife, spread_of
-from progan.metrics.features import FEATURES, inception_features
+from progan.metrics.features import FEATURES, PORTED, inception_features
 
 SPLITS = 10
 """Number of parts of the images that the published Inception scores are means of."""
@@ -14,23 +18,30 @@ SPLITS = 10
 class FrechetDistance:
     """`fid` (Heusel et al. 2017): distance of Gaussians fitted to features of reals and fakes, 0 if they are the same.
 
-    It falls with the number of images: compare equal numbers. The interval is a jackknife over eight parts of the
-    images; it does not know of that fall, which the real-vs-real baseline shows.
+    With published statistics these are the Gaussian of the reals, and real images are not looked at. It falls with the
+    number of images: compare equal numbers. The interval is a jackknife over eight parts of the images; it does not
+    know of that fall, which the real-vs-real baseline shows.
     """
 
     def __init__(self, setting: Setting) -> None:
         self._look = inception_features(setting, "fid")
+        self._published = published(setting)
         self._moments = {True: Moments(), False: Moments()}
 
     def update(self, pixels: Tensor, real: bool) -> None:
-        self._moments[real].add(self._look(pixels)[:, :FEATURES])
+        if not (real and self._published):
+            self._moments[real].add(self._look(pixels)[:, :FEATURES])
 
     def result(self) -> dict[str, Value]:
         reals, fakes = self._moments[True], self._moments[False]
-        if min(int(reals.count.sum()), int(fakes.count.sum())) < 2 * PARTS:
+        looked_at = [fakes] if self._published else [reals, fakes]
+        if any(int(moments.count.sum()) < 2 * PARTS for moments in looked_at):
             raise ConfigError(f"fid needs at least {2 * PARTS} images of each kind")
-        without = [frechet(*reals.gaussian(part), *fakes.gaussian(part)) for part in range(PARTS)]
-        return {"fid": jackknife(frechet(*reals.gaussian(), *fakes.gaussian()), torch.tensor(without))}
+        # Of all images, then without each of the eight parts; published statistics have no parts.
+        distances = [
+            frechet(*(self._published or reals.gaussian(part)), *fakes.gaussian(part)) for part in (None, *range(PARTS))
+        ]
+        return {"fid": jackknife(distances[0], torch.tensor(distances[1:]))}
 
 
 class Moments:
@@ -72,6 +83,48 @@ def frechet(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: 
     product = root @ covariance_b @ root
     overlap = torch.linalg.eigvalsh((product + product.mT) / 2).clamp_min(0).sqrt().sum()
     return float((mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * overlap)
+
+
+def published(setting: Setting) -> tuple[Tensor, Tensor] | None:
+    """Mean [F] and covariance [F, F] of the reals' features, float64, from the setting's file; None without one.
+
+    Raises ConfigError for a file that is none, and where the weights are not those that such files are made with.
+    """
+    path = setting.inception_statistics
+    if path is None:
+        return None
+    if "statistics" not in setting.networks:
+        setting.networks["statistics"] = _read_statistics(path)
+        setting.note(f"fid: the real images are those of {path}; its baseline compares images of the data with them")
+        network = setting.networks["inception"]
+        if network.classes not in (0, PORTED):
+            raise ConfigError(
+                f"--inception-statistics {path} is of the network with {PORTED:,} classes; "
+                f"--inception-weights has one with {network.classes:,}"
+            )
+    statistics: tuple[Tensor, Tensor] = setting.networks["statistics"]
+    return statistics
+
+
+def _read_statistics(path: Path) -> tuple[Tensor, Tensor]:
+    """The arrays mu [F] and sigma [F, F] of an .npz, float64; nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, covariance = (torch.from_numpy(np.asarray(file[name], np.float64)) for name in ("mu", "sigma"))
+    except OSError as error:
+        raise ConfigError(f"--inception-statistics {path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, TypeError, LookupError, AttributeError, EOFError, zipfile.BadZipFile):
+        raise ConfigError(
+            f"--inception-statistics {path} is no .npz with arrays mu [{FEATURES}] and sigma [{FEATURES}, {FEATURES}]"
+        ) from None
+    if mean.shape != (FEATURES,) or covariance.shape != (FEATURES, FEATURES):
+        found = f"mu {list(mean.shape)} and sigma {list(covariance.shape)}"
+        raise ConfigError(f"--inception-statistics {path} has {found}; Inception-v3 has {FEATURES} features")
+    if not (mean.isfinite().all() and covariance.isfinite().all()) or not torch.allclose(covariance, covariance.mT):
+        raise ConfigError(
+            f"--inception-statistics {path} holds no mean and covariance: sigma is not symmetric or not finite"
+        )
+    return mean, covariance
 
 
 class KernelDistance(Collecting):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from progan import models, snapshot
+from progan import models, pretrained, snapshot
 from progan.config import ModelConfig, RunConfig, flag
 from progan.errors import ConfigError
 from progan.importers import import_network
@@ -52,10 +52,10 @@ class Initial:
 
 
 def read(source: str, log: Log = silent) -> Initial:
-    """Networks of a run folder (its newest state, else its newest snapshot), a snapshot, a state, or a file that
-    `progan import` takes. Raises ConfigError, or what says why a file cannot be read.
+    """Networks of a run folder (its newest state, else its newest snapshot), a snapshot, a state, a file that
+    `progan import` takes, or a generator of the package. Raises ConfigError, or what says why a file cannot be read.
     """
-    path = Path(source)
+    path = pretrained.locate(source, log)
     if not path.exists():
         raise ConfigError(f"--init {source} does not exist. Give a run folder, a snapshot, or a network's file (.pkl)")
     if path.is_dir():

@@ -7,7 +7,7 @@ from typing import Literal, overload
 import torch
 
 import progan
-from progan import importers, models, sampling
+from progan import importers, models, pretrained, sampling
 from progan.data.dataset import LabelKind
 from progan.errors import SnapshotError
 from progan.importers.torch_file import is_torch_file
@@ -27,13 +27,14 @@ def load(path: str | os.PathLike[str], resolution: int | None = None, *, network
 def load(
     path: str | os.PathLike[str], resolution: int | None = None, network: Literal["Gs", "G", "D"] = "Gs"
 ) -> Snapshot | Critic:
-    """A network of a run folder, a snapshot (.safetensors), or a file that `progan import` reads.
+    """A network of a run folder, a snapshot (.safetensors), a file that `progan import` reads, or a generator of the
+    package by its name (`avatars64`).
 
     `network`: `Gs`, the averaged generator (of a run folder its newest snapshot, or that of a resolution); `G`, the one
     that is trained; `D`, the discriminator (of a run folder as in its newest training state). Of a checkpoint of
     pro_gan_pytorch, `resolution` is that at which it was trained last. Raises SnapshotError for what is not there.
     """
-    path = Path(path)
+    path = pretrained.locate(path)
     if network not in ("Gs", "G", "D"):
         raise SnapshotError(f"there is no network {network!r}; there are Gs (the averaged generator), G and D")
     if path.is_dir() and network != "Gs":

@@ -5,26 +5,27 @@ import json
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
-from progan import snapshot
+from progan import pretrained, snapshot
 from progan.errors import ConfigError, SnapshotError
-from progan.files import UNFINISHED, write_whole
+from progan.files import write_whole
 from progan.images import at_once, pil_image, to_pixels, upscale
 from progan.run_folder import RunFolder
+from progan.sampling.archive import GrowingZip
 from progan.snapshot import Critic, Snapshot
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 """Called with the number of images made so far and the number of all."""
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -38,13 +39,17 @@ LARGEST = {"jpeg": 65_535, "webp": 16_383}
 
 
 def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapshot:
-    """The snapshot of a run folder (the newest, or that of a resolution) or of a .safetensors file.
+    """The snapshot of a run folder (the newest, or that of a resolution), a .safetensors file, or a generator of the
+    package by its name.
 
     Raises SnapshotError if there is none.
     """
-    path = Path(path)
+    path = pretrained.locate(path)
     if not path.exists():
-        raise SnapshotError(f"{path} does not exist. Give a run folder or a snapshot (RUN/snapshots/….safetensors)")
+        raise SnapshotError(
+            f"{path} does not exist. Give a run folder, a snapshot (RUN/snapshots/….safetensors), or the name of a "
+            f"generator in the package ({', '.join(pretrained.names())})"
+        )
     return snapshot.load(RunFolder(path).snapshot(resolution) if path.is_dir() else path)
 
 
@@ -80,13 +85,14 @@ class Drawing:
 
     def take(self, numbers: Sequence[int], picked: str = "") -> "Drawing":
         """Some of the images, as they are here."""
-        rows, labels = self.label_rows(), [self.labels[i] for i in numbers] if self.labels else ()
-        rows = None if rows is None else rows[list(numbers)]
+        rows, labels = self.label_rows(numbers), [self.labels[i] for i in numbers] if self.labels else ()
         return replace(self, seeds=[self.seeds[i] for i in numbers], labels=labels, rows=rows, picked=picked)
 
-    def label_rows(self) -> Tensor | None:
-        """Label rows float32 [N, L]; those of an attribute that is not named follow from the place of the image."""
-        return self.source.labels(self.labels) if self.rows is None and self.labels else self.rows
+    def label_rows(self, numbers: Sequence[int]) -> Tensor | None:
+        """Label rows float32 [n, L] of some images; an attribute that is not named follows from the image's place."""
+        if self.rows is not None:
+            return self.rows[list(numbers)]
+        return self.source.labels([self.labels[i] for i in numbers], numbers) if self.labels else None
 
     def names(self) -> list[str]:
         """Name of each label."""
@@ -96,18 +102,17 @@ class Drawing:
     def pixels(self, numbers: Sequence[int] | None = None, batch_size: int | None = None) -> Iterator[Tensor]:
         """Pixels uint8 [n, C, R, R] of some of the images, or of all, a batch at a time, on the CPU."""
         numbers = range(len(self.seeds)) if numbers is None else numbers
-        rows = self.label_rows()
         size = batch_size or at_once(self.source.resolution)
         for start in range(0, len(numbers), size):
             some = list(numbers[start : start + size])
-            z, given = self.source.latents([self.seeds[i] for i in some]), None if rows is None else rows[some]
-            pixels = to_pixels(self.source.generate(z, given, self.truncation, self.resolution)).cpu()
+            z, rows = self.source.latents([self.seeds[i] for i in some]), self.label_rows(some)
+            pixels = to_pixels(self.source.generate(z, rows, self.truncation, self.resolution)).cpu()
             yield pixels if self.upscale == 1 else upscale(pixels.float(), self.upscale).to(torch.uint8)
 
 
 def joined(drawings: Sequence[Drawing]) -> Drawing:
     """One drawing of the same snapshot after the other."""
-    rows = [drawing.label_rows() for drawing in drawings]
+    rows = [drawing.label_rows(range(len(drawing.seeds))) for drawing in drawings]
     return replace(
         drawings[0],
         seeds=[seed for drawing in drawings for seed in drawing.seeds],
@@ -158,51 +163,88 @@ def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: 
     images it made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    note, names = folder / NOTE, drawing.names()
-    facts = [drawing.source.digest, drawing.truncation, drawing.resolution, drawing.upscale, suffix, drawing.picked]
-    if drawing.source.info.label_kind == "attributes":  # what is not named of them follows from the place in the list
-        facts.append([list(drawing.seeds), list(drawing.labels)])
-    labels = ["-" + re.sub(r"[^\w=-]+", "_", name) for name in names] if len(set(names)) > 1 else [""] * len(names)
-    labels = labels or [""] * len(drawing.seeds)
-    paths = [folder / f"seed-{seed:07d}{label}{suffix}" for seed, label in zip(drawing.seeds, labels, strict=True)]
+    name = _namer(drawing, suffix)
     # Files are written under other names first: one that has its name is whole.
-    try:
-        same = json.loads(note.read_text(encoding="utf-8")) == facts
-    except (OSError, ValueError):
-        same = False
-    there = {path.name for path in folder.iterdir()} if same else set()
-    missing = [i for i, path in enumerate(paths) if path.name not in there]
-    write_whole(note, json.dumps(facts).encode())
-
-    def write(i: int, image: Tensor) -> None:
-        content = encode(image, drawing.source, [drawing.seeds[i]], suffix, drawing.picked)
-        write_whole(paths[i], content, sync=False)
-
-    # A batch is written while the next one is made: no more than two are in memory.
-    done, writing = 0, iter(list[None]())
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for pixels in itertools.chain(drawing.pixels(missing), [None]):
-            written = len(list(writing))
-            done += written
-            if progress and written:
-                progress(done, len(missing))
-            if pixels is not None:
-                writing = pool.map(write, missing[done : done + len(pixels)], pixels)
-    note.unlink()
-    return done
+    there = {path.name for path in folder.iterdir()} if _noted(folder, drawing, suffix) else set()
+    missing = [i for i in range(len(drawing.seeds)) if name(i) not in there] if there else range(len(drawing.seeds))
+    for _ in _encoded(
+        drawing, missing, suffix, lambda i, file: write_whole(folder / name(i), file, sync=False), progress
+    ):
+        pass
+    (folder / NOTE).unlink()
+    return len(missing)
 
 
 def write_zip(path: Path, drawing: Drawing, suffix: str = ".png", progress: Progress | None = None) -> int:
-    """The same files in a zip. An interrupted call leaves them in a folder beside it, with which the next goes on."""
-    folder = path.with_name(f"{path.name}.unfinished")
-    made = write_files(folder, drawing, suffix, progress)
-    unfinished = path.with_name(path.name + UNFINISHED)
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
-        for file in sorted(folder.iterdir()):
-            archive.write(file, file.name)
+    """The same files in a zip, of the same bytes whenever it is made.
+
+    An interrupted call leaves what it has in a folder beside it, with which the next goes on.
+    """
+    folder, name = path.with_name(f"{path.name}.unfinished"), _namer(drawing, suffix)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished, count = folder / path.name, len(drawing.seeds)
+    if not _noted(folder, drawing, suffix):
+        unfinished.unlink(missing_ok=True)
+    archive = GrowingZip(unfinished, map(name, range(count)))
+    try:
+        missing = range(archive.count, count)
+        for i, file in _encoded(drawing, missing, suffix, lambda i, file: (i, file), progress):
+            archive.add(name(i), file)
+        archive.finish()
+    finally:
+        archive.close()
     unfinished.replace(path)
     shutil.rmtree(folder)
-    return made
+    return len(missing)
+
+
+def _namer(drawing: Drawing, suffix: str) -> Callable[[int], str]:
+    """Name of the file of an image, by its number."""
+    names = drawing.names()
+    several = len(set(names)) > 1
+
+    def name(i: int) -> str:
+        label = "-" + re.sub(r"[^\w=-]+", "_", names[i]) if several else ""
+        return f"seed-{drawing.seeds[i]:07d}{label}{suffix}"
+
+    return name
+
+
+def _noted(folder: Path, drawing: Drawing, suffix: str) -> bool:
+    """True if the folder is being filled with these very pictures, which is noted there in any case."""
+    note = folder / NOTE
+    facts = [drawing.source.digest, drawing.truncation, drawing.resolution, drawing.upscale, suffix, drawing.picked]
+    if drawing.source.info.label_kind == "attributes":  # what is not named of them follows from the place in the list
+        facts.append([list(drawing.seeds), list(drawing.labels)])
+    try:
+        same = bool(json.loads(note.read_text(encoding="utf-8")) == facts)
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        write_whole(note, json.dumps(facts).encode())
+    return same
+
+
+def _encoded(
+    drawing: Drawing, numbers: Sequence[int], suffix: str, use: Callable[[int, bytes], T], progress: Progress | None
+) -> Iterator[T]:
+    """What `use` makes of the file of each image, in their order; several threads encode and call it.
+
+    A batch is encoded while the next one is made: no more than two are in memory.
+    """
+
+    def encoded(i: int, image: Tensor) -> T:
+        return use(i, encode(image, drawing.source, [drawing.seeds[i]], suffix, drawing.picked))
+
+    begun, done, encoding = 0, 0, iter(list[T]())
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for pixels in itertools.chain(drawing.pixels(numbers), [None]):
+            yield from encoding
+            if progress and begun:
+                progress(begun, len(numbers))
+            if pixels is not None:
+                done, begun = begun, begun + len(pixels)
+                encoding = pool.map(encoded, numbers[done:begun], pixels)
 
 
 def write_arrays(path: Path, drawing: Drawing) -> None:

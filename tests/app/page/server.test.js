@@ -5,7 +5,7 @@ import { range, short, thinned, ticks } from "./page/server/chart.js";
 import { query } from "./page/server/engine.js";
 import { describe, duration } from "./page/server/training.js";
 
-const WISH = { seed: "9223372036854775807", to: "", t: 0, truncation: 1, resolution: 8, label: "hat=cap", row: 2 };
+const WISH = { seed: "9223372036854775807", to: "", toLabel: "", t: 0, truncation: 1, resolution: 8, label: "hat=cap", row: 2 };
 const FACTS = /** @type {any} */ ({ server: { run: "a & b" }, models: [{ resolution: 8, file: "generator-8" }] });
 
 test("ticks are round and lie inside", () => {
@@ -39,6 +39,7 @@ test("a wish becomes a query that keeps all digits", () => {
   assert.equal(Object.fromEntries(plain), { run: "a & b", model: "generator-8", seed: WISH.seed, truncation: "1", label: "hat=cap", row: "2" });
   const moved = query(FACTS, { ...WISH, to: "5", t: 1e-7, truncation: 0.35 });
   assert.is(moved.get("to"), "5");
+  assert.is(query(FACTS, { ...WISH, toLabel: "hat=none", t: 0.5 }).get("t"), "0.5");
   assert.is(Number(moved.get("t")), 1e-7);
   assert.not.match(String(moved.get("t")), /e/);
   assert.is(Number(moved.get("truncation")), 0.35);

@@ -1,5 +1,6 @@
 /** The engine that makes pictures on the device that shows the page. */
 
+import { filmsHere } from "./film.js";
 import { Generator } from "./generator.js";
 import { inApp } from "./platform.js";
 
@@ -30,14 +31,18 @@ export async function openDevice(facts) {
     last = result.catch(() => {});
     return result;
   };
+  /** @type {Engine["draw"]} */
+  const draw = async (wish, progress) => {
+    const { rgba, seconds } = await inTurn("draw", wish, progress);
+    return { pixels: new ImageData(rgba, wish.resolution, wish.resolution), seconds };
+  };
+  const films = filmsHere(draw), can = films.map(({ suffix }) => suffix);
   return {
-    async draw(wish, progress) {
-      const { rgba, seconds } = await inTurn("draw", wish, progress);
-      return { pixels: new ImageData(rgba, wish.resolution, wish.resolution), seconds };
-    },
+    draw,
     store: "caches" in self && !inApp ? (progress) => inTurn("store", null, progress) : null,
     useGpu: runtime?.webgpu && "gpu" in navigator ? (use) => inTurn("useGpu", use) : null,
-    film: null,
+    films,
+    lacks: can.includes("mp4") ? "" : `This browser makes no MP4${can.length > 0 ? "" : ", nor any other film"}.`,
   };
 }
 

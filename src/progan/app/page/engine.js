@@ -4,8 +4,9 @@
  *
  * @typedef {object} Wish What a picture is, all of it: equal wishes give equal pixels.
  * @property {string} seed Whole number from 0 to 2⁶³-1, in digits.
- * @property {string} to Seed that it is on the way to; empty for none.
- * @property {number} t How far, 0…1.
+ * @property {string} to Seed that it is on the way to; empty for none: the latent stays.
+ * @property {string} toLabel Label that it is on the way to; empty for none. Attributes that it does not name stay.
+ * @property {number} t How far, 0…1: latents along great circles, labels along straight lines.
  * @property {number} truncation 1: as trained; below: less variety.
  * @property {number} resolution Pixels of a side.
  * @property {string} label Class, or attributes such as `hat=cap,glasses=none`; empty for none.
@@ -50,12 +51,14 @@
  * @property {Server} [server]
  *
  * @typedef {object} Server What a server knows besides a generator.
- * @property {string} run Name of the run that is shown; empty if there is none.
+ * @property {string} run Name of the run or snapshot that is shown; empty if there is none.
  * @property {{name: string, live: boolean}[]} runs The newest first; `live` is being trained.
  * @property {string[]} comparisons
  * @property {string} folder Where runs are looked for.
+ * @property {boolean} training There is a run folder, whose training can be followed; false for a snapshot alone.
  * @property {boolean} report The run has a page of its own.
  * @property {boolean} data The run's images may be shown.
+ * @property {boolean} mp4 It can make MP4 films.
  * @property {boolean} change This page has the token: it may stop a training and search.
  *
  * @typedef {(done: number, total: number) => void} Progress Bytes so far, and of all.
@@ -66,7 +69,12 @@
  * @property {((progress: Progress) => Promise<boolean>) | null} store Keeps all that `draw` needs on the device; false if
  *   the device cannot. Null where there is nothing to keep.
  * @property {((use: boolean) => Promise<void>) | null} useGpu Computes by WebGPU, or no longer; null without it.
- * @property {((wish: Wish) => Promise<Blob>) | null} film An animation of the way from a seed to another, and back.
+ * @property {FilmKind[]} films What the way of a wish, there and back, can be made to.
+ * @property {string} lacks Which films are not there, and why, for people; empty if none is missing.
+ *
+ * @typedef {object} FilmKind
+ * @property {string} suffix `webp`, `mp4` or `webm`.
+ * @property {(wish: Wish, progress: Progress) => Promise<Blob>} make `progress` counts frames, where that is known.
  */
 
 /**

@@ -1,7 +1,7 @@
 /** Runs the ONNX graphs by onnxruntime-web, one at a time in memory. In a worker, or in the page where there is none. */
 
 import { download } from "./download.js";
-import { labelRow, latent, slerp } from "./latents.js";
+import { labelRowOf, latent, slerp } from "./latents.js";
 
 /**
  * @typedef {import("./engine.js").Facts} Facts
@@ -44,7 +44,7 @@ export class Generator {
       truncation: new this.ort.Tensor("float32", Float32Array.of(wish.truncation), []),
     };
     if (labels) {
-      feeds.labels = new this.ort.Tensor("float32", labelRow(labels, wish.label, wish.row), [1, labels.names.length]);
+      feeds.labels = new this.ort.Tensor("float32", labelRowOf(labels, wish), [1, labels.names.length]);
     }
     const outputs = await session.run(feeds), images = await outputs.images.getData();
     outputs.images.dispose();

@@ -93,3 +93,16 @@ export function labelRow(labels, text, row) {
   }
   return out;
 }
+
+/**
+ * The label row of a wish: at t between that of its label and that of the one that it is on the way to.
+ * @param {import("./engine.js").Labels} labels
+ * @param {import("./engine.js").Wish} wish
+ */
+export function labelRowOf(labels, { label, toLabel, t, row }) {
+  const start = labelRow(labels, label, row);
+  if (toLabel === "") return start;
+  // An attribute that the end does not name is that of the start.
+  const end = labelRow(labels, labels.kind === "class" ? toLabel : `${label},${toLabel}`, row);
+  return start.map((value, i) => value + t * (end[i] - value));
+}

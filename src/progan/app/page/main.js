@@ -5,11 +5,12 @@ import { forgetOthers } from "./download.js";
 import { button, chips, element, input, make, paint } from "./dom.js";
 import { readFacts } from "./engine.js";
 import { favourites } from "./favourites.js";
+import { labelSelects } from "./labels.js";
 import { morph } from "./morph.js";
 import { inApp, save, share, whenTold } from "./platform.js";
-import { toPng } from "./png.js";
+import { origin, toPng } from "./png.js";
 import { tabs } from "./tabs.js";
-import { anySeed, fileName, fromHash, inWords, parseSeed, stepSeed, toHash } from "./wish.js";
+import { anySeed, classInTurn, fileName, fromHash, inWords, moves, NOWHERE, parseSeed, stepSeed, toHash } from "./wish.js";
 
 /**
  * @typedef {import("./engine.js").Engine} Engine
@@ -100,15 +101,13 @@ function begin(facts, engine, more) {
       void show();
     },
   };
-  const kept = favourites(app), way = morph(app, engine.film);
+  const kept = favourites(app), way = morph(app, engine);
 
   /** The wish of a picture of the grid: seeds, and rows of the data's attributes, in turn, as `progan sample` has them. */
   const wishAt = (/** @type {number} */ i) => {
-    const wish = { ...state.wish, seed: stepSeed(state.wish.seed, i) }, { labels } = facts;
-    if (labels?.kind === "class" && !wish.label) {
-      wish.label = labels.names[Number(BigInt(wish.seed) % BigInt(labels.names.length))];
-    }
-    if (labels?.kind === "attributes") wish.row = (state.wish.row + i) % labels.rows.length;
+    const wish = { ...state.wish, seed: stepSeed(state.wish.seed, i) };
+    wish.label ||= classInTurn(facts, wish.seed);
+    if (facts.labels?.kind === "attributes") wish.row = (state.wish.row + i) % facts.labels.rows.length;
     return wish;
   };
 
@@ -163,13 +162,16 @@ function begin(facts, engine, more) {
       state.count = Number(value);
       void show();
     });
-  const labelSelects = labelControls(facts, (label) => change({ label }));
+  const none = facts.labels?.kind === "class" ? "all in turn" : "as in the data";
+  const labels = labelSelects(facts.labels, none, () => change({ label: labels.value() }));
+  element("labels", HTMLDivElement).append(...labels.titles.map((title, i) =>
+    make("label", { className: "field" }, [make("span", { textContent: title }), labels.selects[i]])));
 
   function showControls() {
     const { wish, count } = state;
     showSize(String(wish.resolution));
     showCount(String(count));
-    labelSelects(wish.label);
+    labels.show(wish.label);
     seed.value = wish.seed;
     truncation.value = String(wish.truncation);
     element("truncation-shown", HTMLOutputElement).value = wish.truncation.toFixed(2);
@@ -187,10 +189,10 @@ function begin(facts, engine, more) {
     void show();
   }
   const rows = facts.labels?.kind === "attributes" ? facts.labels.rows.length : 1;
-  const another = () => change({ seed: anySeed(), to: "", t: 0, row: Math.floor(Math.random() * rows) });
+  const another = () => change({ ...NOWHERE, seed: anySeed(), row: Math.floor(Math.random() * rows) });
   const step = (/** @type {number} */ by) => {
     const further = by * state.count, row = (((state.wish.row + further) % rows) + rows) % rows;
-    change({ seed: stepSeed(state.wish.seed, further), to: "", t: 0, row });
+    change({ ...NOWHERE, seed: stepSeed(state.wish.seed, further), row });
   };
   const toggle = () => {
     if (state.count > 1) return;
@@ -204,10 +206,7 @@ function begin(facts, engine, more) {
       sheet.getContext("2d")?.drawImage(canvas, (i % across) * side, Math.floor(i / across) * side);
     });
     const seeds = Array.from({ length: state.count }, (_, i) => wishAt(i).seed).join(",");
-    const model = facts.models.find(({ resolution }) => resolution === side);
-    const fields = { seed: seeds, snapshot: model?.snapshot ?? "", Software: `progan ${facts.progan}` };
-    const png = await toPng(sheet, facts.licence ? { ...fields, Copyright: facts.licence } : fields);
-    return { png, name: fileName(wishAt(0), state.count) };
+    return { png: await toPng(sheet, origin(facts, side, seeds)), name: fileName(wishAt(0), state.count) };
   };
   const saveShown = async () => {
     const { png, name } = await picture();
@@ -225,7 +224,7 @@ function begin(facts, engine, more) {
   button("save").addEventListener("click", () => saveShown().catch(sayError));
   button("share-link").addEventListener("click", () => shareShown().catch(sayError));
   button("to-morph").addEventListener("click", () => {
-    if (!state.wish.to) way.endAt(state.wish);
+    if (!moves(state.wish)) way.endAt(wishAt(0));
     shown.show("morph");
   });
   button("again").addEventListener("click", () => {
@@ -235,7 +234,7 @@ function begin(facts, engine, more) {
   seed.addEventListener("change", () => {
     const value = parseSeed(seed.value);
     if (value === null) say("A seed is a whole number from 0 on.");
-    change({ seed: value ?? state.wish.seed, to: "", t: 0, row: 0 });
+    change({ ...NOWHERE, seed: value ?? state.wish.seed, row: 0 });
   });
   truncation.addEventListener("input", () => change({ truncation: Number(truncation.value) }));
   addEventListener("hashchange", () => {
@@ -301,36 +300,6 @@ function begin(facts, engine, more) {
 function firstPanel(facts, more) {
   const name = location.hash.slice(1), run = facts.server?.runs.find((each) => each.name === facts.server?.run);
   return name in more ? name : run?.live && !name ? "training" : "";
-}
-
-/**
- * Selects for the class, or for each attribute; none without labels.
- * @param {Facts} facts
- * @param {(label: string) => void} chosen
- * @returns {(label: string) => void} Shows a label as chosen.
- */
-function labelControls(facts, chosen) {
-  const place = element("labels", HTMLDivElement), { labels } = facts;
-  if (!labels) return () => {};
-  /** @type {Map<string, {value: string, text: string}[]>} */
-  const groups = new Map();
-  for (const name of labels.names) {
-    const [attribute, value] = labels.kind === "class" ? ["Class", name] : name.split(/=(.*)/s);
-    groups.set(attribute, [...(groups.get(attribute) ?? []), { value: name, text: value ?? "yes" }]);
-  }
-  const other = labels.kind === "class" ? "all in turn" : "as in the data";
-  const selects = [...groups].map(([title, choices]) => {
-    const options = [{ value: "", text: other }, ...choices].map(({ value, text }) => make("option", { value, textContent: text }));
-    const select = make("select", {}, options);
-    place.append(make("label", { className: "field" }, [make("span", { textContent: title }), select]));
-    return select;
-  });
-  const value = () => selects.map((select) => select.value).filter(Boolean).join(",");
-  for (const select of selects) select.addEventListener("change", () => chosen(value()));
-  return (label) => {
-    const parts = labels.kind === "class" ? [label] : label.split(",");
-    for (const select of selects) select.value = [...select.options].find(({ value }) => value && parts.includes(value))?.value ?? "";
-  };
 }
 
 /** @param {Facts} facts */

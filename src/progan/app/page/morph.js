@@ -1,8 +1,11 @@
-/** From one picture to another. */
+/** From one picture to another: from seed to seed, from class to class, or both. */
 
-import { button, element, input, paint } from "./dom.js";
+import { button, element, input, make, paint } from "./dom.js";
+import { strip } from "./film.js";
+import { labelSelects } from "./labels.js";
 import { save } from "./platform.js";
-import { anySeed, inWords, parseSeed } from "./wish.js";
+import { origin, toPng } from "./png.js";
+import { anySeed, classInTurn, inWords, morphName, moves, parseSeed } from "./wish.js";
 
 /**
  * @typedef {import("./engine.js").Engine} Engine
@@ -11,30 +14,57 @@ import { anySeed, inWords, parseSeed } from "./wish.js";
  */
 
 const SECONDS = 4; // of the way from one picture to the other
+/** @type {Record<string, string>} Words for what a way can be saved as. */
+const FORMATS = { png: "Strip (PNG)", webp: "WebP", mp4: "MP4", webm: "WebM" };
 
 /**
  * @param {App} app
- * @param {Engine["film"]} film
+ * @param {Engine} engine
  */
-export function morph(app, film) {
+export function morph(app, engine) {
+  const { facts } = app, kind = facts.labels?.kind;
   const canvas = element("morph-canvas", HTMLCanvasElement), caption = element("morph-caption", HTMLParagraphElement);
   const from = input("morph-from"), to = input("morph-to"), position = input("morph-position"), play = button("morph-play");
+  const keep = input("morph-keep"), ends = element("morph-ends", HTMLDivElement);
+  const again = () => {
+    if (!playing) void show();
+  };
+  const start = labelSelects(facts.labels, kind === "class" ? null : "as in the data", again);
+  const end = labelSelects(facts.labels, "the same", again);
   let playing = false, turn = 0, begunAt = "";
 
+  // A row for the class, or for each attribute, below that of the seeds.
+  start.titles.forEach((title, i) => {
+    for (const [side, { selects }] of Object.entries({ start, end })) selects[i].setAttribute("aria-label", `${title} at the ${side}`);
+    ends.append(make("span", { textContent: title }), start.selects[i], end.selects[i]);
+  });
+  element("morph-keep-row", HTMLLabelElement).hidden = !kind;
+  element("morph-keep-words", HTMLSpanElement).textContent = `Keep the seed, change only the ${kind === "class" ? "class" : "attributes"}`;
+
+  /** The way as it is chosen, at the slider's position. @returns {Wish} */
+  const chosen = () => ({
+    ...app.state.wish, seed: from.value, to: keep.checked ? "" : to.value, label: start.value(), toLabel: end.value(), t: Number(position.value),
+  });
+  /** Chooses another class, or another value of some attribute, as the end. */
+  const anyEnd = () => {
+    const others = end.selects.flatMap((select, i) =>
+      [...select.options].filter(({ value }) => value && value !== start.selects[i].value));
+    const one = others[Math.floor(Math.random() * others.length)];
+    if (one) one.selected = true;
+  };
   const draw = async () => {
-    const wish = { ...app.state.wish, seed: from.value, to: to.value, t: Number(position.value) };
-    const picture = await app.draw(wish, turn);
+    const wish = chosen(), picture = await app.draw(wish, turn);
     if (!picture) return false;
     paint(canvas, picture.pixels);
     canvas.setAttribute("aria-label", `Picture: ${inWords(wish)}`);
-    caption.textContent = `${Math.round(100 * wish.t)} % of the way`;
+    caption.textContent = moves(wish) ? `${Math.round(100 * wish.t)} % of the way` : "Choose another end: this one is the beginning.";
     return true;
   };
   const stop = () => {
     playing = false;
     play.textContent = "Play";
   };
-  const start = async () => {
+  const run = async () => {
     playing = true;
     play.textContent = "Pause";
     let way = Number(position.value) * SECONDS, before = performance.now();
@@ -49,6 +79,7 @@ export function morph(app, film) {
   };
   const show = () => {
     turn = app.turn();
+    to.disabled = keep.checked;
     return draw();
   };
 
@@ -57,9 +88,14 @@ export function morph(app, film) {
       const seed = parseSeed(field.value);
       if (seed === null) app.say("A seed is a whole number from 0 on.");
       field.value = seed ?? anySeed();
-      if (!playing) void show();
+      again();
     });
   }
+  keep.addEventListener("change", () => {
+    if (keep.checked && end.value() === "") anyEnd();
+    to.disabled = keep.checked;
+    again();
+  });
   position.addEventListener("input", () => {
     stop();
     void show();
@@ -67,41 +103,60 @@ export function morph(app, film) {
   play.addEventListener("click", () => {
     if (playing) return stop();
     turn = app.turn();
-    void start();
+    void run();
   });
   button("morph-new").addEventListener("click", () => {
-    from.value = to.value;
-    to.value = anySeed();
+    // It goes on from where it ended; labels change again if they did.
+    const changes = end.value() !== "";
+    if (!keep.checked) [from.value, to.value] = [to.value, anySeed()];
+    end.selects.forEach(({ value }, i) => {
+      if (value) start.selects[i].value = value;
+    });
+    end.show("");
+    if (changes) anyEnd();
     position.value = "0";
-    if (!playing) void show();
+    again();
   });
-  button("morph-open").addEventListener("click", () => {
-    app.open({ ...app.state.wish, seed: from.value, to: to.value, t: Number(position.value) });
+  button("morph-open").addEventListener("click", () => app.open(chosen()));
+
+  // What the way is saved as: a strip of pictures, and the films that the engine can make.
+  /** @type {import("./engine.js").FilmKind} */
+  const still = {
+    suffix: "png",
+    make: async (wish) => toPng(await strip(engine.draw, wish), origin(facts, wish.resolution, wish.to ? `${wish.seed},${wish.to}` : wish.seed)),
+  };
+  const saves = [still, ...engine.films].map(({ suffix, make: made }) => {
+    const saved = make("button", { id: `morph-save-${suffix}`, type: "button", textContent: FORMATS[suffix] });
+    saved.addEventListener("click", async () => {
+      stop();
+      for (const each of saves) each.disabled = true;
+      app.say("Making it …", true);
+      try {
+        const wish = chosen();
+        const blob = await made(wish, (done, total) => app.say(`Making it: ${done} of ${total} pictures`, true));
+        app.say(await save(blob, morphName(wish, suffix)));
+      } catch (error) {
+        app.say(error instanceof Error ? error.message : String(error));
+      }
+      for (const each of saves) each.disabled = false;
+    });
+    return saved;
   });
-  const filmed = button("morph-film");
-  filmed.hidden = film === null;
-  filmed.addEventListener("click", async () => {
-    stop();
-    filmed.disabled = true;
-    app.say("Making the film …", true);
-    try {
-      const blob = await /** @type {NonNullable<typeof film>} */ (film)({ ...app.state.wish, seed: from.value, to: to.value, t: 0 });
-      save(blob, `seeds-${from.value}-${to.value}.webp`);
-      app.say("Saved.");
-    } catch (error) {
-      app.say(error instanceof Error ? error.message : String(error));
-    }
-    filmed.disabled = false;
-  });
+  element("morph-saves", HTMLDivElement).append(...saves);
+  element("morph-lacks", HTMLParagraphElement).textContent = engine.lacks;
   return {
     show() {
-      const { wish } = app.state;
-      if (wish.to) {
-        [from.value, to.value, position.value] = [wish.seed, wish.to, String(wish.t)];
-      } else if (begunAt !== wish.seed) {
+      const { wish } = app.state, key = `${wish.seed} ${wish.label}`;
+      if (moves(wish)) {
+        [from.value, to.value, position.value] = [wish.seed, wish.to || to.value || anySeed(), String(wish.t)];
+        keep.checked = !wish.to;
+        start.show(wish.label);
+        end.show(wish.toLabel);
+      } else if (begunAt !== key) {
         [from.value, to.value, position.value] = [wish.seed, anySeed(), "0"];
+        start.show(wish.label || classInTurn(facts, wish.seed));
       }
-      begunAt = wish.seed;
+      begunAt = key;
       return show();
     },
     hide: stop,
@@ -111,8 +166,13 @@ export function morph(app, film) {
      * @param {Wish} wish
      */
     endAt(wish) {
-      if (!from.value || from.value === wish.seed) from.value = anySeed();
-      [to.value, position.value, begunAt] = [wish.seed, "0", app.state.wish.seed];
+      if (!from.value || from.value === wish.seed) {
+        from.value = anySeed();
+        start.show(wish.label);
+      }
+      keep.checked = false;
+      end.show(wish.label);
+      [to.value, position.value, begunAt] = [wish.seed, "0", `${app.state.wish.seed} ${app.state.wish.label}`];
     },
   };
 }

@@ -14,6 +14,19 @@ function crc32(bytes) {
 }
 
 /**
+ * Where pictures come from, as text fields.
+ * @param {import("./engine.js").Facts} facts
+ * @param {number} resolution
+ * @param {string} seed
+ * @returns {Record<string, string>}
+ */
+export function origin(facts, resolution, seed) {
+  const snapshot = facts.models.find((model) => model.resolution === resolution)?.snapshot ?? "";
+  const fields = { seed, snapshot, Software: `progan ${facts.progan}` };
+  return facts.licence ? { ...fields, Copyright: facts.licence } : fields;
+}
+
+/**
  * A canvas as a PNG with text fields.
  * @param {HTMLCanvasElement} canvas
  * @param {Record<string, string>} fields

@@ -29,6 +29,24 @@ export function stepSeed(seed, step) {
   return String(next < 0n ? 0n : next > MOST_SEED ? MOST_SEED : next);
 }
 
+/** What a wish has that is on no way to another picture. */
+export const NOWHERE = { to: "", toLabel: "", t: 0 };
+
+/**
+ * True for a picture on the way from one to another, by its seed or its label.
+ * @param {Wish} wish
+ */
+export const moves = (wish) => wish.to !== "" || wish.toLabel !== "";
+
+/**
+ * The class of a picture for which none was chosen, classes in turn; empty where there are none.
+ * @param {Facts} facts
+ * @param {string} seed
+ */
+export function classInTurn({ labels }, seed) {
+  return labels?.kind === "class" ? labels.names[Number(BigInt(seed) % BigInt(labels.names.length))] : "";
+}
+
 /** A seed by chance: short enough to be told. */
 export const anySeed = () => String(crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000);
 
@@ -38,7 +56,7 @@ export const anySeed = () => String(crypto.getRandomValues(new Uint32Array(1))[0
  */
 export function firstWish(facts) {
   const resolution = facts.models[facts.models.length - 1].resolution;
-  return { seed: "0", to: "", t: 0, truncation: 1, resolution, label: "", row: 0 };
+  return { ...NOWHERE, seed: "0", truncation: 1, resolution, label: "", row: 0 };
 }
 
 /**
@@ -56,9 +74,13 @@ export function checked(facts, given) {
   const size = Number(given.resolution);
   if (facts.models.some((model) => model.resolution === size)) wish.resolution = size;
   if (facts.labels) {
-    const { kind, names, rows } = facts.labels, label = String(given.label ?? "");
-    const parts = kind === "class" ? [label] : label.split(",");
-    if (parts.every((part) => names.includes(part))) wish.label = label;
+    const { kind, names, rows } = facts.labels;
+    const known = (/** @type {unknown} */ given) => {
+      const label = String(given ?? ""), parts = kind === "class" ? [label] : label.split(",");
+      return parts.every((part) => names.includes(part)) ? label : "";
+    };
+    wish.label = known(given.label);
+    wish.toLabel = known(given.toLabel);
     if (kind === "attributes") wish.row = Math.floor(within(given.row, 0, rows.length - 1, 0));
   }
   return wish;
@@ -83,12 +105,11 @@ function within(value, low, high, otherwise) {
  */
 export function toHash(facts, wish, count = 1) {
   const words = new URLSearchParams({ seed: wish.seed, resolution: String(wish.resolution) });
-  if (wish.to) {
-    words.set("to", wish.to);
-    words.set("t", String(wish.t));
-  }
+  if (wish.to) words.set("to", wish.to);
+  if (moves(wish)) words.set("t", String(wish.t));
   if (wish.truncation !== 1) words.set("truncation", String(wish.truncation));
   if (wish.label) words.set("label", wish.label);
+  if (wish.toLabel) words.set("toLabel", wish.toLabel);
   if (wish.row) words.set("row", String(wish.row));
   if (count > 1) words.set("count", String(count));
   words.set("model", facts.snapshot);
@@ -111,9 +132,11 @@ export function fromHash(facts, hash) {
  * @param {Wish} wish
  */
 export function inWords(wish) {
-  const way = wish.to ? `from seed ${wish.seed} to ${wish.to}, ${Math.round(100 * wish.t)} %` : `seed ${wish.seed}`;
-  const label = wish.label ? `, ${wish.label}` : "", less = wish.truncation === 1 ? "" : `, truncation ${wish.truncation}`;
-  return `${way}${label}${less}`;
+  const way = wish.to ? `from seed ${wish.seed} to ${wish.to}` : `seed ${wish.seed}`;
+  const far = moves(wish) ? `, ${Math.round(100 * wish.t)} %` : "";
+  const label = [wish.label, wish.toLabel && `to ${wish.toLabel}`].filter(Boolean).join(" ");
+  const less = wish.truncation === 1 ? "" : `, truncation ${wish.truncation}`;
+  return `${way}${far}${label && `, ${label}`}${less}`;
 }
 
 /**
@@ -122,7 +145,20 @@ export function inWords(wish) {
  * @param {number} [count]
  */
 export function fileName(wish, count = 1) {
-  const way = wish.to ? `${wish.seed}-${wish.to}-${Math.round(100 * wish.t)}` : wish.seed;
-  const label = wish.label ? `-${wish.label.replace(/[^\w=-]+/g, "_")}` : "";
-  return `seed-${way}${label}-${wish.resolution}x${wish.resolution}${count > 1 ? `-${count}` : ""}.png`;
+  const far = moves(wish) ? `-${Math.round(100 * wish.t)}` : "";
+  return `seed-${ends(wish.seed, wish.to)}${far}${labelled(wish)}-${wish.resolution}x${wish.resolution}${count > 1 ? `-${count}` : ""}.png`;
 }
+
+/**
+ * Name of the file of a whole way.
+ * @param {Wish} wish
+ * @param {string} suffix
+ */
+export const morphName = (wish, suffix) =>
+  `morph-${ends(wish.seed, wish.to)}${labelled(wish)}-${wish.resolution}x${wish.resolution}.${suffix}`;
+
+/** @param {string[]} words */
+const ends = (...words) => words.filter(Boolean).join("-");
+
+/** @param {Wish} wish */
+const labelled = (wish) => [wish.label, wish.toLabel].filter(Boolean).map((label) => `-${label.replace(/[^\w=-]+/g, "_")}`).join("");

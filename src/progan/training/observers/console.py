@@ -5,8 +5,12 @@ from tqdm import tqdm
 from progan.progress import duration, log_line, on_terminal, speed
 from progan.schedule import Schedule, Stage
 from progan.training.observers.base import Observer, Tick
+from progan.training.observers.run_files import grid_name
 from progan.training.preflight.estimate import Pace
 from progan.training.state import TrainingState
+
+RECOGNISABLE = 16
+"""Resolution from which on one sees what pictures are of: a face at 8x8 is a blot."""
 
 
 class Console(Observer):
@@ -46,6 +50,11 @@ class Console(Observer):
             log_line("  ".join([done, describe(tick.stage), *shown, losses]))
         for notice in tick.notices:
             log_line(notice)
+
+    def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
+        """Say where to look at the first pictures in which one recognises something; the last are where the run is."""
+        if (stage.resolution, stage.phase) == (RECOGNISABLE, "stable") and following is not None:
+            log_line(f"the first pictures that show something: samples/{grid_name(state.cur_nimg, stage.resolution)}")
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         if self._bar is not None:

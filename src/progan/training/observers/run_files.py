@@ -48,6 +48,11 @@ def picture(pixels: Tensor, across: int) -> bytes:
     return file.getvalue()
 
 
+def grid_name(cur_nimg: int, resolution: int) -> str:
+    """File of the sample grid that is written after so many images."""
+    return f"fakes-{cur_nimg:09d}-{resolution}x{resolution}.png"
+
+
 class SampleGrids(Observer):
     """Folder `samples/`: grids of the averaged generator's images from latents that never change.
 
@@ -91,8 +96,7 @@ class SampleGrids(Observer):
             labels = torch.eye(self._label_rows.shape[1])[:classes].repeat_interleave(across, 0)
             z = self._z[:across].repeat(classes, 1)
         pixels = sample(state, stage, z, labels)
-        name = f"fakes-{state.cur_nimg:09d}-{stage.resolution}x{stage.resolution}.png"
-        self._queue.put(self._folder / name, picture(pixels, across))
+        self._queue.put(self._folder / grid_name(state.cur_nimg, stage.resolution), picture(pixels, across))
         thin(sorted(self._folder.glob(f"fakes-*-{stage.resolution}x{stage.resolution}.png")))
 
 

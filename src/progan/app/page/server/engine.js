@@ -1,5 +1,7 @@
 /** The engine that asks the server of `progan app` for pictures. */
 
+import { moves } from "../wish.js";
+
 /**
  * @typedef {import("../engine.js").Engine} Engine
  * @typedef {import("../engine.js").Facts} Facts
@@ -21,7 +23,11 @@ export function openServer(facts) {
     },
     store: null,
     useGpu: null,
-    film: async (wish) => (await ask(`api/film?${query(facts, wish)}`)).blob(),
+    films: ["webp", ...(facts.server?.mp4 ? ["mp4"] : [])].map((suffix) => ({
+      suffix,
+      make: async (wish) => (await ask(`api/film?${query(facts, wish)}&kind=${suffix}`)).blob(),
+    })),
+    lacks: facts.server?.mp4 ? "" : "No MP4: the computer that progan runs on lacks PyAV, pip install '.[video]'.",
   };
 }
 
@@ -34,7 +40,8 @@ export function query(facts, wish) {
   const { seed, truncation, resolution, label, row } = wish;
   const model = facts.models.find((each) => each.resolution === resolution)?.file ?? "";
   const words = { run: facts.server?.run ?? "", model, seed, truncation: plain(truncation), label, row: String(row) };
-  return new URLSearchParams(wish.to === "" ? words : { ...words, to: wish.to, t: plain(wish.t) });
+  const { to, toLabel } = wish;
+  return new URLSearchParams(moves(wish) ? { ...words, to, toLabel, t: plain(wish.t) } : words);
 }
 
 /**

@@ -27,8 +27,11 @@ export function panels(facts, say) {
   chooseRun(server);
   if (!server.run) return { training: named("training", "Start", welcome(server)) };
   /** @type {Record<string, Panel>} */
-  const all = { training: trainingPanel(given, add("training", "Training")) };
-  all.compare = documentPanel(given, add("compare", "Compare"), "compare");
+  const all = {};
+  if (server.training) {
+    all.training = trainingPanel(given, add("training", "Training"));
+    all.compare = documentPanel(given, add("compare", "Compare"), "compare");
+  }
   if (server.data) all.data = documentPanel(given, add("data", "Data"), "data");
   if (facts.models.length > 0) all.find = findPanel(given, add("find", "Find"));
   for (const [name, panel] of Object.entries(all)) {

@@ -1,0 +1,152 @@
+"""Numbers of the pages' tables come from committed JSON, by name."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from progan import run
+from progan.training.preflight import estimate
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ROOT / "docs" / "measured"
+spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "tables.py")
+assert spec is not None
+assert spec.loader is not None
+tables = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tables)
+
+NOT_MEASURED = {
+    "README.md": ["| preset | what it is | kimg"],
+    "docs/models.md": ["| preset | model | source", "| preset | change", "| loss | D minimises"],
+    "docs/paper-map.md": ["| in the paper"],
+    "docs/data.md": ["| name | what is downloaded"],
+    "docs/performance.md": ["| what | why"],
+    "docs/preparing.md": ["| option", "| input | what happens"],
+    "docs/submitting.md": ["| | run here"],
+    "docs/results.md": ["| area | breakages"],
+    "docs/comparisons/mnist32/README.md": ["| "],  # written by `progan compare`, from comparison.json beside it
+    "docs/comparisons/mnist32-sweep.md": ["| "],  # written by `progan sweep`
+}
+"""Tables with many numbers that are no measurements: settings, years, sizes of images."""
+
+
+def leaves(tree: Any) -> Iterator[float]:
+    """All numbers of a JSON."""
+    if isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from leaves(value)
+    elif isinstance(tree, int | float):
+        yield float(tree)
+
+
+def numbers(cell: str) -> list[str]:
+    return [number.replace(",", "").replace("−", "-") for number in re.findall(r"[−-]?\d[\d,]*\.?\d*", cell)]
+
+
+def is_rounded(shown: str, values: list[float]) -> bool:
+    """True if a number with these digits is one of the values, or one in thousands, percent, or MB."""
+    half = 0.5000001 * 10.0 ** -len(shown.partition(".")[2])
+    return any(abs(value * unit - float(shown)) <= half for value in values for unit in (1, -1, 100, 1e3, 1e-3, 1e-6))
+
+
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_are_those_of_the_json(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert tables.filled(text) == text, "run python scripts/tables.py"
+
+
+def test_every_table_of_the_json_is_in_one_page() -> None:
+    found = [name for page in tables.pages() for name, _, _ in tables.MARKED.findall(page.read_text(encoding="utf-8"))]
+    assert sorted(found) == sorted(tables.TABLES)
+
+
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_other_tables_hold_no_measurements(page: Path) -> None:
+    text = tables.MARKED.sub("", page.read_text(encoding="utf-8"))
+    known = NOT_MEASURED.get(str(page.relative_to(ROOT)), [])
+    for head, body in re.findall(r"^(\|.*)\n\|[-:|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE):
+        many = len(re.findall(r"\d\.\d|\d{2,}", re.sub(r"`[^`]*`|\]\([^)]*\)|\d+×\d+", "", body))) > 8
+        assert not many or head.startswith(tuple(known)), f"{page.name}: {head}"
+
+
+@pytest.mark.parametrize("name", [name for name, table in tables.TABLES.items() if "raw" in table])
+def test_numbers_are_those_that_were_measured(name: str) -> None:
+    if name in ("training-step", "presets") or name.startswith("equal-quality"):
+        pytest.skip("by name: below")
+    files = sorted(MEASURED.glob(tables.TABLES[name]["raw"]))
+    values = [value for file in files for value in leaves(json.loads(file.read_text(encoding="utf-8")))]
+    shown = [number for row in tables.TABLES[name]["rows"] for cell in row[1:] for number in numbers(cell)]
+    if name == "labels-mnist32":  # its last column is the mean of the others
+        shown = [number for row in tables.TABLES[name]["rows"] for cell in row[1:-1] for number in numbers(cell)]
+    if name == "faces-found":
+        shown = [number for number in shown if number not in ("20", "0.8")]  # collages; a setting
+    if name == "forms":
+        shown = [number for number in shown if number not in ("32", "16", "255")]  # fp32, fp16, n/255
+    assert shown
+    assert [number for number in shown if not is_rounded(number, values)] == []
+
+
+def test_steps_and_what_they_gain() -> None:
+    raw = json.loads((MEASURED / "training-step.json").read_text(encoding="utf-8"))
+    cases = {f"{case['resolution']} / {case['fmap_max']} / {case['batch']}": case for case in raw["cases"]}
+    table = tables.TABLES["training-step"]
+    assert [row[0] for row in table["rows"]] == list(cases)
+    for label, *cells in table["rows"]:
+        case = cases[label]
+        speeds = case["img_per_sec"]
+        for variant, cell in zip(table["columns"][1:-1], cells[:-1], strict=True):
+            speed, *gain = numbers(cell)
+            assert is_rounded(speed, [speeds[variant]]), (label, variant)
+            assert all(is_rounded(number, [speeds[variant] / speeds["plain fp32"]]) for number in gain), (
+                label,
+                variant,
+            )
+        reached = speeds["bf16 compiled"] * case["gflop_per_image"]["ours"] / raw["peaks_gflops"]["bf16"]["convolution"]
+        assert is_rounded(numbers(cells[-1])[0], [reached]), label
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("equal-quality-mnist", False), ("equal-quality-faces", True)], ids=["mnist", "faces"]
+)
+def test_means_of_runs(name: str, seconds: bool) -> None:
+    runs = json.loads((MEASURED / tables.TABLES[name]["raw"]).read_text(encoding="utf-8"))["runs"]
+    modes = {run["mode"] for run in runs}
+    rows = [row for row in tables.TABLES[name]["rows"] if row[0] in modes]
+    assert len(rows) == len(modes)
+    for mode, swd, *others, took in rows:
+        some = [run for run in runs if run["mode"] == mode]
+        measured = [run["swd"] for run in some]
+        for shown, value in zip(numbers(swd), (fmean(measured), min(measured), max(measured)), strict=True):
+            assert is_rounded(shown, [value]), (mode, shown)
+        for shown, key in zip(others, ("ms_ssim", "density", "coverage"), strict=True):
+            assert is_rounded(shown, [fmean(run[key] for run in some)]), (mode, key)
+        if seconds:
+            spent = [run["seconds"] for run in some]
+            assert [round(min(spent)), round(max(spent))] == [float(number) for number in took.split("–")]
+
+
+def test_times_of_presets() -> None:
+    raw = json.loads((MEASURED / "presets.json").read_text(encoding="utf-8"))["presets"]
+    rows = {row[0].split("`")[1]: row for row in tables.TABLES["presets"]["rows"]}
+    for name in raw:
+        _, _, kimg, time = rows[name]
+        assert float(numbers(kimg)[0]) == raw[name]["kimg"]
+        if "**" not in time:  # measured: docs/results.md
+            hours = float(numbers(time)[0]) / (60 if "min" in time else 1)
+            assert hours == pytest.approx(raw[name]["hours"], rel=0.03)
+
+
+@pytest.mark.slow
+def test_times_of_presets_are_the_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = json.loads((MEASURED / "presets.json").read_text(encoding="utf-8"))
+    monkeypatch.setattr(estimate, "_convolution_speed", lambda numerics: raw["convolution_gflops"] * 1e9)
+    for name, said in raw["presets"].items():
+        plan = run.dry_run(name, device="cpu", precision="fp32", threads=1)[0]
+        assert plan.images == 1000 * said["kimg"]
+        assert plan.seconds / 3600 == pytest.approx(said["hours"], rel=0.01)
