@@ -1938,6 +1938,15 @@ SUBMITTING = [
 ]
 PICTURES = [
     Mutation(
+        "options that do nothing",
+        "cli/base.py",
+        {"if not (value is None or value is False or value == []):": "if False:"},
+        [
+            "samples.py::test_options_that_do_not_go_together_are_one_line",
+            "finding.py::test_options_that_do_not_go_together_are_one_line",
+        ],
+    ),
+    Mutation(
         "a zip that goes on with a member that is not whole",
         "sampling/archive.py",
         {"whole = len(content) == member.size and zlib.crc32(content) == member.crc": "whole = True"},
