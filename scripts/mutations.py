@@ -1083,6 +1083,48 @@ COMPARING = [
         [INCEPTION + "Kernel::test_unbiased"],
     ),
     Mutation(
+        "a file to import that is not there not said first",
+        "cli/importing.py",
+        {"if not Path(arguments.source).exists():": "if False:"},
+        [CLI + "a_mistake_gets_one_line_and_exit_code_2"],
+    ),
+    Mutation(
+        "runs in a folder not named",
+        "run_folder.py",
+        {"if not newest:": "if True:"},
+        [CLI + "a_folder_of_runs_names_them"],
+    ),
+    Mutation(
+        "long differences not cut",
+        "run_folder.py",
+        {"lines[:most]": "lines"},
+        [CLI + "long_differences_are_cut"],
+    ),
+    Mutation(
+        "truncation beyond training not said",
+        "cli/base.py",
+        {"if abs(value) > 1:": "if abs(value) > 100:"},
+        [CLI + "truncation_beyond_training_is_said"],
+    ),
+    Mutation(
+        "an end before the last resolution not said",
+        "run/__init__.py",
+        {"if new and minutes is None and (short :=": "if False and (short :="},
+        [CLI + "an_end_before_the_last_resolution_is_said"],
+    ),
+    Mutation(
+        "datasets of the first version refused",
+        "data/dataset.py",
+        {"VERSION = 1": "VERSION = 2"},
+        [FORMATS + "the_first_version_of_a_dataset"],
+    ),
+    Mutation(
+        "an option renamed",
+        "cli/evaluate.py",
+        {'"--held-out"': '"--held"'},
+        [FORMATS + "no_command_or_option_of_an_earlier_version_is_gone"],
+    ),
+    Mutation(
         "published statistics read and not used",
         "metrics/fid.py",
         {"(self._published or reals.gaussian(part))": "reals.gaussian(part)", "real and self._published": "False"},
@@ -1295,6 +1337,18 @@ SEVERAL = [
         "training/parallel/rendezvous.py",
         {"name = uuid.uuid4().hex\n    waiting": "name = 'meeting'\n    waiting"},
         [TOGETHER + "processes_started_again_meet_under_a_new_name"],
+    ),
+    Mutation(
+        "a host that does not see the run folder trains",
+        "training/parallel/rendezvous.py",
+        {"while not processes.first and _digest(file) != digest:": "while False:"},
+        [TOGETHER + "a_host_that_does_not_see_the_run_folder_is_refused_by_name"],
+    ),
+    Mutation(
+        "a run folder that is another one on a host",
+        "training/parallel/rendezvous.py",
+        {"and _digest(file) != digest:": "and not _digest(file):"},
+        [TOGETHER + "a_host_that_does_not_see_the_run_folder_is_refused_by_name"],
     ),
     Mutation(
         "every process tells of an error",

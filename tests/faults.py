@@ -74,7 +74,7 @@ def command(out: Path, **options) -> list[str]:
 
 def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
     """Until it holds; fails where the process ends before."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not condition():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline

@@ -4,20 +4,27 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from progan import snapshot
+from progan.cli import parser
+from progan.data.dataset import Dataset
 from progan.errors import RunError, SnapshotError
 from progan.files import write_whole
 from progan.models import ImageShape
+from progan.report.run_page import run_page
 from progan.run_folder import DataFacts, RunFolder
 from progan.tensorfile import DamagedError, from_bytes, to_bytes
 from progan.training import state as states
 from progan.training.numerics import Numerics
+from progan.training.observers.run_files import read_stats
 from steps import new_state
 
-V1 = Path(__file__).parent / "fixtures" / "run-v1"
+FIXTURES = Path(__file__).parent / "fixtures"
+OPTIONS = json.loads((FIXTURES / "options-0.1.json").read_text(encoding="utf-8"))
+V1 = FIXTURES / "run-v1"
 """A run of the first version, before files had checksums: avatars with labels, stopped in the fade from 4x4 to 8x8."""
 
 
@@ -62,6 +69,46 @@ def test_the_first_version_of_a_configuration():
     assert config.runtime.tick_kimg.at(64) == 0.03
     assert (data.fingerprint, data.count, len(data.label_names)) == ("6b9d8ba503cea00d5bd906dcf52f6861", 64, 49)
     assert (data.resolutions, data.files, RunFolder(V1).changes()) == ((), {}, [])
+
+
+def test_the_first_version_of_a_dataset():
+    dataset = Dataset.open(FIXTURES / "dataset-v1", verify=True)
+    assert (dataset.name, dataset.count, dataset.resolutions, dataset.label_kind) == (
+        "avatars",
+        16,
+        (4, 8),
+        "attributes",
+    )
+    assert dataset.fingerprint == "0a75e09892891ad24372c77a19e58875"
+    labels = dataset.labels(np.arange(16))
+    assert labels is not None
+    assert (int(dataset.pixels(8, np.arange(16)).sum()), labels.shape, int(labels.sum())) == (510_673, (16, 49), 160)
+
+
+def test_the_first_version_of_statistics():
+    lines = read_stats(FIXTURES / "stats-v1.jsonl")
+    assert [(line["cur_nimg"], line["resolution"], line["phase"]) for line in lines][:3] == [
+        (32, 4, "stable"), (48, 4, "stable"), (80, 8, "fade"),
+    ]  # fmt: skip
+    assert all({"D/real", "D/fake", "D/penalty", "G/fake", "alpha", "img_per_sec"} <= line.keys() for line in lines)
+
+
+@pytest.mark.slow
+def test_a_run_of_the_first_version_gets_a_page_with_its_curves(tmp_path):
+    shutil.copytree(V1, tmp_path / "run")
+    shutil.copy(FIXTURES / "stats-v1.jsonl", tmp_path / "run" / "stats.jsonl")
+    page = run_page(RunFolder(tmp_path / "run"))
+    assert page.count("<svg") >= 3, "losses of D and of G, and the speed"
+    assert "0.12 thousand real images" in page
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_no_command_or_option_of_an_earlier_version_is_gone(command):
+    """From 1.0 on only a major version may remove one; before, a minor version may: then it gets a list of its own."""
+    leaf = parser()
+    for name in command.split():
+        leaf = leaf.commands()[name]
+    assert set(OPTIONS[command]) <= leaf._option_string_actions.keys()
 
 
 def test_a_state_written_anew_holds_the_same(tmp_path):

@@ -251,7 +251,7 @@ class KubernetesConfig(SubmitConfig):
     """Image with progan, see the Dockerfile."""
     claim: str | None = None
     """PersistentVolumeClaim in which images and run folder are; it becomes the working directory. Default: none, which
-    needs --copy-to."""
+    needs --copy-to, and one host."""
     secret: str | None = None
     """Secret whose entries are environment variables of the job, such as AWS_ACCESS_KEY_ID. Default: none."""
     namespace: str | None = None

@@ -119,7 +119,7 @@ class Visit:
         return self
 
     def ready(self):
-        playwright.expect(self.page.locator("#offline")).to_contain_text("Ready", timeout=60_000)
+        playwright.expect(self.page.locator("#offline")).to_contain_text("Ready", timeout=120_000)
         return self
 
     def wish(self, hash_):
@@ -400,7 +400,7 @@ def test_it_can_be_installed(browser, pages, tmp_path):
     profile = browser.started.launch_persistent_context(tmp_path, executable_path=CHROMIUM, args=["--no-sandbox"])
     page = profile.new_page()
     page.goto(host.address + PATH)
-    playwright.expect(page.locator("#offline")).to_contain_text("Ready", timeout=60_000)
+    playwright.expect(page.locator("#offline")).to_contain_text("Ready", timeout=120_000)
     session = profile.new_cdp_session(page)
     assert session.send("Page.getInstallabilityErrors")["installabilityErrors"] == []
     manifest = session.send("Page.getAppManifest")
@@ -457,7 +457,7 @@ def test_errors_are_sentences(visit, browser, pages, tmp_path):
     whole = model.read_bytes()
     model.write_bytes(whole[:-100] + bytes(100))
     page = Visit(browser, host)
-    playwright.expect(page.page.locator("#status")).to_contain_text("not what it should be", timeout=30_000)
+    playwright.expect(page.page.locator("#status")).to_contain_text("not what it should be", timeout=120_000)
     model.unlink()
     page.page.click("#again")
     playwright.expect(page.page.locator("#status")).to_contain_text("is not there (404)")
@@ -487,11 +487,11 @@ def test_a_new_version_is_offered_and_taken(browser, pages, run, tmp_path):
     other = page.context.new_page()
     other.goto(f"{host.address}/other/")
     other.wait_for_selector("#stage[data-drawn]")
-    playwright.expect(other.locator("#offline")).to_contain_text("Ready", timeout=60_000)
+    playwright.expect(other.locator("#offline")).to_contain_text("Ready", timeout=120_000)
     exported(root, run.path, title="Another title", resolutions="8")
     page.page.reload()
-    page.page.click("#update", timeout=30_000)
-    playwright.expect(page.page.locator("h1")).to_have_text("Another title", timeout=30_000)
+    page.page.click("#update", timeout=120_000)
+    playwright.expect(page.page.locator("h1")).to_have_text("Another title", timeout=120_000)
     page.drawn().ready()
     names = page.page.evaluate("caches.keys()")
     assert sum(" page " in name for name in names) == 2

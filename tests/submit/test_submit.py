@@ -218,7 +218,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def until(condition: Callable[[], Any], seconds: float = 120) -> None:
+def until(condition: Callable[[], Any], seconds: float = 400) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -246,7 +246,7 @@ def test_slurm_gets_the_script_and_the_script_the_arguments(cluster: Path, capsy
     assert "Submitted batch job 1" in capsys.readouterr().out
     job = started(script.read_text(), cluster)
     job.terminate()
-    assert job.wait(120) == 143
+    assert job.wait(400) == 143
     place = str(cluster / out)
     assert left(cluster / "arguments") == [
         "-m",
@@ -267,7 +267,7 @@ def test_before_its_time_limit_a_job_saves_and_submits_itself_again(cluster: Pat
     assert "#SBATCH --signal=B:USR1@300\n" in text
     job = started(text, cluster)
     job.send_signal(signal.SIGUSR1)
-    assert job.wait(120) == 0
+    assert job.wait(400) == 0
     assert (cluster / "saved").exists()
     assert left(cluster / "submitted") == [str(cluster / "a b" / "job.sbatch")]
 
@@ -276,7 +276,7 @@ def test_before_its_time_limit_a_job_saves_and_submits_itself_again(cluster: Pat
 def test_a_signal_before_training_has_started_is_not_lost(cluster: Path, name: str) -> None:
     config = SlurmConfig(gpus=0, python=str(cluster / "python"), setup=f"kill -{name} $$")
     (cluster / "spooled").write_text(slurm.describe(work(), config))
-    job = subprocess.run(["bash", str(cluster / "spooled")], cwd="/", timeout=120)
+    job = subprocess.run(["bash", str(cluster / "spooled")], cwd="/", timeout=400)
     assert job.returncode == (0 if name == "USR1" else 143)
     assert (cluster / "submitted").exists() == (name == "USR1")
 
@@ -284,7 +284,7 @@ def test_a_signal_before_training_has_started_is_not_lost(cluster: Path, name: s
 def test_a_job_that_is_cancelled_saves_and_is_not_submitted_again(cluster: Path) -> None:
     job = started(slurm.describe(work(), SlurmConfig(gpus=0, python=str(cluster / "python"))), cluster)
     job.terminate()
-    assert job.wait(120) == 143
+    assert job.wait(400) == 143
     assert (cluster / "saved").exists()
     assert not (cluster / "submitted").exists()
 
@@ -292,7 +292,7 @@ def test_a_job_that_is_cancelled_saves_and_is_not_submitted_again(cluster: Path)
 def test_a_job_that_fails_is_not_submitted_again(cluster: Path) -> None:
     stand_in(cluster / "python", f"echo -n x > {cluster}/arguments; exit 3")
     job = started(slurm.describe(work(), SlurmConfig(gpus=0, python=str(cluster / "python"))), cluster)
-    assert job.wait(120) == 3
+    assert job.wait(400) == 3
     assert not (cluster / "submitted").exists()
 
 
@@ -301,7 +301,7 @@ def test_each_run_of_an_array_has_its_seed_and_folder_and_is_submitted_again_by_
     assert "#SBATCH --array=1,3-4\n" in text
     job = started(text, cluster, SLURM_ARRAY_TASK_ID="3")
     job.send_signal(signal.SIGUSR1)
-    assert job.wait(120) == 0
+    assert job.wait(400) == 0
     assert left(cluster / "arguments")[-4:] == ["--out", str(cluster / "a b" / "seed-3"), "--seed", "3"]
     assert left(cluster / "submitted") == ["--array=3", str(cluster / "a b" / "job.sbatch")]
 
@@ -310,7 +310,7 @@ def test_each_run_of_an_array_has_its_copy(cluster: Path, capsys: pytest.Capture
     line = f"slurm --out y --gpus 0 --array 1-2 --python {cluster}/python --copy-to 's3://b/a b/'"
     job = started(printed(capsys, line), cluster, SLURM_ARRAY_TASK_ID="2")
     job.terminate()
-    job.wait(120)
+    job.wait(400)
     assert left(cluster / "arguments")[-2:] == ["--copy-to", "s3://b/a b/seed-2"]
 
 
@@ -320,7 +320,7 @@ def test_several_hosts_meet_at_the_first_one(cluster: Path) -> None:
     text = slurm.describe(work(), SlurmConfig(gpus=4, hosts=2, python=str(cluster / "python")))
     job = started(text, cluster, SLURM_JOB_NODELIST="n[1-2]", SLURM_JOB_ID="7")
     job.terminate()
-    job.wait(120)
+    job.wait(400)
     meeting = "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint n1:29500 --rdzv-id 7 --nproc-per-node 4"
     assert left(cluster / "arguments")[:13] == ["-m", "torch.distributed.run", *meeting.split(), "-m"]
 
@@ -344,9 +344,9 @@ def test_a_run_cut_by_time_limits_equals_one_that_was_not(tmp_path: Path, monkey
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "job.sbatch").write_text(text)
     job = subprocess.Popen(["bash", str(tmp_path / "cut" / "job.sbatch")])
-    until(lambda: (tmp_path / "cut" / "stats.jsonl").exists(), 60)
+    until(lambda: (tmp_path / "cut" / "stats.jsonl").exists())
     job.send_signal(signal.SIGUSR1)
-    assert job.wait(120) == 0
+    assert job.wait(400) == 0
     assert (tmp_path / "again").exists()
     names = {path.name for path in (tmp_path / "whole" / "snapshots").iterdir()}
     for name in names:
@@ -423,8 +423,9 @@ def test_on_kubernetes_a_copy_takes_the_place_of_a_claim(capsys: pytest.CaptureF
     assert pod["volumes"][0] == {"name": "work", "emptyDir": {}}
     validate = pytest.importorskip("kubernetes_validate", reason="pip install '.[test]'")
     validate.validate(pyyaml.safe_load(text), "1.34", strict=True)
-    assert main(["submit", "kubernetes", "--out", "y", "--copy-to", "folder", "--dry-run"]) == 2
-    assert "Name a PersistentVolumeClaim with --claim, or object storage with --copy-to" in capsys.readouterr().err
+    for more in (["--copy-to", "folder"], ["--copy-to", "s3://mine/x", "--hosts", "2"]):
+        assert main(["submit", "kubernetes", "--out", "y", *more, "--dry-run"]) == 2
+        assert "--claim, or for one host object storage with --copy-to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", ["--copy-to s3://mine/x", "--copy-to=s3://mine/x"])
@@ -728,7 +729,7 @@ def real_slurm(tmp_path_factory: pytest.TempPathFactory) -> Any:
     finally:
         for daemon in reversed(daemons):
             daemon.terminate()
-            daemon.wait(120)
+            daemon.wait(400)
 
 
 def queued() -> str:
@@ -747,9 +748,9 @@ def test_a_real_slurm_trains_in_two_jobs(
     small = ["--gpus", "0", "--cpus", "1", "--memory", "1G", "--out", str(out)]
     assert main(["submit", "slurm", *TINY, "--stable-kimg", "2", *small]) == 0
     job = capsys.readouterr().out.split("Submitted batch job ")[1].split()[0]
-    until(lambda: (out / "stats.jsonl").exists(), 120)
+    until(lambda: (out / "stats.jsonl").exists())
     subprocess.run(["scancel", "--signal=USR1", "--batch", job], check=True)
-    until(lambda: queued() == "", 180)
+    until(lambda: queued() == "")
     logs = [(out / f"slurm-{int(job) + i}.log").read_text() for i in (0, 1)]
     assert "all saved" in logs[0]
     assert f"Submitted batch job {int(job) + 1}" in logs[0]
@@ -765,6 +766,6 @@ def test_a_real_slurm_runs_an_array(real_slurm: str, tmp_path: Path, monkeypatch
     stand_in(tmp_path / "python", f'printf "%s\\n" "$*" >> {tmp_path}/arguments')
     small = ["--gpus", "0", "--cpus", "1", "--memory", "100M", "--array", "4,6", "--python", str(tmp_path / "python")]
     assert main(["submit", "slurm", "--out", "x", *small]) == 0
-    until(lambda: queued() == "", 60)
+    until(lambda: queued() == "")
     expected = {f"-m progan train --out {tmp_path}/x/seed-{seed} --seed {seed}" for seed in (4, 6)}
     assert set((tmp_path / "arguments").read_text().splitlines()) == expected

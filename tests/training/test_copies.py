@@ -1,5 +1,6 @@
 """`--copy-to`: what is elsewhere is a whole run at any time, and nothing that happens there reaches the training."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from tiny import TINY, flags
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 RUN = {**TINY, "start_resolution": 8, "total_kimg": 0.16}
-"""Ten ticks would be 0.4 kimg; these are four."""
+"""Four ticks of one resolution."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -214,6 +215,26 @@ def test_states_that_are_out_of_date_go_and_what_others_put_there_stays(tmp_path
     assert (there / "notes.txt").exists()
 
 
+def test_what_somebody_deletes_here_or_there_is_no_fault(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    system, folder = fsspec.filesystem("memory"), RunFolder(tmp_path / "run")
+    states = [folder.state / f"state-{nimg:09d}.safetensors" for nimg in (1, 2, 3)]
+    folder.state.mkdir(parents=True)
+    copier = copies.Copier("memory://bucket/x", copies._Bucket("memory://bucket/x"), folder, print)
+    try:
+        for state in states:
+            state.touch()
+            copier._send_changes(everything=False)
+            if state == states[1]:
+                system.rm_file(f"/bucket/x/state/{states[0].name}")
+        assert sorted(system.find("/bucket")) == [f"/bucket/x/state/{state.name}" for state in states[1:]]
+        shutil.rmtree(folder.path)
+        copier._send_changes(everything=True)
+        assert len(system.find("/bucket")) == 2
+    finally:
+        system.rm("/bucket", recursive=True)
+
+
 def test_charts_are_sent_when_they_have_grown_and_at_the_end(tmp_path):
     folder, there = RunFolder(tmp_path / "run"), tmp_path / "copy"
     chart = folder.path / "tensorboard/events.out.tfevents.1.2"
@@ -312,6 +333,7 @@ def test_a_fetch_that_is_cut_off_begins_again(begun, tmp_path, monkeypatch):
     assert content(folder.path) == content(begun / "copy")
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_that_has_ended_is_there_too(tmp_path, capsys):
     where = ["--out", str(tmp_path / "run"), "--copy-to", str(tmp_path / "copy"), "--start-resolution", "8"]
     assert main(["train", *flags(total_kimg=0.08), "--quiet", *where]) == 0

@@ -1,12 +1,16 @@
 """Several processes: together they are one."""
 
+import hashlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -18,15 +22,17 @@ from torch.distributed import HashStore
 import several
 from progan.config import ProGANConfig, RunConfig, ScheduleConfig
 from progan.data.cache import open_data
-from progan.errors import ConfigError, DeviceError, ProcessError
+from progan.errors import ConfigError, DeviceError, ProcessError, RunError
 from progan.models import ImageShape
 from progan.models.layers import minibatch_stddev
 from progan.options import override
 from progan.per_resolution import per_resolution
 from progan.randomness import Rng
+from progan.run_folder import RunFolder
 from progan.sampling import load
 from progan.training.feed import Feed, Request
 from progan.training.observers.run_files import read_stats
+from progan.training.parallel import rendezvous
 from progan.training.parallel.processes import ALONE, Processes, Several, buckets
 from progan.training.parallel.rendezvous import join, meet
 from progan.training.parallel.sharding import check_sharding
@@ -218,6 +224,34 @@ def test_each_process_has_a_device_of_its_own(monkeypatch):
         processes.device("cuda")
 
 
+class Told(Part):
+    """The second of two processes, after the first one, on `head`, has begun a run with this config.json."""
+
+    def __init__(self, begun):
+        super().__init__(1, 2)
+        self._content = json.dumps(["head", hashlib.sha256(begun).hexdigest()]).encode()
+
+    def broadcast(self, content):
+        return self._content
+
+
+def test_a_host_that_does_not_see_the_run_folder_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(rendezvous, "LATE", 0.2)
+    folder = RunFolder(tmp_path / "run")
+    message = f"{socket.gethostname()} does not see the run folder {folder.path} that head has begun. Put it"
+    with pytest.raises(RunError) as error:
+        rendezvous.require_shared(folder.config, Told(b"new"))
+    assert str(error.value).startswith(message)
+    folder.path.mkdir()
+    folder.config.write_bytes(b"of another run here")
+    with pytest.raises(RunError):
+        rendezvous.require_shared(folder.config, Told(b"new"))
+    monkeypatch.setattr(rendezvous, "LATE", 60)
+    Timer(0.2, folder.config.write_bytes, [b"new"]).start()  # shared storage that is late
+    rendezvous.require_shared(folder.config, Told(b"new"))
+    assert folder.config.read_bytes() == b"new"
+
+
 def test_a_process_that_cannot_meet_the_others_says_why(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
@@ -242,7 +276,7 @@ def test_processes_started_again_meet_under_a_new_name():
 
 FLAGS = (
     "--data avatars:64 --resolution 8 --stable-kimg 0.2 --fade-kimg 0.2 --fmap-max 8 --z-dim 8 --batch-size 16 "
-    "--tick-kimg 0.08 --device cpu --precision fp32"
+    "--tick-kimg 0.08 --device cpu --precision fp32 --compile off"
 ).split()
 
 

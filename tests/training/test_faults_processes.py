@@ -110,7 +110,7 @@ def test_the_second_signal_stops_at_once(start, number, tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=0.5)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 128 + number
     assert "Traceback" not in err
     assert StateFolder(out / "state").positions() == []
@@ -127,7 +127,7 @@ def test_a_closed_terminal_saves(start, tmp_path):
     wait_for((out / "stats.jsonl").exists, process)
     process.stderr.close()
     process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert process.wait(timeout=400) == 128 + signal.SIGHUP
     assert StateFolder(out / "state").positions()[-1] > 0
 
 
@@ -136,7 +136,7 @@ def test_nobody_reading_what_it_says_does_not_end_a_run(start, whole, tmp_path):
     process = start(command(tmp_path / "run"))
     process.stderr.readline()
     process.stderr.close()
-    process.wait(timeout=120)
+    process.wait(timeout=400)
     assert_equal_weights(whole.path, tmp_path / "run")
 
 

@@ -228,14 +228,14 @@ def test_a_signal_or_the_file_saves_and_says_how_to_go_on(number, tmp_path):
     ]
     command = [sys.executable, "-m", "progan", "train", *flags, "--total-kimg", "500", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 400
     while not (tmp_path / "run" / "stats.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     if number is None:
         (tmp_path / "run" / "stop").touch()
     else:
         process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 128 + (number or signal.SIGINT)
     assert f"To go on: progan train --out {tmp_path / 'run'}" in err
     stopped_at = StateFolder(tmp_path / "run" / "state")._paths()[-1].stem

@@ -1,12 +1,13 @@
 """`progan app`: the page that makes pictures, follows a training and shows comparisons."""
 
 import argparse
+from pathlib import Path
 
 from progan.cli.base import Parser, add_flags, given
 from progan.commands import AppConfig
 from progan.errors import RunError
 from progan.options import options
-from progan.pretrained import locate
+from progan.pretrained import DEFAULT, locate
 from progan.progress import log_line
 
 RUNS = "runs"
@@ -15,7 +16,7 @@ RUNS = "runs"
 
 def add_arguments(parser: Parser) -> None:
     text = "a run folder, a folder with runs and comparisons, a snapshot, or the name of a generator in the package"
-    text = f"{text} (default: {RUNS})"
+    text = f"{text} (default: {RUNS}, or {DEFAULT} where there is none)"
     parser.add_argument("source", metavar="RUN|FOLDER|SNAPSHOT", nargs="?", help=text)
     add_flags(parser, options(AppConfig))
 
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.app.server import serve
     from progan.options import json_text
 
-    source = locate(arguments.source or RUNS, log_line)
+    source = locate(arguments.source or (RUNS if Path(RUNS).is_dir() else DEFAULT), log_line)
     if not source.exists() and arguments.source:
         raise RunError(
             f"{source} does not exist. Give a run folder, one with runs, such as {RUNS}, or a snapshot (.safetensors)"

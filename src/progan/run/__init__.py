@@ -218,6 +218,7 @@ def _train(
     with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
         # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
+        rendezvous.require_shared(folder.config, processes)
         job, resumed = assemble(setup, dataset, folder, pace)
         since = job.state.cur_nimg
         if processes.first and folder.record(config, DataFacts.of(dataset), changes, since):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -105,12 +106,16 @@ def open_dataset_in_turn(config: RunConfig, log: Log, processes: Processes, prep
     prepared = json.loads(processes.broadcast(json.dumps(prepared).encode()))
     if not processes.first:
         processes.wait()
-    dataset = open_dataset(config, log, prepared)
+    try:
+        dataset = open_dataset(config, log, prepared)
+    except DatasetError as error:
+        where = "" if processes.size == 1 else f"on {socket.gethostname()}: "
+        raise DatasetError(f"{where}{error}") from None
     if processes.first:
         processes.wait()
     processes.wait()
     if processes.broadcast(dataset.fingerprint.encode()) != dataset.fingerprint.encode():
-        raise DatasetError(f"process {processes.rank + 1}: {dataset.path} has other images than that of the first one")
+        raise DatasetError(f"on {socket.gethostname()}: {dataset.path} has other images than that of the first process")
     return dataset
 
 

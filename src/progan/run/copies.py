@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from threading import Event, Thread
 from typing import Any
@@ -86,7 +86,8 @@ class _Bucket:
         self._system.pipe_file(f"{self._root}/{name}", content)
 
     def remove(self, name: str) -> None:
-        self._system.rm_file(f"{self._root}/{name}")
+        with suppress(FileNotFoundError):  # somebody else was faster
+            self._system.rm_file(f"{self._root}/{name}")
 
 
 _Place = _Folder | _Bucket
@@ -344,4 +345,5 @@ def _record(folder: RunFolder, address: str) -> dict[str, _Mark]:
 
 def _keep_record(folder: RunFolder, address: str, sent: Mapping[str, _Mark]) -> None:
     content = {"to": address, "files": sent}
-    write_whole(folder.path / _RECORD, json.dumps(content).encode(), sync=False)
+    with suppress(OSError):  # then it is sent again
+        write_whole(folder.path / _RECORD, json.dumps(content).encode(), sync=False)

@@ -26,9 +26,10 @@ def submit(work: Work, config: KubernetesConfig) -> str:
 
 def job(work: Work, config: KubernetesConfig) -> dict[str, Any]:
     """The Job or PyTorchJob as the API's objects. Raises ConfigError."""
-    if config.claim is None and not (work.copy_to and is_remote(work.copy_to)):
+    if config.claim is None and (config.hosts > 1 or not is_remote(work.copy_to or "")):
         raise ConfigError(
-            "where do images and run lie? Name a PersistentVolumeClaim with --claim, or object storage with --copy-to"
+            "where do images and run lie? Name a PersistentVolumeClaim with --claim, or for one host object storage "
+            "with --copy-to"
         )
     metadata: dict[str, Any] = {"name": work.name(config), "labels": {"app.kubernetes.io/name": "progan"}}
     if config.namespace:

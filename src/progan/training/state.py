@@ -3,6 +3,7 @@
 Everything else follows from configuration and data. States are written to `RUN/state` between blocks of iterations.
 """
 
+import contextlib
 import copy
 import json
 import time
@@ -262,7 +263,8 @@ class StateFolder:
         self._damaged.discard(path)
         older = [path for path in self._paths() if _position(path) <= state.cur_nimg and path not in self._damaged]
         for old in (*older[:-KEPT], *self._damaged):
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows keeps what somebody reads, as a copy does: until later
+                old.unlink(missing_ok=True)
         return path
 
     @property

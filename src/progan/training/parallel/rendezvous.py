@@ -1,17 +1,24 @@
-"""Rendezvous of the processes that torchrun started, and their end."""
+"""Rendezvous of the processes that torchrun started, the storage that they share, and their end."""
 
+import hashlib
+import json
 import os
+import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from progan.errors import ProcessError
+from progan.errors import ProcessError, RunError
 from progan.training.parallel.processes import ALONE, TIMEOUT, Processes, Several
+
+LATE = 180.0
+"""Seconds that shared storage may take until all hosts see what one has written."""
 
 
 def launched() -> bool:
@@ -92,3 +99,28 @@ def _is_first_to_report(store: PrefixStore) -> bool:
         return bool(store.add("errors", 1) == 1)
     except RuntimeError:  # whoever kept the store is gone
         return True
+
+
+def require_shared(file: Path, processes: Processes) -> None:
+    """Wait until all hosts see a file of the run folder as the first process has written it; for LATE seconds.
+
+    Only the first process uses the folder, but after a restart that may be one on another host, which would begin anew.
+    Raises RunError in a process that does not see it.
+    """
+    written = _digest(file) if processes.first else ""
+    host, digest = json.loads(processes.broadcast(json.dumps([socket.gethostname(), written]).encode()))
+    end = time.monotonic() + LATE
+    while not processes.first and _digest(file) != digest:
+        if time.monotonic() > end:
+            raise RunError(
+                f"{socket.gethostname()} does not see the run folder {file.parent.absolute()} that {host} has begun. "
+                "Put it where all hosts see it under this name"
+            )
+        time.sleep(0.05)
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file; empty if there is none."""
+    with suppress(OSError):
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    return ""
