@@ -6,7 +6,7 @@ import { make } from "./dom.js";
  * @typedef {import("./engine.js").Labels} Labels
  *
  * @typedef {object} LabelSelects
- * @property {string[]} titles `Class`, or the names of the attributes.
+ * @property {string[]} titles `Class`, or the names of the attributes as words.
  * @property {HTMLSelectElement[]} selects One for each title.
  * @property {() => string} value The label that is chosen; empty for none.
  * @property {(label: string) => void} show Shows a label as chosen.
@@ -32,7 +32,7 @@ export function labelSelects(labels, none, changed) {
   });
   for (const select of selects) select.addEventListener("change", changed);
   return {
-    titles: [...groups.keys()],
+    titles: [...groups.keys()].map((name) => name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ")),
     selects,
     value: () => selects.map((select) => select.value).filter(Boolean).join(","),
     show(label) {

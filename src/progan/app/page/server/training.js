@@ -167,7 +167,7 @@ export function trainingPanel({ server, say }, place) {
 export function describe(state) {
   const { live, asked, finished, cur_nimg, total, resolution, phase, alpha, left } = state;
   const stage = `${resolution}×${resolution}${phase === "fade" ? `, fading in (${Math.round(100 * alpha)} %)` : ""}`;
-  const done = `${short(cur_nimg / 1000)} of ${short(total / 1000)} thousand images`;
+  const done = `${short(Math.min(cur_nimg, total) / 1000)} of ${short(total / 1000)} thousand images`;
   if (asked) return `Stopping: it saves what it has · ${done}`;
   if (finished) return `Finished · ${stage} · ${done}`;
   if (!live) return `Not training now · ${stage} · ${done}`;
