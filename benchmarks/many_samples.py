@@ -26,11 +26,18 @@ from training_step import machine
 
 from progan.sampling.pictures import Drawing, write_files, write_zip
 
-RATES = ((32, 64, 384), (64, 64, 128))
+RATES = ((32, 64, 128), (64, 64, 32))
 """Resolution and fmap_max of a generator, and images of a round."""
 ROUNDS = 5
 MEMORY = (16, 16)
 """Of the generator that many are made by: a small one, beside which what is kept for each image would be seen."""
+
+COMMAND = """
+import sys
+from progan.cli import main
+assert main(sys.argv[1:]) == 0
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 
 
 def rates(folder: Path) -> list[dict[str, object]]:
@@ -63,29 +70,28 @@ def rates(folder: Path) -> list[dict[str, object]]:
     return found
 
 
-def sample(folder: Path, out: Path, num: int) -> "subprocess.Popen[bytes]":
-    """The command, begun."""
-    command = [sys.executable, "-m", "progan", "sample", str(folder / "g.safetensors"), "--separate", "--quiet"]
-    return subprocess.Popen([*command, "--num", str(num), "--out", str(out)], stdout=subprocess.DEVNULL)
+def sample(folder: Path, out: Path, num: int) -> "subprocess.Popen[str]":
+    """The command, begun; it prints its peak at the end."""
+    words = ["sample", str(folder / "g.safetensors"), "--separate", "--quiet", "--num", str(num), "--out", str(out)]
+    return subprocess.Popen([sys.executable, "-c", COMMAND, *words], stdout=subprocess.PIPE, text=True)
 
 
-def peak(process: "subprocess.Popen[bytes]") -> float:
+def peak(process: "subprocess.Popen[str]") -> float:
     """MiB that it had in memory at most, once it has ended."""
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    process.returncode = 0
-    return usage.ru_maxrss / 1024
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    return int(said.split()[-1]) / 1024
 
 
 def memory(folder: Path, num: int) -> dict[str, dict[int, float]]:
     """Peaks for a hundredth, a tenth and all."""
     snapshot(*MEMORY).save(folder / "g.safetensors")
     found: dict[str, dict[int, float]] = {"folder": {}, "zip": {}}
-    for kind, peaks in found.items():
-        for count in (num // 100, num // 10, num):
+    for kind, counts in (("folder", (num // 100, num // 10)), ("zip", (num // 100, num // 10, num))):
+        for count in counts:
             out = folder / ("many.zip" if kind == "zip" else f"many-{count}")
-            peaks[count] = peak(sample(folder, out, count))
-            print(kind, count, peaks[count], flush=True)
+            found[kind][count] = peak(sample(folder, out, count))
+            print(kind, count, found[kind][count], flush=True)
     return found
 
 

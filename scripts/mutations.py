@@ -1083,6 +1083,36 @@ COMPARING = [
         [INCEPTION + "Kernel::test_unbiased"],
     ),
     Mutation(
+        "a file to import that is not there not said first",
+        "cli/importing.py",
+        {"if not Path(arguments.source).exists():": "if False:"},
+        [CLI + "a_mistake_gets_one_line_and_exit_code_2"],
+    ),
+    Mutation(
+        "runs in a folder not named",
+        "run_folder.py",
+        {"if not newest:": "if True:"},
+        [CLI + "a_folder_of_runs_names_them"],
+    ),
+    Mutation(
+        "long differences not cut",
+        "run_folder.py",
+        {"lines[:most]": "lines"},
+        [CLI + "long_differences_are_cut"],
+    ),
+    Mutation(
+        "truncation beyond training not said",
+        "cli/base.py",
+        {"if abs(value) > 1:": "if abs(value) > 100:"},
+        [CLI + "truncation_beyond_training_is_said"],
+    ),
+    Mutation(
+        "an end before the last resolution not said",
+        "run/__init__.py",
+        {"if new and minutes is None and (short :=": "if False and (short :="},
+        [CLI + "an_end_before_the_last_resolution_is_said"],
+    ),
+    Mutation(
         "datasets of the first version refused",
         "data/dataset.py",
         {"VERSION = 1": "VERSION = 2"},
@@ -1907,6 +1937,15 @@ SUBMITTING = [
     ),
 ]
 PICTURES = [
+    Mutation(
+        "options that do nothing",
+        "cli/base.py",
+        {"if not (value is None or value is False or value == []):": "if False:"},
+        [
+            "samples.py::test_options_that_do_not_go_together_are_one_line",
+            "finding.py::test_options_that_do_not_go_together_are_one_line",
+        ],
+    ),
     Mutation(
         "a zip that goes on with a member that is not whole",
         "sampling/archive.py",

@@ -22,7 +22,7 @@ PAGES = [*(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTIN
 FOLDERS = {path.name for place in (ROOT, PACKAGE) for path in place.iterdir() if path.is_dir()}
 """A quoted path is one of the project where it begins with one of these; others are of run folders or users."""
 TOP = parser()
-FOREIGN_FLAGS = {"--max-restarts", "--requeue", "--no-index"}  # of torchrun, sbatch, pip
+FOREIGN_FLAGS = {"--max-restarts", "--requeue", "--no-index", "--logdir", "--spec"}  # of torchrun, sbatch, pip …
 FILE_TYPES = ("json", "jsonl", "csv", "html", "txt", "npy", "npz", "zip", "parquet")
 
 
@@ -201,6 +201,13 @@ def test_the_manual_builds_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "reference.html").read_text(encoding="utf-8")
     assert all(f'id="progan.{name}"' in reference for name in progan.__all__ if name != "__version__")
+
+
+def test_the_version_is_in_one_place() -> None:
+    """Besides it, CHANGELOG.md names the newest first."""
+    assert f"## {progan.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n\n")[1]
+    for name in ("CITATION.cff", "pyproject.toml", "README.md", "Dockerfile", "docs/conf.py"):
+        assert progan.__version__ not in (ROOT / name).read_text(encoding="utf-8"), name
 
 
 def test_the_number_of_breakages_is_that_of_the_list() -> None:

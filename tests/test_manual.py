@@ -39,6 +39,7 @@ PAGES = [path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")
 NOT_EXECUTED = {
     r"git clone |python -m venv |pip install |!git clone |sudo apt ": "scripts/release does, in an empty environment",
     r"pytest$|cd |\. ": "the tests themselves, and going there",
+    r"source ": "a shell: tests/cli/test_completion.py",
     r"torchrun ": "several processes: tests/training/test_distributed.py",
     r"docker ": "needs a builder of images: tests/submit/test_container.py",
     r"az storage ": "a program of Azure, which needs an account",
@@ -55,9 +56,11 @@ NOT_EXECUTED = {
 """Beginnings of lines, and why they are not executed here or where they are."""
 
 TRAIN = shlex.split(
-    "--resolution 16 --start-resolution 16 --stable-kimg 0.08 --total-kimg 0.08 --batch-size 8 --fmap-max 8 --z-dim 8 "
+    "--resolution 16 --start-resolution 16 --stable-kimg 0.08 --total-kimg 0.08 --batch-size 8 "
     "--tick-kimg 0.04 --device cpu --precision fp32 --compile off"
 )
+WIDTHS = shlex.split("--fmap-max 8 --z-dim 8")  # not where networks are given
+FEWER = shlex.split("--data avatars:96")
 GROWN = shlex.split("--start-resolution 4 --stable-kimg 0.04 --fade-kimg 0.04 --total-kimg 0.2")
 RUNS = shlex.split(
     "--resolution 16 --width 8 --num 16 --measurements 1 --device cpu --precision fp32 --jobs 0 --seeds 2"
@@ -67,10 +70,11 @@ LONG = ("compare", "sweep")
 SMALLER = {
     r"--num \d+": "--num 32",
     r"--of 500": "--of 32",
+    r"--fraction 0.1": "--fraction 0.4",
     r"--seconds \d+": "--seconds 1",
     r"--size 1024": "--size 64",
-    r"--budget-minutes \d+|--budget-kimg \d+": "--budget-kimg 0.1",
-    r"--minutes \d+|--kimg \d+": "--kimg 0.1",
+    r"--budget-minutes \d+|--budget-kimg \d+": "--budget-kimg 0.4",
+    r"--minutes \d+|--kimg \d+": "--kimg 0.4",
     r"--label-from 3 --label-to 8": "--label-from cat --label-to dog",
 }
 DRIVE = "/content/drive/MyDrive/progan/run"
@@ -150,8 +154,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (world / "network-final.pkl").symlink_to(ROOT / "tests" / "reference" / "network-final-small-nosrc.pkl")
         assert main(["import", "network-final.pkl", "celebahq.safetensors"]) == 0
         assert main(["prepare", "pets", "DATA", "--resolution", "16"]) == 0
-        assert main(["data", "split", "DATA", "TRAIN", "HELD", "--fraction", "0.3"]) == 0
-        assert main(["train", "--data", "DATA", "--labels", "--out", "RUN", *TRAIN, *GROWN, "--quiet"]) == 0
+        assert main(["train", "--data", "DATA", "--labels", "--out", "RUN", *TRAIN, *WIDTHS, *GROWN, "--quiet"]) == 0
         yield world
 
 
@@ -177,7 +180,8 @@ def execute(line: str, world: Path) -> None:
     for long, short in SMALLER.items():
         line = re.sub(long, short, line)
     words = shlex.split(re.sub(r"^(?:[A-Z_]+=\S+ |!)*progan ", "", line))
-    begins = words[0] == "train" and ("--data" in words or "--out" not in words)
+    named = len(words) > 1 and not words[1].startswith("-")
+    begins = words[0] == "train" and (named or "--data" in words or "--out" not in words)
     new = words[words.index("--out") + 1] if begins and "--out" in words else None
     for word in words:
         if EXISTS.fullmatch(word) and word != new:
@@ -185,7 +189,7 @@ def execute(line: str, world: Path) -> None:
     if words[0] == "submit":
         words.append("--dry-run")
     elif begins and "--dry-run" not in words:
-        words += TRAIN
+        words += [*TRAIN, *([] if "--init" in words else WIDTHS), *([] if "--data" in words else FEWER)]
     elif words[0] in LONG:
         words += RUNS
     assert main(words) == 0, line
@@ -202,30 +206,32 @@ def commands(page: Path) -> list[str]:
     return [line for line in filter(typed, lines(page.read_text(encoding="utf-8"))) if not reason(line)]
 
 
+def is_long(line: str) -> bool:
+    return any(f"progan {name} " in line for name in LONG)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_commands_of_a_page_can_be_given_one_after_another(page: Path, world: Path, place: Path) -> None:
     for line in commands(page):
-        if not any(f"progan {name} " in line for name in LONG):
+        if not is_long(line):
             execute(line.replace(DRIVE, "drive"), world)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("line", [line for page in PAGES for line in commands(page)])
+@pytest.mark.parametrize("line", [line for page in PAGES for line in commands(page) if is_long(line)])
 def test_comparisons_of_the_pages(line: str, world: Path, place: Path) -> None:
-    if not any(f"progan {name} " in line for name in LONG):
-        pytest.skip("executed with its page")
     execute(line, world)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")], ids=str)
 def test_the_snippets_of_a_page_run(page: Path, world: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train, options = progan.run.train, dict(zip(TRAIN[::2], TRAIN[1::2], strict=True))
+    train, options = progan.run.train, dict(zip(*[iter([*TRAIN, *WIDTHS])] * 2, strict=True))
     tiny = {flag.removeprefix("--").replace("-", "_"): value for flag, value in options.items()}
 
     def small(*names: object, minutes: float | None = None, **given: object) -> progan.Run:
-        return train(*names, **{**given, **tiny, "quiet": True})
+        return train(*names, **{"data": "avatars:96", **given, **tiny, "quiet": True})
 
     monkeypatch.setattr(progan, "train", small)
     known = {"images": np.zeros((4, 16, 16, 3), np.uint8)}

@@ -27,16 +27,21 @@ def install(where: Path, points: str, files: dict[str, str], name: str = "progan
     (facts / "entry_points.txt").write_text(points, encoding="utf-8")
 
 
+def of_the_page() -> dict[str, str]:
+    """Files of the page's package, by name."""
+    files = {}
+    for kind, text in re.findall(r"```(toml|python)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        named = re.match(r"# (progan_extras/\w+\.py)\n", text)
+        files["pyproject.toml" if kind == "toml" else named[1] if named else "progan_extras/__init__.py"] = text
+    return files
+
+
 @pytest.fixture(scope="module")
 def extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of the page."""
-    blocks = re.findall(r"```(toml|python)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    (toml,) = (text for kind, text in blocks if kind == "toml")
+    files = of_the_page()
+    toml = files.pop("pyproject.toml")
     points = re.sub(r'\[project\.entry-points\."(.*?)"\]', r"[\1]", toml[toml.index("[project.entry-points") :])
-    files = {}
-    for text in (text for kind, text in blocks if kind == "python"):
-        named = re.match(r"# (progan_extras/\w+\.py)\n", text)
-        files[named[1] if named else "progan_extras/__init__.py"] = text
     where = tmp_path_factory.mktemp("site-packages")
     install(where, points.replace('"', ""), files)
     return where
@@ -84,6 +89,19 @@ assert abs(made.permute(0, 2, 3, 1).int().numpy() - numpy.load("pixels.npz")["im
 """
     called = python(extras, tmp_path, ["-c", compare])
     assert called.returncode == 0, called.stderr
+
+
+@pytest.mark.long
+def test_pip_installs_the_package_as_it_stands_on_the_page(tmp_path: Path) -> None:
+    for file, text in of_the_page().items():
+        (tmp_path / "extras" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "extras" / file).write_text(text, encoding="utf-8")
+    pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", "site", "./extras"]
+    installed = python(tmp_path / "site", tmp_path, pip)
+    assert installed.returncode == 0, installed.stderr
+    added = json.loads(done(tmp_path / "site", tmp_path, "prepare discs:12 discs --resolution 8 --json"))
+    assert added["count"] == 12
+    assert "[perceptron] Units of the hidden layer" in done(tmp_path / "site", tmp_path, "train --help-all")
 
 
 def test_help_lists_what_packages_add(extras: Path, tmp_path: Path) -> None:

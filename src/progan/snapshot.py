@@ -172,7 +172,8 @@ class Snapshot:
         if not isinstance(label, str):
             if 0 <= label < len(known):
                 return int(label)
-            raise SnapshotError(f"there is no label with index {label}; this snapshot has {len(known)}, from 0")
+            has = f"has {len(known)}, from 0" if known else "was trained without labels"
+            raise SnapshotError(f"there is no label with index {label}; this snapshot {has}")
         if label not in known:
             label = printable(label)  # as names that are not UTF-8 are stored
         if label in known:

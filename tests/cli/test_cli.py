@@ -104,6 +104,8 @@ def test_sample_separate_files_and_seeds(run, tmp_path):
         (["sample", ".", "--num", "3"], "is not a run folder"),
         (["sample", "nowhere", "--seeds", "3-"], "does not exist"),
         (["sample", "nowhere", "--num", "x"], "--num"),
+        (["import", "nowhere.pkl"], "nowhere.pkl does not exist"),
+        (["import", "nowhere.pkl", "snapshot.txt"], "nowhere.pkl does not exist"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):
@@ -133,6 +135,7 @@ def test_long_differences_are_cut(run, capsys):
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert "which cannot change: mirror: False -> True; " in line
     assert "; and 2 more; --allow-change would take lr: 0.002 -> 1; d-lr: " in line
+    assert line.partition("; and 2 more")[0].count(" -> ") == 5
 
 
 def test_truncation_beyond_training_is_said(run, capsys, tmp_path):
@@ -144,6 +147,12 @@ def test_truncation_beyond_training_is_said(run, capsys, tmp_path):
     for command in ("sample", "interpolate"):
         assert main([command, str(run), "--truncation", "nan"]) == 2
         assert "--truncation must be" in capsys.readouterr().err
+
+
+def test_an_end_before_the_last_resolution_is_said(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    assert main(["train", *TINY, "--total-kimg", "0.02", "--out", str(tmp_path / "run")]) == 0
+    assert "warning: --total-kimg 0.02 ends at 4x4: 8x8 begins after 0.05 kimg" in capsys.readouterr().err
 
 
 def test_seeds():

@@ -176,12 +176,26 @@ def test_interpolate_writes_what_the_name_says(run, arguments, written, shape, t
         (["--seconds", "0"], "--seconds must be above 0"),
         (["--label-from", "3"], "--label-from and --label-to go together"),
         (["--label", "hat=cap"], "there is no label 'hat=cap'"),
+        (["--label-from", "a", "--label-to", "b"], "there is no label 'a'"),
+        (["--pairs", "1:2", "--seed", "3"], "--seed does not go with --pairs"),
+        (["--pairs", "1:2", "--loop", "3"], "--pairs is of a way"),
+        (["--pairs", "1:2,5"], "--pairs 5 ends where it begins"),
+        (["--loop", "3", "--grid"], "--grid does not go with --loop"),
+        (["--loop", "3", "--label-from", "a", "--label-to", "b"], "--label-from is of a way"),
+        (["--label", "a", "--label-from", "a", "--label-to", "b"], "--label does not go with --label-from"),
+        (["--pairs", "1:2", "--label", "a", "--label", "b"], "there are 2 labels for 1 rows"),
+        (["--seconds", "3"], "--seconds is of a film"),
+        (["--fps", "3", "--out", "x.png"], "--fps is of a film"),
+        (["--frames", "3", "--seconds", "3", "--out", "x.webp"], "--seconds does not go with --frames"),
+        (["--grid", "--out", "x.mp4"], "cannot write x.mp4"),
     ],
 )
 def test_mistakes_get_one_line_and_nothing_is_written(run, arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["interpolate", str(run), *arguments]) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -15,6 +15,7 @@ from progan.config import RunConfig
 from progan.images import to_images, to_pixels
 from progan.models import ImageShape
 from progan.options import override
+from progan.run_folder import RunFolder
 from progan.sampling import finding
 from progan.snapshot import SnapshotInfo, of_generator
 
@@ -111,3 +112,21 @@ def test_what_is_no_picture_is_one_line(picture, message, run, tmp_path, monkeyp
     (tmp_path / "x.png").write_bytes(b"not a picture")
     assert main(["find", str(run), picture]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--no-reals", "--data", "x"], "leave out --no-reals"),
+        (["--label", "x"], "this one was trained without"),
+        (["--resolution", "8"], "a snapshot has one resolution"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(arguments, message, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("x.png")
+    source = RunFolder(run).snapshot() if "--resolution" in arguments else run
+    assert main(["find", str(source), "x.png", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1

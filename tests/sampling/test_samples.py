@@ -247,7 +247,7 @@ def test_the_best_are_those_with_the_highest_scores_and_said_to_be_picked(made, 
         (["--of", "9"], "give --best"),
         (["--best", "0"], "--best must be from 1"),
         (["--best", "9", "--of", "5"], "--best must be from 1 to --of"),
-        (["--best", "9", "--num", "5"], "leave out --num"),
+        (["--best", "9", "--num", "5"], "--num does not go with --best"),
         (["--best", "2"], "holds no discriminator"),
     ],
 )
@@ -255,3 +255,36 @@ def test_what_cannot_be_picked_is_one_line(arguments, message, made, tmp_path, c
     made.save(tmp_path / "g.safetensors")
     assert main(["sample", str(tmp_path / "g.safetensors"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--seeds 1,2 --num 3", "--num does not go with --seeds"),
+        ("--seeds 1,2 --seed 3", "--seed does not go with --seeds"),
+        ("--seeds 1,2 --best 1 --of 2", "--of does not go with --seeds"),
+        ("--seeds 1,2 --best 3", "cannot be picked from 2 seeds"),
+        ("--label hat=cap --label hat=cap", "a label is given twice"),
+        ("--separate --columns 3", "--columns is of a grid"),
+        ("--separate --captions", "--captions is of a grid"),
+        ("--separate --out x.npz", "x.npz is the name of a single file"),
+        ("--separate --out x.png", "x.png is the name of a single file"),
+        ("--separate --out g.safetensors", "g.safetensors is a file"),
+        ("--separate --seeds 1,2,1", "names a seed twice"),
+        ("--format jpg", "--format is the kind of the files of --separate"),
+        ("--out x.zip", "x.zip is for many files: give --separate"),
+        ("--out x.npz --upscale 2", "--upscale is of pictures"),
+        ("--out x.npz --captions", "--captions is of pictures"),
+        ("--out x.npz --columns 2", "--columns is of pictures"),
+        ("--num 999999 --label hat=cap --label hat=none", "are more than 1,000,000"),
+        ("--label-index 9", "there is no label with index 9"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(arguments, message, made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    made.save(tmp_path / "g.safetensors")
+    assert main(["sample", "g.safetensors", *arguments.split()]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["g.safetensors"]

@@ -209,6 +209,17 @@ def check_truncation(value: float) -> None:
         log_line(f"note: --truncation {value:g} goes beyond what the generator was trained for: pictures get stranger")
 
 
+def refuse(arguments: argparse.Namespace, names: str, reason: str) -> None:
+    """Raise ConfigError for the first option of `names`, in words, that is given: it would do nothing.
+
+    An option is given if it has a value other than None, False or an empty list.
+    """
+    for name in names.split():
+        value = getattr(arguments, name.replace("-", "_"))
+        if not (value is None or value is False or value == []):
+            raise ConfigError(f"--{name} {reason}")
+
+
 def given(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
     """Options of a config dataclass that the command line gives, as values of their types. Raises ConfigError."""
     values = vars(arguments)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.base import DEVICE, Parser, add_label_flags, add_source, answer, beside
+from progan.cli.base import DEVICE, Parser, add_label_flags, add_source, answer, beside, refuse
 from progan.config import MOST_SEED
 from progan.errors import ConfigError, SnapshotError
 from progan.pretrained import locate
@@ -64,7 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
     a = arguments
     if not 0 <= a.steps <= 100_000 or not 0 <= a.seed <= MOST_SEED // 2:
         raise ConfigError("--steps must be from 0 to 100,000, and --seed at least 0")
+    if a.no_reals:
+        refuse(a, "data", "is where training images are shown from: leave out --no-reals")
     source, quiet = locate(a.source, log_line), a.quiet or a.json
+    if not source.is_dir():
+        refuse(a, "resolution", "is of a run; a snapshot has one resolution: leave it out")
     snapshot = load(source, a.resolution).to(find_device(a.device))
     critic = None
     with contextlib.suppress(SnapshotError):  # a snapshot of a run has no discriminator
@@ -72,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     if critic is not None and critic.resolution != snapshot.resolution:
         critic = None
     target = read_picture(Path(a.image), snapshot.resolution, snapshot.info.shape.channels)
+    if not snapshot.G.label_size:
+        refuse(a, "label", "is of a generator with labels; this one was trained without: leave it out")
     names = a.label or (range(snapshot.G.label_size) if snapshot.info.label_kind == "class" else [""])
     labels = snapshot.labels(names) if snapshot.G.label_size else None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.base import DEVICE, Parser, add_label_flags, add_source, answer, beside, check_truncation
+from progan.cli.base import DEVICE, Parser, add_label_flags, add_source, answer, beside, check_truncation, refuse
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
 from progan.pretrained import locate
@@ -21,6 +21,8 @@ _PAIRS = 8
 """Number of pairs by default, as in the paper's video."""
 _CELL = 128
 """Least number of pixels of an image in a film by default: smaller ones are enlarged."""
+_SECONDS, _FPS = 4.0, 30
+"""Length of the way in a film, and frames a second, by default."""
 _MOST = 100_000
 """Largest number of frames."""
 
@@ -35,7 +37,7 @@ def add_arguments(parser: Parser) -> None:
     kind.add_argument("--film", action="store_true", help="a film, also as .webp or into a folder that is to be made")
     text = "pairs of seeds, for example 12:97,3:5, a row each (default: eight pairs from --seed on)"
     add("--pairs", metavar="A:B,…", help=text)
-    add("--seed", type=int, default=0, metavar="S", help="first seed where --pairs is not given")
+    add("--seed", type=int, metavar="S", help="first seed where --pairs is not given (default: 0)")
     add_label_flags(parser, "name of the class, or attributes such as hat=cap, of all images (default: one a row)")
     add("--label-from", metavar="NAME", help="go from this class to --label-to, with the first seed of each pair")
     add("--label-to", metavar="NAME", help="see --label-from")
@@ -45,8 +47,9 @@ def add_arguments(parser: Parser) -> None:
         "images from one seed to the other, both included (default: 9 in a grid; in a film as many as --seconds gives)"
     )
     add("--frames", type=int, metavar="N", help=text)
-    add("--seconds", type=float, default=4.0, metavar="X", help="length of the way in a film, which also goes back")
-    add("--fps", type=int, default=30, metavar="N", help="frames a second of a film")
+    text = "length of the way in a film, which also goes back (default: 4, or what --frames gives)"
+    add("--seconds", type=float, metavar="X", help=text)
+    add("--fps", type=int, metavar="N", help=f"frames a second of a film (default: {_FPS})")
     add("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: less variety, more typical images")
     text = "of a run: use the snapshot of that resolution; of a snapshot: average the images down to it"
     add("--resolution", type=int, metavar="R", help=f"{text} (default: the highest)")
@@ -86,9 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
         out = str(beside(source, name))
     folder = Path(out).is_dir() or out.endswith(("/", os.sep)) or not Path(out).suffix
     film = a.film or a.loop is not None or (not a.grid and (folder or Path(out).suffix.lower() in FILMS))
-    side, pairs = smaller or snapshot.resolution, _pairs(a)
+    if not film:
+        refuse(a, "seconds fps", "is of a film: give an --out that ends in .mp4 or .webp, or --film")
+    side, pairs, fps = smaller or snapshot.resolution, _pairs(a), a.fps or _FPS
     factor = a.upscale or (max(1, _CELL // side) if film else 1)
-    frames = a.frames or (max(2, round(a.seconds * a.fps)) if film else 9)
+    frames = a.frames or (max(2, round((a.seconds or _SECONDS) * fps)) if film else 9)
     start, end = _ends(a, snapshot, pairs)
     if not film:
         place = output_path(out, "interpolation.png", tuple(FORMATS))
@@ -102,11 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
         if a.loop is None:
             moments: Iterable[Moment] = there_and_back(list(between(start, end, frames)))
         else:
-            moments = ((z, start[1]) for z in wander(snapshot, a.loop, frames, a.fps, a.seed))
+            moments = ((z, start[1]) for z in wander(snapshot, a.loop, frames, fps, a.seed or 0))
         columns = math.ceil(math.sqrt(a.loop or len(pairs)))
         sheets = (sheet(show(snapshot, each, a.truncation, smaller), columns, factor) for each in moments)
-        frames = write_film(place, sheets, a.fps, log_line)
-        words = f"{frames} frames, {frames / a.fps:.3g} s: {place}"
+        frames = write_film(place, sheets, fps, log_line)
+        words = f"{frames} frames, {frames / fps:.3g} s: {place}"
     return answer(a, {"out": str(place), "frames": frames, "resolution": side, "snapshot": snapshot.digest}, words)
 
 
@@ -117,24 +122,37 @@ def _check(a: argparse.Namespace) -> None:
         value = getattr(a, name)
         if value is not None and not least <= value <= most:
             raise ConfigError(f"--{name} must be from {least} to {most}; got {value}")
-    if not 0 < a.seconds * a.fps <= _MOST:
+    if a.seconds is not None and not 0 < a.seconds * (a.fps or _FPS) <= _MOST:
         raise ConfigError(f"--seconds must be above 0, for at most {_MOST:,} frames; got {a.seconds:g}")
     if (a.label_from is None) != (a.label_to is None):
         raise ConfigError("--label-from and --label-to go together")
-    if a.loop is not None and a.label_from is not None:
-        raise ConfigError("--loop is of one label; leave out --label-from and --label-to")
+    if a.loop is not None:
+        refuse(a, "label-from label-to", "is of a way; --loop stays with its labels: leave it out")
+        refuse(a, "pairs", "is of a way; --loop wanders from --seed on: leave it out")
+        refuse(a, "grid", "does not go with --loop, which is a film: leave it out")
+    if a.label_from is not None:
+        refuse(a, "label", "does not go with --label-from and --label-to: leave it out")
+    if a.pairs is not None:
+        refuse(a, "seed", "does not go with --pairs, which names every seed: leave it out")
+    if a.frames is not None:
+        refuse(a, "seconds", "does not go with --frames, which is the length of the way already: leave it out")
+    if len(a.label) > (ways := a.loop or len(_pairs(a))):
+        raise ConfigError(f"there are {len(a.label)} labels for {ways} rows: give one for each at most")
 
 
 def _pairs(a: argparse.Namespace) -> list[tuple[int, int]]:
     """Pairs of seeds; of a way from class to class a single seed is enough. Raises ConfigError."""
     if a.pairs is None:
-        return [(a.seed + 2 * i, a.seed + 2 * i + 1) for i in range(a.loop or _PAIRS)]
+        first = a.seed or 0
+        return [(first + 2 * i, first + 2 * i + 1) for i in range(a.loop or _PAIRS)]
     found = []
     for part in a.pairs.split(","):
         words = [word.strip() for word in part.split(":")]
         if len(words) > 2 or not all(word.isdecimal() and int(word) <= MOST_SEED for word in words):
             raise ConfigError(f"--pairs must look like 12:97,3:5; got {a.pairs!r}")
         found.append((int(words[0]), int(words[-1])))
+        if found[-1][0] == found[-1][1] and a.label_from is None:
+            raise ConfigError(f"--pairs {part.strip()} ends where it begins: give two seeds, such as 12:97")
     return found
 
 

@@ -13,6 +13,7 @@ from progan.cli.base import (
     beside,
     check_truncation,
     note_numbered,
+    refuse,
 )
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
@@ -29,7 +30,8 @@ def add_arguments(parser: Parser) -> None:
     add_source(parser)
     text = "number of images, for each label if there are several (default: 64, or 8 for each label)"
     add("--num", type=int, metavar="N", help=text)
-    add("--seed", type=int, default=0, metavar="S", help="seed of the first image; the others have S+1, S+2, …")
+    text = "seed of the first image; the others have S+1, S+2, … (default: 0)"
+    add("--seed", type=int, metavar="S", help=text)
     add("--seeds", metavar="LIST", help="seeds of the images, for example 3,7,20-29 (default: --num seeds from --seed)")
     text = (
         "name of a class, or attributes such as hat=cap,glasses=none; repeat the option for several labels, a row each "
@@ -43,11 +45,11 @@ def add_arguments(parser: Parser) -> None:
     add("--resolution", type=int, metavar="R", help=f"{text} (default: the highest)")
     add("--truncation", type=float, default=1.0, metavar="PSI", help="below 1: less variety, more typical images")
     add("--columns", type=int, metavar="N", help="columns of the grid (default: about as many as rows)")
-    add("--upscale", type=int, default=1, metavar="N", help="show each pixel as N x N")
+    add("--upscale", type=int, metavar="N", help="show each pixel as N x N (default: 1)")
     add("--captions", action="store_true", help="write seed and label below each image of the grid")
     text = "write a file for every seed instead of a grid; the same command goes on with what was interrupted"
     add("--separate", action="store_true", help=text)
-    add("--format", choices=["png", "jpg", "webp"], default="png", help="kind of the files of --separate")
+    add("--format", choices=["png", "jpg", "webp"], help="kind of the files of --separate (default: png)")
     text = "the grid (.png, .jpg, .webp) or arrays (.npz); with --separate a folder or .zip (default: generated.png)"
     add("--out", metavar="PATH", help=text)
     add("--device", default="auto", metavar="DEVICE", help=DEVICE)
@@ -98,9 +100,17 @@ def run(arguments: argparse.Namespace) -> int:
     num = arguments.num or (8 if len(rows) > 1 else 64)
     if arguments.best:
         num = arguments.of or 10 * arguments.best
-    chosen = parse_seeds(arguments.seeds) if arguments.seeds else list(range(arguments.seed, arguments.seed + num))
+    first = arguments.seed or 0
+    chosen = list(range(first, first + num)) if arguments.seeds is None else parse_seeds(arguments.seeds)
+    if (arguments.best or 0) > len(chosen):
+        raise ConfigError(f"--best {arguments.best} cannot be picked from {len(chosen)} seeds")
+    if len(chosen) * max(1, len(rows)) > MOST_IMAGES:
+        raise ConfigError(f"{len(chosen):,} images for each of {len(rows)} labels are more than {MOST_IMAGES:,}")
     seeds, labels = chosen * max(1, len(rows)), [label for label in rows for _ in chosen]
-    drawing, across = Drawing(snapshot, seeds, labels, arguments.truncation, smaller, arguments.upscale), len(chosen)
+    drawing, across = (
+        Drawing(snapshot, seeds, labels, arguments.truncation, smaller, arguments.upscale or 1),
+        len(chosen),
+    )
     if arguments.best:  # of each label
         critic = networks.load(source, network="D").to(snapshot.device)
         parts = (drawing.take(range(i, i + across)) for i in range(0, len(seeds), across))
@@ -109,9 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = "generated" if arguments.separate else "generated.png"
     out = str(arguments.out or beside(source, name))
     if arguments.separate:
-        if Path(out).suffix.lower() in FORMATS:
-            raise ConfigError(f"--separate writes into a folder or .zip; {out} is the name of a picture")
-        place, suffix = Path(out), f".{arguments.format}"
+        place, suffix = Path(out), f".{arguments.format or 'png'}"
         with progress_bar("sampling", hidden=arguments.quiet or arguments.json) as progress:
             (write_zip if place.suffix.lower() == ".zip" else write_files)(place, drawing, suffix, progress)
     else:
@@ -139,21 +147,45 @@ def _check(arguments: argparse.Namespace) -> None:
     """Raises ConfigError for numbers that cannot be."""
     if not 1 <= (1 if arguments.num is None else arguments.num) <= MOST_IMAGES:
         raise ConfigError(f"--num must be from 1 to {MOST_IMAGES:,}; got {arguments.num}")
-    if not 0 <= arguments.seed <= MOST_SEED - MOST_IMAGES:
+    if not 0 <= (arguments.seed or 0) <= MOST_SEED - MOST_IMAGES:
         raise ConfigError(f"--seed must be at least 0 and below 2^63; got {arguments.seed}")
-    if arguments.of is not None and arguments.best is None:
-        raise ConfigError("--of is the number of images that --best picks from: give --best")
     if arguments.best is not None and not 1 <= arguments.best <= (arguments.of or MOST_IMAGES // 10) <= MOST_IMAGES:
         raise ConfigError(f"--best must be from 1 to --of, and that at most {MOST_IMAGES:,}")
-    if arguments.best is not None and arguments.num is not None:
-        raise ConfigError("--best K takes K images: leave out --num")
-    if not 1 <= arguments.upscale <= 64:
+    if not 1 <= (1 if arguments.upscale is None else arguments.upscale) <= 64:
         raise ConfigError(f"--upscale must be from 1 to 64; got {arguments.upscale}")
     if arguments.columns is not None and arguments.columns < 1:
         raise ConfigError(f"--columns must be at least 1; got {arguments.columns}")
     check_truncation(arguments.truncation)
     if arguments.resolution is not None and arguments.resolution not in RESOLUTIONS:
         raise ConfigError(f"--resolution must be a power of two from 4 to 1024; got {arguments.resolution}")
+    _check_together(arguments)
+
+
+def _check_together(a: argparse.Namespace) -> None:
+    """Raises ConfigError for options of which one would do nothing."""
+    suffix = Path(a.out or "").suffix.lower()
+    if a.best is None:
+        refuse(a, "of", "is the number of images that --best picks from: give --best")
+    else:
+        refuse(a, "num", "does not go with --best, which takes K images: leave it out")
+    if a.seeds is not None:
+        refuse(a, "num seed of", "does not go with --seeds, which names every seed: leave it out")
+    if len(set(a.label)) < len(a.label):
+        raise ConfigError("a label is given twice: name each once")
+    if a.separate:
+        refuse(a, "columns captions", "is of a grid: leave out --separate")
+        if suffix in (".png", ".jpg", ".jpeg", ".webp", ".npz"):
+            raise ConfigError(f"--separate writes into a folder or .zip; {a.out} is the name of a single file")
+        if a.out and suffix != ".zip" and Path(a.out).is_file():
+            raise ConfigError(f"--separate writes into a folder or .zip; {a.out} is a file")
+        if a.seeds is not None and len(set(chosen := parse_seeds(a.seeds))) < len(chosen):
+            raise ConfigError("--seeds names a seed twice, which --separate writes once: name each once")
+    else:
+        refuse(a, "format", "is the kind of the files of --separate; a single file's is the suffix of --out")
+        if suffix == ".npz":
+            refuse(a, "columns captions upscale", "is of pictures; an .npz holds the images as they are")
+        if suffix == ".zip":
+            raise ConfigError(f"{a.out} is for many files: give --separate")
 
 
 def parse_seeds(text: str) -> list[int]:

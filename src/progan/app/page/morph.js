@@ -29,7 +29,7 @@ export function morph(app, engine) {
   const again = () => {
     if (!playing) void show();
   };
-  const start = labelSelects(facts.labels, kind === "class" ? null : "as in the data", again);
+  const start = labelSelects(facts.labels, kind === "class" ? null : "any", again);
   const end = labelSelects(facts.labels, "the same", again);
   let playing = false, turn = 0, begunAt = "";
 
