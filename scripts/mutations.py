@@ -42,6 +42,7 @@ TOGETHER = "distributed.py::test_"
 AUGMENT, INITIAL = "augment.py::test_", "initial.py::test_"
 CHOICES = "choices.py::test_"
 CLI, SUBMIT = "cli.py::test_", "submit.py::test_"
+PRETRAINED = "pretrained.py::test_"
 RANGES, FACES = "data_ranges.py::test_", "data_faces.py::test_"
 NAMED, WRITTEN, SHOWN = "data_named.py::test_", "data_stylegan.py::test_", "data_inspection.py::test_"
 IMAGES, RANDOMNESS, SCHEDULE = "images.py::test_", "randomness.py::test_", "schedule.py::test_"
@@ -1622,7 +1623,27 @@ COMMANDS = [
         {'if close else ""': 'if not close else ""'},
         [CLI + "a_mistyped_metric_names_the_nearest"],
     ),
+    Mutation(
+        "the package's generator preferred to a path of its name",
+        "pretrained/__init__.py",
+        {"    if path.exists():\n": "    if False:\n"},
+        [PRETRAINED + "a_path_of_that_name_wins_and_is_said"],
+    ),
+    Mutation(
+        "results written into the package",
+        "cli/base.py",
+        {"if is_inside(source):": "if False:"},
+        [PRETRAINED + "interpolate_find_and_share_need_none_either"],
+    ),
+    Mutation(
+        "an option between two words hides the second",
+        "cli/base.py",
+        {"self._sorted(args) if self.sorts else args": "args"},
+        [PRETRAINED + "words_and_options_may_stand_in_any_order"],
+    ),
 ]
+
+
 AUGMENTING = [
     Mutation(
         "fakes that are not augmented in D's step",
