@@ -48,7 +48,7 @@ NOT_EXECUTED = {
     r"progan app": "a server: tests/app/test_server.py",
     r"progan export web ": "needs onnxruntime-web: tests/export/test_web.py",
     r"progan export android ": "needs Android's tools: tests/export/test_android.py",
-    r"progan .*s3://": "needs a store: tests/data/test_data_containers.py and tests/training/test_copies.py have one of moto's",
+    r"progan .*s3://": "needs a store: test_data_containers.py and test_copies.py have one of moto's",
     r"progan .*--inception-weights": "weights that the user has: tests/metrics/test_evaluate.py has stand-ins",
     r"progan prepare stacked:|progan .* stacked-mnist ": "128,000 images: tests/metrics/test_metrics_modes.py",
     r"progan .*--crop faces": "finds faces in photographs: tests/data/test_data_faces.py",
