@@ -105,11 +105,17 @@ def test_the_command_writes_picture_film_and_latent(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("picture", "message"), [("missing.png", "there is no such file"), ("x.png", "no picture that can be read")]
+    ("picture", "message"),
+    [
+        ("missing.png", "there is no such file"),
+        ("x.png", "no picture that can be read"),
+        ("grid.png", "made by progan (a grid of generated images)"),
+    ],
 )
 def test_what_is_no_picture_is_one_line(picture, message, run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.png").write_bytes(b"not a picture")
+    assert main(["sample", str(run), "--num", "4", "--out", "grid.png"]) == 0
     assert main(["find", str(run), picture]) == 2
     assert message in capsys.readouterr().err
 

@@ -89,8 +89,9 @@ def read_picture(path: Path, resolution: int, channels: int) -> Tensor:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             prepare(path, Path(scratch) / "out", config)
-        except DatasetError:
-            raise DatasetError(f"{path} is no picture that can be read") from None
+        except DatasetError as error:
+            _, _, why = str(error).partition(" (")  # what its reader says of it
+            raise DatasetError(f"{path} is no picture that can be read" + (f" ({why}" if why else "")) from None
         return torch.from_numpy(Dataset.open(Path(scratch) / "out").pixels(resolution, np.array([0])))[0]
 
 
