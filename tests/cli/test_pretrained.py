@@ -62,7 +62,7 @@ def test_interpolate_find_and_share_need_none_either(tmp_path):
     assert (tmp_path / "found-a" / "found.png").exists()
     assert main(["share", "out"]) == 0
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "license: mit" in card
+    assert 'license: "mit"' in card
     assert "swd" in card.lower()
 
 
