@@ -447,7 +447,7 @@ def test_every_option_can_change_or_cannot(name, tmp_path):
         pytest.skip(f"goes with other options only: {error}")
     assert changed != CONFIG
     flag = name.replace("_", "-")
-    if name in ("data", "held_out", "threads"):  # where they lie does not matter, nor on how many threads
+    if name in ("data", "held_out", "copy_to", "threads"):  # where they lie does not matter, nor on how many threads
         assert folder.begin(changed, data, allow_change=False) == []
     elif name in (*CHANGEABLE, *INEXACT):
         with pytest.raises(RunError, match=rf"other settings: {flag}: .* Add --allow-change"):
