@@ -2141,6 +2141,12 @@ SERVER = [
         {"if self.signal is None and self._file.is_file():": "if False:"},
         [STOPPED],
     ),
+    Mutation(
+        "a run that was deleted is shown for a while",
+        "app/runs.py",
+        {"if deleted or time": "if time"},
+        ["server.py::test_a_run_that_was_deleted_is_not_shown"],
+    ),
 ]
 
 MUTATIONS = [

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -216,6 +217,18 @@ def test_a_run_folder_is_a_shelf_of_one(folder):
     facts = visit(open_app(folder / "plain")[1]).get("/progan.json").json()
     assert [run["name"] for run in facts["server"]["runs"]] == ["plain"]
     assert pixels_of(visit(open_app(folder / "plain")[1]).get(PICTURE.format(run="plain"))).shape == (16, 16, 3)
+
+
+def test_a_run_that_was_deleted_is_not_shown(folder, tmp_path):
+    """At once, though the list of runs holds for a while."""
+    for name in ("kept", "deleted"):
+        shutil.copytree(folder / "plain", tmp_path / name)
+    os.utime(tmp_path / "kept" / "config.json", (1, 1))
+    client = visit(open_app(tmp_path)[1])
+    assert client.get("/progan.json").json()["title"] == "deleted"
+    shutil.rmtree(tmp_path / "deleted")
+    answer = client.get("/progan.json")
+    assert (answer.status_code, answer.json()["title"]) == (200, "kept")
 
 
 def test_the_page_opens_without_torch(folder):

@@ -62,7 +62,8 @@ class Shelf:
 
     def runs(self) -> dict[str, Path]:
         """Name of each run, the newest first, and its folder; that of the root itself is the folder's own name."""
-        if time.monotonic() - self._walked > _WALK:
+        deleted = not all(_is_plain(path / "config.json") for path in self._runs.values())
+        if deleted or time.monotonic() - self._walked > _WALK:
             self._runs, self._walked = self._walk(), time.monotonic()
         return self._runs
 
