@@ -678,7 +678,7 @@ def test_a_picture_is_searched_and_nothing_of_it_is_kept(folder, monkeypatch, tm
     assert last["near"] == []  # the images are gone
     assert last["latent"]["labels"] == [1, 0, 0]
     assert last["latent"]["distance"] <= last["latent"]["random_distance"]
-    assert list(tmp_path.iterdir()) == []
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))  # PyTorch may have made a folder for its compiler
 
 
 def bomb():
