@@ -530,7 +530,10 @@ class RunConfig:
             able = " or ".join(name for name, loss in LOSS_CONFIGS.items() if loss.undecided is not None)
             raise ConfigError(f"--rescue does not know when D has won with --loss {self.loss.kind}; use --loss {able}")
         if self.optimizer.penalty_every > 1 and not self.loss.penalised:
-            raise ConfigError("--penalty-every needs a loss with a penalty, such as --loss wgan-gp or --r1-weight 10")
+            raise ConfigError(
+                "--penalty-every needs a loss with a penalty, such as --loss wgan-gp or --r1-weight 10; "
+                "--penalty-every 1 goes with any"
+            )
         if self.runtime.metrics_kimg is not None and self.schedule.resolution < 16:
             raise ConfigError("--metrics-kimg: there are no metrics below 16x16")
         first, final, model = self.schedule.start_resolution, self.schedule.resolution, self.model

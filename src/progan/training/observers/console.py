@@ -52,7 +52,7 @@ class Console(Observer):
             log_line(notice)
 
     def on_stage_end(self, stage: Stage, following: Stage | None, state: TrainingState) -> None:
-        """Say where to look at the first pictures in which one recognises something; the last are where the run is."""
+        """Say where the first pictures are in which one recognises something, unless the run ends with them."""
         if (stage.resolution, stage.phase) == (RECOGNISABLE, "stable") and following is not None:
             log_line(f"the first pictures that show something: samples/{grid_name(state.cur_nimg, stage.resolution)}")
 
