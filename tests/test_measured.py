@@ -1,4 +1,4 @@
-"""Numbers of the pages' tables come from committed JSON, by name."""
+"""Numbers of the pages come from committed JSON, by name."""
 
 import importlib.util
 import json
@@ -14,12 +14,11 @@ from progan import run
 from progan.training.preflight import estimate
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ROOT / "docs" / "measured"
-spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "tables.py")
+spec = importlib.util.spec_from_file_location("measured", ROOT / "scripts" / "measured.py")
 assert spec is not None
 assert spec.loader is not None
-tables = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tables)
+measured = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(measured)
 
 NOT_MEASURED = {
     "README.md": ["| preset | what it is | kimg"],
@@ -34,6 +33,14 @@ NOT_MEASURED = {
     "docs/comparisons/mnist32-sweep.md": ["| "],  # written by `progan sweep`
 }
 """Tables with many numbers that are no measurements: settings, years, sizes of images."""
+
+
+NUMBERS_OF_TEXT = re.compile(
+    r"(?<![\w.])\d+\.\d+(?![\w.])|\d[\d,]*(?= ?(?:%|ms|s|min|minutes|h|hours|MB|MiB|GB|images a second|times|×)(?!\w))"
+)
+"""What looks like a measurement: decimal numbers, and those with a unit of time, memory or speed."""
+SETTINGS: dict[str, list[str]] = {}
+"""The same of pages' numbers that are no measurements: settings, versions, what follows by arithmetic."""
 
 
 def leaves(tree: Any) -> Iterator[float]:
@@ -55,35 +62,63 @@ def is_rounded(shown: str, values: list[float]) -> bool:
     return any(abs(value * unit - float(shown)) <= half for value in values for unit in (1, -1, 100, 1e3, 1e-3, 1e-6))
 
 
-@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", measured.pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_tables_are_those_of_the_json(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert tables.filled(text) == text, "run python scripts/tables.py"
+    assert measured.filled(text) == text, "run python scripts/measured.py"
+
+
+def test_every_number_of_the_json_is_in_a_page() -> None:
+    found = {name for page in measured.pages() for name in measured.NUMBER.findall(page.read_text(encoding="utf-8"))}
+    assert found == set(measured.TEXT)
+
+
+@pytest.mark.parametrize("name", sorted(measured.TEXT))
+def test_numbers_of_the_text_were_measured(name: str) -> None:
+    entry = measured.TEXT[name]
+    if "from" not in entry:  # nothing was kept but the number: by which command, on which machine
+        assert entry["by"]
+        return
+    file, *path = entry["from"].split(" > ")
+    value = json.loads((measured.MEASURED / file).read_text(encoding="utf-8"))
+    for key in path:
+        value = value[int(key) if isinstance(value, list) else key]
+    assert is_rounded(numbers(entry["shown"])[0], [value])
+
+
+@pytest.mark.parametrize("page", measured.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_measurements_in_the_text_have_a_name(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```", "", measured.NUMBER.sub("", text), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^(?: {4}|\|).*|`[^`]*`|\]\([^)]*\)|\d+×\d+", "", text, flags=re.MULTILINE)
+    known = SETTINGS.get(str(page.relative_to(ROOT)), [])
+    unnamed = [f"{found[0]} in: {text[found.start() - 30 : found.end() + 20]}" for found in NUMBERS_OF_TEXT.finditer(text)]
+    assert [said for said in unnamed if not any(setting in said for setting in known)] == []
 
 
 def test_every_table_of_the_json_is_in_one_page() -> None:
-    found = [name for page in tables.pages() for name, _, _ in tables.MARKED.findall(page.read_text(encoding="utf-8"))]
-    assert sorted(found) == sorted(tables.TABLES)
+    found = [name for page in measured.pages() for name, _, _ in measured.TABLE.findall(page.read_text(encoding="utf-8"))]
+    assert sorted(found) == sorted(measured.TABLES)
 
 
-@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", measured.pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_other_tables_hold_no_measurements(page: Path) -> None:
-    text = tables.MARKED.sub("", page.read_text(encoding="utf-8"))
+    text = measured.TABLE.sub("", page.read_text(encoding="utf-8"))
     known = NOT_MEASURED.get(str(page.relative_to(ROOT)), [])
     for head, body in re.findall(r"^(\|.*)\n\|[-:|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE):
         many = len(re.findall(r"\d\.\d|\d{2,}", re.sub(r"`[^`]*`|\]\([^)]*\)|\d+×\d+", "", body))) > 8
         assert not many or head.startswith(tuple(known)), f"{page.name}: {head}"
 
 
-@pytest.mark.parametrize("name", [name for name, table in tables.TABLES.items() if "raw" in table])
+@pytest.mark.parametrize("name", [name for name, table in measured.TABLES.items() if "raw" in table])
 def test_numbers_are_those_that_were_measured(name: str) -> None:
     if name in ("training-step", "presets") or name.startswith("equal-quality"):
         pytest.skip("by name: below")
-    files = sorted(MEASURED.glob(tables.TABLES[name]["raw"]))
+    files = sorted(measured.MEASURED.glob(measured.TABLES[name]["raw"]))
     values = [value for file in files for value in leaves(json.loads(file.read_text(encoding="utf-8")))]
-    shown = [number for row in tables.TABLES[name]["rows"] for cell in row[1:] for number in numbers(cell)]
+    shown = [number for row in measured.TABLES[name]["rows"] for cell in row[1:] for number in numbers(cell)]
     if name == "labels-mnist32":  # its last column is the mean of the others
-        shown = [number for row in tables.TABLES[name]["rows"] for cell in row[1:-1] for number in numbers(cell)]
+        shown = [number for row in measured.TABLES[name]["rows"] for cell in row[1:-1] for number in numbers(cell)]
     if name == "faces-found":
         shown = [number for number in shown if number not in ("20", "0.8")]  # collages; a setting
     if name == "forms":
@@ -93,9 +128,9 @@ def test_numbers_are_those_that_were_measured(name: str) -> None:
 
 
 def test_steps_and_what_they_gain() -> None:
-    raw = json.loads((MEASURED / "training-step.json").read_text(encoding="utf-8"))
+    raw = json.loads((measured.MEASURED / "training-step.json").read_text(encoding="utf-8"))
     cases = {f"{case['resolution']} / {case['fmap_max']} / {case['batch']}": case for case in raw["cases"]}
-    table = tables.TABLES["training-step"]
+    table = measured.TABLES["training-step"]
     assert [row[0] for row in table["rows"]] == list(cases)
     for label, *cells in table["rows"]:
         case = cases[label]
@@ -115,14 +150,14 @@ def test_steps_and_what_they_gain() -> None:
     ("name", "seconds"), [("equal-quality-mnist", False), ("equal-quality-faces", True)], ids=["mnist", "faces"]
 )
 def test_means_of_runs(name: str, seconds: bool) -> None:
-    runs = json.loads((MEASURED / tables.TABLES[name]["raw"]).read_text(encoding="utf-8"))["runs"]
+    runs = json.loads((measured.MEASURED / measured.TABLES[name]["raw"]).read_text(encoding="utf-8"))["runs"]
     modes = {run["mode"] for run in runs}
-    rows = [row for row in tables.TABLES[name]["rows"] if row[0] in modes]
+    rows = [row for row in measured.TABLES[name]["rows"] if row[0] in modes]
     assert len(rows) == len(modes)
     for mode, swd, *others, took in rows:
         some = [run for run in runs if run["mode"] == mode]
-        measured = [run["swd"] for run in some]
-        for shown, value in zip(numbers(swd), (fmean(measured), min(measured), max(measured)), strict=True):
+        distances = [run["swd"] for run in some]
+        for shown, value in zip(numbers(swd), (fmean(distances), min(distances), max(distances)), strict=True):
             assert is_rounded(shown, [value]), (mode, shown)
         for shown, key in zip(others, ("ms_ssim", "density", "coverage"), strict=True):
             assert is_rounded(shown, [fmean(run[key] for run in some)]), (mode, key)
@@ -132,8 +167,8 @@ def test_means_of_runs(name: str, seconds: bool) -> None:
 
 
 def test_times_of_presets() -> None:
-    raw = json.loads((MEASURED / "presets.json").read_text(encoding="utf-8"))["presets"]
-    rows = {row[0].split("`")[1]: row for row in tables.TABLES["presets"]["rows"]}
+    raw = json.loads((measured.MEASURED / "presets.json").read_text(encoding="utf-8"))["presets"]
+    rows = {row[0].split("`")[1]: row for row in measured.TABLES["presets"]["rows"]}
     for name in raw:
         _, _, kimg, time = rows[name]
         assert float(numbers(kimg)[0]) == raw[name]["kimg"]
@@ -144,7 +179,7 @@ def test_times_of_presets() -> None:
 
 @pytest.mark.slow
 def test_times_of_presets_are_the_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = json.loads((MEASURED / "presets.json").read_text(encoding="utf-8"))
+    raw = json.loads((measured.MEASURED / "presets.json").read_text(encoding="utf-8"))
     monkeypatch.setattr(estimate, "_convolution_speed", lambda numerics: raw["convolution_gflops"] * 1e9)
     for name, said in raw["presets"].items():
         plan = run.dry_run(name, device="cpu", precision="fp32", threads=1)[0]
