@@ -26,7 +26,7 @@ NOT_MEASURED = {
     "docs/paper-map.md": ["| in the paper"],
     "docs/data.md": ["| name | what is downloaded"],
     "docs/performance.md": ["| what | why"],
-    "docs/preparing.md": ["| option", "| input | what happens"],
+    "docs/preparing.md": ["| option"],
     "docs/submitting.md": ["| | run here"],
     "docs/results.md": ["| area | breakages"],
     "docs/comparisons/mnist32/README.md": ["| "],  # written by `progan compare`, from comparison.json beside it
