@@ -41,6 +41,7 @@ NUMBERS_OF_TEXT = re.compile(
 """What looks like a measurement: decimal numbers, and those with a unit of time, memory or speed."""
 SETTINGS: dict[str, list[str]] = {
     "docs/app.md": ["at most 20 MB", "95 % within"],
+    "docs/several-processes.md": ["own timeout does after 10 minutes"],
     "docs/performance.md": ["at most 20 seconds", "torch 2.13", "Python 3.11", "95 % interval"],
 }
 """The same of pages' numbers that are no measurements: settings, versions, what follows by arithmetic."""
