@@ -39,6 +39,7 @@ NUMBERS_OF_TEXT = re.compile(
 )
 """What looks like a measurement: decimal numbers, and those with a unit of time, memory or speed."""
 SETTINGS: dict[str, list[str]] = {
+    "docs/metrics.md": ["95 % interval", "= 0.97", "5 % level", "0.05 for a perfect", "less than 99 %"],
     "docs/results.md": ["PyTorch 2.13", "Python 3.1"],
 }
 """The same of pages' numbers that are no measurements: settings, versions, what follows by arithmetic."""
