@@ -40,7 +40,11 @@ NUMBERS_OF_TEXT = re.compile(
 )
 """What looks like a measurement: decimal numbers, and those with a unit of time, memory or speed."""
 SETTINGS: dict[str, list[str]] = {
+    "README.md": ["CC BY-NC 4.0"],
     "docs/authors-mnist32.md": ["95 % intervals"],
+    "docs/comparing.md": ["more than 5 %", "Student's t over", "below 5 %", "never below 0.1"],
+    "docs/comparisons/mnist32/README.md": [""],  # written by `progan compare`, from comparison.json beside it
+    "docs/comparisons/mnist32-sweep.md": [""],  # written by `progan sweep`
     "docs/faults.md": ["95 % interval"],
     "docs/formats.md": ["version 1.0", "options of 0.1"],
     "docs/health.md": ["below 5 %", "rises by 0.1"],
