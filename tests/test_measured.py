@@ -136,6 +136,8 @@ def test_numbers_are_those_that_were_measured(name: str) -> None:
     shown = [number for row in measured.TABLES[name]["rows"] for cell in row[1:] for number in numbers(cell)]
     if name == "labels-mnist32":  # its last column is the mean of the others
         shown = [number for row in measured.TABLES[name]["rows"] for cell in row[1:-1] for number in numbers(cell)]
+    if name == "authors-mnist32":  # its first rows are runs of the authors' code
+        shown = [number for row in measured.TABLES[name]["rows"][2:] for cell in row[1:] for number in numbers(cell)]
     if name == "tolerances":
         shown = [number for row in measured.TABLES[name]["rows"] for number in numbers(row[1])]
     if name == "faces-found":
