@@ -151,7 +151,7 @@ def state_before(i: int, dtype: torch.dtype = torch.float64):
 def check(network: nn.Module, official: dict[str, np.ndarray]) -> None:
     expected = parameters(official, 16, type(network))
     for name, ours in network.state_dict().items():
-        assert float((ours - expected[name]).abs().max()) < STEP, name
+        assert error(ours, expected[name].numpy()) < STEP, name
 
 
 def test_every_array_of_the_training_file_is_compared() -> None:
