@@ -1,6 +1,8 @@
 """Every preset is what was published, builds, and can be planned."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 
@@ -8,10 +10,13 @@ from progan import run
 from progan.config import MODEL_CONFIGS, DcganConfig, NonsaturatingConfig
 from progan.errors import ConfigError
 from progan.models.progan import fmaps
+from progan.options import to_dict
 from progan.per_resolution import per_resolution
 from progan.presets import PRESETS, preset
 from progan.schedule import Schedule, in_images
 
+FAST = {"quickstart", "avatars64", "mnist32", "celeba64-laptop", "faces64", "folder128"}
+"""Presets with another loss and other rates than the paper's."""
 UNLIKE = {"quickstart", "paper1024", "celebahq256", "ablation-a", "ablation-e-star", "dcgan32", "growing-batchnorm64"}
 """Presets whose networks and stages are nearly those of no other: their plans are made with every change."""
 
@@ -114,6 +119,32 @@ def test_other_gans_are_the_configurations_they_name():
     large = preset("progan1024-lsgan")
     assert (large.schedule, large.loss.kind) == (preset("paper1024").schedule, "lsgan")
     assert large.model == dataclasses.replace(preset("paper1024").model, d_noise=0.2)
+
+
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - FAST))
+def test_presets_of_papers_keep_every_number(name):
+    kept = json.loads((Path(__file__).parent / "fixtures" / "presets.json").read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(to_dict(preset(name)))) == kept[name]
+
+
+@pytest.mark.parametrize("name", sorted(FAST))
+def test_the_papers_recipe_is_its_loss_and_rates(name):
+    fast, paper, twin = preset(name), preset(name, "paper"), preset(PRESETS[name].paper)
+    assert (paper.loss, paper.optimizer, paper.schedule.lr) == (twin.loss, twin.optimizer, twin.schedule.lr)
+    assert (twin.loss.kind, twin.optimizer.penalty_every) == ("wgan-gp", 1)
+    assert fast.loss.kind == "nonsaturating"
+    # All else is as in the preset, and another loss has the paper's rates, too.
+    same = dataclasses.replace(paper, loss=fast.loss, optimizer=fast.optimizer)
+    assert dataclasses.replace(same, schedule=dataclasses.replace(paper.schedule, lr=fast.schedule.lr)) == fast
+    assert preset(name, loss="lsgan") == paper
+    assert preset(name, loss="nonsaturating") == preset(name, "fast") == fast
+
+
+def test_a_recipe_of_a_preset_that_has_one_is_refused():
+    with pytest.raises(ConfigError, match="--recipe is of no use: paper1024 has but one"):
+        preset("paper1024", "paper")
+    with pytest.raises(ConfigError, match="--recipe must be fast or paper; got 'slow'"):
+        preset("quickstart", "slow")
 
 
 def test_an_unknown_preset_names_the_nearest():

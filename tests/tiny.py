@@ -8,6 +8,7 @@ from progan.cli import main
 
 TINY = {
     "data": "avatars:64",
+    "loss": "wgan-gp",
     "resolution": 8,
     "stable_kimg": 0.2,
     "fade_kimg": 0.2,

@@ -19,25 +19,34 @@ class Preset(NamedTuple):
     about: str
     flags: str
     base: str | None = None
+    paper: str | None = None
+    """Preset whose loss and rates `--recipe paper` takes, where this one has others."""
 
+
+RECIPES = ("fast", "paper")
+_FAST = "--loss nonsaturating --r1-weight 1 --penalty-every 16 --lr 0.004"
+"""Better images in the same minutes than with the paper's loss and rates: docs/training.md has what was measured."""
 
 PRESETS: dict[str, Preset] = {
     # Small runs for a CPU.
     "quickstart": Preset(
-        "The embedded faces at 32x32, minutes on a CPU. The default.",
-        "--resolution 32 --stable-kimg 4:8,8:12,16:20,32:65 --fade-kimg 8:8,16:12,32:20 --lr 0.002 "
-        "--z-dim 128 --fmap-base 512 --fmap-max 64 --tick-kimg 4",
+        "The embedded faces at 64x64, minutes on a CPU. The default.",
+        f"{_FAST} --resolution 64 --stable-kimg 4:4,8:6,16:10,32:30,64:180 --fade-kimg 8:4,16:6,32:10,64:10",
+        base="quickstart-paper",
+        paper="quickstart-paper",
     ),
     "avatars64": Preset(
         "The embedded faces at 64x64, as the generator in the package was trained: two hours on one core.",
-        "--resolution 64 --loss nonsaturating --r1-weight 1 --penalty-every 16 --lr 0.004 --fmap-base 1024 "
+        f"{_FAST} --resolution 64 --fmap-base 1024 "
         "--stable-kimg 4:4,8:6,16:10,32:40,64:400 --fade-kimg 8:4,16:6,32:10,64:20 --tick-kimg 10",
-        base="quickstart",
+        base="quickstart-paper",
+        paper="quickstart-paper",
     ),
     "mnist32": Preset(
         "28x28 digits or clothes padded to 32x32, minutes on a CPU.",
-        "--data '' --stable-kimg 4:8,8:12,16:20,32:60 --ema-decay 0.998 --z-dim 64",
-        base="quickstart",
+        f"{_FAST} --stable-kimg 4:4,8:6,16:10,32:90 --fade-kimg 8:4,16:6,32:10",
+        base="mnist32-paper",
+        paper="mnist32-paper",
     ),
     "authors-mnist32": Preset(
         "A small run on MNIST at 32x32 that was also made with the authors' code.",
@@ -48,12 +57,14 @@ PRESETS: dict[str, Preset] = {
     "celeba64-laptop": Preset(
         "CelebA at 64x64 on a laptop's CPU: an eighth of the paper's width, hours.",
         "--data '' --mirror true --stable-kimg 4:40,8:60,16:100,32:150,64:300 --fade-kimg 8:40,16:60,32:100,64:150 "
-        "--batch-size 4:64,16:32,32:16 --lr 0.002 --z-dim 128 --fmap-base 1024 --fmap-max 128 --tick-kimg 10",
+        f"--batch-size 4:64,16:32,32:16 {_FAST} --z-dim 128 --fmap-base 1024 --fmap-max 128 --tick-kimg 10",
+        paper="quickstart-paper",
     ),
     "faces64": Preset(
         "Your own photographs of faces at 64x64 on a laptop's CPU, mirrored, augmented where D memorises.",
         "--augment ada",
         base="celeba64-laptop",
+        paper="quickstart-paper",
     ),
     # Faces and folders with more pixels.
     "celeba64": Preset(
@@ -63,8 +74,9 @@ PRESETS: dict[str, Preset] = {
     ),
     "folder128": Preset(
         "Any folder of some thousand images at 128x128, mirrored, half the paper's width.",
-        "--data '' --mirror true --resolution 128 --stable-kimg 4:300,64:600,128:1200 "
-        "--fade-kimg 8:300,64:600 --batch-size 4:128,16:64,64:32,128:16 --fmap-base 4096 --fmap-max 256",
+        _FAST,
+        base="folder128-paper",
+        paper="folder128-paper",
     ),
     "celebahq256": Preset(
         "CelebA-HQ at 256x256 with the authors' schedule for one GPU.", "--resolution 256", base="authors1024-1gpu"
@@ -121,6 +133,22 @@ PRESETS: dict[str, Preset] = {
     "ablation-f": Preset("Table 1 (f): equalised learning rate.", "--use-wscale true --lr 0.001", base="ablation-e"),
     "ablation-g": Preset("Table 1 (g): pixelwise normalisation.", "--pixel-norm g", base="ablation-f"),
     "ablation-h": Preset("Table 1 (h): full width, longer.", "--fmap-base 8192 --total-kimg 15000", base="ablation-g"),
+    # ProGAN with the paper's loss at sizes for a CPU: what `compare` calls progan.
+    "quickstart-paper": Preset(
+        "The embedded faces at 32x32 with the paper's loss: what `compare` calls progan, for images in colour.",
+        "--resolution 32 --stable-kimg 4:8,8:12,16:20,32:65 --fade-kimg 8:8,16:12,32:20 --lr 0.002 "
+        "--z-dim 128 --fmap-base 512 --fmap-max 64 --tick-kimg 4",
+    ),
+    "mnist32-paper": Preset(
+        "The same with the paper's loss: what `compare` calls progan, for grey images.",
+        "--data '' --stable-kimg 4:8,8:12,16:20,32:60 --ema-decay 0.998 --z-dim 64",
+        base="quickstart-paper",
+    ),
+    "folder128-paper": Preset(
+        "The same with the paper's loss and rates: what `compare` calls progan, for images of 128x128 and more.",
+        "--data '' --mirror true --resolution 128 --stable-kimg 4:300,64:600,128:1200 "
+        "--fade-kimg 8:300,64:600 --batch-size 4:128,16:64,64:32,128:16 --fmap-base 4096 --fmap-max 256",
+    ),
     # Other GANs, for comparison.
     "dcgan32": Preset(
         "DCGAN at 32x32, with one layer less in each network.", "--resolution 32 --start-resolution 32", base="dcgan64"
@@ -149,7 +177,7 @@ PRESETS: dict[str, Preset] = {
     "celebahq32-lsgan": Preset(
         "Growing to 32x32 with least squares, without normalisation layers.",
         "--pixel-norm none --normalize-latents false --mbstd-group 1 --loss lsgan",
-        base="mnist32",
+        base="mnist32-paper",
     ),
     "celebahq256-lsgan": Preset(
         "Growing to 256x256 with least squares, without normalisation layers.",
@@ -159,7 +187,7 @@ PRESETS: dict[str, Preset] = {
     "celebahq32-bce-batchnorm": Preset(
         "Growing to 32x32 with cross-entropy and batch norm in G.",
         "--pixel-norm none --normalize-latents false --mbstd-group 1 --loss nonsaturating --batch-norm 0.2",
-        base="mnist32",
+        base="mnist32-paper",
     ),
     "celebahq256-bce-batchnorm": Preset(
         "Growing to 256x256 with cross-entropy and batch norm in G; reported to collapse at 32x32.",
@@ -179,11 +207,23 @@ def about(name: str) -> str:
     return PRESETS[name].about
 
 
-def preset(name: str) -> RunConfig:
-    """Configuration of a preset. Raises ConfigError, with the nearest name, if there is none."""
+def preset(name: str, recipe: str | None = None, loss: str | None = None) -> RunConfig:
+    """Configuration of a preset; with `recipe` "paper", with the loss and rates of the paper. Its rates, too, if `loss`
+    names another one than the preset's, since a recipe's rates are those for its own loss.
+
+    Raises ConfigError, with the nearest name, if there is no such preset, and for a recipe of one that has no other.
+    """
     if name not in PRESETS:
         hint = did_you_mean(name, PRESETS) or f"; there are {', '.join(PRESETS)}"
         raise ConfigError(f"there is no preset {name!r}{hint}")
     found = PRESETS[name]
     base = RunConfig() if found.base is None else preset(found.base)
-    return dataclasses.replace(override(base, from_flags(shlex.split(found.flags))), preset=name)
+    config = dataclasses.replace(override(base, from_flags(shlex.split(found.flags))), preset=name)
+    if recipe is not None and (recipe not in RECIPES or found.paper is None):
+        what = f"must be {' or '.join(RECIPES)}; got {recipe!r}" if found.paper else f"is of no use: {name} has but one"
+        raise ConfigError(f"--recipe {what}")
+    if found.paper is None or (recipe != "paper" and loss in (None, config.loss.kind)):
+        return config
+    paper = preset(found.paper)
+    schedule = dataclasses.replace(config.schedule, lr=paper.schedule.lr, d_lr=paper.schedule.d_lr)
+    return dataclasses.replace(config, schedule=schedule, optimizer=paper.optimizer, loss=paper.loss)

@@ -134,7 +134,7 @@ def test_long_differences_are_cut(run, capsys):
     assert main(["train", "--out", str(run), *TINY, *changed.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert "which cannot change: mirror: False -> True; " in line
-    assert "; and 2 more; --allow-change would take lr: 0.002 -> 1; d-lr: " in line
+    assert "; and 2 more; --allow-change would take lr: 0.004 -> 1; d-lr: " in line
     assert line.partition("; and 2 more")[0].count(" -> ") == 5
 
 
@@ -238,7 +238,7 @@ def test_the_whole_help_of_train_has_all_options_in_groups(capsys, monkeypatch):
 
 
 def test_options_of_one_model_or_loss_say_whose_they_are(capsys, monkeypatch):
-    text = " ".join(shown(["train", "--help-all"], capsys, monkeypatch).split())
+    text = " ".join(shown(["train", "paper1024", "--help-all"], capsys, monkeypatch).split())
     assert "--pixel-norm {g,both,none} [progan] " in text
     assert "--width N [dcgan] " in text
     assert "--fmap-base N [progan, growing-batchnorm] " in text
@@ -254,7 +254,7 @@ def test_the_help_of_a_preset_has_its_values_and_description(name, help_, capsys
     text = " ".join(shown(["train", name, help_], capsys, monkeypatch).split())
     assert f"Train with preset {name}: {about(name)}" in text
     for wanted in {
-        "mnist32": ["(default: 0.002)", "(default: none, it must be given)"],
+        "mnist32": ["(default: 0.004)", "(default: none, it must be given)"],
         "lsgan32": [
             "--z-dim N Length of the latent vector (default: 200)",
             "(default: lsgan)",

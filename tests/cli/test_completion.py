@@ -27,7 +27,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tra", {"train"}),
         ("data sp", {"split"}),
         ("export on", {"onnx"}),
-        ("train quick", {"quickstart"}),
+        ("train quick", {"quickstart", "quickstart-paper"}),
         ("train --total-k", {"--total-kimg"}),
         ("sample snap", {"snapshots", "snap.safetensors"}),
     ],

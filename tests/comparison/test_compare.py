@@ -84,10 +84,10 @@ def fit(name: str, config: CompareConfig, dataset: Dataset, resolution: int) -> 
 
 class TestBudget:
     def test_images(self):
-        config = for_kimg(preset("mnist32"), 14)
+        config = for_kimg(preset("mnist32-paper"), 14)
         assert Schedule(config.schedule).total_nimg == pytest.approx(14_000, abs=1)
         before, after = (
-            [images for _, images in Schedule(each.schedule).extents()] for each in (preset("mnist32"), config)
+            [images for _, images in Schedule(each.schedule).extents()] for each in (preset("mnist32-paper"), config)
         )
         assert after == pytest.approx([images / 10 for images in before])
 
@@ -139,10 +139,10 @@ class TestContestants:
         config = CompareConfig(models="progan, dcgan,lsgan64,progan", budget_kimg=1, width=24)
         found = contestants(config, shapes, 16)
         assert {name: each.preset for name, each in found.items()} == {
-            "progan": "mnist32",
+            "progan": "mnist32-paper",
             "dcgan": "dcgan32",
             "lsgan64": "lsgan64",
-            "progan-2": "mnist32",
+            "progan-2": "mnist32-paper",
         }
         assert found["progan"] == found["progan-2"]
         for name, each in found.items():
@@ -158,10 +158,18 @@ class TestContestants:
         assert [fit(name, config, shapes, 64).preset for name in ("dcgan", "lsgan", "progan")] == [
             "dcgan64",
             "lsgan64",
-            "mnist32",
+            "mnist32-paper",
         ]
-        assert fit("progan", config, shapes, 128).preset == "folder128"
+        assert fit("progan", config, shapes, 128).preset == "folder128-paper"
+        for size, name in ((64, "mnist32"), (128, "folder128")):
+            assert fit("progan-fast", config, shapes, size).preset == name
         assert not fit("progan", config, shapes, 128).dataset.mirror, "the comparison says whether"
+
+    def test_another_loss_has_the_rates_of_the_paper(self, shapes):
+        words = "progan-fast; soft = progan-fast --loss lsgan"
+        fast, soft = contestants(CompareConfig(models=words, budget_kimg=1), shapes, 16).values()
+        assert (fast.loss.kind, fast.schedule.lr.at(16), fast.optimizer.penalty_every) == ("nonsaturating", 0.004, 16)
+        assert (soft.loss.kind, soft.schedule.lr.at(16), soft.optimizer.penalty_every) == ("lsgan", 0.002, 1)
 
     def test_mistakes(self, shapes):
         with pytest.raises(ConfigError, match="no preset 'dcgam'; did you mean dcgan"):
@@ -180,7 +188,7 @@ class TestContestants:
         assert list(found) == ["progan", "smooth", "progan --mirror false --lr 0.01"]
         assert [each.loss.kind for each in found.values()] == ["wgan-gp", "lsgan", "wgan-gp"]
         assert [each.dataset.mirror for each in found.values()] == [True, True, False], "its own option wins"
-        assert found["smooth"].preset == "mnist32"
+        assert found["smooth"].preset == "mnist32-paper"
         assert found["smooth"].model.fmap_max == 24
         (wide,) = contestants(CompareConfig(models="progan --fmap-max 9", budget_kimg=1, width=24), shapes, 16).values()
         assert (wide.model.fmap_max, wide.model.fmap_base) == (9, 192)
@@ -205,7 +213,7 @@ class TestContestants:
             ("a = progan; a = dcgan", "'a' is there twice"),
             ("a = progan; b = progan", "'a' and 'b' are the same"),
             ("progan; progan --loss wgan-gp", "are the same"),
-            ("progan; mnist32", "'progan' and 'mnist32' are the same"),
+            ("progan; mnist32-paper", "'progan' and 'mnist32-paper' are the same"),
             ("progan --lr 1; progan --lr 1", "is there twice"),
             ("progan, dcgan --lr 1", "with options, put `;` between models"),
             ("--lr 1", "does not begin with a preset"),

@@ -106,7 +106,7 @@ class TestLadder:
         assert ladder(9, 3, 0.0).fractions == pytest.approx((1 / 9, 1 / 3, 1))
 
     def test_ends_are_at_the_same_training_time(self):
-        config = preset("mnist32")
+        config = preset("mnist32-paper")
         cost = {(r, phase): float(r) for r in (4, 8, 16, 32) for phase in ("fade", "stable")}
         extents = list(Schedule(config.schedule).extents())
         whole = sum(images * cost[span.resolution, span.phase] for span, images in extents)

@@ -334,6 +334,7 @@ def test_steps_without_augmentation_draw_and_log_what_they_did_before():
 
 TINY = {
     "data": "avatars:32",
+    "loss": "wgan-gp",
     "resolution": 8,
     "stable_kimg": 0.08,
     "fade_kimg": 0.08,

@@ -27,6 +27,7 @@ TINY: dict[str, Any] = {
     "data": "avatars:32", "resolution": 8, "start_resolution": 4, "stable_kimg": 0.04, "fade_kimg": 0.04,
     "batch_size": "4:8,8:4", "tick_kimg": 0.04, "fmap_max": 8, "z_dim": 8, "device": "cpu", "precision": "fp32",
     "compile": "off", "quiet": True,
+    "loss": "wgan-gp",
 }  # fmt: skip
 
 

@@ -221,7 +221,7 @@ def test_what_was_remembered_otherwise_or_is_damaged_is_tried_again(unset: Any, 
 
 TINY: dict[str, Any] = {
     "data": "avatars:64", "resolution": 4, "batch_size": 8, "fmap_max": 4, "z_dim": 4, "device": "cpu",
-    "compile": "off", "precision": "fp32",
+    "loss": "wgan-gp", "compile": "off", "precision": "fp32",
 }  # fmt: skip
 
 
@@ -399,9 +399,9 @@ def test_more_than_a_day_is_said_with_what_takes_less() -> None:
 
 
 def test_a_total_that_ends_before_the_last_resolution_is_said_and_no_preset_has_one() -> None:
-    said = unreached(override(preset("mnist32"), {"total_kimg": 50}).schedule) or ""
+    said = unreached(override(preset("mnist32-paper"), {"total_kimg": 50}).schedule) or ""
     assert said.startswith("--total-kimg 50 ends at 16x16: 32x32 begins after 60 kimg")
-    assert unreached(override(preset("mnist32"), {"total_kimg": 60.1}).schedule) is None
+    assert unreached(override(preset("mnist32-paper"), {"total_kimg": 60.1}).schedule) is None
     for name in PRESETS:
         assert unreached(in_images(preset(name).schedule, 50_000)) is None, name
 

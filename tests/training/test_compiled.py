@@ -30,6 +30,7 @@ SHAPE = ImageShape(16, 3, label_size=2)
 needs_compiler = pytest.mark.skipif(traced.missing(torch.device("cpu")) is not None, reason="no C++ compiler")
 TINY = {
     "data": "avatars:32",
+    "loss": "wgan-gp",
     "resolution": 8,
     "start_resolution": 8,
     "stable_kimg": 0.08,

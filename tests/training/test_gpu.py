@@ -49,7 +49,7 @@ MODES = [(precision, how) for how in ("off", "on") for precision in ("fp32", "tf
 """Precision, and whether steps are compiled."""
 TINY = {
     "data": "avatars:64", "resolution": 8, "stable_kimg": 0.2, "fade_kimg": 0.2, "batch_size": "4:16,8:8",
-    "tick_kimg": 0.08, "fmap_max": 8, "z_dim": 8, "device": "cuda", "quiet": True,
+    "loss": "wgan-gp", "tick_kimg": 0.08, "fmap_max": 8, "z_dim": 8, "device": "cuda", "quiet": True,
 }  # fmt: skip
 
 

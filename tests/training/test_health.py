@@ -37,6 +37,7 @@ pytestmark = pytest.mark.usefixtures("traced_once")
 TINY = {
     "data": "avatars:64", "resolution": 8, "start_resolution": 8, "stable_kimg": 0.4, "batch_size": 8,
     "tick_kimg": 0.08, "fmap_max": 4, "z_dim": 4, "device": "cpu", "precision": "fp32", "workers": 0, "quiet": True,
+    "loss": "wgan-gp",
 }  # fmt: skip
 HEALTHY = {
     "health/variety": 0.9, "health/nearest": 0.9, "health/score_real": 3.0, "health/score_fake": -1.0,

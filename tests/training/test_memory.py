@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("traced_once")
 TINY = {
     "data": "avatars:64", "resolution": 8, "stable_kimg": 0.2, "fade_kimg": 0.2, "batch_size": "4:16,8:8",
     "tick_kimg": 0.08, "fmap_max": 4, "z_dim": 4, "device": "cpu", "precision": "fp32", "workers": 0, "quiet": True,
+    "loss": "wgan-gp",
 }  # fmt: skip
 TINY_OPTIONS = {name: value for name, value in TINY.items() if name != "quiet"}
 GPU = Numerics("cuda:0", "fp32", 1, torch.__version__)

@@ -6,6 +6,7 @@ import progan
 
 TINY = {
     "data": "avatars:32",
+    "loss": "wgan-gp",
     "resolution": 8,
     "start_resolution": 8,
     "stable_kimg": 0.08,

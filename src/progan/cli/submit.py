@@ -82,6 +82,7 @@ def _check(inner: argparse.Namespace) -> None:
         return
     if changes.get("batch_size") == "auto":
         del changes["batch_size"]
-    config = override(preset(inner.preset or "quickstart"), changes)
+    chosen = preset(inner.preset or "quickstart", changes.pop("recipe", None), changes.get("loss"))
+    config = override(chosen, changes)
     if not config.dataset.data:
         raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")

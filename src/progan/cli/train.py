@@ -10,7 +10,7 @@ from progan.cli.base import DOWNLOAD, Parser, add_flags, answer
 from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
 from progan.errors import ProganError
 from progan.options import KINDS, Option, options, owners
-from progan.presets import PRESETS, about, preset
+from progan.presets import PRESETS, RECIPES, about, preset
 from progan.progress import duration, log_line
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def add_arguments(parser: Parser, config: RunConfig | None = None, everything: b
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     if everything:
         parser.add_argument("--download", action="store_true", help=DOWNLOAD)
+        text = "paper: the preset's networks and stages with the loss and rates of the paper"
+        parser.add_argument("--recipe", choices=RECIPES, help=f"{text} (default: those of the preset)")
     changeable, inexact = (", ".join(f"--{flag(name)}" for name in names) for names in (CHANGEABLE, INEXACT))
     changeable += f"; or as another run than was begun: {inexact}, added images"
     text = f"continue a run with other values of {changeable if everything else 'some options (see --help-all)'}"

@@ -22,7 +22,7 @@ MOST = 20
 _MOST_TEXT = 1 << 20
 _LARGE = 128
 """Resolution from which ProGAN has the widths of `folder128`."""
-_SHORT_NAMES = ("progan", "dcgan", "lsgan")
+_SHORT_NAMES = ("progan", "progan-fast", "dcgan", "lsgan")
 _SAME = {
     *("data", "labels", "label_column", "init", "held_out", "total_kimg", "compile", "cuda_graphs", "workers"),
     *("resolution", "seed", "device", "precision"),
@@ -148,7 +148,8 @@ def fit(entry: Entrant, config: ProtocolConfig, dataset: Dataset, resolution: in
 
 def in_epochs(entry: Entrant, config: ProtocolConfig, dataset: Dataset, resolution: int) -> RunConfig:
     """The same, with epochs where its preset has them."""
-    chosen = preset(_preset_for(entry.preset, resolution, dataset.channels))
+    name = _preset_for(entry.preset, resolution, dataset.channels)
+    chosen = preset(name, loss=entry.options.get("loss"))
     try:
         chosen = override(chosen, entry.options)
         fixed = chosen.schedule.start_resolution == chosen.schedule.resolution
@@ -172,10 +173,9 @@ def in_epochs(entry: Entrant, config: ProtocolConfig, dataset: Dataset, resoluti
 
 def _preset_for(name: str, resolution: int, channels: int) -> str:
     """The preset that a short name stands for; another name is a preset's own."""
-    if name == "progan":
-        if resolution >= _LARGE:
-            return "folder128"
-        return "mnist32" if channels == 1 else "quickstart"
+    if name in ("progan", "progan-fast"):
+        fitting = "folder128" if resolution >= _LARGE else "mnist32" if channels == 1 else "quickstart"
+        return fitting if name == "progan-fast" else f"{fitting}-paper"
     rests = [other.removeprefix(name) for other in PRESETS if other.startswith(name)]
     sizes = sorted(int(rest) for rest in rests if rest.isdecimal())
     if name in PRESETS or not sizes:

@@ -58,11 +58,15 @@ def configure(
         raise ConfigError(f"--minutes must be above 0; got {minutes}")
     if minutes is not None and options.get("total_kimg") is not None:
         raise ConfigError("how long is the run? Give either --minutes or --total-kimg")
-    changes = options if data is None else {**options, "data": str(data)}
+    changes = {name: value for name, value in options.items() if name != "recipe"}
+    changes |= {} if data is None else {"data": str(data)}
     begun = folder.read()[0] if folder is not None and folder.exists else None
     if folder is not None and begun is not None and data is None:
         folder.images()  # or RunError
-    config = begun if preset is None and begun is not None else named_preset(preset or "quickstart")
+    if preset is None and begun is not None:
+        config = begun
+    else:
+        config = named_preset(preset or "quickstart", options.get("recipe"), options.get("loss"))
     if config is not begun and changes.get("init") is not None:
         final = coerce("resolution", changes.get("resolution", config.schedule.resolution), int)
         if begun is None:
