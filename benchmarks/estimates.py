@@ -29,35 +29,34 @@ def measure(resolution: int, fmap_max: int, batch: int, precision: str, threads:
     """Seconds per image and peak bytes of training steps, and what the plan says of them."""
     import torch
 
-    from progan import losses
-    from progan.config import ProGANConfig, RunConfig, ScheduleConfig, WganGpConfig
+    from progan.config import ProGANConfig, RunConfig, ScheduleConfig
     from progan.models import ImageShape
     from progan.per_resolution import per_resolution
-    from progan.randomness import Rng
-    from progan.schedule import Schedule
-    from progan.training import state as states
     from progan.training.numerics import Numerics
     from progan.training.observers.run_files import peak_memory
     from progan.training.preflight.estimate import plan
-    from progan.training.step import average, process_reals, train_d, train_g
+    from progan.training.setup import RunSetup
+    from progan.training.state import TrainingState
+    from progan.training.step import Step
 
     if threads:
         torch.set_num_threads(threads)
     numerics = Numerics("cpu", precision, torch.get_num_threads(), torch.__version__)
-    model = ProGANConfig(fmap_max=fmap_max)
     schedule = ScheduleConfig(resolution=resolution, start_resolution=resolution, batch_size=per_resolution(batch))
-    config, shape = RunConfig(model=model, schedule=schedule), ImageShape(resolution, 3)
-    planned = plan(config, shape, numerics).stages[0]
+    config = RunConfig(model=ProGANConfig(fmap_max=fmap_max), schedule=schedule)
+    setup = RunSetup(config, ImageShape(resolution, 3), numerics)
+    planned = plan(setup).stages[0]
     before = peak_memory()
-    state = states.new(model, config.optimizer, shape, 0, numerics)
-    loss, stage = losses.build(WganGpConfig()), Schedule(schedule).at(0)
+    state = TrainingState.new(setup)
+    step = Step(setup, state, setup.schedule.at(0))
     pixels = torch.randint(0, 256, (batch, 3, resolution, resolution), dtype=torch.uint8)
 
     def iterate(i: int) -> None:
-        reals, rng = process_reals(pixels, 1.0), Rng(0, i, "D")
-        train_d(state.G, state.D, state.d_optimizer, loss, reals, None, stage, rng, numerics.dtype)
-        average(state.G_ema, state.G, 0.999)
-        train_g(state.G, state.D, state.g_optimizer, loss, batch, None, stage, rng, numerics.dtype)
+        draws = step.rng(i, "D")
+        reals = step.process(pixels, draws)
+        step.d(reals, None, draws)
+        step.average()
+        step.g(None, step.rng(i, "G"), reals)
 
     iterate(0)
     seconds = []

@@ -1,6 +1,7 @@
 """Imports point down (ARCHITECTURE.md), and what only asks for help does not wait for torch."""
 
 import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -41,6 +42,8 @@ ROWS = [
 ]
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}
 FILES = sorted(PACKAGE.rglob("*.py"))
+ROOT = Path(__file__).parents[1]
+PROGRAMS = sorted(path for name in ("benchmarks", "scripts", "studies") for path in (ROOT / name).glob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -63,7 +66,7 @@ def test_every_module_has_a_row() -> None:
 
 
 def test_the_rows_of_the_architecture_are_these() -> None:
-    text = (Path(__file__).parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| (\d+) \| (.*) \|$", text, flags=re.MULTILINE)
     written = [{word.rstrip("/") for word in re.findall(r"`(\w+/?)`", modules)} for _, modules in table]
     present = {part(path) for path in FILES} - {"__init__", "__main__"}
@@ -83,6 +86,14 @@ def test_a_module_imports_from_lower_rows_only(path: Path) -> None:
         other = module.split(".")[1]
         assert other in ROW, f"{path} takes {module} from progan itself, not from its home"
         assert other == me or ROW[other] < ROW[me] or ROW[other] == ROW[me] == 0, f"{me} must not import {module}"
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_benchmarks_and_scripts_import_is_there(path: Path) -> None:
+    """They are run seldom, some only by hand."""
+    for module in imported(path):
+        if module.startswith("progan."):
+            pkgutil.resolve_name(module)
 
 
 @pytest.mark.parametrize(
