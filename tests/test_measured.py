@@ -179,10 +179,8 @@ def test_steps_and_what_they_gain() -> None:
 
 def test_fractions_that_show_their_label() -> None:
     """Of fakes and of held-out real images: each digit and the mean, and the means over the values of an attribute."""
-    digits, attributes = (
-        {name: np.array(shares) for name, shares in json.loads((measured.MEASURED / file).read_text())["shares"].items()}
-        for file in ("labels-mnist32.json", "labels-avatars32.json")
-    )
+    files = (measured.MEASURED / f"labels-{name}.json" for name in ("mnist32", "avatars32"))
+    digits, attributes = (json.loads(file.read_text(encoding="utf-8"))["shares"] for file in files)
     for kind, (_, *shown) in enumerate(measured.TABLES["labels-mnist32"]["rows"]):
         values = [shares[kind] for shares in digits.values()]
         for cell, value in zip(shown, [*values, fmean(values)], strict=True):
