@@ -34,8 +34,8 @@ STARTS = {
     "import torch": ("-c", "import torch"),
     "import progan": ("-c", "import progan"),
     "progan --help": ("-m", "progan", "--help"),
-    "progan train --dry-run": ("-m", "progan", "train", "--dry-run"),
-    "one iteration": ("-m", "progan", "train", "--total-kimg", "0.001", "--quiet", "--compile", "off"),
+    "progan train --dry-run": ("-m", "progan", "train", "quickstart-paper", "--dry-run"),
+    "one iteration": tuple("-m progan train quickstart-paper --total-kimg 0.001 --quiet --compile off".split()),
 }
 SAMPLES = ((32, 128), (64, 512), (256, 512))
 """Resolution and fmap_max of the generators."""

@@ -1,8 +1,8 @@
 """Whether the fast modes give generators as good as plain fp32's: whole grown runs, several seeds each.
 
     progan data split DATA PARTS/train PARTS/held-out --count 8192
-    python benchmarks/equal_quality.py OUT.json PARTS/train PARTS/held-out [--preset mnist32] [--seeds 3] [--jobs 4]
-        [--settings fmap_max=64 z_dim=64 stable_kimg=4:3,32:20 ...]
+    python benchmarks/equal_quality.py OUT.json PARTS/train PARTS/held-out [--preset mnist32-paper] [--seeds 3]
+        [--jobs 4] [--settings fmap_max=64 z_dim=64 stable_kimg=4:3,32:20 ...]
 
 All modes see the same images in the same number. A run is a process with one thread; its averaged generator is then
 measured against held-out images, beside what other held-out images get. The verdict is Welch's 95 % interval of each
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("held_out", type=Path)
     parser.add_argument("--settings", nargs="+", default=[], help="of the runs, as progan.train takes them: NAME=VALUE")
-    parser.add_argument("--preset", default="mnist32")
+    parser.add_argument("--preset", default="mnist32-paper")
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)

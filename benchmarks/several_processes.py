@@ -1,8 +1,8 @@
 """What several processes on one machine cost: processor seconds for 1,000 images by 1, 2, 4 … processes of one thread.
 
 Processor time, and not time on the wall, so that other programs on the machine do not decide the result; waiting for
-each other costs none. Each number is the difference between a long run and a short one of the quickstart's networks at
-one resolution; the least of `--rounds` counts. With enough cores, N processes are N / ratio times as fast as one.
+each other costs none. Each number is the difference between a long run and a short one of quickstart-paper at one
+resolution; the least of `--rounds` counts. With enough cores, N processes are N / ratio times as fast as one.
 
     python benchmarks/several_processes.py [--processes 1 2 4] [--resolution 32] [--batch-size 16] [--rounds 3]
 """
@@ -26,7 +26,15 @@ def seconds(processes: int, kimg: float, options: argparse.Namespace) -> float:
     flags += f" --batch-size {options.batch_size} --total-kimg {kimg} --tick-kimg 10"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, *(several if processes > 1 else []), "-m", "progan", "train", *flags.split()]
+        command = [
+            sys.executable,
+            *(several if processes > 1 else []),
+            "-m",
+            "progan",
+            "train",
+            "quickstart-paper",
+            *flags.split(),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([*command, "--out", out], check=True, env=environment, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

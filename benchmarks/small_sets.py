@@ -37,7 +37,7 @@ from progan.run_folder import RunFolder
 SMALL, UNSEEN, NUM, LAST = 500, 4096, 2048, 5
 """Faces to train on and to measure with, images of each kind in a measurement, and ticks that a gap is the mean of."""
 COMMON: dict[str, Any] = {
-    "preset": "quickstart",
+    "preset": "quickstart-paper",
     "resolution": 32,
     "start_resolution": 32,
     "mirror": True,

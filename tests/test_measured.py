@@ -37,7 +37,7 @@ NOT_MEASURED = {
 
 NUMBERS_OF_TEXT = re.compile(
     r"(?<![\w.])(?<!Python )(?<!PyTorch )(?<!section )(?<!torch )\d+\.\d+(?![\w.])"
-    r"|\d[\d,]*(?= ?(?:%|ms|s|min|minutes|h|hours|MB|MiB|GB|images a second|times|×)(?!\w))"
+    r"|\d[\d,]*(?= ?(?:%|ms|s|min|minutes|h|hours|kB|MB|GB|MiB|GiB|images a second|times|×)(?!\w))"
 )
 """What looks like a measurement: decimal numbers, and those with a unit of time, memory or speed."""
 SETTINGS: dict[str, list[str]] = {
