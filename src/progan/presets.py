@@ -74,9 +74,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "folder128": Preset(
         "Any folder of some thousand images at 128x128, mirrored, half the paper's width.",
-        _FAST,
-        base="folder128-paper",
-        paper="folder128-paper",
+        "--data '' --mirror true --resolution 128 --stable-kimg 4:300,64:600,128:1200 "
+        "--fade-kimg 8:300,64:600 --batch-size 4:128,16:64,64:32,128:16 --fmap-base 4096 --fmap-max 256",
     ),
     "celebahq256": Preset(
         "CelebA-HQ at 256x256 with the authors' schedule for one GPU.", "--resolution 256", base="authors1024-1gpu"
@@ -143,11 +142,6 @@ PRESETS: dict[str, Preset] = {
         "The same with the paper's loss: what `compare` calls progan, for grey images.",
         "--data '' --stable-kimg 4:8,8:12,16:20,32:60 --ema-decay 0.998 --z-dim 64",
         base="quickstart-paper",
-    ),
-    "folder128-paper": Preset(
-        "The same with the paper's loss and rates: what `compare` calls progan, for images of 128x128 and more.",
-        "--data '' --mirror true --resolution 128 --stable-kimg 4:300,64:600,128:1200 "
-        "--fade-kimg 8:300,64:600 --batch-size 4:128,16:64,64:32,128:16 --fmap-base 4096 --fmap-max 256",
     ),
     # Other GANs, for comparison.
     "dcgan32": Preset(

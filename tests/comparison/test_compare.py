@@ -160,7 +160,7 @@ class TestContestants:
             "lsgan64",
             "mnist32-paper",
         ]
-        assert fit("progan", config, shapes, 128).preset == "folder128-paper"
+        assert fit("progan", config, shapes, 128).preset == "folder128"
         for size, name in ((64, "mnist32"), (128, "folder128")):
             assert fit("progan-fast", config, shapes, size).preset == name
         assert not fit("progan", config, shapes, 128).dataset.mirror, "the comparison says whether"

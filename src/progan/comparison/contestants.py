@@ -175,7 +175,7 @@ def _preset_for(name: str, resolution: int, channels: int) -> str:
     """The preset that a short name stands for; another name is a preset's own."""
     if name in ("progan", "progan-fast"):
         fitting = "folder128" if resolution >= _LARGE else "mnist32" if channels == 1 else "quickstart"
-        return fitting if name == "progan-fast" else f"{fitting}-paper"
+        return fitting if name == "progan-fast" or PRESETS[fitting].paper is None else f"{fitting}-paper"
     rests = [other.removeprefix(name) for other in PRESETS if other.startswith(name)]
     sizes = sorted(int(rest) for rest in rests if rest.isdecimal())
     if name in PRESETS or not sizes:
