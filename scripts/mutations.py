@@ -1471,6 +1471,22 @@ REPORTING = [
         [COMPARE + "TestContestants::test_mistakes_in_options"],
     ),
     Mutation(
+        "the recipe's rates with another loss",
+        "presets.py",
+        {
+            'if found.paper is None or (recipe != "paper" and loss in (None, config.loss.kind)):': 'if recipe != "paper":'
+        },
+        ["tests/test_presets.py::test_the_papers_recipe_is_its_loss_and_rates"],
+    ),
+    Mutation(
+        "a preset of a paper built on one with the recipe",
+        "presets.py",
+        {
+            '"--pixel-norm none --normalize-latents false --mbstd-group 1 --loss lsgan",\n        base="mnist32-paper",': '"--pixel-norm none --normalize-latents false --mbstd-group 1 --loss lsgan",\n        base="mnist32",'
+        },
+        ["tests/test_presets.py::test_presets_of_papers_keep_every_number"],
+    ),
+    Mutation(
         "rungs at images instead of seconds",
         "comparison/plan.py",
         {
