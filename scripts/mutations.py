@@ -1476,7 +1476,7 @@ REPORTING = [
         {
             'if found.paper is None or (recipe != "paper" and loss in (None, config.loss.kind)):': 'if recipe != "paper":'
         },
-        ["tests/test_presets.py::test_the_papers_recipe_is_its_loss_and_rates"],
+        ["presets.py::test_the_papers_recipe_is_its_loss_and_rates"],
     ),
     Mutation(
         "a preset of a paper built on one with the recipe",
@@ -1484,7 +1484,7 @@ REPORTING = [
         {
             '"--pixel-norm none --normalize-latents false --mbstd-group 1 --loss lsgan",\n        base="mnist32-paper",': '"--pixel-norm none --normalize-latents false --mbstd-group 1 --loss lsgan",\n        base="mnist32",'
         },
-        ["tests/test_presets.py::test_presets_of_papers_keep_every_number"],
+        ["presets.py::test_presets_of_papers_keep_every_number"],
     ),
     Mutation(
         "rungs at images instead of seconds",
