@@ -207,7 +207,7 @@ def test_arguments_may_lie_anywhere(tapes: list[Tape]) -> None:
 
 
 def test_memory_and_precisions_are_tried_with_graphs(tapes: list[Tape]) -> None:
-    config = override(preset("quickstart"), {"resolution": 8, "fmap_max": 8})
+    config = override(preset("quickstart-paper"), {"resolution": 8, "fmap_max": 8})
     setup = RunSetup(config, ImageShape(8, 3), CPU)
     fit.train_a_little(setup, 8, 4, 0)
     assert [tape.replays for tape in tapes] == [1 + 2] * 2, "once to be compared, twice to train"

@@ -76,5 +76,5 @@ def test_a_model_that_does_not_grow_says_so() -> None:
         override(preset("mnist32"), {"model": "dcgan"})
     with pytest.raises(ConfigError, match="needs --start-resolution 8 or more"):
         override(preset("dcgan32"), {"resolution": 4, "start_resolution": 4})
-    config = override(preset("mnist32"), {"model": "dcgan", "start_resolution": 32, "width": 8})
+    config = override(preset("mnist32-paper"), {"model": "dcgan", "start_resolution": 32, "width": 8})
     assert (config.model.kind, config.loss.kind) == ("dcgan", "wgan-gp")

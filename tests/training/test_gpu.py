@@ -154,7 +154,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_an_iteration_does_not_wait_for_the_gpu(
     precision: str, how: str, labels: bool, dataset: Dataset, tmp_path: Path
 ) -> None:
-    config = override(preset("quickstart"), {"resolution": 16, "fmap_max": 8, "labels": labels, "mirror": True})
+    config = override(preset("quickstart-paper"), {"resolution": 16, "fmap_max": 8, "labels": labels, "mirror": True})
     numerics = choose(RuntimeConfig(device=str(DEVICE), precision=precision))
     shape, stage = image_shape(config, dataset), Stage(16, "fade", 0.5, 4, 0.001, 0.001)
     said: list[str] = []
@@ -257,7 +257,7 @@ def test_running_out_in_training_loses_nothing_and_says_what_would_fit(
 
 def test_a_trial_takes_no_memory_with_it(limited: Callable[[float], None]) -> None:
     limited(2.0)
-    config = override(preset("quickstart"), {"resolution": 64, "fmap_max": 64})
+    config = override(preset("quickstart-paper"), {"resolution": 64, "fmap_max": 64})
     setup = RunSetup(config, ImageShape(64, 3), Numerics(str(DEVICE), "bf16", 1, torch.__version__))
     fits = fit.tried(setup, lambda resolution: 0)
     assert fits(64, 16)  # cuBLAS keeps what it has taken

@@ -80,7 +80,7 @@ def as_if_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_an_iteration_asks_nothing_of_the_device(name: str, how: str, dataset: Dataset, tmp_path: Path) -> None:
     options = {"resolution": 16, "fmap_max": 8, "z_dim": 8, "batch_size": 4, **RUNS[name]}
-    config = override(preset("quickstart"), options)
+    config = override(preset("quickstart-paper"), options)
     numerics = Numerics("meta", config.runtime.precision, 1, "")
     shape = image_shape(config, dataset)
     setup = RunSetup(override(config, {"workers": 0}), shape, numerics, label_kind="attributes")
