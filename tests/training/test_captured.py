@@ -95,10 +95,10 @@ def equal(a: progan.Run, b: progan.Run) -> bool:
 def test_a_run_of_graphs_ends_in_the_bits_of_one_without(
     options: dict[str, Any], tapes: list[Tape], tmp_path: Path
 ) -> None:
-    graphs = progan.train(out=tmp_path / "graphs", **TINY, **options)
+    graphs = progan.train(out=tmp_path / "graphs", **{**TINY, **options})
     assert len(tapes) == 3 * 2, "D's and G's of each stage"
     assert all(tape.replays > 2 for tape in tapes)
-    launched = progan.train(out=tmp_path / "launched", **TINY, **options, cuda_graphs=False)
+    launched = progan.train(out=tmp_path / "launched", **{**TINY, **options}, cuda_graphs=False)
     assert len(tapes) == 3 * 2
     assert equal(graphs, launched)
 

@@ -64,7 +64,7 @@ def test_a_run_in_which_d_wins_is_rescued_in_the_same_bits_when_stopped_in_betwe
     options = {
         "data": "avatars:64", "resolution": 8, "start_resolution": 8, "stable_kimg": 1.2, "batch_size": 8,
         "tick_kimg": 0.08, "lr": 1e-5, "d_lr": 0.03, "fmap_max": 8, "z_dim": 4, "device": "cpu", "precision": "fp32",
-        "loss": "nonsaturating", "workers": 0, "quiet": True, "rescue": True,
+        "loss": "nonsaturating", "r1_weight": 0, "penalty_every": 1, "workers": 0, "quiet": True, "rescue": True,
     }  # fmt: skip
     whole = progan.train(out=tmp_path / "whole", **options)
     lines = read_stats(whole.folder.stats)
