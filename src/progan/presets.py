@@ -139,7 +139,7 @@ PRESETS: dict[str, Preset] = {
         "--z-dim 128 --fmap-base 512 --fmap-max 64 --tick-kimg 4",
     ),
     "mnist32-paper": Preset(
-        "The same with the paper's loss: what `compare` calls progan, for grey images.",
+        "Digits or clothes at 32x32 with the paper's loss: what `compare` calls progan, for grey images.",
         "--data '' --stable-kimg 4:8,8:12,16:20,32:60 --ema-decay 0.998 --z-dim 64",
         base="quickstart-paper",
     ),

@@ -17,7 +17,7 @@ from PIL import Image
 
 import progan
 from progan.config import ScheduleConfig
-from progan.errors import ProganError, RunError
+from progan.errors import ConfigError, ProganError, RunError
 from progan.per_resolution import per_resolution
 from progan.schedule import Schedule
 from progan.training import loop, step
@@ -177,6 +177,8 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(whole, tmp_path, ca
 def test_changed_settings_are_refused_with_the_difference(whole):
     with pytest.raises(RunError, match=r"lr: 0.002 -> 0.003"):
         progan.train(out=whole.path, **{**RUN, "lr": 0.003})
+    with pytest.raises(ConfigError, match="--recipe is for a new run"):
+        progan.train(out=whole.path, quiet=True, recipe="paper")
     with pytest.raises(RunError, match="images: 64 -> 65"):
         progan.train(out=whole.path, **{**RUN, "data": "avatars:65"})
 

@@ -64,6 +64,8 @@ def configure(
     if folder is not None and begun is not None and data is None:
         folder.images()  # or RunError
     if preset is None and begun is not None:
+        if options.get("recipe") is not None:
+            raise ConfigError("--recipe is for a new run: leave it out to go on with this one")
         config = begun
     else:
         config = named_preset(preset or "quickstart", options.get("recipe"), options.get("loss"))
