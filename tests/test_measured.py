@@ -1,6 +1,5 @@
 """Numbers of the pages come from committed JSON, by name."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -13,13 +12,10 @@ import pytest
 
 from progan import run
 from progan.training.preflight import estimate
+from script import load
 
 ROOT = Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("measured", ROOT / "scripts" / "measured.py")
-assert spec is not None
-assert spec.loader is not None
-measured = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(measured)
+measured = load("measured")
 
 NOT_MEASURED = {
     "README.md": ["| preset | what it is | kimg"],

@@ -1,15 +1,12 @@
 """The breakages of scripts/mutations.py are of this code. That they are noticed, `scripts/check-all` shows."""
 
-import importlib.util
 import re
 from pathlib import Path
 
+from script import load
+
 ROOT = Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("mutations", ROOT / "scripts" / "mutations.py")
-assert spec is not None
-assert spec.loader is not None
-mutations = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(mutations)
+mutations = load("mutations")
 
 
 def test_every_breakage_has_a_name_of_its_own() -> None:
