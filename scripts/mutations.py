@@ -1479,6 +1479,12 @@ REPORTING = [
         ["presets.py::test_the_papers_recipe_is_its_loss_and_rates"],
     ),
     Mutation(
+        "--recipe on a run that goes on",
+        "run/assemble.py",
+        {'if options.get("recipe") is not None:': "if False:"},
+        ["training.py::test_changed_settings_are_refused_with_the_difference"],
+    ),
+    Mutation(
         "a preset of a paper built on one with the recipe",
         "presets.py",
         {

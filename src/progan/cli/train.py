@@ -82,7 +82,7 @@ def add_arguments(parser: Parser, config: RunConfig | None = None, everything: b
 
 def run_options(config: RunConfig, group: str) -> list[Option]:
     """Options of a group, with the configuration's values as defaults; those of other models or losses as well, with
-    their own defaults and with the names of what has them before the documentation.
+    their own defaults, which are named where they differ, and with the names of what has them before the documentation.
     """
     part, kinds = getattr(config, group), KINDS.get(group, {})
     found: dict[str, Option] = {}
@@ -92,12 +92,13 @@ def run_options(config: RunConfig, group: str) -> list[Option]:
     for option in (option for cls in [*kinds.values(), type(part)] for option in options(cls)):
         having = owners(group, option.name)
         mark = "" if len(having) == len(kinds) else f"[{', '.join(having)}] "
-        if hasattr(part, option.name):
+        if not having:
             value = getattr(part, option.name)
         else:
-            values = {kind: getattr(kinds[kind], option.name) for kind in having}
-            same = len(set(values.values())) == 1
-            value = option.default if same else ", ".join(f"{kind}: {_short(each)}" for kind, each in values.items())
+            values = {kind: getattr(part if kind == part.kind else kinds[kind], option.name) for kind in having}
+            first, *others = values.values()
+            alike = all(each == first for each in others)
+            value = first if alike else ", ".join(f"{kind}: {_short(each)}" for kind, each in values.items())
         found[option.name] = replace(option, default=value, doc=mark + option.doc)
     return list(found.values())
 
