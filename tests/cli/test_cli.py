@@ -134,7 +134,7 @@ def test_long_differences_are_cut(run, capsys):
     assert main(["train", "--out", str(run), *TINY, *changed.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert "which cannot change: mirror: False -> True; " in line
-    assert "; and 2 more; --allow-change would take lr: 0.004 -> 1; d-lr: " in line
+    assert "; and 2 more; --allow-change would take lr: 0.008 -> 1; d-lr: " in line
     assert line.partition("; and 2 more")[0].count(" -> ") == 5
 
 
@@ -254,9 +254,13 @@ def test_the_help_of_a_preset_has_its_values_and_description(name, help_, capsys
     text = " ".join(shown(["train", name, help_], capsys, monkeypatch).split())
     assert f"Train with preset {name}: {about(name)}" in text
     for wanted in {
-        "mnist32": ["(default: 0.004)", "(default: none, it must be given)"],
+        "mnist32": [
+                "(default: 0.008)",
+                "(default: none, it must be given)",
+                "equation 9) (default: 1; minimax: 0, hinge: 0)",
+            ],
         "lsgan32": [
-            "--z-dim N Length of the latent vector (default: 200)",
+            "--z-dim N Length of the latent vector (default: 200; progan: 512, growing-batchnorm: 100)",
             "(default: lsgan)",
             "[progan] Activation function of G (default: leaky-relu)",
             "[wgan-gp] Weight of the gradient penalty, lambda (default: 10)",

@@ -168,7 +168,7 @@ class TestContestants:
     def test_another_loss_has_the_rates_of_the_paper(self, shapes):
         words = "progan-fast; soft = progan-fast --loss lsgan"
         fast, soft = contestants(CompareConfig(models=words, budget_kimg=1), shapes, 16).values()
-        assert (fast.loss.kind, fast.schedule.lr.at(16), fast.optimizer.penalty_every) == ("nonsaturating", 0.004, 16)
+        assert (fast.loss.kind, fast.schedule.lr.at(16), fast.optimizer.penalty_every) == ("nonsaturating", 0.008, 16)
         assert (soft.loss.kind, soft.schedule.lr.at(16), soft.optimizer.penalty_every) == ("lsgan", 0.002, 1)
 
     def test_mistakes(self, shapes):

@@ -82,7 +82,7 @@ def add_arguments(parser: Parser, config: RunConfig | None = None, everything: b
 
 def run_options(config: RunConfig, group: str) -> list[Option]:
     """Options of a group, with the configuration's values as defaults; those of other models or losses as well, with
-    their own defaults, which are named where they differ, and with the names of what has them before the documentation.
+    their own defaults, and with the names of what has them before the documentation.
     """
     part, kinds = getattr(config, group), KINDS.get(group, {})
     found: dict[str, Option] = {}
@@ -96,9 +96,11 @@ def run_options(config: RunConfig, group: str) -> list[Option]:
             value = getattr(part, option.name)
         else:
             values = {kind: getattr(part if kind == part.kind else kinds[kind], option.name) for kind in having}
-            first, *others = values.values()
-            alike = all(each == first for each in others)
-            value = first if alike else ", ".join(f"{kind}: {_short(each)}" for kind, each in values.items())
+            first = values.get(part.kind, next(iter(values.values())))
+            own = [_short(first)] if part.kind in values else []
+            others = [f"{kind}: {_short(each)}" for kind, each in values.items() if not own or each != first]
+            alike = all(each == first for each in values.values())
+            value = first if alike else "; ".join([*own, ", ".join(others)])
         found[option.name] = replace(option, default=value, doc=mark + option.doc)
     return list(found.values())
 
