@@ -98,16 +98,19 @@ def main() -> None:
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         runs = list(pool.map(one, product(arguments.seeds.split(","), named)))
-    options = {}
+    options: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     for name in named:
         config, data = RunFolder(arguments.runs / f"{name}-seed{runs[0]['seed']}").read()
         options[name] = {**to_dict(config), "dataset": {"data": data.name}}
         some = [run for run in runs if run["name"] == name]
+        means[name] = {"processor_seconds": fmean(run["processor_seconds"] for run in some)}
         for size in some[0]["metrics"]:
-            means = {key: fmean(run["metrics"][size][key]["value"] for run in some) for key in some[0]["metrics"][size]}
-            print(name, size, f"{fmean(run['processor_seconds'] for run in some):.0f} s", means)
+            values = [run["metrics"][size] for run in some]
+            means[name][size] = {key: fmean(each[key]["value"] for each in values) for key in values[0]}
+        print(name, means[name])
     report = {"num": arguments.num, "machine": platform.processor() or platform.machine(), "torch": torch.__version__}
-    text = json.dumps({**report, "settings": options, "runs": runs}, indent=1)
+    text = json.dumps({**report, "settings": options, "means": means, "runs": runs}, indent=1)
     arguments.out.write_text(text + "\n", encoding="utf-8")
 
 
