@@ -255,10 +255,10 @@ def test_the_help_of_a_preset_has_its_values_and_description(name, help_, capsys
     assert f"Train with preset {name}: {about(name)}" in text
     for wanted in {
         "mnist32": [
-                "(default: 0.008)",
-                "(default: none, it must be given)",
-                "equation 9) (default: 1; minimax: 0, hinge: 0)",
-            ],
+            "(default: 0.008)",
+            "(default: none, it must be given)",
+            "equation 9) (default: 1; minimax: 0, hinge: 0)",
+        ],
         "lsgan32": [
             "--z-dim N Length of the latent vector (default: 200; progan: 512, growing-batchnorm: 100)",
             "(default: lsgan)",
