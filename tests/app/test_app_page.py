@@ -96,6 +96,12 @@ def sampled(folder, seeds, label="", resolution=None):
     return torch.cat(list(drawing.pixels())).permute(0, 2, 3, 1).numpy()
 
 
+def alike(pixels, wanted):
+    """The same but for the last bits, which depend on how many pictures are made at a time: one grey level, rarely."""
+    apart = np.abs(pixels.astype(int) - wanted)
+    return apart.max() <= 1 and (apart > 0).mean() < 0.01
+
+
 def drawn(page):
     page.wait_for_selector("#stage[data-drawn]", timeout=120_000)
     return page
@@ -103,14 +109,14 @@ def drawn(page):
 
 def test_pictures_are_made_kept_saved_and_morphed(visit, folder):
     page = drawn(visit("#seed=7"))
-    assert np.array_equal(shown(page), sampled(folder, [7]))
+    assert alike(shown(page), sampled(folder, [7]))
     assert page.url.partition("#")[0].endswith("/")  # the token is not left in the address
     page.evaluate("document.getElementById('stage').removeAttribute('data-drawn')")
     page.check("#counts input[value='4']", force=True)
-    assert np.array_equal(shown(drawn(page)), sampled(folder, range(7, 11)))
+    assert alike(shown(drawn(page)), sampled(folder, range(7, 11)))
     page.click("#stage .picture >> nth=2")  # enlarged
     playwright.expect(page.locator("#caption")).to_contain_text("seed 9")
-    assert np.array_equal(shown(drawn(page))[0], sampled(folder, [7, 8, 9])[2])
+    assert alike(shown(drawn(page))[0], sampled(folder, [7, 8, 9])[2])
     page.click("#keep")
     with page.expect_download() as waited:
         page.click("#save")
@@ -142,12 +148,12 @@ def test_a_morph_goes_from_class_to_class_and_is_saved(visit, folder):
     snapshot = load(folder / "class")
     ends = [(snapshot.latents([4]), snapshot.labels([name])) for name in (CLASSES[0], CLASSES[2])]
     way = torch.cat([show(snapshot, moment) for moment in between(*ends, 9)]).permute(0, 2, 3, 1).numpy()
-    assert np.array_equal(shown(page, "#morph-canvas")[0], way[2])
+    assert alike(shown(page, "#morph-canvas")[0], way[2])
     path, name = saved(page, "png")
     assert name == "morph-4-one-drei_-16x16.png"
     strip = Image.open(path)
     assert (strip.text["seed"], strip.text["snapshot"]) == ("4", snapshot.digest)
-    assert np.array_equal(np.asarray(strip)[..., :3], np.concatenate(way, 1))
+    assert alike(np.asarray(strip)[..., :3], np.concatenate(way, 1))
     assert Image.open(saved(page, "webp")[0]).n_frames == 88
     if importlib.util.find_spec("av"):
         assert saved(page, "mp4")[0].read_bytes()[4:8] == b"ftyp"
@@ -162,7 +168,7 @@ def test_a_morph_goes_from_class_to_class_and_is_saved(visit, folder):
 
 def test_a_size_is_that_of_its_own_snapshot(visit, folder):
     page = drawn(visit("#seed=3&resolution=8"))
-    assert np.array_equal(shown(page), sampled(folder, [3], resolution=8))
+    assert alike(shown(page), sampled(folder, [3], resolution=8))
 
 
 def test_a_training_is_followed_and_stopped(visit, folder, served, tmp_path):
