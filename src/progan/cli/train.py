@@ -94,7 +94,7 @@ def run_options(config: RunConfig, group: str) -> list[Option]:
         mark = "" if len(having) == len(kinds) else f"[{', '.join(having)}] "
         if not having:
             value = getattr(part, option.name)
-        else:
+        else:  # the preset's own first, then those of models or losses that have another
             values = {kind: getattr(part if kind == part.kind else kinds[kind], option.name) for kind in having}
             first = values.get(part.kind, next(iter(values.values())))
             own = [_short(first)] if part.kind in values else []
