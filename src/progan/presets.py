@@ -35,6 +35,7 @@ PRESETS: dict[str, Preset] = {
         base="quickstart-paper",
         paper="quickstart-paper",
     ),
+    # With the rate that the generator in the package was trained with.
     "avatars64": Preset(
         "The embedded faces at 64x64, as the generator in the package was trained: two hours on one core.",
         "--loss nonsaturating --r1-weight 1 --penalty-every 16 --lr 0.004 --resolution 64 --fmap-base 1024 "
