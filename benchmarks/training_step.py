@@ -27,25 +27,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from progan.devices import send
+from progan.devices import keep_pages, send
 
 CASES = {
     "cpu": "4:512:16,8:512:16,16:512:16,32:512:8,64:512:4,4:128:16,8:128:16,16:128:16,32:128:16,64:128:8",
     "cuda": "4:512:64,8:512:64,16:512:64,32:512:32,64:512:16,128:512:16,256:512:16,512:512:8,1024:512:4",
 }
-"""Resolution, fmap_max, batch size."""
+"""Resolution, fmap_max, batch size, and fmap_base if it is not the paper's."""
 VARIANTS = {
-    f"{precision}{' compiled' if compiled else ''}": (precision, compiled)
-    for precision in ("fp32", "tf32", "bf16", "fp16")
+    f"{precision}{' winograd' if winograd else ''}{' compiled' if compiled else ''}": (precision, winograd, compiled)
+    for precision, winograd in (("fp32", False), ("fp32", True), ("tf32", False), ("bf16", False), ("fp16", False))
     for compiled in (False, True)
 }
 CHOSEN = {device: [f"{name}{how}" for name in names for how in ("", " compiled")] for device, names in (
-    ("cpu", ("fp32", "bf16")), ("cuda", ("tf32", "bf16")),
+    ("cpu", ("fp32", "fp32 winograd", "bf16")), ("cuda", ("tf32", "bf16")),
 )}  # fmt: skip
 """Of the variants, those that are measured if no others are named."""
 ROUND = {"cpu": 1, "cuda": 20}
 """Iterations between two looks at the clock."""
 CHANNELS = 3
+BASE = 8192
+"""The paper's fmap_base."""
 
 
 class Conv(nn.Module):
@@ -71,15 +73,15 @@ def norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
 
 
-def widths(resolution: int, fmap_max: int) -> list[int]:
+def widths(resolution: int, fmap_max: int, fmap_base: int) -> list[int]:
     """Of 4, 8 … resolution."""
-    return [min(16384 // r, fmap_max) for r in (2**k for k in range(2, int(math.log2(resolution)) + 1))]
+    return [min(2 * fmap_base // r, fmap_max) for r in (2**k for k in range(2, int(math.log2(resolution)) + 1))]
 
 
 class PlainG(nn.Module):
-    def __init__(self, resolution: int, fmap_max: int) -> None:
+    def __init__(self, resolution: int, fmap_max: int, fmap_base: int = BASE) -> None:
         super().__init__()
-        w = widths(resolution, fmap_max)
+        w = widths(resolution, fmap_max, fmap_base)
         self.dense, self.conv = Dense(512, w[0] * 16, math.sqrt(2) / 4), Conv(w[0], w[0], 3)
         pairs = itertools.pairwise(w)
         self.blocks = nn.ModuleList(nn.ModuleList([Conv(a, b, 3), Conv(b, b, 3)]) for a, b in pairs)
@@ -95,9 +97,9 @@ class PlainG(nn.Module):
 
 
 class PlainD(nn.Module):
-    def __init__(self, resolution: int, fmap_max: int) -> None:
+    def __init__(self, resolution: int, fmap_max: int, fmap_base: int = BASE) -> None:
         super().__init__()
-        w = widths(resolution, fmap_max)
+        w = widths(resolution, fmap_max, fmap_base)
         self.rgb = Conv(CHANNELS, w[-1], 1)
         pairs = list(itertools.pairwise(w))
         self.blocks = nn.ModuleList(nn.ModuleList([Conv(b, b, 3), Conv(b, a, 3)]) for a, b in reversed(pairs))
@@ -119,9 +121,12 @@ class PlainD(nn.Module):
 class Plain:
     """The fp32 eager iteration that all others are compared with."""
 
-    def __init__(self, resolution: int, fmap_max: int, batch: int, device: str) -> None:
-        self.G, self.D = PlainG(resolution, fmap_max).to(device), PlainD(resolution, fmap_max).to(device)
-        self.G_ema = PlainG(resolution, fmap_max).to(device)
+    def __init__(self, resolution: int, fmap_max: int, batch: int, device: str, fmap_base: int) -> None:
+        self.G, self.D = (
+            PlainG(resolution, fmap_max, fmap_base).to(device),
+            PlainD(resolution, fmap_max, fmap_base).to(device),
+        )
+        self.G_ema = PlainG(resolution, fmap_max, fmap_base).to(device)
         self.batch, self.device = batch, device
         self.g, self.d = (torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.0, 0.99)) for net in (self.G, self.D))
 
@@ -146,7 +151,14 @@ class Plain:
 
 
 def ours(
-    resolution: int, fmap_max: int, batch: int, device: str, precision: str, compile: bool
+    resolution: int,
+    fmap_max: int,
+    batch: int,
+    device: str,
+    fmap_base: int,
+    precision: str,
+    winograd: bool,
+    compile: bool,
 ) -> Callable[[Tensor], None]:
     """The project's own iteration."""
     from progan.config import ProGANConfig, RunConfig, ScheduleConfig
@@ -158,9 +170,12 @@ def ours(
     from progan.training.state import TrainingState
     from progan.training.step import Step
 
-    config = RunConfig(model=ProGANConfig(fmap_max=fmap_max), schedule=ScheduleConfig(resolution=resolution))
+    model = ProGANConfig(fmap_max=fmap_max, fmap_base=fmap_base)
+    config = RunConfig(model=model, schedule=ScheduleConfig(resolution=resolution))
     compiled = (resolution,) if compile else ()
-    numerics = Numerics(device, precision, torch.get_num_threads(), torch.__version__, compiled=compiled)
+    numerics = Numerics(
+        device, precision, torch.get_num_threads(), torch.__version__, compiled=compiled, winograd=winograd
+    )
     setup = RunSetup(config, ImageShape(resolution, CHANNELS), numerics, log=print)
     state, stage = TrainingState.new(setup), Stage(resolution, "stable", 1.0, batch, 1e-3, 1e-3)
     step = Step(setup, state, stage, Executors(setup, state).of(stage))
@@ -176,7 +191,7 @@ def ours(
     return iterate
 
 
-def gflop(resolution: int, fmap_max: int) -> dict[str, float]:
+def gflop(resolution: int, fmap_max: int, fmap_base: int) -> dict[str, float]:
     """Of an iteration, per image: 14 forward passes of D's worth and 4 of G's. Ours has fewer: fused convolutions."""
     from progan.config import ProGANConfig
     from progan.models import ImageShape, build
@@ -184,8 +199,8 @@ def gflop(resolution: int, fmap_max: int) -> dict[str, float]:
     found = {}
     with torch.device("meta"):
         networks = {
-            "plain": (PlainG(resolution, fmap_max), PlainD(resolution, fmap_max)),
-            "ours": build(ProGANConfig(fmap_max=fmap_max), ImageShape(resolution, CHANNELS), 0),
+            "plain": (PlainG(resolution, fmap_max, fmap_base), PlainD(resolution, fmap_max, fmap_base)),
+            "ours": build(ProGANConfig(fmap_max=fmap_max, fmap_base=fmap_base), ImageShape(resolution, CHANNELS), 0),
         }
         z, images = torch.zeros(1, 512), torch.zeros(1, CHANNELS, resolution, resolution)
         for name, (G, D) in networks.items():
@@ -249,18 +264,20 @@ def switch(precision: str) -> None:
 
 
 def measure(
-    resolution: int, fmap_max: int, batch: int, device: str, seconds: float, chosen: list[str]
+    resolution: int, fmap_max: int, batch: int, device: str, seconds: float, chosen: list[str], fmap_base: int = BASE
 ) -> dict[str, object]:
     """Images a second of every variant, in alternation."""
     count = min(4096, 2**30 // resolution**2)
     images = np.random.default_rng(0).integers(0, 256, (count, CHANNELS, resolution, resolution), dtype=np.uint8)
     data = torch.from_numpy(images).to(device)
-    variants: dict[str, Callable[[Tensor], None]] = {"plain fp32": Plain(resolution, fmap_max, batch, device)}
+    variants: dict[str, Callable[[Tensor], None]] = {
+        "plain fp32": Plain(resolution, fmap_max, batch, device, fmap_base)
+    }
     builds = {}
     for name in chosen:
         start = time.perf_counter()
         switch(VARIANTS[name][0])
-        variants[name] = ours(resolution, fmap_max, batch, device, *VARIANTS[name])
+        variants[name] = ours(resolution, fmap_max, batch, device, fmap_base, *VARIANTS[name])
         builds[name] = time.perf_counter() - start
     times: dict[str, list[float]] = {name: [] for name in variants}
     waits, began, i = [], time.perf_counter(), 0
@@ -279,11 +296,18 @@ def measure(
             waits.append(waited / ROUND[device])
         i += 1
     rates = {name: batch / statistics.median(found[2:]) for name, found in times.items()}
+    ratios = {
+        name: statistics.quantiles(
+            [plain / each for plain, each in zip(times["plain fp32"][2:], found[2:], strict=True)]
+        )
+        for name, found in times.items()
+    }
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
-        "resolution": resolution, "fmap_max": fmap_max, "batch": batch, "iterations": i,
-        "gflop_per_image": gflop(resolution, fmap_max),
-        "img_per_sec": rates, "build_seconds": {name: s for name, s in builds.items() if "compiled" in name},
+        "resolution": resolution, "fmap_max": fmap_max, "fmap_base": fmap_base, "batch": batch, "iterations": i,
+        "gflop_per_image": gflop(resolution, fmap_max, fmap_base),
+        "img_per_sec": rates, "ratio_quartiles": ratios,
+        "build_seconds": {name: s for name, s in builds.items() if "compiled" in name},
         "data_seconds": statistics.median(waits),
         "peak_memory": most if device == "cpu" else torch.cuda.max_memory_allocated(),
     }  # fmt: skip
@@ -326,6 +350,7 @@ def main() -> None:
     device = options.device
     variants = options.variants.split(",") if options.variants else CHOSEN[device]
     torch.set_num_threads(options.threads)
+    keep_pages(True)
     results: dict[str, object] = {
         "date": datetime.date.today().isoformat(), "machine": machine(device), "threads": options.threads,
         "torch": torch.__version__, "python": platform.python_version(), "peaks_gflops": peaks(variants, device),
@@ -335,7 +360,8 @@ def main() -> None:
     names = ["plain fp32", *variants]
     print(f"{'case':>12} " + " ".join(f"{name:>14}" for name in names), flush=True)
     for case in (options.cases or CASES[device]).split(","):
-        found = measure(*(int(number) for number in case.split(":")), device, options.seconds, variants)
+        resolution, fmap_max, batch, *base = (int(number) for number in case.split(":"))
+        found = measure(resolution, fmap_max, batch, device, options.seconds, variants, *base)
         results["cases"].append(found)
         print(f"{case:>12} " + " ".join(f"{found['img_per_sec'][name]:14.1f}" for name in names), flush=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")

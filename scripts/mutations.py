@@ -342,7 +342,7 @@ LAYER = [
     Mutation(
         "a weight's part of the second derivative lost",
         "models/convolution.py",
-        {"dw = _weight_gradient(gradient, v, weight, ctx.how) if needs[1] else None": "dw = None"},
+        {"dw = _weight_gradient(gradient, v, weight, *ctx.how) if needs[1] else None": "dw = None"},
         [ANSWERS + "first_and_second_derivatives_of_convolve"],
     ),
     Mutation(

@@ -454,6 +454,9 @@ class RuntimeConfig:
     trial finds them faster. `tf32`: fp32 with rounded factors, on GPUs."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile D's and G's steps; on a CPU this needs a C++ compiler. `auto`: where a resolution is trained for long."""
+    winograd: Literal["auto", "on", "off"] = "auto"
+    """In fp32 on a CPU, compute wide convolutions by Winograd's algorithm: fewer multiplications, and a little less
+    exact. `auto`: if a short trial finds it faster."""
     cuda_graphs: bool = True
     """Launch whole steps as CUDA graphs: faster, bit-exact, and a little more GPU memory."""
     threads: int | None = None

@@ -56,7 +56,7 @@ PRESETS: dict[str, Preset] = {
     ),
     # Faces at 64x64 on a laptop: an eighth of the paper's width, a twentieth of its length.
     "celeba64-laptop": Preset(
-        "CelebA at 64x64 on a laptop's CPU: an eighth of the paper's width, some 75 minutes on one core.",
+        "CelebA at 64x64 on a laptop's CPU: an eighth of the paper's width, hours.",
         "--data '' --mirror true --stable-kimg 4:10,8:20,16:40,32:80,64:260 --fade-kimg 8:10,16:20,32:30,64:40 "
         f"--batch-size 4:64,16:32,32:16 {_FAST} --z-dim 128 --fmap-base 1024 --fmap-max 128 --tick-kimg 10",
         paper="quickstart-paper",

@@ -18,7 +18,7 @@ from progan.config import RunConfig, RuntimeConfig, ScheduleConfig
 from progan.devices import cores
 from progan.errors import ConfigError
 from progan.models import ImageShape
-from progan.options import override
+from progan.options import override, parse_json
 from progan.per_resolution import per_resolution
 from progan.presets import PRESETS, preset
 from progan.run.assemble import set_up
@@ -296,7 +296,104 @@ def test_threads_do_not_spin_for_long_unless_that_was_asked_for(given: dict[str,
     assert done.stdout.strip() == found, done.stderr
 
 
+# Winograd's algorithm
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "expected"),
+    [
+        ({"precision": "fp32"}, "cpu", True),
+        ({"precision": "fp32", "fmap_max": 127}, "cpu", None),
+        ({"precision": "fp32", "resolution": 4}, "cpu", None),
+        ({"precision": "fp32", "winograd": "off"}, "cpu", None),
+        ({"precision": "bf16"}, "cpu", None),
+        ({"precision": "fp32", "fmap_max": 8, "winograd": "on"}, "cpu", "on"),
+        ({"precision": "bf16", "winograd": "on"}, "cpu", None),
+        ({"precision": "fp32", "winograd": "on"}, "cuda", None),
+        ({"precision": "fp32", "model": "dcgan", "start_resolution": 64}, "cpu", None),
+    ],
+)
+def test_winograds_algorithm_is_tried_where_networks_are_wide_and_in_fp32(
+    options: dict[str, str], device: str, expected: bool | str | None, unset: Any
+) -> None:
+    tried: list[Numerics] = []
+
+    def measured(setup: RunSetup, other: Numerics, stage: Any) -> Evidence:
+        tried.append(other)
+        return evidence
+
+    unset.setattr(autotune, "measure_gain", measured)
+    unset.setattr(autotune, "remembered", lambda what, facts, measure: measure())
+    config = override(preset("celeba64"), options)
+    said: list[str] = []
+    now = replace(CPU, device=device, precision=config.runtime.precision)
+    setup = RunSetup(config, ImageShape(64, 3), now, log=said.append)
+    for evidence in (SURE, Evidence(1.5, 0.9, 1.9, 24, sure=False), Evidence(0.8, 0.7, 0.9, 6, sure=True)):
+        found = autotune.decide_winograd(setup)
+        assert found == replace(now, winograd=expected == "on" or bool(expected and evidence is SURE))
+    assert [each.winograd for each in tried] == [True] * 3 * (expected is True)
+    if tried:
+        assert said[0] == (
+            "Winograd's algorithm: at 16x16, a step with it is 1.50 times as fast (1.40 to 1.60) as one without"
+        )
+        assert said[1].startswith(
+            "Winograd's algorithm: not used: at 16x16, a step with it is 1.50 times as fast (0.90"
+        )
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_goes_on_with_or_without_winograds_algorithm_as_it_was_begun(
+    tmp_path: Path, begun: bool, unset: Any
+) -> None:
+    for kimg, now in ((0.02, begun), (0.04, not begun)):
+        unset.setattr(autotune, "decide_winograd", lambda setup, now=now: replace(setup.numerics, winograd=now))
+        progan.train(out=tmp_path, total_kimg=kimg, allow_change=True, quiet=True, **TINY)
+        recorded = StateFolder(tmp_path / "state").numerics()
+        assert recorded is not None
+        assert recorded.winograd == begun
+
+
+def test_states_of_before_there_was_a_choice_are_without() -> None:
+    recorded = {"device": "cpu", "precision": "fp32", "threads": 1, "torch_version": "2.9", "processes": 1}
+    assert not parse_json(Numerics, {**recorded, "compiled": []}).winograd
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_memory_of_large_tensors_is_kept_for_the_next_ones() -> None:
+    code = """
+import resource, torch
+from progan.config import RuntimeConfig
+from progan.training.numerics import choose
+choose(RuntimeConfig(device="cpu"))
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**24)
+before = faults()
+for _ in range(4):
+    torch.ones(2**24)
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert int(done.stdout) < 2**14, done.stderr  # pages of one of the four
+
+
 # Compiling
+
+
+def test_what_is_compiled_is_decided_after_the_first_grid(unset: Any, tmp_path: Path) -> None:
+    """Its trials may take a minute; what is found is in the states, and not asked again where the run goes on."""
+    grids: list[int] = []
+
+    def decided(setup: RunSetup, cost: dict[int, float]) -> tuple[Numerics, Pace]:
+        grids.append(len(list(tmp_path.glob("run/samples/fakes-*.png"))))
+        return replace(setup.numerics, compiled=(32,)), Pace(setup.schedule, cost, {})
+
+    unset.setattr(autotune, "decide_compiled", decided)
+    for kimg in (0.02, 0.04):
+        progan.train(out=tmp_path / "run", total_kimg=kimg, allow_change=True, quiet=True, **TINY)
+        recorded = StateFolder(tmp_path / "run" / "state").numerics()
+        assert recorded is not None
+        assert recorded.compiled == (32,)
+    assert grids == [1]
 
 
 def test_a_step_is_compiled_where_a_trial_has_shown_that_it_pays(unset: Any) -> None:

@@ -1,5 +1,6 @@
 """Compiled steps: the same numbers as without, one build for a whole fade, and nothing lost where it cannot be."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -93,6 +94,37 @@ def test_gradients_are_those_of_the_eager_step_at_every_alpha_of_one_build(kerne
             if reference is not None:
                 assert float((gradient - reference).norm()) <= 3e-5 * float(reference.norm())
                 assert gradient.stride() == reference.stride()
+
+
+@pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=[needs_compiler, pytest.mark.slow])])
+def test_a_step_by_winograds_algorithm_is_traced_like_any_other(kernels):
+    s = new_state(ProGANConfig(z_dim=8, fmap_max=128), OptimizerConfig(), SHAPE, 0, replace(CPU, winograd=True))
+    plain = new_state(ProGANConfig(z_dim=8, fmap_max=128), OptimizerConfig(), SHAPE, 0, CPU)
+    stage = Stage(8, "fade", 0.3, 4, 0.0, 0.0)
+    step = traced_step(s.G, s.D, losses.build(WganGpConfig()), SHAPE, stage, 4, torch.float32, kernels=kernels)
+    (_, expected), (_, ours), (_, direct) = (
+        gradients(0.3, None, s),
+        gradients(0.3, step, s),
+        gradients(0.3, None, plain),
+    )
+    errors = []
+    for gradient, eager, other in zip(ours, expected, direct, strict=True):
+        if gradient is not None:
+            assert float((gradient - eager).norm()) <= (3e-5 if kernels else 0) * float(eager.norm())
+            errors.append(float((gradient - other).norm() / other.norm()))
+    assert 1e-7 < max(errors) < 1e-4
+
+
+def test_what_depends_on_weights_alone_is_done_once():
+    def function(g, d, x):
+        return [(g[0].exp() @ x).sum() * (g[0].exp() @ x.sin()).sum() + d[0].exp().sum() * torch.tensor([2.0]).sum()]
+
+    example = [[torch.randn(3, 3)], [torch.randn(2)], torch.randn(3, 3)]
+    graph = traced._trace(function, example, "fake")
+    count = [node.target for node in graph.graph.nodes if node.op == "call_function"].count
+    assert count(torch.ops.aten.exp.default) == 2
+    assert count(torch.ops.aten.mm.default) == 2, "that depends on an image as well"
+    assert torch.equal(graph(*example)[0], function(*example)[0])
 
 
 @pytest.mark.slow
@@ -253,8 +285,8 @@ def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypat
 
 def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
-    for module in ("numerics", "preflight.autotune"):
-        monkeypatch.setattr(f"progan.training.{module}.sixteen_bits", lambda device: "bf16")
+    for module in ("devices", "training.numerics", "training.preflight.autotune"):
+        monkeypatch.setattr(f"progan.{module}.sixteen_bits", lambda device: "bf16")
     monkeypatch.setattr(autotune, "measure_gain", None)
     threads = thread_count(torch.get_num_threads())
     assert main(["doctor"]) == 0

@@ -173,7 +173,7 @@ def _tried(
     setup = RunSetup(
         first, image_shape(first, train), choose(dataclasses.replace(first.runtime, threads=threads)), log=log
     )
-    alike = {"compile": "off", "precision": autotune.decide_precision(setup).precision}
+    alike = {"compile": "off", "winograd": "off", "precision": autotune.decide_precision(setup).precision}
     seconds = _SHORT if minutes is None else min(_LONG, 60 * minutes * _TRIAL_SHARE)
     found: dict[str, _Tried] = {}
     trials: dict[RunConfig, tuple[Cost, Cost]] = {}

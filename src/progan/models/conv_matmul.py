@@ -1,8 +1,8 @@
 """Convolutions as products of matrices.
 
 A convolution takes a large image [N, L, H, W] to a small one [N, S, h, w], a transposed one small to large; the weight
-[S, L, K, K] stands for a matrix [S, K·K·L]. In bf16 on a CPU, over few positions of the small image, this is faster
-than oneDNN's own convolutions (benchmarks/products.py).
+[S, L, K, K] stands for a matrix [S, K·K·L]. On a CPU this may be faster than oneDNN's own convolutions: in bf16 over
+few positions of the small image, in fp32 for the gradient of a weight (benchmarks/products.py).
 """
 
 import torch
@@ -13,6 +13,8 @@ How = tuple[int, int, bool]
 """Stride, padding, and whether the convolution is transposed."""
 FEW = 16
 """Most positions h·w of the small image for which products are faster."""
+MAPS = 128
+"""Fewest maps on either side for which the gradient of a weight is faster in fp32."""
 
 
 def quicker(x: Tensor, weight: Tensor, how: How) -> bool:
@@ -28,9 +30,11 @@ def quicker(x: Tensor, weight: Tensor, how: How) -> bool:
     return min(s, c) >= 128
 
 
-def weight_gradient_is_quicker(small: Tensor, weight: Tensor) -> bool:
-    """True if `weight_gradient` is faster than a convolution's."""
+def weight_gradient_is_quicker(small: Tensor, weight: Tensor, fast: bool = False) -> bool:
+    """True if `weight_gradient` is faster than a convolution's; in fp32 only if it may be `fast`."""
     n, _, h, w = small.shape
+    if fast and small.dtype == torch.float32:
+        return min(weight.shape[:2]) >= MAPS
     return _is_bf16(small) and (h * w <= FEW or n * h * w <= 2 * min(weight.shape[:2]))
 
 

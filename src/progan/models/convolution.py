@@ -9,14 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from progan.models import conv_matmul
+from progan.models import conv_matmul, winograd
+from progan.models.conv_matmul import How
 
 
 def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0, transposed: bool = False
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int = 1,
+    padding: int = 0,
+    transposed: bool = False,
+    fast: bool = False,
 ) -> Tensor:
-    """x [N, in, H, W] with weight [out, in, K, K] (transposed: [in, out, K, K]) and bias [out], all of one dtype."""
-    out: Tensor = _convolution(x, weight, bias, (stride, padding, transposed))
+    """x [N, in, H, W] with weight [out, in, K, K] (transposed: [in, out, K, K]) and bias [out], all of one dtype.
+
+    `fast`: in fp32, by Winograd's algorithm or as products of matrices where that is faster.
+    """
+    out: Tensor = _convolution(x, weight, bias, (stride, padding, transposed), fast)
     return out
 
 
@@ -25,23 +35,25 @@ def convolve(
 # has no derivatives.
 
 
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, how: Any) -> Any:
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Any:
     return _Convolution.apply(*_same_layout(x, weight), bias, *how)
 
 
-def _input_gradient(gradient: Tensor, weight: Tensor, x: Tensor, how: Any) -> Any:
+def _input_gradient(gradient: Tensor, weight: Tensor, x: Tensor, *how: Any) -> Any:
     return _InputGradient.apply(*_same_layout(gradient, weight), x, *how)
 
 
-def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, how: Any) -> Any:
+def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, *how: Any) -> Any:
     return _WeightGradient.apply(*_same_layout(gradient, x), weight, *how)
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Any:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: How, fast: bool) -> Any:
         ctx.save_for_backward(x, weight)
-        ctx.how = how
+        ctx.how = how, fast
+        if fast and winograd.quicker(x, weight, how):
+            return winograd.convolve(x, weight, bias)
         if conv_matmul.quicker(x, weight, how):
             return conv_matmul.convolve(x, weight, bias, how)
         stride, padding, transposed = how
@@ -51,19 +63,21 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        dx = _input_gradient(gradient, weight, x, ctx.how) if needs[0] else None
-        dw = _weight_gradient(gradient, x, weight, ctx.how) if needs[1] else None
+        dx = _input_gradient(gradient, weight, x, *ctx.how) if needs[0] else None
+        dw = _weight_gradient(gradient, x, weight, *ctx.how) if needs[1] else None
         db = gradient.sum((0, 2, 3)) if needs[2] else None
-        return dx, dw, db, None, None, None
+        return dx, dw, db, None, None
 
 
 class _InputGradient(torch.autograd.Function):
     """Gradient of the input, from that of the output and the weight; `x` only gives its shape."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, *how: Any) -> Any:
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, x: Tensor, how: How, fast: bool) -> Any:
         ctx.save_for_backward(gradient, weight)
-        ctx.how = how
+        ctx.how = how, fast
+        if fast and winograd.quicker(gradient, weight, how):
+            return winograd.input_gradient(gradient, weight)
         stride, padding, transposed = how
         back = stride, padding, not transposed
         if conv_matmul.quicker(gradient, weight, back) and x.shape[2:] == conv_matmul.output_size(
@@ -76,20 +90,22 @@ class _InputGradient(torch.autograd.Function):
     def backward(ctx: Any, v: Tensor) -> Any:
         gradient, weight = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        dg = _convolution(v, weight, None, ctx.how) if needs[0] else None
-        dw = _weight_gradient(gradient, v, weight, ctx.how) if needs[1] else None
-        return dg, dw, None, None, None, None
+        dg = _convolution(v, weight, None, *ctx.how) if needs[0] else None
+        dw = _weight_gradient(gradient, v, weight, *ctx.how) if needs[1] else None
+        return dg, dw, None, None, None
 
 
 class _WeightGradient(torch.autograd.Function):
     """Gradient of the weight, from that of the output and the input; `weight` only gives its shape."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, *how: Any) -> Any:
+    def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, how: How, fast: bool) -> Any:
         ctx.save_for_backward(gradient, x)
-        ctx.how = how
+        ctx.how = how, fast
+        if fast and winograd.weight_gradient_is_quicker(x, weight, how):
+            return winograd.weight_gradient(gradient, x)
         small, large = (x, gradient) if how[2] else (gradient, x)
-        if conv_matmul.weight_gradient_is_quicker(small, weight):
+        if conv_matmul.weight_gradient_is_quicker(small, weight, fast):
             return conv_matmul.weight_gradient(small, large, weight.shape[2], how)
         return _convolution_backward(gradient, x, weight, how, [False, True])[1]
 
@@ -97,12 +113,12 @@ class _WeightGradient(torch.autograd.Function):
     def backward(ctx: Any, v: Tensor) -> Any:
         gradient, x = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        dg = _convolution(x, v, None, ctx.how) if needs[0] else None
-        dx = _input_gradient(gradient, v, x, ctx.how) if needs[1] else None
-        return dg, dx, None, None, None, None
+        dg = _convolution(x, v, None, *ctx.how) if needs[0] else None
+        dx = _input_gradient(gradient, v, x, *ctx.how) if needs[1] else None
+        return dg, dx, None, None, None
 
 
-def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, how: Any, mask: list[bool]) -> Any:
+def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, how: How, mask: list[bool]) -> Any:
     stride, padding, transposed = how
     return torch.ops.aten.convolution_backward(
         gradient, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0], 1, [*mask, False]

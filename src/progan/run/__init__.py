@@ -15,7 +15,7 @@ from progan.data.dataset import Dataset, Manifest
 from progan.data.prepare import left_out_note, request_key
 from progan.data.sources import open_source
 from progan.data.sources.named import preparation
-from progan.devices import computing_with, is_out_of_memory
+from progan.devices import computing_with, is_out_of_memory, keep_pages
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
 from progan.progress import Log, log_line, silent
@@ -132,13 +132,16 @@ def train(
         quiet = quiet or not processes.first
         log: Log = silent if quiet else log_line
         with computing_with(torch.get_num_threads()):  # until the run has found its own number
-            setup, dataset, pace = _agree(preset, data, folder, allow_change, options, log, processes, minutes)
-            folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
             try:
-                return _train(setup, dataset, folder, allow_change, profile, quiet, ends, until, pace)
-            except _OutOfMemoryError as short:
-                traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
-                raise out_of_memory(setup, short.numerics, short.stage, folder) from None
+                setup, dataset, pace = _agree(preset, data, folder, allow_change, options, log, processes, minutes)
+                folder = folder or RunFolder(numbered(Path("runs"), f"{setup.config.preset}-{dataset.name}"))
+                try:
+                    return _train(setup, dataset, folder, allow_change, profile, quiet, ends, until, pace)
+                except _OutOfMemoryError as short:
+                    traceback.clear_frames(short.__traceback__)  # what they hold is in the way of a smaller batch
+                    raise out_of_memory(setup, short.numerics, short.stage, folder) from None
+            finally:
+                keep_pages(False)
 
 
 @dataclass
@@ -159,8 +162,8 @@ def _agree(
     processes: Processes,
     minutes: float | None,
 ) -> tuple[RunSetup, Dataset, Pace | None]:
-    """Setup and images, the same in all processes, and the pace of a run that is new. What cannot continue is refused
-    before any trial.
+    """Setup and images, the same in all processes, and the pace of a new run of so many minutes. What cannot continue
+    is refused before any trial.
     """
     # Only the first process sees the run folder. One that is not here yet may be fetched from its copy.
     config = RunConfig()
@@ -191,11 +194,6 @@ def _agree(
     if new and minutes is not None and (folder is None or not folder.exists):
         setup, pace = autotune.fit_into(setup, minutes)
         log(f"{minutes:g} minutes here are {setup.schedule.total_nimg / 1000:.4g} kimg; every stage keeps its share")
-    elif new:
-        unseen = log is silent and config.runtime.compile != "auto"  # nobody asks how fast it will be
-        seconds = 0.0 if unseen else None
-        numerics, pace = autotune.decide_compiled(setup, autotune.speeds(setup, seconds))
-        setup = dataclasses.replace(setup, numerics=numerics)
     return dataclasses.replace(setup, config=share_config(setup.config, processes)), dataset, pace
 
 
@@ -219,7 +217,7 @@ def _train(
         # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
         rendezvous.require_shared(folder.config, processes)
-        job, resumed = assemble(setup, dataset, folder, pace)
+        job, resumed = assemble(setup, dataset, folder, pace, decide=pace is None)
         since = job.state.cur_nimg
         if processes.first and folder.record(config, DataFacts.of(dataset), changes, since):
             log(f"note: from {since / 1000:g} kimg on it is not the run that was begun: {'; '.join(changes)}")
@@ -228,8 +226,9 @@ def _train(
             log(f"run folder {folder.path}: {job.state.numerics.device}, {job.state.numerics.precision}{together}")
             if (few := advice(config, dataset.count)) is not None:
                 log(few)
-        for line in announcement(config, job.pace, since) if job.pace is not None else ():
-            log(line)
+        if job.pace is not None and (pace is not None or since > 0):  # others are told when all is decided
+            for line in announcement(config, job.pace, since):
+                log(line)
         log(f"sample grids come in {folder.samples}, watch the run with: progan app {folder.path}")
 
         # Only the first process has observers.

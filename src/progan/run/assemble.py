@@ -6,6 +6,7 @@ import math
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from progan.metrics.evaluation import LEAST
 from progan.models import ImageShape
 from progan.options import coerce, from_dict, override, to_dict
 from progan.presets import preset as named_preset
-from progan.progress import Log, log_line, progress_bar
+from progan.progress import Log, log_line, progress_bar, silent
 from progan.run import initial
 from progan.run_folder import RunFolder
 from progan.schedule import Stage
@@ -34,7 +35,7 @@ from progan.training.observers.run_files import until
 from progan.training.parallel import rendezvous
 from progan.training.parallel.processes import Processes
 from progan.training.preflight import autotune, fit
-from progan.training.preflight.estimate import Pace
+from progan.training.preflight.estimate import Pace, announcement
 from progan.training.setup import RunSetup
 from progan.training.state import StateFolder, TrainingState, share
 
@@ -200,12 +201,19 @@ def set_up(config: RunConfig, dataset: Dataset, folder: RunFolder | None, log: L
     if recorded is not None:
         wished = numerics.wished_threads(config.runtime)
         threads = wished or min(recorded.threads, now.threads)
-        now = replace(now, precision=recorded.precision, compiled=recorded.compiled, threads=threads)
+        now = replace(
+            now,
+            precision=recorded.precision,
+            compiled=recorded.compiled,
+            winograd=recorded.winograd,
+            threads=threads,
+        )
         if changed := recorded.differences(now):
             log(f"note: not the machine or versions the run began on ({', '.join(changed)}): the bits may differ")
     elif processes.first:
         now = autotune.decide_threads(setup)
         now = autotune.decide_precision(replace(setup, numerics=now))
+        now = autotune.decide_winograd(replace(setup, numerics=now))
     now = now.shared(processes)
     torch.set_num_threads(now.threads)
     return replace(setup, numerics=now)
@@ -220,8 +228,13 @@ def fit_into_memory(setup: RunSetup, dataset: Dataset, folder: RunFolder | None,
     return replace(setup, config=fit.ensure(setup, dataset.level_bytes, auto, start))
 
 
-def assemble(setup: RunSetup, dataset: Dataset, folder: RunFolder, pace: Pace | None = None) -> tuple[Job, bool]:
-    """Networks, optimisers and feed, as new or as the newest state has them; True if there was a state."""
+def assemble(
+    setup: RunSetup, dataset: Dataset, folder: RunFolder, pace: Pace | None = None, decide: bool = False
+) -> tuple[Job, bool]:
+    """Networks, optimisers and feed, as new or as the newest state has them; True if there was a state.
+
+    `decide`: a run that is at its beginning finds out what to compile when it begins to train.
+    """
     processes, states = setup.processes, StateFolder(folder.state)
     resumed = processes.first and not states.empty
     setup = replace(setup, numerics=setup.numerics.shared(processes))
@@ -239,8 +252,26 @@ def assemble(setup: RunSetup, dataset: Dataset, folder: RunFolder, pace: Pace | 
         pace = autotune.pace_of(setup, until(state.cur_nimg, folder.stats))
     processes.use(setup.device)
     share(state, processes)
-    executors = Executors(setup, state, pace)
+    decision = None
+    if decide and state.cur_nimg == 0:
+        pace = Pace(setup.schedule, {}, {})
+        decision = partial(_decide_compiled, setup, state, pace)
+    executors = Executors(setup, state, pace, decision)
     return Job(setup, Feed(setup, dataset), state, states, executors=executors, pace=pace), resumed
+
+
+def _decide_compiled(setup: RunSetup, state: TrainingState, pace: Pace) -> None:
+    """Decide what is compiled, in the first process, and say how long the run will take. Its trials may take a minute,
+    and so come after the first grid.
+    """
+    if setup.processes.first:
+        unseen = setup.log is silent and setup.config.runtime.compile != "auto"  # nobody asks how fast it will be
+        cost = autotune.speeds(setup, 0.0 if unseen else None)
+        state.numerics, found = autotune.decide_compiled(setup, cost)
+        pace.become(found)
+        for line in announcement(setup.config, pace, 0):
+            setup.log(line)
+    state.numerics = state.numerics.shared(setup.processes)
 
 
 def out_of_memory(setup: RunSetup, numerics: Numerics, stage: Stage, folder: RunFolder) -> MemoryShortError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from progan.config import FixedPrecision, RuntimeConfig
-from progan.devices import cores, find_device, has_tf32, set_switches, sixteen_bits
+from progan.devices import cores, find_device, has_tf32, keep_pages, set_switches, sixteen_bits
 from progan.errors import DeviceError
 from progan.options import parse_json
 from progan.training.parallel.processes import ALONE, Processes
@@ -33,6 +33,8 @@ class Numerics:
     processes: int = 1
     compiled: tuple[int, ...] = ()
     """Resolutions whose steps are compiled."""
+    winograd: bool = False
+    """Whether wide convolutions in fp32 on a CPU are computed by Winograd's algorithm (models/winograd.py)."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -71,6 +73,8 @@ def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
         needs = "an NVIDIA GPU of compute capability 8 or more, to begin and to go on"
         raise DeviceError(f"--precision tf32 needs {needs}; {device} has fp32")
     set_switches(tf32=precision == "tf32")
+    if device.type == "cpu":
+        keep_pages(True)
     threads = wished_threads(config) or free_threads(processes)
     return Numerics(str(device), precision, threads, torch.__version__, processes.size)
 

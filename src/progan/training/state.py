@@ -21,6 +21,7 @@ from progan.devices import is_out_of_memory
 from progan.errors import RunError
 from progan.files import PendingWrites, write_whole
 from progan.models import Discriminator, Generator
+from progan.models.layers import let_winograd
 from progan.options import parse_json
 from progan.schedule import Phase, Stage
 from progan.tensorfile import from_bytes, to_bytes
@@ -111,6 +112,8 @@ class TrainingState:
         for net in (G, D):
             net.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         G_ema = copy.deepcopy(G).eval().requires_grad_(False)
+        for net in (G, D) if setup.numerics.winograd else ():
+            let_winograd(net)
         scaled = setup.numerics.scaled
         g_adam = Adam(G.parameters(), config.optimizer, scaled)
         d_adam = Adam(D.parameters(), config.optimizer, scaled, config.optimizer.penalty_every)

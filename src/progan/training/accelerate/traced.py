@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from progan.data.cache import cache_folder
@@ -60,8 +61,15 @@ class Executors:
     One is kept at a time. What cannot be compiled is traced, what cannot be traced is eager, in all processes alike.
     """
 
-    def __init__(self, setup: RunSetup, state: TrainingState, pace: Pace | None = None) -> None:
-        self._setup, self._state = setup, state
+    def __init__(
+        self,
+        setup: RunSetup,
+        state: TrainingState,
+        pace: Pace | None = None,
+        decide: Callable[[], None] | None = None,
+    ) -> None:
+        """`decide` is called before the first executor is made: it puts into the state what is compiled."""
+        self._setup, self._state, self._decide = setup, state, decide
         self._pace = Pace(setup.schedule, {}, {}) if pace is None else pace
         self._graphs = setup.config.runtime.cuda_graphs and has_graphs(setup.device)
         self._key: tuple[int, Phase, int, bool] | None = None
@@ -69,6 +77,9 @@ class Executors:
 
     def of(self, stage: Stage) -> Executor:
         """Executor of a stage, made if it is not the one that was asked for last. Raises what says memory ran out."""
+        if self._decide is not None:
+            self._decide()
+            self._decide = None
         size = stage.batch_size // self._setup.processes.size
         kernels = stage.resolution in self._state.numerics.compiled
         if self._executor is None or self._key != (*stage.key, size, kernels):
@@ -321,9 +332,32 @@ def _compile(function: Function, example: list[Any], kernels: bool) -> Function:
 def _trace(function: Function, example: list[Any], mode: Literal["fake", "real"]) -> Any:
     """Graph of a function, on tensors without values or on real ones."""
     graph = make_fx(lambda *arguments: function(*arguments), tracing_mode=mode)(*example)  # whose signature is open
+    _once(graph, weights=len(example[0]) + len(example[1]))
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
+
+
+def _once(graph: GraphModule, weights: int) -> None:
+    """Do what depends on the weights alone, a graph's first inputs, once: a step goes through its layers many times."""
+    fixed: set[Node] = set()
+    known: dict[Any, Node] = {}
+    for node in list(graph.graph.nodes):
+        key: Any = None
+        if node.op == "placeholder" and weights > 0:
+            weights -= 1
+            fixed.add(node)
+        elif node.op == "get_attr":  # constants are recorded wherever they are met
+            constant = getattr(graph, node.target)
+            key = constant.dtype, constant.device, str(constant.tolist())
+        elif node.op == "call_function" and fixed.issuperset(node.all_input_nodes):
+            key = node.target, str(node.args), str(node.kwargs)
+        if key is not None:
+            if (same := known.setdefault(key, node)) is node:
+                fixed.add(node)
+            else:
+                node.replace_all_uses_with(same)
+                graph.graph.erase_node(node)
 
 
 def _contiguous(images: Tensor) -> Tensor:

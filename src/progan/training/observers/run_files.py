@@ -71,6 +71,8 @@ class SampleGrids(Observer):
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._last = state.cur_nimg
+        if state.cur_nimg == 0:  # what training begins with, as the authors have it
+            self._write(stage, state)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         if tick.cur_nimg - self._last >= self._grid_nimg:

@@ -10,8 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
+from progan import models
 from progan.config import FixedPrecision
 from progan.devices import computing_with, free_bytes, is_out_of_memory, release, sixteen_bits
+from progan.models import winograd
+from progan.models.layers import EqualizedConv2d
 from progan.options import to_dict
 from progan.schedule import Schedule, Stage, for_kimg, for_seconds
 from progan.training.accelerate.traced import missing
@@ -96,7 +101,8 @@ def decide_precision(setup: RunSetup) -> Numerics:
         return now
     stage = trial_stage(setup)
     try:
-        evidence = remembered(fast, _facts(setup, stage), lambda: measure_gain(setup, fast, stage))
+        other = replace(now, precision=fast)
+        evidence = remembered(fast, _facts(setup, stage), lambda: measure_gain(setup, other, stage))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -108,6 +114,39 @@ def decide_precision(setup: RunSetup) -> Numerics:
     at = f"{stage.resolution}x{stage.resolution}"
     setup.log(f"precision {now.precision}: at {at}, a step in {fast} is {evidence} as in fp32")
     return now
+
+
+def decide_winograd(setup: RunSetup) -> Numerics:
+    """Numerics of a new run, whose precision is decided, with Winograd's algorithm if that surely makes it faster."""
+    now, wish = setup.numerics, setup.config.runtime.winograd
+    if wish == "off" or setup.device.type != "cpu" or now.precision != "fp32":
+        return now
+    quick = replace(now, winograd=True)
+    if wish == "on":
+        return quick
+    stage = trial_stage(setup)
+    if not _wide(setup, stage):
+        return now
+    try:
+        evidence = remembered("winograd", _facts(setup, stage), lambda: measure_gain(setup, quick, stage))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return now
+    finally:
+        release(setup.device)
+    at, left_out = f"{stage.resolution}x{stage.resolution}", "" if evidence.faster else "not used: "
+    setup.log(f"Winograd's algorithm: {left_out}at {at}, a step with it is {evidence} as one without")
+    return quick if evidence.faster else now
+
+
+def _wide(setup: RunSetup, stage: Stage) -> bool:
+    """True if the networks have a convolution for which Winograd's algorithm was found to be faster."""
+    with torch.device("meta"):
+        networks = models.build(setup.config.model, setup.shape, seed=0)
+        x = torch.zeros(1, 1, stage.resolution, stage.resolution)
+    layers = [each for net in networks for each in net.modules() if isinstance(each, EqualizedConv2d)]
+    return any(winograd.quicker(x, layer.weight, (1, 1, False)) for layer in layers)
 
 
 def foresee(setup: RunSetup) -> tuple[Numerics, str]:
@@ -307,13 +346,12 @@ def _trial_resolution(setup: RunSetup) -> int:
     return max(schedule.start_resolution, min(largest, schedule.resolution))
 
 
-def measure_gain(setup: RunSetup, fast: FixedPrecision, stage: Stage) -> Evidence:
-    """Evidence of an iteration in `fast` beside one in fp32, of equal networks.
+def measure_gain(setup: RunSetup, other: Numerics, stage: Stage) -> Evidence:
+    """Evidence of an iteration with other numerics beside one in fp32 as PyTorch computes it, of equal networks.
 
     Raises MemoryError, or what PyTorch raises, if there is no room.
     """
-    names: tuple[FixedPrecision, ...] = ("fp32", fast)
-    setups = [replace(setup, numerics=replace(setup.numerics, precision=name)) for name in names]
+    setups = [replace(setup, numerics=each) for each in (replace(setup.numerics, precision="fp32"), other)]
     free = free_bytes(setup.device)
     if free is not None and sum(estimate(each, stage.resolution, stage.batch_size) for each in setups) > free:
         raise MemoryError

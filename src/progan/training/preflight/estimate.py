@@ -129,6 +129,10 @@ class Pace:
         """Measured and foreseen seconds of training at each resolution, the older the less."""
         self._built: dict[tuple[int, Phase], float] = {}
 
+    def become(self, other: "Pace") -> None:
+        """Take the estimates of another, before anything is measured."""
+        self._schedule, self._cost, self._builds = other._schedule, other._cost, other._builds
+
     def measure(self, resolution: int, images: int, seconds: float) -> None:
         """Note that so many images took so long, with all that is done beside training."""
         weight = 0.5 ** (seconds / HALF)

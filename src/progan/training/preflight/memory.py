@@ -17,6 +17,7 @@ from progan import losses, models
 from progan.config import FixedPrecision, RunConfig
 from progan.images import at_once
 from progan.models import ImageShape
+from progan.models.layers import let_winograd
 from progan.training import augment
 from progan.training.numerics import DTYPES
 from progan.training.setup import RunSetup
@@ -36,13 +37,18 @@ def estimate(setup: RunSetup, resolution: int, batch_size: int) -> int:
 
     `batch_size` is that of one process.
     """
-    return _estimate(setup.config, setup.shape, setup.numerics.precision, resolution, batch_size)
+    now = setup.numerics
+    return _estimate(setup.config, setup.shape, now.precision, now.winograd, resolution, batch_size)
 
 
 @functools.lru_cache(maxsize=64)
-def _estimate(config: RunConfig, shape: ImageShape, precision: FixedPrecision, resolution: int, batch_size: int) -> int:
+def _estimate(
+    config: RunConfig, shape: ImageShape, precision: FixedPrecision, winograd: bool, resolution: int, batch_size: int
+) -> int:
     with torch.device("meta"):
         G, D = models.build(config.model, shape, seed=0)
+    for net in (G, D) if winograd else ():
+        let_winograd(net)
     g_bytes, d_bytes = (sum(p.nbytes for p in net.parameters()) for net in (G, D))
     kept = 4 * g_bytes + 3 * d_bytes  # weights and two moments of each, and the averaged G: a state
     alpha = 0.5 if resolution > config.schedule.start_resolution else 1.0
