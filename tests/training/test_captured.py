@@ -4,6 +4,7 @@ import gc
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,5 +212,6 @@ def test_memory_and_precisions_are_tried_with_graphs(tapes: list[Tape]) -> None:
     setup = RunSetup(config, ImageShape(8, 3), CPU)
     fit.train_a_little(setup, 8, 4, 0)
     assert [tape.replays for tape in tapes] == [1 + 2] * 2, "once to be compared, twice to train"
-    evidence = autotune.measure_gain(setup, "bf16", Stage(8, "stable", 1.0, 4, 0.001, 0.001))
+    other = replace(setup.numerics, precision="bf16")
+    evidence = autotune.measure_gain(setup, other, Stage(8, "stable", 1.0, 4, 0.001, 0.001))
     assert [tape.replays for tape in tapes[2:]] == [1 + 1 + evidence.rounds] * 4, "once to be warm"

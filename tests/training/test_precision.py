@@ -134,11 +134,11 @@ def test_a_trial_of_something_else_is_made_again(tried: Any, options: dict[str, 
 def test_on_a_cpu_a_trial_asks_for_memory_before_it_takes_any(monkeypatch: pytest.MonkeyPatch) -> None:
     setup = RunSetup(override(RunConfig(), {"fmap_max": 8}), SHAPE, CPU)
     stage = autotune.trial_stage(setup)
-    assert autotune.measure_gain(setup, "bf16", stage).gain > 0
+    assert autotune.measure_gain(setup, replace(setup.numerics, precision="bf16"), stage).gain > 0
     monkeypatch.setattr(autotune, "free_bytes", lambda device: 2**20)
     monkeypatch.setattr(autotune, "trial", None)
     with pytest.raises(MemoryError):
-        autotune.measure_gain(setup, "bf16", stage)
+        autotune.measure_gain(setup, replace(setup.numerics, precision="bf16"), stage)
 
 
 def test_what_cannot_go_on_is_refused_before_any_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

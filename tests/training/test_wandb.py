@@ -138,7 +138,7 @@ def test_training_does_not_wait_for_it(without, tmp_path, monkeypatch):
     monkeypatch.setattr(observer, "PATIENCE", 0.1)
     monkeypatch.setattr(observer.Wandb, "_begin", lambda self, wandb: slow)
     sending = observer.Wandb("p", tmp_path, tmp_path, {}, print)
-    sending.on_start(None, None)
+    sending.on_start(types.SimpleNamespace(cur_nimg=1), None)
     for nimg in range(50):
         sending._put(nimg, {"D/real": 0.0}, 8)
     assert sending._queue.qsize() >= 45

@@ -36,9 +36,9 @@ G: Matrix = (
     (0, 0, 1),
 )
 SMALLEST = 8
-"""Smallest side of an image for which this is faster (benchmarks/winograd.py)."""
+"""Smallest side of an image for which this is faster (benchmarks/products.py)."""
 MAPS, MAPS_OF_WEIGHTS = 128, 64
-"""Fewest maps, of input and output, for which it is faster: for images, and for the gradient of a weight."""
+"""Fewest maps, of input and output, for which it is faster; and for the gradient of a weight over larger images."""
 
 
 def quicker(x: Tensor, weight: Tensor, how: How) -> bool:
@@ -48,7 +48,8 @@ def quicker(x: Tensor, weight: Tensor, how: How) -> bool:
 
 def weight_gradient_is_quicker(x: Tensor, weight: Tensor, how: How) -> bool:
     """True if `weight_gradient` is faster than a convolution's."""
-    return _fits(x, weight, how) and min(weight.shape[:2]) >= MAPS_OF_WEIGHTS
+    fewest = MAPS_OF_WEIGHTS if min(x.shape[2:]) > SMALLEST else MAPS
+    return _fits(x, weight, how) and min(weight.shape[:2]) >= fewest
 
 
 def _fits(x: Tensor, weight: Tensor, how: How) -> bool:

@@ -41,6 +41,8 @@ class TensorBoard(Observer):
         }
         for summary in hparams(settings, dict.fromkeys(MEASURED, 0)):  # type: ignore[no-untyped-call]
             self._write(summary=summary)
+        if state.cur_nimg == 0:
+            self._show_grid(0, stage.resolution)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary

@@ -45,6 +45,8 @@ class Wandb(Observer):
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._thread.start()
+        if state.cur_nimg == 0:
+            self._put(0, {}, stage.resolution)
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         notices = {"notices": " | ".join(tick.notices)} if tick.notices else {}
