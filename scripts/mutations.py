@@ -370,6 +370,60 @@ LAYER = [
         [ANSWERS + "where_convolutions_are_products_of_matrices"],
     ),
     Mutation(
+        "a weight not turned round in Winograd's input gradient",
+        "models/winograd.py",
+        {"turned = tuple(row[::-1] for row in G)": "turned = G"},
+        [ANSWERS + "first_and_second_derivatives_by_winograds_algorithm"],
+    ),
+    Mutation(
+        "another last point in Winograd's transform",
+        "models/winograd.py",
+        {"(0, 1, -1, 8, -8, 1))": "(0, 1, -1, 8, -8, 2))"},
+        [ANSWERS + "first_and_second_derivatives_by_winograds_algorithm"],
+    ),
+    Mutation(
+        "Winograd's algorithm for images of any size",
+        "models/winograd.py",
+        {"h % TILE == w % TILE == 0 and ": ""},
+        [ANSWERS + "where_convolutions_are_computed_by_winograds_algorithm"],
+    ),
+    Mutation(
+        "Winograd's algorithm never tried",
+        "training/preflight/autotune.py",
+        {"return quick if evidence.faster else now": "return now"},
+        [CHOICES + "winograds_algorithm_is_tried_where_networks_are_wide_and_in_fp32"],
+    ),
+    Mutation(
+        "a run that goes on takes whichever convolutions it likes",
+        "run/assemble.py",
+        {"            winograd=recorded.winograd,\n": ""},
+        [CHOICES + "a_run_goes_on_with_or_without_winograds_algorithm_as_it_was_begun"],
+    ),
+    Mutation(
+        "what depends on images shared within a step",
+        "training/accelerate/traced.py",
+        {"fixed.issuperset(node.all_input_nodes)": "True"},
+        ["compiled.py::test_what_depends_on_weights_alone_is_done_once"],
+    ),
+    Mutation(
+        "memory given back after every large tensor",
+        "training/numerics.py",
+        {"        keep_pages(True)\n": "        pass\n"},
+        [CHOICES + "memory_of_large_tensors_is_kept_for_the_next_ones"],
+    ),
+    Mutation(
+        "nothing is compiled",
+        "run/assemble.py",
+        {"if decide and state.cur_nimg == 0:": "if False:"},
+        [CHOICES + "what_is_compiled_is_decided_after_the_first_grid"],
+    ),
+    Mutation(
+        "no grid of what training begins with",
+        "training/observers/run_files.py",
+        {"        if state.cur_nimg == 0:  # what": "        if False:  # what"},
+        [CHOICES + "what_is_compiled_is_decided_after_the_first_grid"],
+    ),
+    Mutation(
         "gradient of a kernel's sums not the adjoint",
         "models/layers.py",
         {
