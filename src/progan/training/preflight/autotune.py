@@ -47,14 +47,9 @@ def decide_threads(setup: RunSetup) -> Numerics:
         return now
     stage = trial_stage(setup)
     fp32 = replace(setup, numerics=replace(now, precision="fp32"))
-    try:
-        evidence = remembered("threads", _facts(fp32, stage), lambda: try_threads(fp32, stage))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
+    evidence = _evidence("threads", fp32, stage, lambda: try_threads(fp32, stage))
+    if evidence is None:
         return now
-    finally:
-        release(setup.device)
     at, all_of_them = f"{stage.resolution}x{stage.resolution}", evidence.threads == now.threads
     said = f"they are {evidence} as fewer" if all_of_them else f"more would be {evidence}"
     busy = "; other programs are busy here" if evidence.waited > BUSY else ""
@@ -100,16 +95,11 @@ def decide_precision(setup: RunSetup) -> Numerics:
     if fast is None:
         return now
     stage = trial_stage(setup)
-    try:
-        other = replace(now, precision=fast)
-        evidence = remembered(fast, _facts(setup, stage), lambda: measure_gain(setup, other, stage))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
+    other = replace(now, precision=fast)
+    evidence = _evidence(fast, setup, stage, lambda: measure_gain(setup, other, stage))
+    if evidence is None:
         setup.log(f"precision {fast}: there is no memory left to try fp32 as well")
         return replace(now, precision=fast)
-    finally:
-        release(setup.device)
     now = replace(now, precision=fast if evidence.faster else "fp32")
     at = f"{stage.resolution}x{stage.resolution}"
     setup.log(f"precision {now.precision}: at {at}, a step in {fast} is {evidence} as in fp32")
@@ -127,14 +117,9 @@ def decide_winograd(setup: RunSetup) -> Numerics:
     stage = trial_stage(setup)
     if not _wide(setup, stage):
         return now
-    try:
-        evidence = remembered("winograd", _facts(setup, stage), lambda: measure_gain(setup, quick, stage))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
+    evidence = _evidence("winograd", setup, stage, lambda: measure_gain(setup, quick, stage))
+    if evidence is None:
         return now
-    finally:
-        release(setup.device)
     at, left_out = f"{stage.resolution}x{stage.resolution}", "" if evidence.faster else "not used: "
     setup.log(f"Winograd's algorithm: {left_out}at {at}, a step with it is {evidence} as one without")
     return quick if evidence.faster else now
@@ -174,6 +159,18 @@ def undecided(fast: FixedPrecision) -> str:
 def _to_be_tried(setup: RunSetup) -> FixedPrecision | None:
     """Precision of 16 bits that is compared with fp32; None where there is nothing to choose."""
     return sixteen_bits(setup.device) if setup.config.runtime.precision == "auto" else None
+
+
+def _evidence(what: str, setup: RunSetup, stage: Stage, measure: Callable[[], Evidence]) -> Evidence | None:
+    """Evidence of a trial, made now or before; None where memory does not suffice for it."""
+    try:
+        return remembered(what, _facts(setup, stage), measure)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    finally:
+        release(setup.device)
 
 
 def _facts(setup: RunSetup, stage: Stage) -> list[Any]:
@@ -248,15 +245,10 @@ def _compiled(setup: RunSetup, cost: Mapping[int, float]) -> tuple[tuple[int, ..
         return none
     resolution = max((each for each in hopeful if each <= _trial_resolution(setup)), default=hopeful[0])
     stage = Stage(resolution, "stable", 1.0, setup.batch_size(resolution) // setup.processes.size, 1e-3, 1e-3)
-    try:
-        evidence = remembered("compile", _facts(setup, stage), lambda: try_compiled(setup, stage))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
+    evidence = _evidence("compile", setup, stage, lambda: try_compiled(setup, stage))
+    if evidence is None:
         setup.log("steps are not compiled: there is no memory left to try it")
         return none
-    finally:
-        release(setup.device)
     said = f"at {resolution}x{resolution}, a compiled step is {evidence} as an uncompiled one"
     if not evidence.faster:
         setup.log(f"steps are not compiled: {said}")
