@@ -129,6 +129,16 @@ def test_what_depends_on_weights_alone_is_done_once():
     assert torch.equal(graph(*example)[0], function(*example)[0])
 
 
+def test_what_is_written_to_is_not_shared():
+    def function(g, d, x):
+        one, other = (g[0].clone() for _ in range(2))
+        return [one.mul_(2) + other + torch.zeros(3, 3).add_(x) + torch.zeros(3, 3)]
+
+    example = [[torch.randn(3, 3)], [torch.randn(2)], torch.randn(3, 3)]
+    graph = traced._trace(function, example, "fake")
+    assert torch.equal(graph(*example)[0], function(*example)[0])
+
+
 @pytest.mark.slow
 @needs_compiler
 def test_a_compiled_run_stopped_and_continued_equals_one_that_was_not(tmp_path, monkeypatch):

@@ -24,18 +24,8 @@ _LARGE = 128
 """Resolution from which ProGAN has the widths of `folder128`."""
 _SHORT_NAMES = ("progan", "progan-fast", "dcgan", "lsgan")
 _SAME = {
-    *(
-        "data",
-        "labels",
-        "label_column",
-        "init",
-        "held_out",
-        "total_kimg",
-        "compile",
-        "winograd",
-        "cuda_graphs",
-        "workers",
-    ),
+    *("data", "labels", "label_column", "init", "held_out", "total_kimg", "workers"),
+    *("compile", "winograd", "cuda_graphs"),
     *("resolution", "seed", "device", "precision"),
     *("tick_kimg", "grid_kimg", "snapshot_kimg", "metrics_kimg", "metrics_num", "stop_when_flat", "copy_to"),
 }

@@ -350,7 +350,10 @@ def _once(graph: GraphModule, weights: int) -> None:
         elif node.op == "get_attr":  # constants are recorded wherever they are met
             constant = getattr(graph, node.target)
             key = constant.dtype, constant.device, str(constant.tolist())
-        elif node.op == "call_function" and fixed.issuperset(node.all_input_nodes):
+        elif node.op == "call_function" and node.all_input_nodes and fixed.issuperset(node.all_input_nodes):
+            # What is made of nothing is memory for others to write to; what is written to is not shared either.
+            if any(_writes(each) for each in (node, *node.users)):
+                continue
             key = node.target, str(node.args), str(node.kwargs)
         if key is not None:
             if (same := known.setdefault(key, node)) is node:
@@ -358,6 +361,12 @@ def _once(graph: GraphModule, weights: int) -> None:
             else:
                 node.replace_all_uses_with(same)
                 graph.graph.erase_node(node)
+
+
+def _writes(node: Node) -> bool:
+    """True if an operation changes a tensor that it is given."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
 
 
 def _contiguous(images: Tensor) -> Tensor:
