@@ -79,7 +79,7 @@ class Part:
     width: int | None = 32
     images: int | None = None
     """The first images of the data; None: all."""
-    num: int = 2048
+    num: int = 1024
     measurements: int = 16
     mirror: bool = False
     swd_factor: float = 4.0
