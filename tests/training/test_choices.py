@@ -29,7 +29,7 @@ from progan.training.numerics import Numerics, choose, wished_threads
 from progan.training.parallel.processes import ALONE
 from progan.training.preflight import autotune
 from progan.training.preflight.autotune import climb
-from progan.training.preflight.estimate import Pace, build_seconds, too_long
+from progan.training.preflight.estimate import Pace, announcement, build_seconds, too_long
 from progan.training.preflight.trials import LEAST, MOST, Evidence, Seconds, compare, judge, remembered
 from progan.training.setup import RunSetup
 from progan.training.state import StateFolder
@@ -490,6 +490,20 @@ def test_more_than_a_day_is_said_with_what_takes_less() -> None:
     assert "about 40 d 0 h here" in said
     assert all(word in said for word in ("--fmap-max 128", "celeba64-laptop", "--device cuda"))
     assert "--width" in (too_long(preset("dcgan64"), 1e6) or "")
+
+
+def test_more_than_an_hour_is_said_with_a_way_to_a_shorter_run() -> None:
+    config = preset("quickstart")
+    schedule = Schedule(config.schedule)
+
+    def said(seconds: float, **others: bool) -> list[str]:
+        each = seconds / schedule.total_nimg
+        return announcement(config, Pace(schedule, dict.fromkeys((4, 8, 16, 32, 64), each), {}), 0, **others)
+
+    assert said(7200, shorten=True) == ["this will take about 2 h 0 min; --minutes 30 makes a shorter run"]
+    assert said(7200) == ["this will take about 2 h 0 min"]  # of a run that was begun, or of so many minutes
+    assert said(1800, shorten=True) == ["this will take about 30 min"]
+    assert said(30, shorten=True) == []
 
 
 # Lengths

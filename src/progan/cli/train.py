@@ -139,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
     Without arguments: preset quickstart, which takes minutes on a CPU.
 
         progan train
-        progan train folder128 --data my-photos/ --out runs/photos
+        progan train quickstart --data my-photos/ --out runs/photos
         progan train mnist32 --data train-images-idx3-ubyte.gz --labels --total-kimg 110
         progan train paper1024 --data celebahq/ --dry-run
 

@@ -269,7 +269,7 @@ def _decide_compiled(setup: RunSetup, state: TrainingState, pace: Pace) -> None:
         cost = autotune.speeds(setup, 0.0 if unseen else None)
         state.numerics, found = autotune.decide_compiled(setup, cost)
         pace.become(found)
-        for line in announcement(setup.config, pace, 0):
+        for line in announcement(setup.config, pace, 0, shorten=True):
             setup.log(line)
     state.numerics = state.numerics.shared(setup.processes)
 

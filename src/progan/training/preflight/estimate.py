@@ -23,8 +23,8 @@ EFFICIENCY = 0.5
 """Fraction of a plain convolution's speed that a training step reaches (measured, benchmarks/estimates.py)."""
 TRUST, HALF = 10.0, 600.0
 """Seconds, see `Pace`."""
-LONG = 24 * 3600.0
-"""Seconds of a run from which it is said how long it will take."""
+LONG, DAY = 3600.0, 24 * 3600.0
+"""Seconds of a run from which on it is said how to make it shorter, and from which on what else takes less."""
 OVERHEAD = 0.003
 """Seconds per doubling of the resolution that a D or a G step takes however few images it has (measured there)."""
 
@@ -199,17 +199,19 @@ def _correction(known: Iterable[tuple[float, float]], prior: float = 1.0) -> flo
     return (prior * TRUST + sum(pair[0] for pair in pairs)) / (TRUST + sum(pair[1] for pair in pairs))
 
 
-def announcement(config: RunConfig, pace: Pace, cur_nimg: int) -> list[str]:
-    """Lines on how long a run will take, where it is more than a minute."""
+def announcement(config: RunConfig, pace: Pace, cur_nimg: int, shorten: bool = False) -> list[str]:
+    """Lines on how long a run will take, where it is more than a minute; `shorten`: and how to make it shorter."""
     seconds, building = pace.left(cur_nimg), pace.building(cur_nimg)
     compiling = f", {duration(building)} of it to compile" if building else ""
-    long = too_long(config, seconds)
-    return [long] if long else [f"this will take about {duration(seconds)}{compiling}"] if seconds > 60 else []
+    if (long := too_long(config, seconds)) is not None:
+        return [long]
+    shorter = "; --minutes 30 makes a shorter run" if shorten and seconds > LONG else ""
+    return [f"this will take about {duration(seconds)}{compiling}{shorter}"] if seconds > 60 else []
 
 
 def too_long(config: RunConfig, seconds: float) -> str | None:
     """A line on a run that takes more than a day, with what takes less; None for others."""
-    if seconds <= LONG:
+    if seconds <= DAY:
         return None
     narrower = "--width" if hasattr(config.model, "width") else f"--fmap-max {max(16, config.model.fmap_max // 4)}"
     return (
