@@ -37,6 +37,14 @@ def _switches() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the module's own, in which its runs find what was prepared for the first of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
 def traced_once() -> Iterator[None]:
     """Each step traced once for all runs of a module: the same operations, in half the time of a tiny run.
 

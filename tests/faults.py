@@ -8,21 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 import progan
 from progan.training import loop
 from progan.training.observers.base import Observer
 from tiny import TINY, flags
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return progan.load(run).G.state_dict()
-
-
-def assert_equal_weights(a: Path, b: Path) -> None:
-    first, second = weights(a), weights(b)
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 class At(Observer):

@@ -1,9 +1,11 @@
-"""Settings of runs that take a second, and such a run."""
+"""Settings of runs that take a second, such a run, and the weights of two compared."""
 
 from pathlib import Path
 
 import pytest
+import torch
 
+import progan
 from progan.cli import main
 
 TINY = {
@@ -37,3 +39,13 @@ def made(folder: Path, **options: object) -> Path:
         patch.setenv("PROGAN_CACHE", str(folder / "cache"))
         assert main(["train", *flags(data="avatars:32", **options), "--quiet", "--out", str(folder / "run")]) == 0
     return folder / "run"
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """Those of the newest snapshot's generator."""
+    return progan.load(run).G.state_dict()
+
+
+def assert_equal_weights(a: Path, b: Path) -> None:
+    first, second = weights(a), weights(b)
+    assert all(torch.equal(first[name], second[name]) for name in first)

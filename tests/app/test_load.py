@@ -18,7 +18,8 @@ import pytest
 from serving import Server
 
 import progan
-from faults import TINY, assert_equal_weights, command
+from faults import command
+from tiny import TINY, assert_equal_weights
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")

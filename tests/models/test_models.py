@@ -33,6 +33,8 @@ from progan.training.optimizer import Adam
 from progan.training.step import average, critic
 from steps import new_state, train_d, train_g
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 PAPER: dict[str, Any] = {"z_dim": 6, "fmap_base": 32, "fmap_max": 8}
 NETWORKS: dict[str, ModelConfig] = {
     "dcgan": DcganConfig(z_dim=6, width=4),
@@ -215,14 +217,6 @@ def test_sample_grids_show_the_average_in_evaluation_mode() -> None:
 
 
 # Runs
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Prepared data of this module's runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def train(preset: str, out: Path, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import progan
-from faults import StopAt, assert_equal_weights, command, train_with, wait_for
+from faults import StopAt, command, train_with, wait_for
 from progan.cli import main
 from progan.errors import RunError
 from progan.files import write_whole
@@ -19,22 +19,15 @@ from progan.run_folder import RunFolder
 from progan.training.observers.base import Observer
 from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
-from tiny import TINY, flags
+from tiny import TINY, assert_equal_weights, flags
 
-pytestmark = pytest.mark.usefixtures("traced_once")
+pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
 RUN = {**TINY, "start_resolution": 8, "total_kimg": 0.16}
 """Four ticks of one resolution."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, _cache, traced_once):
+def whole(tmp_path_factory, own_cache, traced_once):
     """The same run without a copy."""
     return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **RUN)
 
@@ -249,7 +242,7 @@ def test_charts_are_sent_when_they_have_grown_and_at_the_end(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory, _cache, traced_once):
+def begun(tmp_path_factory, own_cache, traced_once):
     """A run that was stopped, and its copy."""
     folder = tmp_path_factory.mktemp("begun")
     stop = StopAt(80)

@@ -16,19 +16,11 @@ from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
 from progan.training.step import Step
 from steps import new_state
-from tiny import TINY
+from tiny import TINY, weights
 
-pytestmark = pytest.mark.usefixtures("traced_once")
+pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
 
 RUN = {**TINY, "stable_kimg": 0.4, "lr": 0.002, "fmap_max": 4, "z_dim": 4, "workers": 0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Prepared data of this module's runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def poison(patch, when):
@@ -53,10 +45,6 @@ def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         poison(patch, in_the_fade)
         return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **RUN)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return progan.load(run).G.state_dict()
 
 
 def assert_equal_runs(a: Path, b: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import progan
-from faults import TINY, At, StopAt, assert_equal_weights, no_space, train_with
+from faults import At, StopAt, no_space, train_with
 from progan.config import CHANGEABLE, INEXACT, PrepareConfig, RunConfig
 from progan.data.cache import cache_folder
 from progan.data.dataset import Dataset
@@ -32,16 +32,9 @@ from progan.training import signals, state
 from progan.training.observers.base import Observer, Tick
 from progan.training.observers.run_files import read_stats
 from progan.training.state import StateFolder
+from tiny import TINY, assert_equal_weights
 
-pytestmark = pytest.mark.usefixtures("traced_once")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Prepared data of this module's runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
 
 
 @pytest.fixture(scope="module")

@@ -10,22 +10,17 @@ import sys
 import pytest
 
 import progan
-from faults import TINY, assert_equal_weights, command, wait_for
+from faults import command, wait_for
 from progan.errors import RunError
 from progan.files import UNFINISHED
 from progan.training.signals import stop_on_signals
 from progan.training.state import StateFolder
+from tiny import TINY, assert_equal_weights
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Prepared data of this module's runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals"),
+    pytest.mark.usefixtures("own_cache"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,10 @@ from progan.training.state import TrainingState
 from progan.training.step import Step
 from steps import CPU, traced_step
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+    pytest.mark.usefixtures("own_cache"),
+]
 DEVICE = torch.device("cuda", 0)
 MODES = [(precision, how) for how in ("off", "on") for precision in ("fp32", "tf32", "bf16", "fp16")]
 """Precision, and whether steps are compiled."""
@@ -51,14 +54,6 @@ TINY = {
     "data": "avatars:64", "resolution": 8, "stable_kimg": 0.2, "fade_kimg": 0.2, "batch_size": "4:16,8:8",
     "loss": "wgan-gp", "tick_kimg": 0.08, "fmap_max": 8, "z_dim": 8, "device": "cuda", "quiet": True,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prepared data, and kernels, of this module's runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(autouse=True)

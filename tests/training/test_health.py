@@ -32,7 +32,7 @@ from progan.training.optimizer import Adam
 from progan.training.preflight import memory
 from steps import new_state
 
-pytestmark = pytest.mark.usefixtures("traced_once")
+pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
 
 TINY = {
     "data": "avatars:64", "resolution": 8, "start_resolution": 8, "stable_kimg": 0.4, "batch_size": 8,
@@ -60,14 +60,6 @@ def warnings(history):
     for i, line in enumerate(history):
         found += [(i, text.split(":")[0]) for text in watch.see(line)]
     return found
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Prepared data of this module's runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def test_a_look_at_many_images_holds_no_more_of_them_than_a_step(tmp_path):

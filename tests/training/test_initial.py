@@ -20,19 +20,12 @@ from progan.training import loop
 from progan.training.state import StateFolder, parse
 from tiny import TINY
 
-pytestmark = pytest.mark.usefixtures("traced_once")
+pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
 RUN = {**TINY, "data": "avatars:60", "stable_kimg": 0.04, "fade_kimg": 0.04, "batch_size": 4, "fmap_base": 64}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def source(tmp_path_factory, _cache, traced_once):
+def source(tmp_path_factory, own_cache, traced_once):
     """A run at 8x8 in colour."""
     return progan.train(out=tmp_path_factory.mktemp("source") / "run", **RUN)
 

@@ -12,6 +12,8 @@ from progan.training.observers.run_files import MOST_GRIDS, SWD, read_stats, thi
 from progan.training.signals import seconds
 from tiny import TINY
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 RUN = {
     **TINY,
     "resolution": 16,
@@ -20,14 +22,6 @@ RUN = {
     "metrics_kimg": 0.04,
     "metrics_num": 16,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Prepared data of this module's runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def history(values, phase="stable", resolution=64):

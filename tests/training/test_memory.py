@@ -4,7 +4,6 @@ import gc
 import json
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,8 +25,9 @@ from progan.training.setup import RunSetup
 from progan.training.state import StateFolder
 from progan.training.step import Step
 from steps import CPU
+from tiny import assert_equal_weights
 
-pytestmark = pytest.mark.usefixtures("traced_once")
+pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
 
 TINY = {
     "data": "avatars:64", "resolution": 8, "stable_kimg": 0.2, "fade_kimg": 0.2, "batch_size": "4:16,8:8",
@@ -38,27 +38,10 @@ TINY_OPTIONS = {name: value for name, value in TINY.items() if name != "quiet"}
 GPU = Numerics("cuda:0", "fp32", 1, torch.__version__)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Prepared data of this module's runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that never lacked memory."""
     return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **TINY)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return progan.load(run).G.state_dict()
-
-
-def assert_equal_weights(a: Path, b: Path) -> None:
-    first, second = weights(a), weights(b)
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 # What there is

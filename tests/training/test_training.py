@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from io import BytesIO
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,34 +25,17 @@ from progan.training.observers.console import Console
 from progan.training.observers.run_files import read_stats
 from progan.training.preflight.estimate import Pace
 from progan.training.state import StateFolder
-from tiny import TINY
+from tiny import TINY, assert_equal_weights, weights
 
-pytestmark = pytest.mark.usefixtures("traced_once")
+pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
 
 RUN = {**TINY, "resolution": 16, "batch_size": "4:16,16:8", "tick_kimg": 0.08}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Prepared data of this module's runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run from its beginning to its end."""
     return progan.train(out=tmp_path_factory.mktemp("whole") / "run", **RUN)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return progan.load(run).G.state_dict()
-
-
-def assert_equal_weights(a: Path, b: Path) -> None:
-    first, second = weights(a), weights(b)
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_run_leaves_everything_the_design_names(whole):

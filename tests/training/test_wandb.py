@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import progan
-from faults import StopAt, assert_equal_weights, train_with
+from faults import StopAt, train_with
 from progan.errors import ConfigError
 from progan.training.observers import wandb as observer
 from progan.training.observers.run_files import read_stats
-from tiny import TINY
+from tiny import TINY, assert_equal_weights
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 RUN = {**TINY, "start_resolution": 8, "total_kimg": 0.12, "wandb": "faces"}
