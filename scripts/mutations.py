@@ -602,6 +602,12 @@ OPTIMIZER = [
         [CHOICES + "one_tick_does_not_change_it_much"],
     ),
     Mutation(
+        "a run that was asked to take so many minutes is told how to be shorter",
+        "training/preflight/estimate.py",
+        {"if shorten and seconds > LONG": "if seconds > LONG"},
+        [CHOICES + "more_than_an_hour_is_said_with_a_way_to_a_shorter_run"],
+    ),
+    Mutation(
         "a continued run on as many threads as there are",
         "run/assemble.py",
         {"wished or min(recorded.threads, now.threads)": "now.threads"},
