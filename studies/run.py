@@ -7,7 +7,7 @@
 DIR has the downloads that `SOURCES` names; one that is not there is looked for as a published set. STUDY is a number;
 default: all, in their order of worth. A sitting ends after `--for`, and the next one goes on: finished runs are kept in
 RESULTS as statistics, numbers and snapshots, with which another checkout goes on as well. A part is reported when all
-its runs are finished: `result.json`, grids of generated images, and a table in markdown.
+its runs are finished: `result.json`, grids of generated images, and a table in markdown. Those stay, the runs go.
 """
 
 import argparse
@@ -107,6 +107,13 @@ def studies() -> list[Study]:
 def folder_of(study: Study, part: Part) -> Path:
     """Place of a part below any of the folders."""
     return Path(f"study-{study.number}") / part.name
+
+
+def reported(study: Study, part: Part, results: Path) -> bool:
+    """True if the part, as its file now says, is finished."""
+    path = results / folder_of(study, part) / "result.json"
+    asked = json.loads(json_text(part))
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["part"] == asked
 
 
 # The images
@@ -347,6 +354,8 @@ def sitting(chosen: Sequence[Study], arguments: argparse.Namespace) -> int:
     for study in chosen:
         for part in study.parts:
             left = until - time.monotonic()
+            if reported(study, part, arguments.results):
+                continue
             if left <= 0:
                 return 130
             data = dataset(part, arguments.data, arguments.out)
@@ -355,7 +364,9 @@ def sitting(chosen: Sequence[Study], arguments: argparse.Namespace) -> int:
             outcome = run_part(study, part, *places, time_limit=left, device="cpu", reals=False, **options)
             if outcome.comparison is None:
                 return 130
-            print((arguments.results / folder_of(study, part) / "table.md").read_text(encoding="utf-8"))
+            place = arguments.results / folder_of(study, part)
+            shutil.rmtree(place / "kept")
+            print((place / "table.md").read_text(encoding="utf-8"))
     return 0
 
 
@@ -365,8 +376,9 @@ def show(chosen: Sequence[Study], results: Path) -> None:
         print(f"{study.number}. {study.title}")
         for part in study.parts:
             place, runs = results / folder_of(study, part), len(part.models) * part.seeds
-            kept = len(list(place.glob("kept/runs/*")))
-            state = "finished" if (place / "result.json").exists() else "not finished" if kept else "not run"
+            finished = reported(study, part, results)
+            kept = runs if finished else len(list(place.glob("kept/runs/*")))
+            state = "finished" if finished else "not finished" if kept else "not run"
             hours = f", {runs * part.minutes / 60:.2g} core-hours" if part.minutes and part.kimg is None else ""
             print(f"   {part.name}: {state}, {kept} of {runs} runs{hours}")
 

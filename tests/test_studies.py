@@ -1,5 +1,6 @@
 """The studies' own numbers have known answers, and every study runs (the driver's `--check`)."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -144,6 +145,9 @@ def test_a_study_goes_on_in_another_checkout(small, tmp_path, monkeypatch):
     assert set(result["timelines"]) == {"a-seed0", "b-seed0"}
     assert {path.name for path in (first / "grids").iterdir()} == {"a.png", "b.png"}
     assert (first / "table.md").read_text().count("\n") == 5
+    part, results = run.tiny(small.parts[0]), tmp_path / "first" / "results"
+    assert run.reported(small, part, results)
+    assert not run.reported(small, dataclasses.replace(part, seeds=2), results)
     assert str(tmp_path) not in (first / "kept" / "runs" / "a-seed0" / "stats.jsonl").read_text()
 
     from progan.comparison import protocol
