@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,6 +243,10 @@ def report(study: Study, part: Part, outcome: Outcome, extra: dict[str, dict[str
     shutil.rmtree(target / "grids", ignore_errors=True)
     shutil.copytree(outcome.path / "grids", target / "grids")
     write_whole(target / "table.md", table(part, found, comparison.floors, list(values)).encode())
+    draw(
+        {each.name: [extra[Path(run.folder).name]["timeline"] for run in each.runs] for each in comparison.models},
+        target,
+    )
 
 
 def table(part: Part, found: dict[str, Any], floors: Any, models: Sequence[str]) -> str:
@@ -259,6 +263,33 @@ def table(part: Part, found: dict[str, Any], floors: Any, models: Sequence[str])
         lines.append(f"| {model} | {' | '.join(cells)} |")
     floor = [f"{floors[name]:.3g}" if name in floors else "" for name in part.report]
     return "\n".join([*lines, f"| other real images | {' | '.join(floor)} |", ""])
+
+
+def draw(timelines: Mapping[str, Sequence[Mapping[str, Sequence[Any]]]], target: Path) -> None:
+    """`timelines.png`: variety and distance during training, a column for each model and a line for each seed."""
+    from matplotlib.figure import Figure  # slow to import
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    figure = Figure(figsize=(1 + 1.7 * len(timelines), 3.6), layout="constrained")
+    axes = figure.subplots(2, len(timelines), sharex="col", sharey="row", squeeze=False)
+    for column, (model, seeds) in enumerate(timelines.items()):
+        axes[0, column].set_title(model, fontsize=8)
+        axes[1, column].set_xlabel("kimg", fontsize=8)
+        for row, name in enumerate(("excess", "swd")):
+            for seed in seeds:
+                points = [(x, y) for x, y in zip(seed["kimg"], seed[name], strict=True) if y is not None]
+                x, y = [x for x, _ in points], [y for _, y in points]
+                axes[row, column].plot(x, y, linewidth=1, marker=".", markersize=3)
+    axes[0, 0].set_ylim(-0.1, 1.05)
+    axes[0, 0].set_ylabel("excess of MS-SSIM\n(1: all the same)", fontsize=8)
+    axes[1, 0].set_yscale("log")
+    axes[1, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[1, 0].yaxis.set_major_formatter("{x:g}")
+    axes[1, 0].yaxis.set_minor_locator(NullLocator())
+    axes[1, 0].set_ylabel("SWD", fontsize=8)
+    for each in axes.flat:
+        each.tick_params(labelsize=7)
+    figure.savefig(target / "timelines.png", dpi=110)
 
 
 # Does it run?

@@ -145,6 +145,7 @@ def test_a_study_goes_on_in_another_checkout(small, tmp_path, monkeypatch):
     assert set(result["timelines"]) == {"a-seed0", "b-seed0"}
     assert {path.name for path in (first / "grids").iterdir()} == {"a.png", "b.png"}
     assert (first / "table.md").read_text().count("\n") == 5
+    assert (first / "timelines.png").stat().st_size > 5000
     part, results = run.tiny(small.parts[0]), tmp_path / "first" / "results"
     assert run.reported(small, part, results)
     assert not run.reported(small, dataclasses.replace(part, seeds=2), results)
