@@ -243,10 +243,8 @@ def report(study: Study, part: Part, outcome: Outcome, extra: dict[str, dict[str
     shutil.rmtree(target / "grids", ignore_errors=True)
     shutil.copytree(outcome.path / "grids", target / "grids")
     write_whole(target / "table.md", table(part, found, comparison.floors, list(values)).encode())
-    draw(
-        {each.name: [extra[Path(run.folder).name]["timeline"] for run in each.runs] for each in comparison.models},
-        target,
-    )
+    names = {each.name: [Path(run.folder).name for run in each.runs] for each in comparison.models}
+    draw({model: [extra[name]["timeline"] for name in runs] for model, runs in names.items()}, target)
 
 
 def table(part: Part, found: dict[str, Any], floors: Any, models: Sequence[str]) -> str:
