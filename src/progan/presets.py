@@ -30,7 +30,7 @@ _FAST = "--loss nonsaturating --r1-weight 1 --penalty-every 16 --lr 0.008"
 PRESETS: dict[str, Preset] = {
     # Small runs for a CPU.
     "quickstart": Preset(
-        "The embedded faces at 64x64, minutes on a CPU. The default.",
+        "The embedded faces at 64x64, half an hour or more on a CPU. The default.",
         f"{_FAST} --resolution 64 --stable-kimg 4:4,8:6,16:10,32:30,64:300 --fade-kimg 8:4,16:6,32:10,64:10",
         base="quickstart-paper",
         paper="quickstart-paper",

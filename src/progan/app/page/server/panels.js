@@ -80,7 +80,7 @@ function welcome(server) {
   const command = (/** @type {string} */ text) => make("pre", {}, [make("code", { textContent: text })]);
   return [
     make("h2", { textContent: "There is no run here yet" }),
-    make("p", {}, ["Runs are looked for in ", make("code", { textContent: server.folder }), ". Train one: the first takes minutes on a CPU, and draws faces."]),
+    make("p", {}, ["Runs are looked for in ", make("code", { textContent: server.folder }), ". Train one: the first takes half an hour or more on a CPU, and draws faces."]),
     command("progan train"),
     make("p", { textContent: "Or with pictures of your own:" }),
     command("progan train folder64 --data my-pictures/ --out runs/mine"),
