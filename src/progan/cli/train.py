@@ -136,7 +136,7 @@ def changes(arguments: argparse.Namespace) -> dict[str, Any]:
 def run(arguments: argparse.Namespace) -> int:
     """Train a generator on images.
 
-    Without arguments: preset quickstart, which takes half an hour or more on a CPU.
+    Without arguments: preset quickstart, half an hour or more on a CPU.
 
         progan train
         progan train quickstart --data my-photos/ --out runs/photos
