@@ -396,7 +396,7 @@ LAYER = [
     Mutation(
         "a run that goes on takes whichever convolutions it likes",
         "run/assemble.py",
-        {"            winograd=recorded.winograd,\n": ""},
+        {"            winograd=recorded.winograd and on_cpu,\n": ""},
         [CHOICES + "a_run_goes_on_with_or_without_winograds_algorithm_as_it_was_begun"],
     ),
     Mutation(
@@ -408,14 +408,50 @@ LAYER = [
     Mutation(
         "what is written to shared within a step",
         "training/accelerate/traced.py",
-        {"return schema is not None and bool(schema.is_mutable)": "return False"},
+        {"        if schema.is_mutable or (": "        if False and ("},
         ["compiled.py::test_what_is_written_to_is_not_shared"],
     ),
     Mutation(
         "memory given back after every large tensor",
-        "training/numerics.py",
+        "run/assemble.py",
         {"        keep_pages(True)\n": "        pass\n"},
-        [CHOICES + "memory_of_large_tensors_is_kept_for_the_next_ones"],
+        [CHOICES + "a_run_that_moves_to_a_gpu_leaves_winograds_algorithm_behind"],
+    ),
+    Mutation(
+        "each process decides for itself whether all is decided",
+        "run/assemble.py",
+        {"json.loads(processes.broadcast(json.dumps(decide and pace is None).encode()))": "decide and pace is None"},
+        ["hosts.py::test_what_the_first_host_measured_holds_on_both"],
+    ),
+    Mutation(
+        "Winograd's algorithm on a GPU where a run began with it on a CPU",
+        "run/assemble.py",
+        {"recorded.winograd and on_cpu": "recorded.winograd"},
+        [CHOICES + "a_run_that_moves_to_a_gpu_leaves_winograds_algorithm_behind"],
+    ),
+    Mutation(
+        "Winograd's algorithm where there may be too little memory for it",
+        "training/preflight/autotune.py",
+        {" or not _roomy(replace(setup, numerics=quick))": ""},
+        [CHOICES + "winograds_algorithm_is_left_out_where_it_may_not_find_its_memory"],
+    ),
+    Mutation(
+        "what is written to through a view shared within a step",
+        "training/accelerate/traced.py",
+        {"(node in found and any(each.alias_info for each in schema.returns))": "False"},
+        ["compiled.py::test_what_is_written_to_is_not_shared"],
+    ),
+    Mutation(
+        "what is drawn shared within a step",
+        "training/accelerate/traced.py",
+        {'torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())': "False"},
+        ["compiled.py::test_what_is_drawn_is_drawn_anew"],
+    ),
+    Mutation(
+        "nothing is sent to W&B once a run went back",
+        "training/observers/wandb.py",
+        {"if not self._failed:": "if self._thread is None:"},
+        ["wandb.py::test_a_run_that_goes_back_is_sent_on_unless_that_failed"],
     ),
     Mutation(
         "nothing is compiled",

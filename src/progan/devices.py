@@ -67,11 +67,9 @@ def keep_pages(kept: bool) -> None:
     By default glibc gives every block of more than 32 MB back at once, and keeps 64 MB. Elsewhere nothing is changed.
     """
     if (libc := _glibc()) is not None:
-        for option, size in (
-            (_MMAP_THRESHOLD, 2**30 if kept else 2**25),
-            (_TRIM_THRESHOLD, 2**31 - 1 if kept else 2**26),
-        ):
-            libc.mallopt(option, size)
+        if not (kept and libc.mallopt(_MMAP_THRESHOLD, 2**30)):  # which an older glibc may refuse
+            libc.mallopt(_MMAP_THRESHOLD, 2**25)
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1 if kept else 2**26)
         if not kept:
             libc.malloc_trim(0)
 

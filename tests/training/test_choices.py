@@ -324,6 +324,7 @@ def test_winograds_algorithm_is_tried_where_networks_are_wide_and_in_fp32(
 
     unset.setattr(autotune, "measure_gain", measured)
     unset.setattr(autotune, "remembered", lambda what, facts, measure: measure())
+    unset.setattr(autotune, "free_bytes", lambda device: 2**40)
     config = override(preset("celeba64"), options)
     said: list[str] = []
     now = replace(CPU, device=device, precision=config.runtime.precision)
@@ -339,6 +340,43 @@ def test_winograds_algorithm_is_tried_where_networks_are_wide_and_in_fp32(
         assert said[1].startswith(
             "Winograd's algorithm: not used: at 16x16, a step with it is 1.50 times as fast (0.90"
         )
+
+
+def test_winograds_algorithm_is_left_out_where_it_may_not_find_its_memory(unset: Any) -> None:
+    """As the largest stage would take 8.7 GiB with it and 7.2 without; nothing is tried then."""
+    unset.setattr(autotune, "remembered", lambda what, facts, measure: SURE)
+    setup = RunSetup(preset("celeba64"), ImageShape(64, 3), CPU)
+    for gib, expected in ((9, False), (12, True)):
+        unset.setattr(autotune, "free_bytes", lambda device, gib=gib: gib * 2**30)
+        assert autotune.decide_winograd(setup).winograd == expected
+
+
+def test_a_plan_has_winograds_algorithm_where_it_is_asked_for_or_was_found_faster(unset: Any) -> None:
+    unset.setattr(autotune, "free_bytes", lambda device: 2**40)
+    for recalled, wish, expected in (
+        (None, "auto", False),
+        (SURE, "auto", True),
+        (SURE, "off", False),
+        (None, "on", True),
+    ):
+        unset.setattr(autotune, "recalled", lambda what, facts, known=recalled: known if what == "winograd" else None)
+        config = override(preset("celeba64"), {"precision": "fp32", "winograd": wish})
+        assert autotune.foresee(RunSetup(config, ImageShape(64, 3), CPU))[0].winograd == expected
+
+
+def test_a_run_that_moves_to_a_gpu_leaves_winograds_algorithm_behind(unset: Any, tmp_path: Path) -> None:
+    recorded = Numerics("cpu", "fp32", 4, torch.__version__, winograd=True)
+    unset.setattr(StateFolder, "numerics", lambda self: recorded)
+    data = type("Data", (), {"channels": 3, "label_names": (), "label_kind": None})()
+    kept: list[bool] = []
+    for device, expected in (("cpu", True), ("cuda:0", False)):
+        unset.setattr(numerics, "choose", lambda *_, device=device: replace(recorded, device=device, winograd=False))
+        unset.setattr(sys.modules[set_up.__module__], "keep_pages", kept.append)
+        said: list[str] = []
+        found = set_up(RunConfig(), data, RunFolder(tmp_path), said.append, ALONE)
+        assert found.numerics.winograd == expected
+        assert [line for line in said if "winograd True -> False" in line] == said[: not expected]
+    assert kept == [True], "memory of the CPU is kept for it alone"
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -362,9 +400,8 @@ def test_states_of_before_there_was_a_choice_are_without() -> None:
 def test_memory_of_large_tensors_is_kept_for_the_next_ones() -> None:
     code = """
 import resource, torch
-from progan.config import RuntimeConfig
-from progan.training.numerics import choose
-choose(RuntimeConfig(device="cpu"))
+from progan.devices import keep_pages
+keep_pages(True)
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 torch.ones(2**24)
 before = faults()
@@ -500,7 +537,7 @@ def test_more_than_an_hour_is_said_with_a_way_to_a_shorter_run() -> None:
         each = seconds / schedule.total_nimg
         return announcement(config, Pace(schedule, dict.fromkeys((4, 8, 16, 32, 64), each), {}), 0, **others)
 
-    assert said(7200, shorten=True) == ["this will take about 2 h 0 min; --minutes 30 makes a shorter run"]
+    assert said(7200, shorten=True) == ["this will take about 2 h 0 min; a new run with --minutes 30 is shorter"]
     assert said(7200) == ["this will take about 2 h 0 min"]  # of a run that was begun, or of so many minutes
     assert said(1800, shorten=True) == ["this will take about 30 min"]
     assert said(30, shorten=True) == []
@@ -528,16 +565,17 @@ def paced(unset: Any) -> Any:
 SHARES: dict[str, Any] = {**TINY, "resolution": 8, "stable_kimg": "4:10,8:30", "fade_kimg": 20, "quiet": True}
 
 
-def test_minutes_become_kimg_of_which_every_stage_keeps_its_share(paced: Any, tmp_path: Path) -> None:
+def test_minutes_become_kimg_of_which_every_stage_keeps_its_share(paced: Any, tmp_path: Path, capsys: Any) -> None:
     """50 s + 500 s become 0.55 s: 10, 20 and 30 images of each 10,000."""
     run = progan.train(out=tmp_path / "run", minutes=0.55 / 60, **SHARES)
     config, _ = RunFolder(tmp_path / "run").read()
     assert [images for _, images in Schedule(config.schedule).extents()] == [10, 20, 30]
     assert (run.finished, run.cur_nimg) == (True, 64)
     paced.setattr(autotune, "speeds", None)
-    again = progan.train(out=tmp_path / "run", minutes=0.55 / 60, **SHARES)
+    again = progan.train(out=tmp_path / "run", minutes=0.55 / 60, **{**SHARES, "quiet": False})
     assert (again.finished, again.cur_nimg) == (True, 64), "the same command goes on with what was recorded"
     assert RunFolder(tmp_path / "run").read()[0] == config
+    assert "note: --minutes is for a new run, and this one keeps its 0.06 kimg" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

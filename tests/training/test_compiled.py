@@ -132,11 +132,19 @@ def test_what_depends_on_weights_alone_is_done_once():
 def test_what_is_written_to_is_not_shared():
     def function(g, d, x):
         one, other = (g[0].clone() for _ in range(2))
-        return [one.mul_(2) + other + torch.zeros(3, 3).add_(x) + torch.zeros(3, 3)]
+        third, fourth = (torch.zeros_like(g[0]) for _ in range(2))
+        third[0].view(3, 1).t().copy_(x[:1])  # through views
+        return [one.mul_(2) + other + torch.zeros(3, 3).add_(x) + torch.zeros(3, 3), third + fourth]
 
     example = [[torch.randn(3, 3)], [torch.randn(2)], torch.randn(3, 3)]
     graph = traced._trace(function, example, "fake")
-    assert torch.equal(graph(*example)[0], function(*example)[0])
+    assert all(map(torch.equal, graph(*example), function(*example)))
+
+
+def test_what_is_drawn_is_drawn_anew():
+    example = [[torch.randn(3, 3)], [], torch.randn(3, 3)]
+    graph = traced._trace(lambda g, d, x: [torch.rand_like(g[0]) - torch.rand_like(g[0])], example, "fake")
+    assert graph(*example)[0].abs().min() > 0
 
 
 @pytest.mark.slow

@@ -258,6 +258,12 @@ def test_two_hosts_give_the_numbers_of_one(one, two):
     assert max(differences(two, one)) <= 1e-5
 
 
+def test_what_the_first_host_measured_holds_on_both(hosts, tmp_path):
+    """It alone fits a run into its minutes, and what it needs not decide at the first step nor does the other."""
+    running = hosts.start(tmp_path / "run", "--minutes", "0.05", patience=PATIENCE)
+    assert [process.wait() for process in running] == [0, 0], running[1].said
+
+
 def test_torchrun_meets_over_the_cable(hosts, two, tmp_path):
     started, script = [], tmp_path / "script.py"
     script.write_text(f"{QUICK}\nsys.exit(main())\n")

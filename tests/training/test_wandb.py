@@ -144,6 +144,26 @@ def test_training_does_not_wait_for_it(without, tmp_path, monkeypatch):
     assert sending._queue.qsize() >= 45
 
 
+def test_a_run_that_goes_back_is_sent_on_unless_that_failed(tmp_path, monkeypatch):
+    """After a divergence the observers end, and start again at an earlier moment."""
+    sent, said = [], []
+    there = types.SimpleNamespace(log=sent.append, finish=lambda: None)
+    monkeypatch.setattr(observer.Wandb, "_begin", lambda self, wandb: there)
+    sending = observer.Wandb("p", tmp_path, tmp_path, {}, said.append)
+    for nimg in (2000, 1000, 3000):
+        sending.on_start(types.SimpleNamespace(cur_nimg=nimg), None)
+        sending._put(nimg, {"D/real": 0.0}, 8)
+        sending.on_end(False, types.SimpleNamespace(cur_nimg=nimg))
+        if nimg == 1000:
+            assert (len(sent), said) == (2, [])
+            del there.finish, there.log  # from here on it fails
+    sending.on_start(types.SimpleNamespace(cur_nimg=3000), None)
+    sending._put(3000, {"D/real": 0.0}, 8)
+    sending.on_end(True, types.SimpleNamespace(cur_nimg=3000))
+    assert [line["kimg"] for line in sent] == [2.0, 1.0]
+    assert len(said) == 1
+
+
 def test_where_it_is_missing_one_line_says_how_to_install_it(tmp_path, monkeypatch):
     """Also where a run's own folder `wandb` lies in the way, which Python would take for a package."""
     (tmp_path / "wandb").mkdir()

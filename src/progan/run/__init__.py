@@ -37,7 +37,7 @@ from progan.run.assemble import (
 )
 from progan.run.observers import Flatness, observers
 from progan.run_folder import DataFacts, RunFolder, numbered
-from progan.schedule import Stage, for_seconds, in_images, unreached
+from progan.schedule import Schedule, Stage, for_seconds, in_images, unreached
 from progan.snapshot import Snapshot, load
 from progan.training import numerics
 from progan.training.loop import never
@@ -187,6 +187,9 @@ def _agree(
     if processes.first and config.runtime.init is not None and (folder is None or StateFolder(folder.state).empty):
         initial.check(initial.read(config.runtime.init), config, image_shape(config, dataset))
     new = processes.first and (folder is None or StateFolder(folder.state).empty)
+    if minutes is not None and processes.first and folder is not None and folder.exists:
+        kimg = Schedule(config.schedule).total_nimg / 1000
+        log(f"note: --minutes is for a new run, and this one keeps its {kimg:g} kimg")
     if new and minutes is None and (short := unreached(config.schedule)) is not None:
         log(f"warning: {short}")
     setup = set_up(config, dataset, folder, log, processes)
@@ -194,6 +197,7 @@ def _agree(
     if new and minutes is not None and (folder is None or not folder.exists):
         setup, pace = autotune.fit_into(setup, minutes)
         log(f"{minutes:g} minutes here are {setup.schedule.total_nimg / 1000:.4g} kimg; every stage keeps its share")
+    processes.wait()  # the first may have measured for long
     return dataclasses.replace(setup, config=share_config(setup.config, processes)), dataset, pace
 
 
@@ -217,7 +221,7 @@ def _train(
         # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
         rendezvous.require_shared(folder.config, processes)
-        job, resumed = assemble(setup, dataset, folder, pace, decide=pace is None)
+        job, resumed = assemble(setup, dataset, folder, pace, decide=True)
         since = job.state.cur_nimg
         if processes.first and folder.record(config, DataFacts.of(dataset), changes, since):
             log(f"note: from {since / 1000:g} kimg on it is not the run that was begun: {'; '.join(changes)}")

@@ -16,7 +16,7 @@ from progan.config import RunConfig
 from progan.data.cache import open_data, preparation_notes
 from progan.data.dataset import Dataset, Manifest
 from progan.data.sources.named import preparation
-from progan.devices import UNTRIED
+from progan.devices import UNTRIED, keep_pages
 from progan.errors import ConfigError, DatasetError, MemoryShortError
 from progan.metrics.evaluation import LEAST
 from progan.models import ImageShape
@@ -194,6 +194,9 @@ def set_up(config: RunConfig, dataset: Dataset, folder: RunFolder | None, log: L
     RunError if a newer progan wrote the state.
     """
     now = numerics.choose(config.runtime, processes)
+    on_cpu = torch.device(now.device).type == "cpu"
+    if on_cpu:
+        keep_pages(True)
     if (word := UNTRIED.get(torch.device(now.device).type)) is not None:
         log(f"note: {word}")
     setup = RunSetup(config, image_shape(config, dataset), now, processes, log, dataset.label_kind or "class")
@@ -205,7 +208,7 @@ def set_up(config: RunConfig, dataset: Dataset, folder: RunFolder | None, log: L
             now,
             precision=recorded.precision,
             compiled=recorded.compiled,
-            winograd=recorded.winograd,
+            winograd=recorded.winograd and on_cpu,
             threads=threads,
         )
         if changed := recorded.differences(now):
@@ -233,9 +236,11 @@ def assemble(
 ) -> tuple[Job, bool]:
     """Networks, optimisers and feed, as new or as the newest state has them; True if there was a state.
 
-    `decide`: a run that is at its beginning finds out what to compile when it begins to train.
+    `decide`: a run that is at its beginning finds out what to compile when it begins to train. One that the first
+    process has a pace of knows it already.
     """
     processes, states = setup.processes, StateFolder(folder.state)
+    decide = json.loads(processes.broadcast(json.dumps(decide and pace is None).encode()))
     resumed = processes.first and not states.empty
     setup = replace(setup, numerics=setup.numerics.shared(processes))
     state = TrainingState.new(setup)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from progan.config import FixedPrecision, RuntimeConfig
-from progan.devices import cores, find_device, has_tf32, keep_pages, set_switches, sixteen_bits
+from progan.devices import cores, find_device, has_tf32, set_switches, sixteen_bits
 from progan.errors import DeviceError
 from progan.options import parse_json
 from progan.training.parallel.processes import ALONE, Processes
@@ -52,7 +52,8 @@ class Numerics:
         return [f"{name} {before} -> {after}" for name, before, after in pairs if before != after]
 
     def shared(self, processes: Processes) -> "Numerics":
-        """Numerics of the first process on the device of each."""
+        """Numerics of the first process, whose trials may take long, on the device of each."""
+        processes.wait()
         chosen = json.loads(processes.broadcast(json.dumps(dataclasses.asdict(self)).encode()))
         return dataclasses.replace(parse_json(Numerics, chosen), device=self.device)
 
@@ -73,8 +74,6 @@ def choose(config: RuntimeConfig, processes: Processes = ALONE) -> Numerics:
         needs = "an NVIDIA GPU of compute capability 8 or more, to begin and to go on"
         raise DeviceError(f"--precision tf32 needs {needs}; {device} has fp32")
     set_switches(tf32=precision == "tf32")
-    if device.type == "cpu":
-        keep_pages(True)
     threads = wished_threads(config) or free_threads(processes)
     return Numerics(str(device), precision, threads, torch.__version__, processes.size)
 

@@ -342,17 +342,20 @@ def _once(graph: GraphModule, weights: int) -> None:
     """Do what depends on the weights alone, a graph's first inputs, once: a step goes through its layers many times."""
     fixed: set[Node] = set()
     known: dict[Any, Node] = {}
+    changing = _written(graph)
     for node in list(graph.graph.nodes):
         key: Any = None
         if node.op == "placeholder" and weights > 0:
             weights -= 1
-            fixed.add(node)
+            if node not in changing:
+                fixed.add(node)
         elif node.op == "get_attr":  # constants are recorded wherever they are met
             constant = getattr(graph, node.target)
             key = constant.dtype, constant.device, str(constant.tolist())
         elif node.op == "call_function" and node.all_input_nodes and fixed.issuperset(node.all_input_nodes):
-            # What is made of nothing is memory for others to write to; what is written to is not shared either.
-            if any(_writes(each) for each in (node, *node.users)):
+            # What is made of nothing is memory for others to write to; what is written to is not shared either, and
+            # what is drawn is drawn anew.
+            if node in changing or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 continue
             key = node.target, str(node.args), str(node.kwargs)
         if key is not None:
@@ -363,10 +366,18 @@ def _once(graph: GraphModule, weights: int) -> None:
                 graph.graph.erase_node(node)
 
 
-def _writes(node: Node) -> bool:
-    """True if an operation changes a tensor that it is given."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and bool(schema.is_mutable)
+def _written(graph: GraphModule) -> set[Node]:
+    """What operations write to, by themselves or through a view, and what they return of it."""
+    found: set[Node] = set()
+    for node in reversed(graph.graph.nodes):  # a view comes after what it shows
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            continue
+        if schema.is_mutable:
+            found.add(node)
+        if schema.is_mutable or (node in found and any(each.alias_info for each in schema.returns)):
+            found.update(node.all_input_nodes)
+    return found
 
 
 def _contiguous(images: Tensor) -> Tensor:

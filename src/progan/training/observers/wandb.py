@@ -40,11 +40,16 @@ class Wandb(Observer):
             name: value if isinstance(value, int | float) else str(value) for name, value in settings.items()
         }
         self._queue: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-        self._thread = Thread(target=self._send, name="wandb", daemon=True)
+        self._thread: Thread | None = None
+        self._failed = False
         self._shown: Path | None = None
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
-        self._thread.start()
+        # A run that diverged ends, and starts again from an earlier moment.
+        if not self._failed:
+            self._queue = SimpleQueue()
+            self._thread = Thread(target=self._send, name="wandb", daemon=True)
+            self._thread.start()
         if state.cur_nimg == 0:
             self._put(0, {}, stage.resolution)
 
@@ -57,18 +62,24 @@ class Wandb(Observer):
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         self._queue.put(None)
-        self._thread.join(PATIENCE)
-        if self._thread.is_alive():
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
+        if self._sending:
+            self._failed = True
             self._log(
                 f"warning: --wandb: not all was sent within {PATIENCE} seconds; wandb sync {self._folder / 'wandb'}"
             )
+
+    @property
+    def _sending(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _put(self, cur_nimg: int, values: dict[str, Any], resolution: int) -> None:
         """Queue values, and the grid of this moment if there is one that was not shown yet."""
         path, grid = grid_thumbnail(self._samples, cur_nimg, resolution, self._shown)
         if grid is not None:
             values, self._shown = {**values, "samples": grid}, path
-        if values and self._thread.is_alive():
+        if values and self._sending:
             self._queue.put({"kimg": cur_nimg / 1000, **values})
 
     def _send(self) -> None:
@@ -83,6 +94,7 @@ class Wandb(Observer):
                 run.log(values)
             run.finish()
         except Exception as error:  # of any kind: the network, the account, another version
+            self._failed = True
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             self._log(f"warning: --wandb: {reason}. The run goes on, and nothing more is sent")
 

@@ -22,7 +22,7 @@ from progan.schedule import Schedule, Stage, for_kimg, for_seconds
 from progan.training.accelerate.traced import missing
 from progan.training.numerics import Numerics, thread_count, wished_threads
 from progan.training.preflight.estimate import Pace, build_seconds, seconds_per_image
-from progan.training.preflight.fit import trial
+from progan.training.preflight.fit import MARGIN, PLENTY, largest_first, needed, trial
 from progan.training.preflight.memory import estimate
 from progan.training.preflight.trials import BUSY, Evidence, compare, recalled, remembered
 from progan.training.setup import RunSetup
@@ -106,8 +106,10 @@ def decide_precision(setup: RunSetup) -> Numerics:
     return now
 
 
-def decide_winograd(setup: RunSetup) -> Numerics:
-    """Numerics of a new run, whose precision is decided, with Winograd's algorithm if that surely makes it faster."""
+def decide_winograd(setup: RunSetup, recall: bool = False) -> Numerics:
+    """Numerics of a new run, whose precision is decided, with Winograd's algorithm if that surely makes it faster and
+    surely finds memory; `recall`: as far as an earlier trial tells.
+    """
     now, wish = setup.numerics, setup.config.runtime.winograd
     if wish == "off" or setup.device.type != "cpu" or now.precision != "fp32":
         return now
@@ -115,8 +117,11 @@ def decide_winograd(setup: RunSetup) -> Numerics:
     if wish == "on":
         return quick
     stage = trial_stage(setup)
-    if not _wide(setup, stage):
+    if not _wide(setup, stage) or not _roomy(replace(setup, numerics=quick)):
         return now
+    if recall:
+        known = recalled("winograd", _facts(setup, stage))
+        return quick if known is not None and known.faster else now
     evidence = _evidence("winograd", setup, stage, lambda: measure_gain(setup, quick, stage))
     if evidence is None:
         return now
@@ -134,6 +139,14 @@ def _wide(setup: RunSetup, stage: Stage) -> bool:
     return any(winograd.quicker(x, layer.weight, (1, 1, False)) for layer in layers)
 
 
+def _roomy(setup: RunSetup) -> bool:
+    """True if all stages surely fit into the memory of this machine."""
+    free, stages = free_bytes(setup.device), largest_first(setup, 0)
+    if free is None or (1 + PLENTY) * needed(setup, *stages[0]) <= free:
+        return True
+    return all((1 + MARGIN) * needed(setup, *each) <= free for each in stages)
+
+
 def foresee(setup: RunSetup) -> tuple[Numerics, str]:
     """Numerics that would be chosen, as far as earlier trials tell, and words for the precision."""
     now, fast = setup.numerics, _to_be_tried(setup)
@@ -142,13 +155,12 @@ def foresee(setup: RunSetup) -> tuple[Numerics, str]:
         threads = recalled("threads", _facts(fp32, trial_stage(setup)))
         now = now if threads is None else replace(now, threads=threads.threads)
         setup = replace(setup, numerics=now)
-    if fast is None:
-        return now, now.precision
-    evidence = recalled(fast, _facts(setup, trial_stage(setup)))
-    if evidence is None:
-        return now, undecided(fast)
-    now = replace(now, precision=fast if evidence.faster else "fp32")
-    return now, now.precision
+    if fast is not None:
+        evidence = recalled(fast, _facts(setup, trial_stage(setup)))
+        if evidence is None:
+            return now, undecided(fast)
+        now = replace(now, precision=fast if evidence.faster else "fp32")
+    return decide_winograd(replace(setup, numerics=now), recall=True), now.precision
 
 
 def undecided(fast: FixedPrecision) -> str:
@@ -299,29 +311,30 @@ def speeds(setup: RunSetup, seconds: float | None = None) -> dict[int, float]:
         seconds = seconds if seconds > 1 else 0.0
     d_steps = setup.config.schedule.d_steps
     for resolution in sorted(cost):
-        stage = Stage(
-            resolution, "stable", 1.0, max(1, setup.batch_size(resolution) // setup.processes.size), 1e-3, 1e-3
-        )
-        images = d_steps * stage.batch_size
+        batch = max(1, setup.batch_size(resolution) // setup.processes.size)
         left = seconds - (time.perf_counter() - began)
-        if 4 * ratio * cost[resolution] * images < left:
+        if 4 * ratio * cost[resolution] * d_steps * batch < left:
             try:
-                _, train = _networks(setup, stage)
-                train()
-                times = [_timed(train) for _ in range(3)]
-                ratio = statistics.median(times) / images / cost[resolution]
+                took = _iteration_seconds(setup, Stage(resolution, "stable", 1.0, batch, 1e-3, 1e-3))
+                ratio = took / (d_steps * batch) / cost[resolution]
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-            release(setup.device)
+            release(setup.device)  # of networks that are gone
         cost[resolution] *= ratio
     return cost
 
 
-def _timed(call: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+def _iteration_seconds(setup: RunSetup, stage: Stage) -> float:
+    """Seconds of an iteration, the median of three after the first."""
+    _, train = _networks(setup, stage)
+    train()
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        train()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
 
 
 # Networks that are thrown away

@@ -205,7 +205,7 @@ def announcement(config: RunConfig, pace: Pace, cur_nimg: int, shorten: bool = F
     compiling = f", {duration(building)} of it to compile" if building else ""
     if (long := too_long(config, seconds)) is not None:
         return [long]
-    shorter = "; --minutes 30 makes a shorter run" if shorten and seconds > LONG else ""
+    shorter = "; a new run with --minutes 30 is shorter" if shorten and seconds > LONG else ""
     return [f"this will take about {duration(seconds)}{compiling}{shorter}"] if seconds > 60 else []
 
 

@@ -123,14 +123,13 @@ def estimated(setup: RunSetup, free: int, margin: float) -> Fits:
 
     All processes must ask together; what does not fit on one machine does not fit.
     """
-    processes = setup.processes
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if processes.size > 1 else 1
+    return lambda resolution, batch: not setup.processes.any((1 + margin) * needed(setup, resolution, batch) > free)
 
-    def fits(resolution: int, batch: int) -> bool:
-        each = estimate(setup, resolution, -(-batch // processes.size))
-        return not processes.any(here * each * (1 + margin) > free)
 
-    return fits
+def needed(setup: RunSetup, resolution: int, batch: int) -> int:
+    """Bytes that all processes on this machine take for a stage, by the estimate for a CPU."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if setup.processes.size > 1 else 1
+    return here * estimate(setup, resolution, -(-batch // setup.processes.size))
 
 
 def tried(setup: RunSetup, level_bytes: Callable[[int], int], attempt: Attempt | None = None) -> Fits:
