@@ -186,3 +186,10 @@ def test_a_number_that_nobody_has(small, tmp_path):
     empty.comparison = type("Comparison", (), {"models": [model], "metrics": ["swd"], "floors": {}})()
     with pytest.raises(ProganError, match="there is no number nonsense"):
         run.report(small, part, empty, {"a": {"numbers": {"b": 1.0}}}, tmp_path)
+
+
+@pytest.mark.parametrize("table", sorted(STUDIES.glob("results/*/*/table.md")), ids=lambda path: f"{path.parent.name}")
+def test_the_pages_have_the_tables_of_what_was_found(table):
+    assert table.read_text(encoding="utf-8") in "".join(
+        page.read_text(encoding="utf-8") for page in STUDIES.parent.glob("docs/studies/*.md")
+    )
