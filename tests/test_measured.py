@@ -27,6 +27,9 @@ NOT_MEASURED = {
     "docs/submitting.md": ["| | run here"],
     "docs/comparisons/mnist32/README.md": ["| "],  # written by `progan compare`, from comparison.json beside it
     "docs/comparisons/mnist32-sweep.md": ["| "],  # written by `progan sweep`
+    "docs/studies/README.md": ["| | claim"],
+    "docs/studies/3-bce-batchnorm.md": ["| "],  # written by studies/run.py (test_studies.py), as those of all studies
+    "docs/studies/4-apophenia.md": ["| "],
 }
 """Tables with many numbers that are no measurements: settings, years, sizes of images."""
 
@@ -40,6 +43,7 @@ SETTINGS: dict[str, list[str]] = {
     "README.md": ["CC BY-NC 4.0"],
     "docs/app.md": ["at most 20 MB", "95 % within"],
     "docs/authors-mnist32.md": ["95 % intervals"],
+    "docs/studies/3-bce-batchnorm.md": ["momentum 0.8", "the last 55 %"],
     "docs/comparing.md": ["more than 5 %", "Student's t over", "below 5 %", "never below 0.1"],
     "docs/comparisons/mnist32-sweep.md": [""],  # written by `progan sweep`
     "docs/comparisons/mnist32/README.md": [""],  # written by `progan compare`, from comparison.json beside it
@@ -110,7 +114,17 @@ def test_measurements_in_the_text_have_a_name(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", measured.NUMBER.sub("", text), flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^(?: {4}|\|).*|`[^`]*`|\]\([^)]*\)|\d+×\d+", "", text, flags=re.MULTILINE)
     known = SETTINGS.get(str(page.relative_to(ROOT)), [])
-    around = [text[found.start() - 30 : found.end() + 20] for found in NUMBERS_OF_TEXT.finditer(text)]
+    # A study's page quotes its results.
+    number = page.name.partition("-")[0] if page.parent.name == "studies" else "none"
+    results = [
+        json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob(f"studies/results/study-{number}/*/*.json")
+    ]
+    quoted = [value for result in results for value in leaves(result)]
+    around = [
+        text[found.start() - 30 : found.end() + 20]
+        for found in NUMBERS_OF_TEXT.finditer(text)
+        if not is_rounded(numbers(found[0])[0], quoted)
+    ]
     assert [said for said in around if not any(setting in said for setting in known)] == []
 
 
