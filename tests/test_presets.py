@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,12 @@ def test_a_recipe_of_a_preset_that_has_one_is_refused():
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean celeba64"):
         preset("celeb64")
+
+
+def test_the_app_names_presets_that_exist():
+    """In the commands that its pages show for a first run."""
+    page = Path(__file__).parents[1] / "src" / "progan" / "app" / "page"
+    text = "".join(path.read_text(encoding="utf-8") for path in page.rglob("*.js"))
+    found = re.findall(r"progan train ([a-z][\w-]*)", text)
+    assert found
+    assert set(found) <= set(PRESETS)

@@ -83,7 +83,7 @@ function welcome(server) {
     make("p", {}, ["Runs are looked for in ", make("code", { textContent: server.folder }), ". Train one: the first takes half an hour or more on a CPU, and draws faces."]),
     command("progan train"),
     make("p", { textContent: "Or with pictures of your own:" }),
-    command("progan train folder64 --data my-pictures/ --out runs/mine"),
+    command("progan train quickstart --data my-pictures/ --out runs/mine"),
     make("p", { textContent: "Then reload this page: it follows the training while it goes on." }),
   ];
 }
