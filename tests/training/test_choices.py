@@ -398,19 +398,21 @@ def test_states_of_before_there_was_a_choice_are_without() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 def test_memory_of_large_tensors_is_kept_for_the_next_ones() -> None:
+    """The first seven may each find a new place: so many of the gaps that alignment leaves does glibc set aside."""
     code = """
 import resource, torch
 from progan.devices import keep_pages
 keep_pages(True)
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(2**24)
+for _ in range(16):
+    torch.ones(2**24)
 before = faults()
 for _ in range(4):
     torch.ones(2**24)
 print(faults() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert int(done.stdout) < 3.5 * 2**14, done.stderr  # all four have 4 * 2**14 pages
+    assert int(done.stdout) < 2**14, done.stderr  # each has 2**14 pages
 
 
 # Compiling
