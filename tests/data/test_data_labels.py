@@ -2,6 +2,7 @@
 
 import io
 import json
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -220,3 +221,127 @@ def test_imagenets_lists(tmp_path: Path) -> None:
     dataset, _ = made(tmp_path / "a.zip", tmp_path / "out")
     assert dataset.label_names == tuple(map(str, range(11)))
     assert codes(dataset) == [number % 11 for number in range(COUNT)]
+
+
+# --- which row names a file
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_running_number_beside_the_files_is_no_name(tmp_path: Path, kind: str) -> None:
+    """What pandas writes of sorted files: 1 beside 10.png. Whole names come before those without a suffix."""
+    files = [f"{number}.png" for number in range(COUNT)]
+    folder = pictures(tmp_path / "images", files)
+    lines = [(row, file, "even" if int(file[:-4]) % 2 == 0 else "odd") for row, file in enumerate(sorted(files))]
+    if kind == "csv":
+        text = "id,file,label\n" + "\n".join(",".join(map(str, line)) for line in lines)
+    else:
+        text = "\n".join(json.dumps({"id": row, "file": file, "label": label}) for row, file, label in lines)
+    (folder / f"labels.{kind}").write_text(text)
+    dataset, _ = made(folder, tmp_path / "out")
+    numbers = dataset.pixels(8, np.arange(COUNT))[:, 0, 0, 0].astype(int)
+    assert codes(dataset) == (numbers % 2).tolist()
+
+
+CLASSES = ["cat" if number % 2 else "dog" for number in range(COUNT)]
+PAIRS = list(zip(FILES, CLASSES, strict=True))
+WRITTEN: dict[str, tuple[str, bytes]] = {
+    "a line twice": ("t.csv", "\n".join(f"{f},{c}" for f, c in [*PAIRS, PAIRS[3]]).encode()),
+    "UTF-16": ("t.csv", "\n".join(f"{f},{c}" for f, c in PAIRS).encode("utf-16")),
+    "folders around": ("t.csv", "\n".join(f"data/set/{f},{c}" for f, c in PAIRS).encode()),
+    "a record without more": (
+        "t.json",
+        json.dumps([{"file": f, "label": c} | ({"note": "x"} if f == FILES[5] else {}) for f, c in PAIRS]).encode(),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_tables_as_programs_write_them(tmp_path: Path, kind: str) -> None:
+    folder = pictures(tmp_path / "images")
+    name, content = WRITTEN[kind]
+    (folder / name).write_bytes(content)
+    dataset, report = made(folder, tmp_path / "out")
+    assert (dataset.label_names, codes(dataset), report.skipped) == (
+        ("cat", "dog"),
+        [int(name == "dog") for name in CLASSES],
+        {},
+    )
+
+
+def test_names_of_folders_that_files_share_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+    """1.png in two folders, named with the folders that were around them where the table was written."""
+    files = [f"{side}/{number}.png" for number in range(COUNT // 2) for side in ("left", "right")]
+    folder = pictures(tmp_path / "images", files)
+    lines = [f"data/pre/images/{file},{'ab'[number % 2]}" for number, file in enumerate(files)]
+    (folder / "t.csv").write_text("\n".join(lines))
+    dataset, _ = made(folder, tmp_path / "out")
+    numbers = dataset.pixels(8, np.arange(COUNT))[:, 0, 0, 0].astype(int)
+    assert codes(dataset) == (numbers % 2).tolist()
+
+
+def test_names_are_the_same_however_their_letters_are_composed(tmp_path: Path) -> None:
+    """macOS takes an accent from its letter (NFD), tables do not (NFC)."""
+    files = [unicodedata.normalize("NFD", f"\u00e9t\u00e9-{number}.png") for number in range(COUNT)]
+    folder = pictures(tmp_path / "images", files)
+    lines = [f"{unicodedata.normalize('NFC', file)},{name}" for file, name in zip(files, CLASSES, strict=True)]
+    (folder / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    dataset, _ = made(folder, tmp_path / "out")
+    assert dataset.label_names == ("cat", "dog")
+
+
+def test_an_image_without_a_value_is_skipped_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "images")
+    records = [{"file": file, "hat": number % 2, "smile": 1} for number, file in enumerate(FILES)]
+    del records[7]["smile"]
+    (folder / "t.json").write_text(json.dumps(records))
+    rows = "\n".join(",".join(str(record.get(key, "")) for key in ("file", "hat", "smile")) for record in records)
+    (other := pictures(tmp_path / "others"), (other / "t.csv").write_text("file,hat,smile\n" + rows))
+    for source in (folder, other):
+        dataset, report = made(source, tmp_path / f"{source.name}-out")
+        assert (dataset.label_names, report.skipped) == (("hat", "smile"), {"refused": 1})
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([f"{file},{name}" for file, name in PAIRS] + ["0003.png,cat,more"], "its lines differ in length"),
+        ([f"{file},{name}" for file, name in PAIRS] + ["0003.png,dog"], "has several lines for 0003.png"),
+    ],
+)
+def test_a_table_of_the_images_that_is_not_understood_is_said(tmp_path: Path, lines: list[str], said: str) -> None:
+    folder = pictures(tmp_path / "images")
+    (folder / "t.csv").write_text("\n".join(lines))
+    (folder / "requirements.txt").write_text("numpy\npillow, perhaps\n")  # which is none, and nothing is said of it
+    dataset, report = made(folder, tmp_path / "out")
+    assert (dataset.label_kind, report.skipped) == (None, {"not an image": 1})
+    (note,) = report.notes
+    assert note.startswith("no labels are taken from it: t.csv")
+    assert said in note
+    with pytest.raises(DatasetError, match=said):
+        made(folder, tmp_path / "no", labels=str(folder / "t.csv"))
+
+
+# --- folders and what lies beside them
+
+
+@pytest.mark.parametrize("stray", ["README.md", "cover.png", "info/license.md", "train/notes.txt"])
+def test_a_file_beside_the_folders_of_classes_takes_none_away(tmp_path: Path, stray: str) -> None:
+    around = "train/" if "/notes" in stray else ""
+    files = [f"{around}{'cat' if number % 2 else 'dog'}/{number}.png" for number in range(COUNT)]
+    folder = pictures(tmp_path / "images", files)
+    if stray.endswith(".png"):
+        pictures(folder, [stray])
+    else:
+        (folder / stray).parent.mkdir(exist_ok=True)
+        (folder / stray).write_text("of another kind")
+    dataset, report = made(folder, tmp_path / "out")
+    assert (dataset.label_names, dataset.count) == (("cat", "dog"), COUNT)
+    assert report.skipped == {"refused": 1}
+
+
+def test_pictures_beside_folders_of_classes_that_are_many_are_said(tmp_path: Path) -> None:
+    files = [f"{'cat' if number % 2 else 'dog'}/{number}.png" for number in range(COUNT)]
+    folder = pictures(pictures(tmp_path / "images", files), ["a.png", "b.png"])
+    dataset, report = made(folder, tmp_path / "out")
+    assert (dataset.label_kind, dataset.count) == (None, COUNT + 2)
+    assert report.notes == ("the 2 folders are not taken for classes (2 of 26 images lie in none of them)",)

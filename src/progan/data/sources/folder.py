@@ -19,7 +19,7 @@ from progan.data.dataset import FILE_NAME, FORMAT
 from progan.data.sources import labels as tables
 from progan.data.sources.archives import DAMAGED, Entry, Lister, Refused, checked, entry_bytes, is_archive, is_system
 from progan.data.sources.base import Labels, NoLabelsError, Source, Unreadable
-from progan.data.sources.pictures import MANY_PICTURES, FileReader, is_opened, is_picture, paged
+from progan.data.sources.pictures import MANY_PICTURES, FileReader, is_named_picture, is_opened, is_picture, paged
 from progan.data.sources.stacks import HEAD_BYTES, kind_of_stack
 from progan.errors import DatasetError
 from progan.files import printable
@@ -222,8 +222,11 @@ def _labelled(
         except NoLabelsError as error:
             unused.append(table)
             notes.append(str(error))
-        except (DatasetError, Unreadable):  # some other csv or json
-            continue
+        except (DatasetError, Unreadable) as error:
+            with suppress(Unreadable):  # some other csv or json is none of our business
+                if tables.names_files(entry_bytes(table), [entry.name for entry in images]):
+                    unused.append(table)
+                    notes.append(f"no labels are taken from it: {error}")
         else:
             rest = [other.name for other in found if other is not table]
             also = [f"labels are from {table.name}; not used: {', '.join(rest[:5])}"] if rest else []
@@ -233,8 +236,13 @@ def _labelled(
         raise DatasetError(f"--label-column {column}: {reason}")
     # 3. Folders.
     images = _without(entries, unused)
-    labels, more = tables.folder_labels([entry.name for entry in images])
-    return images, labels, [*notes, *more]
+    names = [entry.name for entry in images]
+    are_named = [entry.page is not None or is_named_picture(entry.name) for entry in images]
+    labelled, more = tables.folder_labels(names, are_named if any(are_named) else [True] * len(images))
+    if labelled is None:
+        return images, None, [*notes, *more]
+    labels, known = labelled
+    return _refused(images, known, "in no folder of a class"), labels, notes
 
 
 def _without(entries: list[Entry], others: list[Entry]) -> list[Entry]:
@@ -252,9 +260,15 @@ def _by_table(
 ) -> tuple[list[Entry], Labels]:
     """The candidates, those refused that the table does not know, and the labels that it gives their names."""
     labels, known = labels_of([entry.name for entry in entries])
-    reason = f"no label in {table}"
-    pairs = zip(entries, known, strict=True)
-    return [entry if is_known else replace(entry, refused=reason) for entry, is_known in pairs], labels
+    return _refused(entries, known, f"no label in {table}"), labels
+
+
+def _refused(entries: list[Entry], known: list[bool], reason: str) -> list[Entry]:
+    """The candidates, refused where they have no label."""
+    return [
+        entry if is_known else replace(entry, refused=entry.refused or reason)
+        for entry, is_known in zip(entries, known, strict=True)
+    ]
 
 
 # --- what lies in folders and archives

@@ -3,11 +3,14 @@
 Everything here works on names and on the bytes of tables; folder.py finds the tables among the files.
 """
 
+import codecs
 import csv
 import io
 import json
 import os
 import shlex
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,6 +33,7 @@ from progan.files import printable
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 MAX_FOLDERS = 1000  # more folders than this are not classes
+_FEW_OUTSIDE = 20  # one image in so many may lie beside the folders that are classes
 MAX_CLASS = 2**16  # of StyleGAN's class numbers
 _CLASS_COLUMNS = {
     "label", "labels", "class", "classes", "category", "categories", "target", "targets", "class_name", "label_name",
@@ -87,6 +91,13 @@ def is_landmark_table(name: str, aligned: bool | None = None) -> bool:
     return is_table(file) and any(file.startswith(f"list_landmarks_{kind}celeba.") for kind in kinds)
 
 
+def names_files(content: bytes, files: Sequence[str]) -> bool:
+    """True for a file whose text has the names of most of the images in it, whatever else it may be."""
+    text = unicodedata.normalize("NFC", _text(content))
+    some = _ways(files[:_LOOKED_AT])[2]
+    return 2 * sum(name in text for name in some) > len(some)
+
+
 def table_landmarks(name: str, content: bytes, files: Sequence[str]) -> npt.NDArray[np.float32]:
     """Landmarks of each file by CelebA's table: float32 [N, 5, 2], as `Source.points`; NaN where it has none.
 
@@ -126,24 +137,33 @@ def table_partitions(name: str, content: bytes, files: Sequence[str]) -> list[st
     return found
 
 
-def folder_labels(files: Sequence[str]) -> tuple[Labels | None, tuple[str, ...]]:
-    """A class per folder where every file lies in one and there are several, and a note where these are no classes.
+def folder_labels(
+    files: Sequence[str], are_named: Sequence[bool]
+) -> tuple[tuple[Labels, list[bool]] | None, tuple[str, ...]]:
+    """A class per folder where there are several, and which files lie in one; a note where these are no classes.
 
-    Folders around all do not count.
+    The files that are named as pictures decide. Folders around all do not count; few of them may lie beside the others.
     """
-    folders = [file[: file.rfind("/") + 1] for file in files]
-    parts_of = {folder: PurePosixPath(folder).parts for folder in set(folders)}
-    for level in range(min(map(len, parts_of.values()), default=0)):
-        names = sorted({parts[level] for parts in parts_of.values()}, key=by_number)
+    folders = [PurePosixPath(file).parts[:-1] for file in files]
+    pictures = [folder for folder, is_named in zip(folders, are_named, strict=True) if is_named]
+    for level in range(max(map(len, pictures), default=0)):
+        inside = [folder[level] for folder in pictures if len(folder) > level]
+        names, outside = sorted(set(inside), key=by_number), len(pictures) - len(inside)
+        is_most = outside * _FEW_OUTSIDE <= len(pictures)
         if len(names) == 1 or all(map(partition_of, names)):
+            if not is_most:
+                break
             continue
-        reason = why_no_classes(names, len(files))
-        if len(names) > MAX_FOLDERS:
+        reason = why_no_classes(names, len(inside))
+        if not is_most:
+            reason = f"{outside:,} of {len(pictures):,} images lie in none of them"
+        elif len(names) > MAX_FOLDERS:
             reason = f"there are more than {MAX_FOLDERS:,}"
         if reason:
             return None, (f"the {len(names):,} folders are not taken for classes ({reason})",)
-        numbers = {name: number for number, name in enumerate(names)}
-        return class_labels(tuple(names), np.array([numbers[parts_of[folder][level]] for folder in folders])), ()
+        codes = {name: code for code, name in enumerate(names)}
+        found = np.array([codes.get(folder[level], -1) if len(folder) > level else -1 for folder in folders])
+        return (class_labels(tuple(names), found), (found >= 0).tolist()), ()
     return None, ()
 
 
@@ -162,7 +182,7 @@ def table_labels(
     if 2 * known < len(files):
         few = f"names {known:,} of {len(files):,} images, and labels are for most of them"
         error = NoLabelsError if known else DatasetError
-        raise error(f"{name} {few if known else 'does not name most of the images'}. Write lines of: file, label")
+        raise error(f"{name} {few if known else _why_unmatched(rows, len(columns), files)}. Write lines of: file, label")
     others = [column for column in range(len(columns)) if column != file_column]
     if not others:
         raise DatasetError(f"{name} has no column of labels. Write lines of: file, label")
@@ -238,7 +258,7 @@ def _attributes(
     columns: Mapping[str, Sequence[Any]], names: Sequence[str]
 ) -> tuple[tuple[Labels, list[bool]] | None, str]:
     """Labels that are attributes, and which images have all of them; or None and the reason why not."""
-    known = [None not in row for row in zip(*(columns[name] for name in names), strict=True)]
+    known = [not {None, ""} & set(row) for row in zip(*(columns[name] for name in names), strict=True)]
     values = np.zeros((len(known), len(names)), np.float32)  # rows of images without labels are never written
     try:
         for column, name in enumerate(names):
@@ -258,7 +278,7 @@ def _listed(names: Collection[str]) -> str:
 def _parse(name: str, content: bytes, files: Sequence[str]) -> _Table:
     """The table in a file, by its suffix; columns are numbered where it has no header. Raises DatasetError."""
     try:
-        text = content.decode("utf-8-sig", "backslashreplace")  # as names of files that are not UTF-8 are shown
+        text = _text(content)
         if name.lower().endswith(".jsonl"):
             header, rows = _from_json([json.loads(line) for line in text.splitlines() if line.strip()])
         elif name.lower().endswith(".json"):
@@ -273,11 +293,19 @@ def _parse(name: str, content: bytes, files: Sequence[str]) -> _Table:
         columns = [str(cell).strip() for cell in header]
     except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         raise DatasetError(f"{name} is not a table of labels ({error}). Write lines of: file, label") from None
-    if {_spellings(cell)[1] for cell in columns} & {_spellings(file)[1] for file in files}:  # there is no header
+    rows = list({repr(row): row for row in rows}.values())  # the same line twice says nothing else
+    if set(_ways(columns)[2]) & set(_ways(files)[2]):  # there is no header
         return [str(number) for number in range(len(columns))], [header, *rows]
     # A column without a name (pandas' index) or with another's name is called by its number.
     columns = [column if column and column not in columns[:at] else str(at) for at, column in enumerate(columns)]
     return columns, rows
+
+
+def _text(content: bytes) -> str:
+    """Text of a table; what is not UTF-8 looks as such names of files are shown."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "backslashreplace")
+    return content.decode("utf-8-sig", "backslashreplace")
 
 
 def _from_text(text: str) -> tuple[list[Any], list[list[Any]]]:
@@ -307,34 +335,55 @@ def _from_json(content: Any) -> tuple[list[Any], list[list[Any]]]:
         content = records
     if not isinstance(content, list) or not content or not all(isinstance(record, dict) for record in content):
         raise ValueError("it names no files")
-    columns = list(content[0])
-    return columns, [[record[column] for column in columns] for record in content]
+    columns = list(dict.fromkeys(column for record in content for column in record))
+    return columns, [[record.get(column) for column in columns] for record in content]
 
 
 def _match(rows: list[list[Any]], columns: int, files: Sequence[str]) -> tuple[int, list[int | None]]:
-    """The column that names most of the files, and for each file the row that does, as long as it is unambiguous."""
+    """The column that names most of the files, and for each file the row that does, as long as it is unambiguous.
+
+    What a file is called without its suffix counts only where nothing else does: it may be a number, as rows have.
+    """
     best: tuple[int, list[int | None]] = 0, [None] * len(files)
     most = 0
-    wanted = [_spellings(file) for file in files]
-    for column in range(columns):
-        some = [str(row[column]) for row in rows[:_LOOKED_AT]]
-        if len(set(some)) < len(some):  # not one row an image; most columns are known by this
-            continue
-        cells = [_spellings(row[column]) for row in rows]
-        for way in range(3):
-            named = {cell[way]: number for number, cell in enumerate(cells)}
-            numbers = [named.get(file[way]) for file in wanted]
-            used = [number for number in numbers if number is not None]
-            if len(used) > most and len(set(used)) == len(used) and len(named) == len(rows):
-                best, most = (column, numbers), len(used)
+    wanted = _ways(files)
+    # Not one row an image: most columns are known by their first rows.
+    firsts = {column: [str(row[column]) for row in rows[:_LOOKED_AT]] for column in range(columns)}
+    cells = {
+        column: _ways([row[column] for row in rows]) for column, some in firsts.items() if len(set(some)) == len(some)
+    }
+    for ways in ((0, 1, 2), (3,)):
+        for column in cells:
+            for way in ways:
+                named = {cell: number for number, cell in enumerate(cells[column][way])}
+                numbers = [named.get(file) for file in wanted[way]]
+                used = [number for number in numbers if number is not None]
+                if len(used) > most and len(set(used)) == len(used) and len(named) == len(rows):
+                    best, most = (column, numbers), len(used)
+        if 2 * most >= len(files):
+            break
     return best
 
 
-def _spellings(file: Any) -> tuple[str, str, str]:
-    """A file as tables may name it: whole, without folders, or without folders and suffix."""
-    whole = str(file).strip().replace("\\", "/").removeprefix("./")
-    name = whole.rpartition("/")[2]
-    return whole, name, name.rpartition(".")[0] or name
+def _why_unmatched(rows: list[list[Any]], columns: int, files: Sequence[str]) -> str:
+    """Reason why no column of a table names the files."""
+    wanted = set(_ways(files)[2])
+    for column in range(columns):
+        times = Counter(_ways([row[column] for row in rows])[2])
+        if 2 * len(wanted & times.keys()) > len(wanted):
+            return f"has several lines for {times.most_common(1)[0][0]}"
+    return "does not name most of the images"
+
+
+def _ways(files: Sequence[Any]) -> tuple[list[str], ...]:
+    """Files as tables may name them: whole, without the folders around all, without folders, and without suffix."""
+    whole = [
+        unicodedata.normalize("NFC", str(file).strip()).replace("\\", "/").removeprefix("./") for file in files
+    ]
+    around = os.path.commonprefix([name.rpartition("/")[0].split("/") for name in whole])
+    within = ["/".join(name.split("/")[len(around) :]) for name in whole] if around != [""] else whole
+    names = [name.rpartition("/")[2] for name in whole]
+    return whole, within, names, [name.rpartition(".")[0] or name for name in names]
 
 
 def stylegan_content(content: bytes) -> dict[str, Any] | None:

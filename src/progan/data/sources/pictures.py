@@ -31,6 +31,11 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(PICTURES)
 
 
+def is_named_picture(name: str) -> bool:
+    """True for a file that has the suffix of any kind of picture, or of many."""
+    return name.lower().endswith((*PICTURES, *_ONE_PICTURE, *MANY_PICTURES))
+
+
 def is_opened(path: Path) -> bool:
     """True for a file that Pillow takes for a picture."""
     with suppress(Exception), Image.open(path, formats=_formats(path.suffix.lower() in (".heic", ".heif"))):
