@@ -572,7 +572,8 @@ class PrepareConfig:
     """How raw images become a prepared dataset."""
 
     resolution: int | None = None
-    """Width and height in pixels, a power of two. Default: the largest that most of the first images fill."""
+    """Width and height in pixels, a power of two. Default: the largest that at least half of the images fill, by
+    a look at some."""
     crop: Literal["center", "none", "celeba", "faces"] = "center"
     """`center`: the largest centred square; `none`: no crop, pad with black to a square; `celeba`: what the authors cut
     out of CelebA's aligned images, 128x128 around (89, 121); `faces`: faces, which are looked for in every picture."""

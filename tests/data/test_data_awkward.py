@@ -95,6 +95,20 @@ def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:
     return stream.getvalue()
 
 
+def test_a_second_name_in_a_tar_is_a_picture_too(tmp_path: Path) -> None:
+    """A hard link, as tar writes it where two names are of one file."""
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for name, link in (("a.jpg", ""), ("copy/a.jpg", "a.jpg"), ("copy/none.jpg", "gone.jpg")):
+            info = tarfile.TarInfo(name)
+            content = jpeg(RED)
+            info.size, info.type, info.linkname = (
+                (0, tarfile.LNKTYPE, link) if link else (len(content), tarfile.REGTYPE, "")
+            )
+            archive.addfile(info, io.BytesIO(content) if not link else None)
+    report = prepare(tmp_path / "set.tar", tmp_path / "out", PrepareConfig(workers=1))
+    assert (report.count, report.skipped) == (2, {})
+
+
 def bomb_png() -> bytes:
     """20,000 x 20,000 pixels in a few bytes."""
 

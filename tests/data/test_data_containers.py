@@ -155,6 +155,13 @@ def test_parquet_as_hugging_face_writes_it(tmp_path: Path) -> None:
         made(folder, tmp_path / "no", partition="valid")
 
 
+@pytest.mark.parametrize("place", ["", "train"])
+def test_a_suffix_in_capitals(tmp_path: Path, place: str) -> None:
+    path = parquet(tmp_path / "set" / "SET.PARQUET", {"image": cells(COLOUR[:4])}, None)
+    dataset, _ = made(path.parent if place else path, tmp_path / "out")
+    assert (top(dataset) == COLOUR[:4]).all()
+
+
 def test_rows_of_parquet_in_any_order(tmp_path: Path) -> None:
     source = open_source(str(hugging_face(tmp_path / "set")), tmp_path / "scratch", PrepareConfig())
     assert isinstance(source.reader, ParquetReader)

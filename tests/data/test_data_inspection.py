@@ -245,6 +245,25 @@ def test_splits_that_cannot_be(dataset: Dataset, tmp_path: Path, size: dict[str,
     assert not (tmp_path / "train").exists()
 
 
+@pytest.mark.parametrize(
+    ("train", "heldout", "message"),
+    [
+        ("train", "full", "full is not empty"),
+        ("train", "train", "train lies in"),
+        ("held/train", "held", "train lies in .*held"),
+        ("train", "train/held", "held lies in .*train"),
+    ],
+)
+def test_a_split_writes_nothing_where_one_of_its_places_is_not_free(
+    dataset: Dataset, tmp_path: Path, train: str, heldout: str, message: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("of someone")
+    with pytest.raises(DatasetError, match=message):
+        split(dataset.path, tmp_path / train, tmp_path / heldout, count=5)
+    assert {path.name for path in tmp_path.iterdir()} == {"full"}
+
+
 # --- the command line
 
 

@@ -223,6 +223,23 @@ def test_imagenets_lists(tmp_path: Path) -> None:
     assert codes(dataset) == [number % 11 for number in range(COUNT)]
 
 
+@pytest.mark.parametrize(("count", "said"), [(12, ("dog",)), (13, ())])
+def test_classes_that_the_first_images_do_not_have_are_said(tmp_path: Path, count: int, said: tuple[str, ...]) -> None:
+    folder = pictures(tmp_path / "images", [f"{'cat' if n < 12 else 'dog'}/{n:02d}.png" for n in range(COUNT)])
+    _, report = made(folder, tmp_path / "out", max_images=count)
+    assert report.notes == tuple(
+        f"the first 12 images are of other classes than {name} (--max-images)" for name in said
+    )
+
+
+def test_a_folder_with_the_name_of_a_drawn_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "avatars")
+    _, report = made(Path("avatars"), tmp_path / "drawn", resolution=4, max_images=3)
+    assert report.notes[0] == f"avatars is not the file or folder of that name here (that is {Path('.')}/avatars)"
+    assert prepare("./avatars", tmp_path / "own", PrepareConfig(workers=1)).count == COUNT
+
+
 # --- which row names a file
 
 

@@ -284,6 +284,8 @@ def test_mnist_and_its_parts(data: Path, tmp_path: Path) -> None:
     assert made("mnist", tmp_path / "test", partition="test")[0].count == 2
     with pytest.raises(DatasetError, match="mnist has no labels of ten classes"):  # it has three here
         made("stacked:mnist", tmp_path / "stacked")
+    with pytest.raises(DatasetError, match="has no labels of ten classes"):  # and not: has no partitions
+        made("stacked:mnist", tmp_path / "stacked", partition="test")
 
 
 def test_fashion_mnist_of_debians_package(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

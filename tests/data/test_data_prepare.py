@@ -228,7 +228,59 @@ def test_grey_pictures_stored_as_rgb_are_grey(tmp_path: Path) -> None:
     assert prepare(folder, tmp_path / "forced", PrepareConfig(channels="grey", workers=1)).channels == 1
 
 
+@pytest.mark.parametrize("every", [2, 150])
+def test_a_set_with_some_colour_keeps_it(tmp_path: Path, every: int) -> None:
+    """Every second picture, which a look at every second one would miss; and two, which a look at some does miss."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    colour, grey = photograph(8, 8), photograph(8, 8).convert("L").convert("RGB")
+    for number in range(600 if every == 2 else 300):
+        (colour if number % every == every - 1 else grey).save(folder / f"{number:04d}.png")
+    report = prepare(folder, tmp_path / "out", ONE)
+    assert report.channels == 3
+    dataset = Dataset.open(tmp_path / "out", verify=True)
+    assert (dataset.pixels(8, np.array([every - 1]))[0].transpose(1, 2, 0) == np.asarray(colour)).all()
+
+
+def test_pictures_beside_files_of_another_kind_in_turn_are_found(tmp_path: Path) -> None:
+    """As telephones store them: 256 pairs of IMG_0001.AAE and IMG_0001.JPG."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(256):
+        (folder / f"IMG_{number:04d}.AAE").write_text("what was done to it")
+        Image.new("L", (8, 8), number).save(folder / f"IMG_{number:04d}.JPG", "JPEG")
+    assert prepare(folder, tmp_path / "out", ONE).count == 256
+
+
 # --- whatever happens
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off", "dataset.json"])
+def test_a_prepared_dataset_that_is_damaged_is_made_again(tmp_path: Path, damage: str) -> None:
+    source = write_images(tmp_path / "images", 5)
+    whole = digest(open_data(source, ONE).path)
+
+    def harm(folder: Path) -> None:
+        if damage == "missing":
+            (folder / "images-0008.npy").unlink()
+        elif damage == "cut off":
+            (folder / "images-0008.npy").write_bytes(b"\x93NUMPY")
+        else:
+            (folder / "dataset.json").write_text((folder / "dataset.json").read_text()[:200])
+
+    # In the cache, by whatever uses it; elsewhere by the same command.
+    harm(open_data(source, ONE).path)
+    lines: list[str] = []
+    assert digest(open_data(source, ONE, lines.append).path) == whole
+    assert any("Prepare the images again. That is done now" in line for line in lines)
+    prepare(source, tmp_path / "out", ONE)
+    harm(tmp_path / "out")
+    if damage == "dataset.json":  # nobody knows what it was made of
+        with pytest.raises(DatasetError, match=f"delete {tmp_path / 'out'} before"):
+            prepare(source, tmp_path / "out", ONE)
+    else:
+        assert prepare(source, tmp_path / "out", ONE).state == "prepared"
+        assert digest(tmp_path / "out") == whole
 
 
 def test_workers_do_not_change_a_byte(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -533,6 +533,22 @@ def test_hdf5(tmp_path: Path, content: dict[str, np.ndarray]) -> None:
     assert report.label_kind == "class"
     assert labels is not None
     assert labels.argmax(1).tolist() == CLASSES.tolist()
+
+
+@pytest.mark.parametrize("name", ["a.h5", "A.HDF5"])
+def test_a_folder_around_an_hdf5_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "set").mkdir()
+    with h5py.File(tmp_path / "set" / name, "w") as file:
+        file["images"] = IMAGES
+    assert np.array_equal(of_source(tmp_path / "set", tmp_path / "out")[0], IMAGES)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_one_picture_as_an_array(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    """[H, W, C]: not H pictures that are three pixels wide."""
+    np.save(tmp_path / "one.npy", np.asarray(IMAGES[0], order=order))
+    pixels, report = of_source(tmp_path / "one.npy", tmp_path / "out")
+    assert (report.channels, np.array_equal(pixels, IMAGES[:1])) == (3, True)
 
 
 def test_hdf5_with_other_things_in_it(tmp_path: Path) -> None:

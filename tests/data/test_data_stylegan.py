@@ -228,6 +228,53 @@ def test_what_was_interrupted_is_not_there_and_goes_on(
     assert {path.name for path in tmp_path.iterdir()} == {"a.npz", out.name}
 
 
+def test_a_list_of_skipped_files_is_that_of_the_last_call(tmp_path: Path) -> None:
+    source = stylegan(tmp_path / "folder", None)
+    (source / "broken.png").write_text("no image")
+    prepare_as("npz", source, tmp_path / "out.npz", ONE)
+    (source / "broken.png").unlink()
+    (tmp_path / "out.npz").unlink()
+    assert (tmp_path / "out.npz.skipped.csv").exists()
+    prepare_as("npz", source, tmp_path / "out.npz", ONE)
+    assert not (tmp_path / "out.npz.skipped.csv").exists()
+
+
+@pytest.mark.parametrize("name", [".", "/", "..", "s3://bucket/name"])
+def test_a_name_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(writers, "refuse_existing", lambda out: None)
+    kind, message = ("npz", "bucket/name must end in .npz") if "s3" in name else ("imagefolder", "is no name")
+    with pytest.raises(DatasetError, match=message):
+        prepare_as(kind, arrays(tmp_path / "a.npz"), name, ONE)
+
+
+UNUSUAL = {
+    "one attribute": ("attributes", ("hat",), [[0.0], [1.0], [1.0], [0.0], [1.0], [0.0]]),
+    "two of which one is true": ("attributes", ("hat", "cap"), [[0.0, 1.0], [1.0, 0.0]] * 3),
+    "one class of two": ("class", ("cat", "dog"), [[1.0, 0.0]] * 6),
+    "an unused class": ("class", ("cat", "dog", "owl"), [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]] * 3),
+}
+
+
+@pytest.mark.parametrize("to", ["npz", "stylegan-zip"])
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_labels_that_look_like_others_come_back_as_they_were(tmp_path: Path, to: str, kind: str) -> None:
+    label_kind, names, rows = UNUSUAL[kind]
+    labels: Any = np.array(rows, np.float32)
+    np.savez(
+        tmp_path / "a.npz",
+        images=COLOUR,
+        labels=labels.argmax(1) if label_kind == "class" else labels,
+        label_names=np.array(names),
+    )
+    first = prepared(tmp_path / "a.npz", tmp_path / "first")
+    prepare_as(to, tmp_path / "first", tmp_path / OUTS[to])
+    again = prepared(tmp_path / OUTS[to], tmp_path / "again")
+    for dataset in (first, again):
+        assert (dataset.label_kind, dataset.label_names, table(dataset).tolist()) == (label_kind, names, rows)
+    assert first.fingerprint == again.fingerprint
+
+
 WORDS = ["zebra", "../up", "Train", "a.b", ".hidden", "Zebra"]
 
 

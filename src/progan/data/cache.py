@@ -11,6 +11,7 @@ from progan.data.dataset import Dataset, Manifest
 from progan.data.prepare import Progress, left_out_note, prepare, request_key
 from progan.data.prepare.report import PrepareReport, remarks
 from progan.data.sources.named import preparation
+from progan.errors import DatasetError
 from progan.files import folder_name
 from progan.options import parse_json
 from progan.progress import Log, silent
@@ -48,13 +49,19 @@ def open_data(
     folder = cache_folder() / f"{name}-{request_key(source, config, left_out)}"
     for note in left_out_note(left_out):
         log(f"note: {note}")
+    dataset = None
     if Manifest.is_in(folder):
-        log(f"{source} was prepared before: {folder}")
-    else:
+        try:
+            dataset = Dataset.open(folder)
+            log(f"{source} was prepared before: {folder}")
+        except DatasetError as error:
+            log(f"warning: {error}. That is done now")
+            shutil.rmtree(folder)
+    if dataset is None:
         log(f"preparing {source} into {folder}")
         for remark in remarks(prepare(source, folder, config, progress)):
             log(remark)
-    dataset = Dataset.open(folder)
+        dataset = Dataset.open(folder)
     for note in preparation_notes(dataset):
         log(f"note: {note}")
     return dataset

@@ -46,6 +46,12 @@ def split(
     held = count if count is not None else round((fraction or 0) * dataset.count)
     if not 0 < held < dataset.count:
         raise DatasetError(f"{held} of {dataset.count} images cannot be held out. Leave at least one on each side")
+    places = [Path(folder).resolve() for folder in (train, heldout)]
+    for place, other in (places, places[::-1]):
+        if place == other or other in place.parents:
+            raise DatasetError(f"{place} lies in {other}. Choose two folders")
+        if place.exists() and any(path.name != LOCK_NAME for path in place.iterdir()):
+            raise DatasetError(f"{place} is not empty. Choose another folder")
     chosen = np.zeros(dataset.count, np.bool_)
     chosen[dataset.order(0, held, seed)] = True
     made = {"seed": seed, "held_out": held, "parted_from": dataset.fingerprint, RANGE: dataset.range}

@@ -15,9 +15,11 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+
 from progan.config import FACE_OPTIONS, PrepareConfig
-from progan.data.dataset import RANGE, FileRecord, Manifest
-from progan.data.prepare.decode import decode_chunk
+from progan.data.dataset import FILE_NAME, RANGE, Dataset, FileRecord, Manifest
+from progan.data.prepare.decode import Coloured, decode_chunk
 from progan.data.prepare.faces import load_detector
 from progan.data.prepare.output import FILE_LIMIT, IMAGES, SKIPPED, UNFINISHED, Output, Unfinished, read_ledger
 from progan.data.prepare.ranges import Unmeasured, decide
@@ -34,9 +36,11 @@ from progan.options import parse_json
 
 # To be raised when the same request gives other pixels or labels, also of avatars. 2: large JPEGs are drafted more
 # often. 3: classes that are numbers are in their order; one range of values for a set, colour profiles.
-_VERSION = 3
+# 4: more tables are understood, files beside folders of classes take these none; grey only where no picture has colour.
+_VERSION = 4
 _SCRATCH = ".scratch"  # hidden, so that it is no one else's
 _CHUNK_BYTES = 4 * 10**6
+_AT_ONCE = 4096  # labels
 _GPU_WORKERS = 4  # processes that share a GPU, each of which takes some of its memory
 
 Progress = Callable[[int, int], None]
@@ -68,11 +72,8 @@ def prepare(
     key = request_key(source, config, left_out)
     try:
         with locked(out):
-            if Manifest.is_in(out):
-                report = _earlier(out, key)
-                return dataclasses.replace(report, notes=(*left_out_note(left_out), *report.notes))
             try:
-                report = _prepare(source, out, config, key, progress, file_limit)
+                report = _earlier(out, key) or _prepare(source, out, config, key, progress, file_limit)
                 return dataclasses.replace(report, notes=(*left_out_note(left_out), *report.notes))
             finally:
                 shutil.rmtree(out / _SCRATCH, ignore_errors=True)
@@ -105,13 +106,27 @@ def request_key(source: str, config: PrepareConfig, left_out: list[str] | None =
     return digest.hexdigest()[:16]
 
 
-def _earlier(out: Path, key: str) -> PrepareReport:
-    """The report of a dataset that is there already, if it was made by the same request."""
-    manifest = Manifest.read(out)
+def _earlier(out: Path, key: str) -> PrepareReport | None:
+    """The report of a dataset that the same request has made, whole; where it is damaged, it is deleted.
+
+    Raises DatasetError for a dataset of another request.
+    """
+    if not Manifest.is_in(out):
+        return None
+    try:
+        manifest = Manifest.read(out)
+    except DatasetError as error:
+        raise DatasetError(f"{error}: delete {out} before, or choose another folder") from None
     if manifest.preparation.get("key") != key:
         raise DatasetError(
             f"{out} holds a dataset made from another source or with other settings. Choose another folder or delete it"
         )
+    try:
+        Dataset.open(out)
+    except DatasetError:  # a file is missing or cut off: it says that the images are to be prepared again
+        (out / FILE_NAME).unlink()
+        _delete_unfinished(out)
+        return None
     (out / UNFINISHED).unlink(missing_ok=True)  # if that was all that a killed process had left to do
     try:
         report = parse_json(PrepareReport, manifest.preparation["report"])
@@ -132,7 +147,7 @@ def _prepare(
     if (faces := face_crop(config)) is not None and opened.points is None:  # fail now if it is not installed
         load_detector(faces.detector, config.device)
     if config.max_images is not None:
-        opened = dataclasses.replace(opened, entries=opened.entries[: config.max_images])
+        opened = _first(opened, config.max_images)
     note = earlier or Unfinished(key, survey(opened, config))
     # Fail now rather than hours later.
     pixels = sum(resolution**2 for resolution in note.target.resolutions) * note.target.channels
@@ -143,14 +158,17 @@ def _prepare(
             "Choose another disk, a lower --resolution or --max-images"
         )
     # Decode and write; the manifest comes last, so that a folder without it is never taken for a dataset.
-    try:
-        arrays, note = _write(opened, out, note, config, progress, file_limit)
-    except Unmeasured:
-        # Among pictures of 8 bits there are others, which the look did not meet: find their range and begin again.
-        ranges = decide(measure(opened, config))
-        _delete_unfinished(out)
-        note = Unfinished(key, dataclasses.replace(note.target, ranges=ranges))
-        arrays, note = _write(opened, out, note, config, progress, file_limit)
+    arrays = None
+    while arrays is None:
+        try:
+            arrays, note = _write(opened, out, note, config, progress, file_limit)
+        except (Unmeasured, Coloured) as unforeseen:  # what the look at some did not meet: begin again
+            if isinstance(unforeseen, Coloured):
+                target = dataclasses.replace(note.target, channels=3, all_grey=False)
+            else:  # among pictures of 8 bits there are others
+                target = dataclasses.replace(note.target, ranges=decide(measure(opened, config)))
+            _delete_unfinished(out)
+            note = Unfinished(key, target)
     report = PrepareReport(
         out=str(out),
         source=source,
@@ -189,6 +207,19 @@ def _prepare(
         (out / SKIPPED).unlink()
     (out / UNFINISHED).unlink()
     return report
+
+
+def _first(source: Source, count: int) -> Source:
+    """A source of the first candidates, with a note where that leaves classes without images."""
+    entries, labels, notes = source.entries[:count], source.labels, source.notes
+    if labels is not None and labels.kind == "class":
+        blocks = (range(start, min(start + _AT_ONCE, len(entries))) for start in range(0, len(entries), _AT_ONCE))
+        used = np.any([labels.rows(block).any(0) for block in blocks], 0)
+        if without := [name for name, is_used in zip(labels.names, used, strict=True) if not is_used]:
+            more = f" and {len(without) - 3:,} more" if len(without) > 3 else ""
+            about = f"the first {len(entries):,} images are of other classes than {', '.join(without[:3])}{more}"
+            notes = (*notes, f"{about} (--max-images)")
+    return dataclasses.replace(source, entries=entries, notes=notes)
 
 
 def _write(

@@ -35,6 +35,14 @@ _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # not MPO: what follows its picture 
 # reduces by 4 or 8, so that more must be left to the resampling, which costs less the less is left to it.
 _DRAFTS = {2: 2, 4: 5, 8: 11}
 _HELD_PIXELS = 2**22  # of pictures whose faces are looked for together, and of one more
+LOOKED_AT_SIZE = 32
+"""Pixels of a side of pictures that are reduced to see what they have."""
+_COLOURED = 12  # difference of two channels of a reduced picture that grey pictures saved as JPEG do not reach
+_MEAN = Image.Resampling.BOX
+
+
+class Coloured(Exception):
+    """A picture has colour, of a set whose pictures looked at have none."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class Target:
     """Zero-pad 28x28 to 32x32 first, as the paper's authors do with MNIST."""
     ranges: Ranges = field(default_factory=Ranges)
     """The values that become 0 … 255."""
+    all_grey: bool = False
+    """True if there is one channel because no picture that was looked at has colour."""
     faces: FaceCrop | None = None
     """Which faces are cut out, and how; None: none."""
 
@@ -82,7 +92,8 @@ def decode_chunk(
 ) -> Chunk:
     """Open, decode and fit the candidates, and build the lower resolutions.
 
-    Faces are found on the device, unless `points` [n, 5, 2] says where they are (`Source.points`). Raises Unmeasured.
+    Faces are found on the device, unless `points` [n, 5, 2] says where they are (`Source.points`). Raises Unmeasured
+    and Coloured.
     """
     images: list[Pixels] = []
     kept: list[tuple[Any, ...]] = []
@@ -189,14 +200,15 @@ def _face_image(
     """A face cut out of a picture, as `_Fitted.images` has it."""
     square = square_of(face, options)
     tally.extended += square.leaves(*picture.size)
-    image = cut(picture.convert("L") if target.channels == 1 else picture, square, target.resolution)
+    image = cut(picture if target.all_grey or target.channels == 3 else picture.convert("L"), square, target.resolution)
+    image = _in_grey(image, target)
     pixels = np.asarray(image).reshape(target.resolution, target.resolution, target.channels)
     columns = (*picture.size, number, *(round(edge) for edge in face.box), round(square.side), face.confidence)
     return pixels, square.side < target.resolution, columns
 
 
 def upright(picture: Picture | Unreadable, target: Target, tally: Tally) -> Image.Image:
-    """A whole picture as mode RGB, upright. Raises Unreadable and Unmeasured, as `fit` does."""
+    """A whole picture as mode RGB, upright. Raises Unreadable and Unmeasured."""
     if isinstance(picture, Unreadable):
         raise picture
     with _damage():
@@ -212,7 +224,7 @@ def _damage() -> Iterator[None]:
     """What goes wrong inside is Unreadable: Pillow's plugins raise almost anything on damaged data."""
     try:
         yield
-    except (Unreadable, Unmeasured):
+    except (Unreadable, Unmeasured, Coloured):
         raise
     except Exception as error:
         raise Unreadable("damaged", f"{type(error).__name__}: {error}") from None
@@ -247,7 +259,7 @@ def pyramid(top: Pixels) -> list[Pixels]:
 def fit(picture: Picture, target: Target, tally: Tally | None = None) -> tuple[Pixels, bool]:
     """Pixels uint8 [R, R, C] of an opened picture, and True if it had to be enlarged; `tally` counts what was done.
 
-    Raises Unreadable, and Unmeasured where the target has no range for its values.
+    Raises Unreadable, Unmeasured where the target has no range for its values, and Coloured.
     """
     tally = Tally() if tally is None else tally
     with _damage():
@@ -259,7 +271,7 @@ def fit(picture: Picture, target: Target, tally: Tally | None = None) -> tuple[P
             size = flat.size  # loading may have turned it
         if target.pad_28 and size == (28, 28):  # as the authors' dataset tool does with MNIST
             flat, size = _centred(flat, 32), (32, 32)
-        square = _square(flat, factor, size, target)
+        square = _in_grey(_square(flat, factor, size, target), target)
         turn = _UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     if turn is not None:  # a centred square may be turned last, when it is small
         square = square.transpose(turn)
@@ -299,18 +311,43 @@ def _draft(image: Image.Image, target: Target) -> tuple[int, tuple[int, int]]:
     factor = max((factor for factor, least in _DRAFTS.items() if enough >= least), default=1)
     if factor > 1:
         # A colour profile speaks of all three channels, so that they must not be dropped before it was heard.
-        mode = "L" if target.channels == 1 and not is_foreign(image) else "RGB"
+        mode = "RGB" if is_foreign(image) else _mode(image, target)
         image.draft(mode, (size[0] // factor, size[1] // factor))
     return round(size[0] / image.width), size
 
 
 def _flatten(image: Image.Image, target: Target) -> Image.Image:
     """Mode L or RGB, transparency over the background."""
-    mode = "L" if target.channels == 1 else "RGB"
+    mode = _mode(image, target)
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, target.background)
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
     return image if image.mode == mode else image.convert(mode)
+
+
+def _mode(image: Image.Image, target: Target) -> Literal["L", "RGB"]:
+    """Mode in which a picture is reduced: with its colours as long as these are to be looked for."""
+    return "L" if target.channels == 1 and (not target.all_grey or is_grey(image.mode)) else "RGB"
+
+
+def is_grey(mode: str) -> bool:
+    """True for Pillow's modes that have no colours."""
+    return mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;")
+
+
+def shows_colour(image: Image.Image) -> bool:
+    """True for an RGB picture whose colours are no traces of its compression."""
+    small = np.asarray(image if max(image.size) <= LOOKED_AT_SIZE else image.resize((LOOKED_AT_SIZE,) * 2, _MEAN))
+    return bool((small.max(-1).astype(int) - small.min(-1)).max() > _COLOURED)
+
+
+def _in_grey(image: Image.Image, target: Target) -> Image.Image:
+    """The picture in one channel where the set has one. Raises Coloured where none should have been lost by that."""
+    if target.channels == 3 or image.mode == "L":
+        return image
+    if target.all_grey and shows_colour(image):
+        raise Coloured
+    return image.convert("L")
 
 
 def _square(image: Image.Image, factor: int, full: tuple[int, int], target: Target) -> Image.Image:

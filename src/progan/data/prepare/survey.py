@@ -1,16 +1,25 @@
 """Resolution, channels and range of values that a source's images get, decided by a look before any is prepared."""
 
 import dataclasses
+import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from statistics import median_high
 from typing import Any
 
-from PIL import ImageColor
+from PIL import Image, ImageColor
 
 from progan.config import PrepareConfig
-from progan.data.prepare.decode import Target, decode_chunk, fit, without_warnings
+from progan.data.prepare.decode import (
+    LOOKED_AT_SIZE,
+    Target,
+    decode_chunk,
+    fit,
+    is_grey,
+    shows_colour,
+    without_warnings,
+)
 from progan.data.prepare.faces import FaceCrop
 from progan.data.prepare.output import FACE_COLUMNS
 from progan.data.prepare.ranges import Extremes, Ranges, decide, look, look_at
@@ -20,8 +29,7 @@ from progan.errors import DatasetError
 from progan.per_resolution import RESOLUTIONS
 
 _ENOUGH_FACES = 64  # to decide the resolution
-_LOOKED_AT, _LOOKED_AT_FOR_COLOUR, _LOOKED_AT_SIZE = 256, 64, 32  # images, images to be decoded, pixels of their side
-_COLOURED = 12  # difference of two channels of a reduced picture that grey pictures saved as JPEG do not reach
+_LOOKED_AT, _LOOKED_AT_FOR_COLOUR = 256, 64  # images, and images to be decoded
 
 
 @without_warnings()
@@ -34,7 +42,7 @@ def survey(source: Source, config: PrepareConfig) -> Target:
     reasons: Counter[str] = Counter()
 
     def looked_at() -> Iterator[Picture]:
-        for image in source.reader.read(entries, _LOOKED_AT_SIZE):
+        for image in source.reader.read(entries, LOOKED_AT_SIZE):
             if isinstance(image, Unreadable):
                 reasons[str(image)] += 1
                 continue
@@ -57,12 +65,11 @@ def survey(source: Source, config: PrepareConfig) -> Target:
         sides = [min(size) if config.crop == "center" else max(size) for size in sizes]
         middle = median_high(sides if faces is None else _face_sides(source, target, config.device))
         resolution = max((size for size in RESOLUTIONS if size <= middle), default=4)
-    some = source.reader.read(_spread(entries, _LOOKED_AT_FOR_COLOUR), _LOOKED_AT_SIZE)
+    some = source.reader.read(_spread(entries, _LOOKED_AT_FOR_COLOUR), LOOKED_AT_SIZE)
     # By default: three channels where any picture shows colour, however it is stored.
-    channels = {"grey": 1, "rgb": 3}.get(config.channels) or (
-        3 if any(_is_coloured(image, ranges) for image in some) else 1
-    )
-    return dataclasses.replace(target, resolution=resolution, channels=channels, pad_28=all_28)
+    all_grey = config.channels == "auto" and not any(_is_coloured(image, ranges) for image in some)
+    channels = 1 if all_grey or config.channels == "grey" else 3
+    return dataclasses.replace(target, resolution=resolution, channels=channels, all_grey=all_grey, pad_28=all_28)
 
 
 def _face_sides(source: Source, target: Target, device: str) -> list[int]:
@@ -103,7 +110,7 @@ def measure(source: Source, config: PrepareConfig) -> Extremes:
     parts = [source.entries[start : start + size] for start in range(0, total, size)]
     found = Extremes()
     with closing(
-        ordered_map(look_at, ((source.reader, part, _LOOKED_AT_SIZE) for part in parts), min(workers, len(parts)))
+        ordered_map(look_at, ((source.reader, part, LOOKED_AT_SIZE) for part in parts), min(workers, len(parts)))
     ) as looks:
         for part in looks:
             found = found.joined(part)
@@ -111,9 +118,9 @@ def measure(source: Source, config: PrepareConfig) -> Extremes:
 
 
 def _spread(entries: Sequence[Any], wanted: int) -> list[Any]:
-    """At most `wanted` of the entries, evenly spread."""
-    wanted = min(len(entries), wanted)
-    return [entries[position * len(entries) // wanted] for position in range(wanted)]
+    """At most `wanted` of the entries, spread over all without a rhythm, which they themselves may have."""
+    positions = random.Random(len(entries)).sample(range(len(entries)), min(len(entries), wanted))
+    return [entries[position] for position in sorted(positions)]
 
 
 def _is_coloured(image: Picture | Unreadable, ranges: Ranges) -> bool:
@@ -122,13 +129,13 @@ def _is_coloured(image: Picture | Unreadable, ranges: Ranges) -> bool:
     if isinstance(image, Values):
         if image.colours.ndim == 2:
             return False
-    elif image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
+    elif is_grey(image.mode):
         return False
     try:
-        pixels, _ = fit(image, Target(_LOOKED_AT_SIZE, 3, "none", (0, 0, 0), ranges=ranges))
+        pixels, _ = fit(image, Target(LOOKED_AT_SIZE, 3, "none", (0, 0, 0), ranges=ranges))
     except Unreadable:
         return False
-    return bool((pixels.max(-1).astype(int) - pixels.min(-1)).max() > _COLOURED)
+    return shows_colour(Image.fromarray(pixels))
 
 
 def face_crop(config: PrepareConfig) -> FaceCrop | None:

@@ -57,8 +57,9 @@ def prepare_as(
     if is_remote(os.fspath(out)):
         return _sent(kind, source, os.fspath(out), config, progress)
     out, config, writer = Path(out), config or preparation(source), WRITERS[kind]
-    if out.suffix.lower() != writer.suffix and writer.suffix:
-        raise DatasetError(f"{out} must end in {writer.suffix}, or other programs do not know it")
+    if not out.name or out.name == "..":
+        raise DatasetError(f"{out} is no name. Choose one for what is made")
+    _check_suffix(kind, str(out))
     if not writer.is_marked and Path(source).is_dir() and Path(source).resolve() in out.resolve().parents:
         raise DatasetError(f"{out} lies among the images, and would be one of them. Choose another place")
     work = out.with_name(f".{out.name}.work")
@@ -76,8 +77,11 @@ def prepare_as(
             except OSError:  # a full disk should not stay full
                 _delete(made)
                 raise
+            skipped = out.with_name(f"{out.name}.{SKIPPED}")
             if (folder / SKIPPED).exists():
-                os.replace(folder / SKIPPED, out.with_name(f"{out.name}.{SKIPPED}"))
+                os.replace(folder / SKIPPED, skipped)
+            else:
+                skipped.unlink(missing_ok=True)  # of an earlier call
             os.replace(made, out)
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
@@ -91,6 +95,7 @@ def _sent(
 ) -> PrepareReport:
     """As `prepare_as`, for an address on object storage."""
     refuse_existing(out)
+    _check_suffix(kind, out)
     folder = cache_folder("unsent") / hashlib.sha256(out.encode()).hexdigest()[:16]
     made = folder / out.rstrip("/").rpartition("/")[2]
     skipped = made.with_name(f"{made.name}.{SKIPPED}")
@@ -101,6 +106,11 @@ def _sent(
     send(made, out)
     shutil.rmtree(folder, ignore_errors=True)
     return dataclasses.replace(report, out=out)
+
+
+def _check_suffix(kind: str, out: str) -> None:
+    if not out.lower().endswith(suffix := WRITERS[kind].suffix):
+        raise DatasetError(f"{out} must end in {suffix}, or other programs do not know it")
 
 
 def _delete(path: Path) -> None:

@@ -73,7 +73,7 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
                 raise DatasetError(f"--label-column is for tables; {source} has none")
             if config.partition not in ("auto", "all") and not found.has_partitions:
                 raise DatasetError(f"--partition {config.partition}: {source} does not come in partitions")
-            notes = (*shadow_note(source), *found.notes, *_not_used(Path(source), found))
+            notes = (*shadow_note(source, SOURCES), *found.notes, *_not_used(Path(source), found))
             found = dataclasses.replace(found, notes=notes)
             return found if config.labels != "none" else dataclasses.replace(found, labels=None)
     raise DatasetError(f"{source} {_what_it_is(Path(source))}")
@@ -109,9 +109,9 @@ def _open_inside(source: str, scratch: Path, config: PrepareConfig) -> Source | 
     for name, file in walk(path):
         if is_picture(name):
             return None
-        if any(PurePosixPath(name).match(mark) for mark in _FOLDER_MARKS):
+        if any(PurePosixPath(name.lower()).match(mark) for mark in _FOLDER_MARKS):
             folders[Path(file).parent] = None
-        elif any(PurePosixPath(name).match(mark) for mark in _FILE_MARKS):
+        elif any(PurePosixPath(name.lower()).match(mark) for mark in _FILE_MARKS):
             downloads[Path(file)] = None
     found = folders or downloads  # a download may still lie beside what was unpacked from it
     if not found or list(found) == [path]:
@@ -161,8 +161,9 @@ _FOLDER_MARKS = (
     "*images*idx3-ubyte*", "data_batch_1*", "train.bin", "cifar-100-python/train", "*.tfrecords", "data.mdb",
     "*.parquet",
 )  # fmt: skip
-_FILE_MARKS = ("cifar-10*.tar.gz", "*.npz")
-"""Files by which a data set is known that lies inside the folder that was named: its folder, or the file itself."""
+_FILE_MARKS = ("cifar-10*.tar.gz", "*.npz", "*.h5", "*.hdf5")
+"""Files by which a data set is known that lies inside the folder that was named, in small letters: its folder, or the
+file itself."""
 
 _OWN: dict[str, Opener] = {
     "avatars:": open_avatars,

@@ -14,6 +14,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -157,8 +158,12 @@ class Lister:
             path = self._unpack(partial(packer, path), most_unpacked(path.stat().st_size))
         with tarfile.open(path, "r:") as archive:
             for info in archive:
+                name = info.name
+                if info.islnk():  # a second name of a file
+                    with suppress(KeyError):
+                        info = archive.getmember(info.linkname)
                 if info.isreg():
-                    entry = Entry(printable(info.name), str(path), info.size, info.offset_data)
+                    entry = Entry(printable(name), str(path), info.size, info.offset_data)
                     yield entry, info.size, partial(archive.extractfile, info)
 
     def _unpack(self, opener: Callable[[], Any], limit: int) -> Path:

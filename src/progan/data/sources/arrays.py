@@ -18,7 +18,18 @@ from PIL import Image
 
 from progan.config import PrepareConfig
 from progan.data.sources.archives import most_unpacked
-from progan.data.sources.base import Labels, Picture, Source, Unreadable, Values, array_labels, import_extra
+from progan.data.sources.base import (
+    Labels,
+    Picture,
+    Source,
+    Unreadable,
+    Values,
+    array_labels,
+    attribute_labels,
+    attribute_values,
+    class_labels,
+    import_extra,
+)
 from progan.errors import DatasetError
 from progan.files import printable
 
@@ -209,31 +220,25 @@ def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:
     label_key = next((keys[key] for key in _LABEL_KEYS if key in keys), None)
     if with_labels and label_key is not None:
         with np.load(path, allow_pickle=False) as arrays:
-            labels = array_labels(arrays[label_key.removesuffix(".npy")], reader.shape[0], path)
-            if "label_names" in keys:
-                labels = _named(labels, arrays[keys["label_names"].removesuffix(".npy")])
+            values = arrays[label_key.removesuffix(".npy")]
+            names = arrays[keys["label_names"].removesuffix(".npy")] if "label_names" in keys else np.empty(0)
+            labels = _named(values, names, reader.shape[0]) or array_labels(values, reader.shape[0], path)
     return _source(path, reader, labels)
 
 
-def _named(labels: Labels, names: npt.NDArray[Any]) -> Labels:
-    """The labels with the names that `prepare --to npz` stores beside them: of all classes, also unused ones, or of the
-    attributes. Names that do not fit are not used.
+def _named(values: npt.NDArray[Any], names: npt.NDArray[Any], count: int) -> Labels | None:
+    """Labels with the names that `prepare --to npz` stores beside them, of all classes or attributes, also unused ones;
+    None where these do not fit.
     """
-    words = (
-        tuple(printable(str(name)) for name in names.tolist()) if names.ndim == 1 and names.dtype.kind == "U" else ()
-    )
-    if labels.kind == "attributes":
-        return replace(labels, names=words) if len(words) == len(labels.names) else labels
-    if not all(name.isdecimal() and int(name) < len(words) for name in labels.names):
-        return labels
-    columns = [int(name) for name in labels.names]
-
-    def rows(positions: Sequence[int]) -> npt.NDArray[np.float32]:
-        some = np.zeros((len(positions), len(words)), np.float32)
-        some[:, columns] = labels.rows(positions)
-        return some
-
-    return replace(labels, names=words, rows=rows)
+    if names.ndim != 1 or names.dtype.kind != "U" or len(values) != count:
+        return None
+    words = tuple(printable(str(name)) for name in names.tolist())
+    if values.ndim == 1 and values.dtype.kind in "iu" and values.min() >= 0 and values.max() < len(words):
+        return class_labels(words, values)
+    if values.ndim == 2 and values.dtype.kind == "f" and values.shape[1] == len(words):
+        with suppress(ValueError):
+            return attribute_labels(words, attribute_values(values.astype(np.float32)))
+    return None
 
 
 def _npy_reader(path: Path, named: Path) -> ArrayReader:
@@ -242,14 +247,17 @@ def _npy_reader(path: Path, named: Path) -> ArrayReader:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         reason = str(error).partition("\n")[0]
-        raise DatasetError(f"{named} cannot be read ({reason}). Save numbers, not Python objects") from None
+        advice = "Save numbers, not Python objects" if "object" in reason.lower() else "Copy or save it again"
+        raise DatasetError(f"{named} cannot be read ({reason}). {advice}") from None
+    # [H, W, C] is one picture, not pictures that are three pixels wide.
+    shape = (1, *array.shape) if array.ndim == 3 and array.shape[2] in (1, 3, 4) else array.shape
     try:
-        first = channels_first(array.shape, array.dtype)
+        first = channels_first(shape, array.dtype)
     except ValueError as error:
         raise DatasetError(f"{named} has {error}") from None
     offset = array.offset if isinstance(array, np.memmap) else 0
     order = "C" if array.flags.c_contiguous else "F"
-    return ArrayReader(str(path), offset, array.dtype.str, array.shape, order, first)
+    return ArrayReader(str(path), offset, array.dtype.str, shape, order, first)
 
 
 def open_hdf5(source: str, scratch: Path, config: PrepareConfig) -> Source | None:

@@ -59,7 +59,8 @@ def open_stacked(
         return np.concatenate([rows(column.tolist()) for column in reader.drawn(positions).T], 1)
 
     named = Labels("attributes", STACKED_NAMES, labels)
-    return Source(f"stacked-{digits.name}", reader, range(STACKED_COUNT), named)
+    parts = digits.has_partitions
+    return Source(f"stacked-{digits.name}", reader, range(STACKED_COUNT), named, has_partitions=parts)
 
 
 @dataclass(frozen=True)

@@ -238,10 +238,10 @@ def _labelled(
     images = _without(entries, unused)
     names = [entry.name for entry in images]
     are_named = [entry.page is not None or is_named_picture(entry.name) for entry in images]
-    labelled, more = tables.folder_labels(names, are_named if any(are_named) else [True] * len(images))
-    if labelled is None:
+    by_folder, more = tables.folder_labels(names, are_named if any(are_named) else [True] * len(images))
+    if by_folder is None:
         return images, None, [*notes, *more]
-    labels, known = labelled
+    labels, known = by_folder
     return _refused(images, known, "in no folder of a class"), labels, notes
 
 

@@ -12,6 +12,7 @@ import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -182,7 +183,9 @@ def table_labels(
     if 2 * known < len(files):
         few = f"names {known:,} of {len(files):,} images, and labels are for most of them"
         error = NoLabelsError if known else DatasetError
-        raise error(f"{name} {few if known else _why_unmatched(rows, len(columns), files)}. Write lines of: file, label")
+        raise error(
+            f"{name} {few if known else _why_unmatched(rows, len(columns), files)}. Write lines of: file, label"
+        )
     others = [column for column in range(len(columns)) if column != file_column]
     if not others:
         raise DatasetError(f"{name} has no column of labels. Write lines of: file, label")
@@ -258,7 +261,8 @@ def _attributes(
     columns: Mapping[str, Sequence[Any]], names: Sequence[str]
 ) -> tuple[tuple[Labels, list[bool]] | None, str]:
     """Labels that are attributes, and which images have all of them; or None and the reason why not."""
-    known = [not {None, ""} & set(row) for row in zip(*(columns[name] for name in names), strict=True)]
+    rows = zip(*(columns[name] for name in names), strict=True)
+    known = [None not in row and "" not in row for row in rows]
     values = np.zeros((len(known), len(names)), np.float32)  # rows of images without labels are never written
     try:
         for column, name in enumerate(names):
@@ -377,11 +381,10 @@ def _why_unmatched(rows: list[list[Any]], columns: int, files: Sequence[str]) ->
 
 def _ways(files: Sequence[Any]) -> tuple[list[str], ...]:
     """Files as tables may name them: whole, without the folders around all, without folders, and without suffix."""
-    whole = [
-        unicodedata.normalize("NFC", str(file).strip()).replace("\\", "/").removeprefix("./") for file in files
-    ]
-    around = os.path.commonprefix([name.rpartition("/")[0].split("/") for name in whole])
-    within = ["/".join(name.split("/")[len(around) :]) for name in whole] if around != [""] else whole
+    whole = [unicodedata.normalize("NFC", str(file).strip()).replace("\\", "/").removeprefix("./") for file in files]
+    levels = zip(*(name.split("/")[:-1] for name in whole), strict=False)
+    around = len(list(takewhile(lambda parts: len(set(parts)) == 1, levels)))
+    within = [name.split("/", around)[around] for name in whole]
     names = [name.rpartition("/")[2] for name in whole]
     return whole, within, names, [name.rpartition(".")[0] or name for name in names]
 

@@ -7,7 +7,7 @@ it; `celeba=PATH` says where it is. Nothing is downloaded but by `fetch` (`--dow
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,13 @@ def locate(source: str) -> Located | None:
     return Located(name, str(found), split)
 
 
-def shadow_note(source: str) -> tuple[str, ...]:
-    """A note where a path has the name of a set, and wins."""
-    if _known(source) is None or not os.path.exists(source):
+def shadow_note(source: str, words: Container[str]) -> tuple[str, ...]:
+    """A note where a path has the name of a set, and wins, or that of one of the `words` of sources, which win."""
+    if not os.path.exists(source):
+        return ()
+    if f"{source}:" in words:
+        return (f"{source} is not the file or folder of that name here (that is {os.path.join('.', source)})",)
+    if _known(source) is None:
         return ()
     return (f"{source} is the file or folder of that name here, not the published set ({source}=PATH names that)",)
 

@@ -8,7 +8,7 @@ import json
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, groupby, pairwise
@@ -108,11 +108,11 @@ def open_parquet(source: str, scratch: Path, config: PrepareConfig) -> Source | 
     """A folder with parquet files, of which those for training are read unless another part is wanted, or a file."""
     path = Path(source)
     if path.is_dir():
-        files = sorted(path.glob(f"*{_SUFFIX}"))
+        files = _files(path.iterdir())
         if not files or any(is_picture(name) for name, _ in walk(path)):  # then they are tables beside images
             return None
     else:
-        files = [path] if path.suffix == _SUFFIX and path.is_file() else []
+        files = _files([path])
     if not files:
         return None
     try:
@@ -122,9 +122,14 @@ def open_parquet(source: str, scratch: Path, config: PrepareConfig) -> Source | 
         raise DatasetError(f"{path} cannot be read ({reason[0] if reason else error!r}). Copy it again") from None
 
 
+def _files(paths: Iterable[Path]) -> list[Path]:
+    """The parquet files among the paths, sorted."""
+    return sorted(path for path in paths if path.suffix.lower() == _SUFFIX and path.is_file())
+
+
 def open_split(folder: Path, split: str, config: PrepareConfig) -> Source:
     """The part of a folder of parquet files, of any name, whose files are called `SPLIT-…`. Raises DatasetError."""
-    every = sorted(folder.rglob(f"*{_SUFFIX}"))
+    every = _files(folder.rglob("*"))
     files = [file for file in every if re.split(r"[-.]", file.name)[0] == split]
     if not files:
         there = ", ".join(dict.fromkeys(re.split(r"[-.]", file.name)[0] for file in every)) or "no parquet files"
