@@ -11,7 +11,7 @@ from torch import Tensor
 
 from progan.images import to_pixels
 from progan.metrics.extremes import MILLION, isolated
-from progan.report.history import Stats, at_resolution, collapses, with_training_time
+from progan.report.history import Stats, at_resolution, collapses, ms_ssim_excess, with_training_time
 
 NUM = 1024
 """Images that are looked at, of each kind."""
@@ -41,8 +41,7 @@ def variety(stats: Stats) -> dict[str, float]:
 
 def excess(line: Mapping[str, Any]) -> float:
     """Of one measurement."""
-    floor = float(line["metrics/floor/ms_ssim"])
-    return (float(line["metrics/G/ms_ssim"]) - floor) / (1 - floor)
+    return ms_ssim_excess(float(line["metrics/G/ms_ssim"]), float(line["metrics/floor/ms_ssim"]))
 
 
 def loss_jumps(stats: Stats) -> dict[str, float]:

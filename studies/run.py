@@ -175,8 +175,8 @@ def request(part: Part, **others: Any) -> dict[str, Any]:
 
 def measured(member: Member, ground: Ground, part: Part) -> dict[str, Any]:
     """Numbers of a finished run beyond the metrics, and its time line; remembered beside these."""
-    path = ground.folder / "measured" / f"study-{member.name}.json"
-    if not path.exists():
+    path, key = ground.folder / "measured" / f"study-{member.name}.json", [NUM, ground.num, part.swd_factor]
+    if not path.exists() or json.loads(path.read_text(encoding="utf-8")).get("key") != key:
         stats = read_stats(member.folder.stats)
         indices = ground.held_out.order(0, min(NUM, ground.held_out.count), 0)
         reals = torch.from_numpy(ground.held_out.pixels(ground.resolution, indices))
@@ -187,7 +187,7 @@ def measured(member: Member, ground: Ground, part: Part) -> dict[str, Any]:
                 images[name] = torch.cat(list(generate(G, z, None, ground.resolution)))
         numbers = {**of_statistics(stats, part.swd_factor), **of_images(images, reals)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json_text({"numbers": numbers, "timeline": timeline(stats)}).encode())
+        write_whole(path, json_text({"key": key, "numbers": numbers, "timeline": timeline(stats)}).encode())
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -34,7 +34,7 @@ from progan.presets import preset
 from progan.report import results
 from progan.report.charts import Chart, Line
 from progan.report.comparison_page import Pictures, comparison_page
-from progan.report.comparison_tables import sentences
+from progan.report.comparison_tables import findings, sentences
 from progan.report.results import Comparison, Contestant, Trained
 from progan.run_folder import DataFacts, RunFolder
 from progan.schedule import Schedule, for_kimg, for_seconds, stretch
@@ -325,6 +325,34 @@ class TestControls:
         names = [control.name for control in controls(*parts, 80, 16, preset("mnist32"))]
         assert names == ["held-out images", "training images", "untrained"]
 
+    def test_one_image_that_is_a_held_out_one_by_chance_does_not_decide(self, parts, tmp_path):
+        train, held = parts
+        measurer = Measurer(train, held, ("ms_ssim",), 80, 16, tmp_path)
+        images = torch.from_numpy(held.pixels(16, held.order(80, 50, 0)))
+        before = measurer._memorisation(images)["memorisation"].value
+        images[7] = torch.from_numpy(held.pixels(16, held.order(0, 1, 0)))[0]
+        assert measurer._memorisation(images)["memorisation"].value == pytest.approx(before, abs=0.05)
+
+    @pytest.mark.parametrize("share", [0, 0.25, 0.6])
+    def test_the_share_of_copies_is_told(self, parts, tmp_path, share):
+        train, held = parts
+        measurer = Measurer(train, held, ("ms_ssim",), 80, 16, tmp_path)
+        images = torch.from_numpy(held.pixels(16, held.order(80, 80, 0)))
+        copied = round(80 * share)
+        images[:copied] = torch.from_numpy(train.pixels(16, np.arange(copied)))
+        values = measurer._memorisation(images)
+        assert values["copies"].value == share
+        run = Trained(0, "", {"G_ema": values})
+        floors = {name: value.floor.value for name, value in values.items()}
+        found = findings(Comparison("", [], list(values), floors, [Contestant("a", "", False, [run], 16)]))
+        said = f"a: {100 * share:.3g} % of its images are copies of training images."
+        assert (said if share else "No model repeats its training images.") in found
+
+    def test_a_class_may_have_any_name(self, parts, tmp_path):
+        control = dataclasses.replace(next(controls(*parts, 40, 16, preset("mnist32"))), name="without cat/dog: 1")
+        measurer = Measurer(*parts, ("ms_ssim",), 40, 16, tmp_path)
+        assert measurer.control(control, 0) == measurer.control(control, 0)
+
     def test_measurements_are_remembered(self, parts, tmp_path, monkeypatch):
         measurer = Measurer(*parts, ("ms_ssim",), 40, 16, tmp_path)
         control = next(controls(*parts, 40, 16, preset("mnist32")))
@@ -458,6 +486,59 @@ def test_a_run_that_fails_says_why(shapes, tmp_path):
         train_all([member], shapes.path, 1, 1, lambda text: None, lambda: False)
 
 
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [("swd,swdd", "did you mean swd"), ("swd,neighbours", "held-out"), ("fid", "inception-weights")],
+)
+def test_metrics_are_checked_before_anything_is_trained(shapes, tmp_path, monkeypatch, metrics, message):
+    monkeypatch.setattr(plans, "make", None)
+    with pytest.raises(ConfigError, match=message):
+        compare(shapes.path, tmp_path, quiet=True, **{**OPTIONS, "metrics": metrics})
+
+
+def test_metrics_may_change_afterwards(shapes, tmp_path):
+    """They decide no run."""
+    configs = [CompareConfig(metrics=metrics, budget_kimg=1) for metrics in ("swd", "ms-ssim")]
+    requests = [protocol.begin(shapes.path, tmp_path, config, print)[2] for config in configs]
+    assert requests[0] == requests[1]
+
+
+def test_a_split_left_by_a_call_that_failed_is_not_taken_for_another(shapes, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "noise.npy", noise)
+    prepare(str(tmp_path / "noise.npy"), tmp_path / "noise", PrepareConfig(workers=1))
+    other = Dataset.open(tmp_path / "noise")
+    for dataset, num in ((shapes, 64), (other, 64), (other, 32)):
+        ground = protocol.lay(tmp_path / "out", dataset, CompareConfig(num=num, seeds=2, budget_kimg=1))
+        assert ground.train.count + ground.held_out.count == dataset.count
+        assert (ground.num, ground.held_out.count) == (num, 3 * num)
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_a_run_that_diverges_is_left_out_of_a_comparison(shapes, tmp_path, jobs):
+    """It is not tried again, and the others are compared."""
+    options = {
+        **OPTIONS,
+        "models": "tame = lsgan32 --batch-size 8; wild = lsgan32 --batch-size 8 --lr 1e6",
+        "jobs": jobs,
+    }
+    options |= {"budget_kimg": 0.3, "seeds": 1, "measurements": 16, "controls": False, "metrics": "swd"}
+    outcome = compare(shapes.path, tmp_path, quiet=True, **options)
+    stats = outcome.path / "runs" / "tame-seed0" / "stats.jsonl"  # as if it had gone back once
+    lines = stats.read_text().splitlines()
+    last = json.loads(lines[-1])
+    stats.write_text("\n".join([*lines[:-1], json.dumps({**last, "lr": last["lr"] / 2})]) + "\n")
+    (line,) = [note for note in outcome.comparison.notes if "diverged" in note]
+    assert line.startswith("wild-seed0 is left out: it diverged at ")
+    assert [each.name for each in outcome.comparison.models] == ["tame"]
+    again = compare(shapes.path, tmp_path, quiet=True, **options)
+    assert again.comparison.floors == outcome.comparison.floors
+    assert (
+        "tame-seed0 diverged and went back; its learning rates ended at 0.5 of those given." in again.comparison.notes
+    )
+    assert line in outcome.page.read_text(encoding="utf-8")
+
+
 def test_old_plans_are_read(tmp_path):
     """As an earlier version wrote them, without what was asked for."""
     plan = plans.Planned(preset("mnist32"), 3.0, 2.0)
@@ -480,7 +561,7 @@ class TestPairs:
         assert found[:3] == pytest.approx((2, 2 - 2.48414, 2 + 2.48414), rel=1e-5)
         assert found[3] == pytest.approx(0.0741799, rel=1e-4)
         assert results.paired(a, a) == (0, 0, 0, 1)
-        assert results.paired(a, [x - 1 for x in a])[3] == 0
+        assert results.paired(a, [x - 1 for x in a])[3] == 1
 
     def test_only_models_with_the_same_networks_and_seeds(self):
         def contestant(name, begins, seeds, values):

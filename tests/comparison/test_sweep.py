@@ -254,9 +254,19 @@ def test_a_sweep(swept, data, tmp_path, monkeypatch):
     assert sweep(data.path, swept.path, quiet=True, **OPTIONS).rungs == swept.rungs
 
 
+def test_a_candidate_that_diverges_is_dropped(data, tmp_path):
+    options = {**OPTIONS, "base": "lsgan32 --batch-size 4", "vary": ["--lr 0.0002,0.001,1000000"], "seeds": 1}
+    found = sweep(data.path, tmp_path, quiet=True, **{**options, "measurements": 16})
+    names = [[each.name for each in rung.standings] for rung in found.rungs]
+    assert [sorted(some) for some in names] == [["lr=0.0002", "lr=0.001"]] * len(names)
+    assert any(note.startswith("lr-1000000-seed0 is left out: it diverged") for note in found.comparison.notes)
+
+
 def test_mistakes_of_the_command(data, tmp_path, capsys):
     line = ["sweep", "--data", str(data.path), "--out", str(tmp_path / "s"), "--quiet", "--kimg", "1"]
     assert main([*line, "--vary", "--lr 1,x"]) == 2
     assert "--lr" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*line, "--choices", "--loss 'lsgan; --loss hinge"]) == 2
+    assert '--choices "--loss \'lsgan" cannot be understood' in capsys.readouterr().err
     assert main([*line, "--vary", "--lr 1,2", "--metrics", "ms-ssim"]) == 2
     assert "ranks by swd" in capsys.readouterr().err

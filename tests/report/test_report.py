@@ -60,11 +60,14 @@ class TestStatistics:
         assert (high - low) / 2 == pytest.approx(t_quantile(50 / 17) * math.sqrt(5 / 3))
         assert p == pytest.approx(0.0546, abs=5e-4)
         assert welch([1.0, 1.0], [1.0, 1.0])[3] == 1
-        assert welch([1.0, 1.0], [2.0, 2.0])[3] == 0
+        assert welch([1.0, 1.0], [2.0, 2.0])[3] == 1, "two numbers each that do not vary do not say how far they could"
+        (found,) = differences({"a": [1.0] * 3, "b": [0.0] * 3}, 0.0, {"a": 1, "b": 1})
+        assert (found.paired, found.p, found.better) == (True, 1, None)
 
     def test_holm(self):
         assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
         assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+        assert holm([math.nan, 0.001, 0.01]) == pytest.approx([1.0, 0.002, 0.01]), "what is no number is no test"
 
     def test_the_better_one_is_nearer_to_the_floor(self):
         groups = {"low": [1.0, 1.1, 1.2], "middle": [5.0, 5.1, 5.2], "high": [9.0, 9.1, 9.2]}
@@ -109,6 +112,8 @@ class TestCollapse:
         assert collapses(growing) == [], "a new resolution begins anew"
         assert collapses([line(i, value, 0.2) for i, value in enumerate([3, 9.5, 9.5])]) == [], "near the floor"
         assert collapses([{"cur_nimg": 5, "resolution": 8, "phase": "stable"}]) == [], "nothing measured"
+        same = [{**line(1000 * i, 20, 0.9), "metrics/floor/ms_ssim": 1.0} for i in range(3)]
+        assert collapses(same) == [], "real images that are all alike have no variety to be lost"
 
 
 class TestPictures:

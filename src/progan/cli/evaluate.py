@@ -63,8 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.sampling import load
     from progan.sampling.pictures import FORMATS
 
-    if arguments.seed < 0:
-        raise ConfigError("--seed must be at least 0")
     source, quiet = locate(arguments.source, log_line), arguments.quiet or arguments.json
     if arguments.resolution and not source.is_dir():
         raise ConfigError("--resolution chooses among the snapshots of a run; a snapshot has only its own")

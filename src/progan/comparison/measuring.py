@@ -10,20 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from progan.comparison.contestants import folders
 from progan.comparison.controls import Control
 from progan.comparison.runs import Member
 from progan.data.dataset import Dataset
 from progan.files import write_whole
 from progan.images import downscale, to_pixels
 from progan.metrics import Value, limits
-from progan.metrics.base import mean_of
+from progan.metrics.base import fraction_of, jackknife
 from progan.metrics.evaluation import Yardstick
 from progan.metrics.nearest import beside, nearest_images
 from progan.models import Generator, ImageShape
 from progan.randomness import latents
 from progan.report.charts import spectrum
 from progan.report.comparison_page import REALS, Pictures, Spectrum
-from progan.report.results import MEMORISATION
+from progan.report.results import COPIES, MEMORISATION
 from progan.sampling.pictures import samples
 from progan.schedule import Stage
 from progan.snapshot import generate, load
@@ -35,6 +36,10 @@ _QUERIES = 256
 """Images whose distance to training images is measured."""
 _SPECTRUM, _SHOWN = 512, 64
 _QUERIES_SHOWN, _NEIGHBOURS_SHOWN = 6, 4
+_PARTS = 8  # of the jackknife
+_COPY = 0.25
+"""An image is a copy if its distance to the nearest training image is less than so much of that to any held-out one."""
+_VERSION = 2  # of what is remembered. 2: memorisation is a ratio of means
 
 Values = dict[str, Value]
 
@@ -49,9 +54,16 @@ class Measurer:
         self.num, self.train_count = num, train.count
         self._queries = min(_QUERIES, num)
         self._yardstick = Yardstick(held_out, metrics, num)
-        self._key = {"metrics": list(metrics), "num": num, "data": held_out.fingerprint, "resolution": resolution}
+        self._yardstick.require(resolution)
+        self._key = {
+            "version": _VERSION,
+            "metrics": list(metrics),
+            "num": num,
+            "data": held_out.fingerprint,
+            "resolution": resolution,
+        }
         self._cache = cache
-        self._baseline: Value | None = None
+        self._baseline: Values | None = None
 
     def all(self, members: Sequence[Member], controls: Sequence[Control], seeds: int, jobs: int) -> None:
         """Measure everything once, `jobs` at a time; `member` and `control` then only remember."""
@@ -84,7 +96,7 @@ class Measurer:
             values = self._yardstick.measure(draw, self._resolution, 1, False)
             return {"G_ema": values | self._memorisation(control.images(seed, 0, self._queries))}
 
-        return self._remembered(f"control-{control.name.replace(' ', '-')}-seed{seed}", measure)
+        return self._remembered(f"control-{folders([control.name])[control.name]}-seed{seed}", measure)
 
     def _networks(self, member: Member) -> dict[str, Values]:
         found = {}
@@ -102,21 +114,30 @@ class Measurer:
         return found
 
     def _memorisation(self, pixels: Tensor) -> Values:
-        """Distance to the nearest training image over that to the nearest of as many held-out ones; 0 for copies.
+        """Mean distance to the nearest training image over that to the nearest of as many held-out ones; and which
+        fraction of the images are copies: nearer to a training image than to any held-out one, and that by far.
 
         The baseline is that of other held-out images. It is not 1: there are more training images to be near to.
         """
         if self._baseline is None:
             others = self._held_out.order(self.num, self._queries, 0)
-            baseline = self._nearness(torch.from_numpy(self._held_out.pixels(self._resolution, others))).value
-            self._baseline = Value(baseline, baseline, baseline)
-        return {MEMORISATION: dataclasses.replace(self._nearness(pixels), floor=self._baseline)}
+            found = self._nearness(torch.from_numpy(self._held_out.pixels(self._resolution, others)))
+            self._baseline = {name: Value(value.value, value.value, value.value) for name, value in found.items()}
+        found = self._nearness(pixels)
+        return {name: dataclasses.replace(value, floor=self._baseline[name]) for name, value in found.items()}
 
-    def _nearness(self, pixels: Tensor) -> Value:
-        to_train = nearest_images(pixels, self._train, k=1)[0][:, 0]
+    def _nearness(self, pixels: Tensor) -> Values:
+        to_train = nearest_images(pixels, self._train, k=1)[0][:, 0].double()
         reference = self._held_out.order(0, self.num, 0)
-        to_held_out = nearest_images(pixels, self._held_out, k=1, among=reference)[0][:, 0]
-        return mean_of(to_train / to_held_out.clamp_min(1e-6)).within(*limits(MEMORISATION))
+        to_held_out = nearest_images(pixels, self._held_out, k=1, among=reference)[0][:, 0].double()
+        # A ratio of means: one image that is a held-out one by chance has no ratio of its own.
+        parts = torch.arange(len(pixels)) % _PARTS
+        without = [_ratio(to_train[parts != part], to_held_out[parts != part]) for part in range(_PARTS)]
+        ratio = jackknife(_ratio(to_train, to_held_out), torch.tensor(without, dtype=torch.float64))
+        return {
+            MEMORISATION: ratio.within(*limits(MEMORISATION)),
+            COPIES: fraction_of(to_train < _COPY * to_held_out),
+        }
 
     def _remembered(self, name: str, measure: Callable[[], dict[str, Values]]) -> dict[str, Values]:
         if (known := self._recall(name)) is not None:
@@ -136,6 +157,11 @@ class Measurer:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
         return None
+
+
+def _ratio(to_train: Tensor, to_held_out: Tensor) -> float:
+    held_out = float(to_held_out.mean())
+    return float(to_train.mean()) / held_out if held_out else 1.0
 
 
 def values_of(data: Mapping[str, Any]) -> Values:

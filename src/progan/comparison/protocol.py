@@ -20,7 +20,7 @@ from progan.data.cache import open_data
 from progan.data.dataset import Dataset, Manifest
 from progan.data.sources.named import preparation
 from progan.data.split import split
-from progan.errors import ConfigError, DatasetError
+from progan.errors import ConfigError, DatasetError, RunError
 from progan.files import write_whole
 from progan.metrics.evaluation import LEAST
 from progan.options import json_text
@@ -63,7 +63,10 @@ class Ground:
     """Threads of a run."""
 
     def measurer(self, metrics: str, resolution: int | None = None, place: str = "measured") -> Measurer:
-        """What measures runs, and remembers that below `place`; at another resolution than that of the data."""
+        """What measures runs, and remembers that below `place`; at another resolution than that of the data.
+
+        Raises ConfigError for metrics that there are not, or that lack what they need.
+        """
         names, size = tuple(name.strip() for name in metrics.split(",")), resolution or self.resolution
         return Measurer(self.train, self.held_out, names, self.num, size, self.folder / place)
 
@@ -89,6 +92,7 @@ def compare(
     folder, dataset, request = begin(data, out, config, log)
     planned = plans.read(folder, request)
     ground = lay(folder, dataset, config)
+    measurer = ground.measurer(config.metrics)  # what it lacks is said before anything is trained
     if planned is None:
         models = configurations(entrants, config, ground.train, ground.resolution)
         planned = plans.make(models, config, ground.train, ground.num, ground.threads, log)
@@ -109,23 +113,38 @@ def compare(
         if not train_all(members, ground.train.path, config.jobs, ground.threads, log, stopped):
             log("stopped, all saved. The same command goes on")
             return Outcome(folder, None, ground, members)
-    measurer = ground.measurer(config.metrics)
-    log(f"measuring {len(members)} runs" + (f" and {len(chosen)} controls" if chosen else ""))
-    measurer.all(members, chosen, config.seeds, config.jobs)
+    finished, lost = undiverged(members, log)
+    log(f"measuring {len(finished)} runs" + (f" and {len(chosen)} controls" if chosen else ""))
+    measurer.all(finished, chosen, config.seeds, config.jobs)
     if config.budget_kimg:
         budget = f"{config.budget_kimg:g} thousand real images"
     else:
         budget = f"{config.budget_minutes:g} minutes of training, measuring not counted"
-    comparison = summarize(config, budget, dataset, planned, members, chosen, measurer, ground.threads)
-    pictures = gather(members, chosen, ground.train, ground.held_out, ground.resolution, reals)
-    publish(folder, comparison, pictures, to_json(comparison), members)
+    planned = {name: plan for name, plan in planned.items() if any(member.model == name for member in finished)}
+    comparison = summarize(config, budget, dataset, planned, finished, chosen, measurer, ground.threads)
+    comparison = dataclasses.replace(comparison, notes=[*comparison.notes, *lost])
+    pictures = gather(finished, chosen, ground.train, ground.held_out, ground.resolution, reals)
+    publish(folder, comparison, pictures, to_json(comparison), finished)
     return Outcome(folder, comparison, ground, members)
 
 
 def begin(data: str | Path, out: str | Path, config: ProtocolConfig, log: Log) -> tuple[Path, Dataset, dict[str, Any]]:
-    """Folder and images, and all that decides the numbers, not how they are shown or found: the plan is made once."""
+    """Folder and images, and all that decides the runs, not how they are measured, shown or found."""
     dataset = open_data(data, preparation(data, resolution=config.resolution), log)
-    return Path(out), dataset, {**dataclasses.asdict(config), "data": dataset.fingerprint}
+    request = {**dataclasses.asdict(config), "data": dataset.fingerprint}
+    del request["metrics"]
+    return Path(out), dataset, request
+
+
+def undiverged(members: Sequence[Member], log: Log) -> tuple[list[Member], list[str]]:
+    """The runs that did not diverge, and a line for each that did. Raises RunError if that are all."""
+    kept = [member for member in members if member.diverged is None]
+    lines = [f"{member.name} is left out: it {member.diverged}" for member in members if member.diverged is not None]
+    if not kept:
+        raise RunError(f"no run came to its end: {lines[0]}")
+    for line in lines:
+        log(f"warning: {line}")
+    return kept, lines
 
 
 def lay(folder: Path, dataset: Dataset, config: ProtocolConfig) -> Ground:
@@ -138,14 +157,22 @@ def lay(folder: Path, dataset: Dataset, config: ProtocolConfig) -> Ground:
     if num < LEAST:
         raise DatasetError(f"{dataset.name} has {dataset.count} images: too few to hold some out for measuring")
     places = folder / "data" / "train", folder / "data" / "held-out"
-    if not all(Manifest.is_in(place) for place in places):
+    if not all(_is_part(place, dataset, held) for place in places):
         for place in places:
-            shutil.rmtree(place, ignore_errors=True)  # half made
+            shutil.rmtree(place, ignore_errors=True)  # half made, or left by a call that went no further
             place.parent.mkdir(parents=True, exist_ok=True)
         split(dataset.path, *places, count=held)
     threads = max(1, torch.get_num_threads() // max(1, config.jobs))
     resolution = config.resolution or dataset.resolutions[-1]
     return Ground(folder, dataset, Dataset.open(places[0]), Dataset.open(places[1]), num, resolution, threads)
+
+
+def _is_part(place: Path, dataset: Dataset, held: int) -> bool:
+    """True for a part of this dataset of which so many images are held out."""
+    if not Manifest.is_in(place):
+        return False
+    made = Manifest.read(place).preparation
+    return (made.get("parted_from"), made.get("held_out")) == (dataset.fingerprint, held)
 
 
 def publish(

@@ -18,7 +18,8 @@ import torch
 from progan import run
 from progan.config import RunConfig
 from progan.data.dataset import Dataset
-from progan.errors import RunError
+from progan.errors import DivergenceError, RunError
+from progan.files import write_whole
 from progan.progress import Log, silent
 from progan.run.assemble import assemble, set_up
 from progan.run_folder import DataFacts, RunFolder
@@ -28,9 +29,11 @@ from progan.training.observers.base import Observer
 from progan.training.parallel.processes import ALONE
 from progan.training.preflight.estimate import Operations
 
-_TRAIN = "import sys, progan; progan.train(out=sys.argv[1], data=sys.argv[2], quiet=True, until=int(sys.argv[3]))"
+_TRAIN = (
+    "import sys; from progan.comparison.runs import train_run; train_run(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+)
 _TRY = "import sys; from progan.comparison.runs import try_run; try_run(sys.argv[1], float(sys.argv[2]))"
-_LOG = "process.log"
+_LOG, _DIVERGED = "process.log", "diverged.txt"
 _WARM = 2
 """Blocks of a trial that are not counted: what is allocated or chosen once happens in them."""
 _LEAST = 3
@@ -55,6 +58,12 @@ class Member:
         """Images of the whole run."""
         return Schedule(self.config.schedule).total_nimg
 
+    @property
+    def diverged(self) -> str | None:
+        """What the run ended with, if it diverged."""
+        path = self.folder.path / _DIVERGED
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
     def reached(self, cur_nimg: int) -> bool:
         """True if its last state has so many images, or its last snapshot where only that was kept."""
         names = ("state/state-*", "snapshots/generator-*")
@@ -74,11 +83,11 @@ def train_all(
 ) -> bool:
     """Train those that are not finished, `jobs` at a time; False if `stop` ended it, with all saved.
 
-    `until`: name of a member -> number of images at which it is saved and stopped before its end. Raises RunError where
-    one fails; the others are stopped with their states saved.
+    `until`: name of a member -> number of images at which it is saved and stopped before its end. One that diverges is
+    left as it is (`Member.diverged`). Raises RunError where one fails; the others are stopped with their states saved.
     """
     ends = {member.name: (until or {}).get(member.name, member.total_nimg) for member in members}
-    waiting = [member for member in members if not member.reached(ends[member.name])]
+    waiting = [member for member in members if member.diverged is None and not member.reached(ends[member.name])]
     number = {member.name: f"{i + 1} of {len(members)}" for i, member in enumerate(members)}
     running: dict[str, tuple[Member, subprocess.Popen[Any]]] = {}
     try:
@@ -87,7 +96,7 @@ def train_all(
                 member = waiting.pop(0)
                 log(f"training {number[member.name]}: {member.name}")
                 if jobs == 0:
-                    if run.train(out=member.folder.path, data=data, quiet=True, until=ends[member.name]).signal:
+                    if train_run(member.folder.path, data, ends[member.name]):
                         return False
                     continue
                 arguments = member.folder.path, data, ends[member.name]
@@ -113,8 +122,17 @@ def train_all(
             process.wait()
 
 
+def train_run(out: str | Path, data: str | Path, until: int) -> bool:
+    """Train a run until it has seen so many images; True if a signal ended it. One that diverges leaves a file."""
+    try:
+        return run.train(out=out, data=data, quiet=True, until=until).signal is not None
+    except DivergenceError as error:
+        write_whole(Path(out) / _DIVERGED, str(error).encode())
+        return False
+
+
 def _check(member: Member, code: int, cur_nimg: int) -> None:
-    if code == 0 and member.reached(cur_nimg):
+    if code == 0 and (member.diverged is not None or member.reached(cur_nimg)):
         return
     if code == 0:  # by the file that stops a run
         raise RunError(f"{member.name} was stopped, all saved. The same command goes on")

@@ -54,7 +54,7 @@ def summarize(
     floors = {name: value.floor.value for name, value in first.items() if value.floor}
     # The machines, precisions and versions of torch that the runs were computed by.
     numerics = {each for each in (StateFolder(member.folder.state).numerics() for member in members) if each}
-    notes = _unequal_times(found)
+    notes = [*_unequal_times(found), *_lowered_rates(members)]
     if len(numerics) > 1:
         notes.append("Not all runs were computed on the same machine, in the same precision or by the same torch.")
     if len(found[0].runs) < 2:
@@ -116,6 +116,19 @@ def _unequal_times(found: Sequence[Contestant]) -> list[str]:
     if seconds[high] - seconds[low] <= TOLERANCE * fmean(seconds.values()):
         return []
     return [f"{high} trained {seconds[high]:.0f} seconds, {low} {seconds[low]:.0f}."]
+
+
+def _lowered_rates(members: Sequence[Member]) -> list[str]:
+    """A line for each run whose learning rates are lower than it was told, since it diverged."""
+    lines = []
+    for member in members:
+        last = read_stats(member.folder.stats)[-1]
+        factor = last["lr"] / member.config.schedule.lr.at(last["resolution"])
+        if factor < 1:
+            lines.append(
+                f"{member.name} diverged and went back; its learning rates ended at {factor:.3g} of those given."
+            )
+    return lines
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from progan.comparison import plan as plans
 from progan.comparison.contestants import Entrant, configurations, in_epochs, parse, read_models, refuse_same
 from progan.comparison.measuring import Measurer, gather
 from progan.comparison.plan import Ladder, Planned
-from progan.comparison.protocol import begin, lay, publish
+from progan.comparison.protocol import begin, lay, publish, undiverged
 from progan.comparison.runs import Member, train_all
 from progan.comparison.summary import summarize, to_json
 from progan.config import RunConfig, flag
@@ -69,7 +69,7 @@ def candidates(base: str, vary: Sequence[str], choices: str) -> list[Entrant]:
     if len(entrants) != 1:
         raise ConfigError(f"a sweep has one model: {base!r} are {len(entrants)}")
     start, axes, seen = entrants[0], [], set(entrants[0].options)
-    listed = [from_flags(shlex.split(entry)) for entry in read_models(choices).split(";") if entry.strip()]
+    listed = [from_flags(_words(entry, "--choices")) for entry in read_models(choices).split(";") if entry.strip()]
     if listed:
         axes.append(listed)
     for text in vary:
@@ -96,12 +96,16 @@ def candidates(base: str, vary: Sequence[str], choices: str) -> list[Entrant]:
     return list(found.values())
 
 
+def _words(text: str, option: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r} cannot be understood: {error}") from None
+
+
 def _axes(text: str) -> list[list[dict[str, str]]]:
     """`--lr 0.001,0.002 --tanh false,true` -> for each option its values."""
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise ConfigError(f"--vary {text!r} cannot be understood: {error}") from None
+    words = _words(text, "--vary")
     axes: list[list[dict[str, str]]] = []
     while words:
         option = words.pop(0)
@@ -157,6 +161,7 @@ def sweep(
     request["candidates"] = {each.name: each.text for each in entrants}
     planned = plans.read(folder, request, plans.SWEEP)
     ground = lay(folder, dataset, config)
+    measurer = ground.measurer(config.metrics)  # what it lacks is said before anything is trained
     if ground.resolution < plans.SMALLEST:
         raise ConfigError(f"images of {ground.resolution}x{ground.resolution} are too small to be measured")
     if planned is None:
@@ -166,7 +171,7 @@ def sweep(
         plans.write(folder, {**request, "rungs": vars(found)}, planned, plans.SWEEP)
     rungs_planned = _ladder(folder)
     members, names, done = plans.members(folder, planned, config, ground.train), list(planned), list[Rung]()
-    measurer = ground.measurer(config.metrics)
+    lost: list[str] = []
     with stop_on_signals(until) as stopped:
         for number, fraction in enumerate(rungs_planned.fractions):
             last = number == len(rungs_planned.fractions) - 1
@@ -185,6 +190,8 @@ def sweep(
             if not train_all(waiting, ground.train.path, config.jobs, ground.threads, log, stopped, ends):
                 log("stopped, all saved. The same command goes on")
                 return Swept(folder, done)
+            running, lines = undiverged(running, log)
+            lost += lines
             log(f"measuring {len(running)} runs")
             measurer.all(running, [], config.seeds, config.jobs)
             keep = rungs_planned.sizes[number if last else number + 1]
@@ -192,13 +199,13 @@ def sweep(
             names = [each.name for each in done[-1].standings if each.kept]
     # The last ones are compared as any models are.
     finalists = {name: planned[name] for name in planned if name in names}
-    running = [member for member in members if member.model in finalists]
+    running = [member for member in members if member.model in finalists and member.diverged is None]
     whole = next(iter(finalists.values())).estimate
     budget = f"{whole / 60:.3g} minutes of training at the most, of {_minutes(config)}"
     comparison = summarize(config, budget, dataset, finalists, running, [], measurer, ground.threads)
     winner = next(each for each in entrants if each.name == done[-1].standings[0].name)
     line = command(in_epochs(winner, config, ground.train, ground.resolution), str(data))
-    notes = [*comparison.notes, *_doubts(done[-1])]
+    notes = [*comparison.notes, *lost, *_doubts(done[-1])]
     title = f"Sweep of {len(planned)} candidates of {base} on {dataset.name}"
     comparison = dataclasses.replace(comparison, title=title, notes=notes)
     pictures = gather(running, [], ground.train, ground.held_out, ground.resolution, reals)
@@ -257,9 +264,9 @@ def _mean(values: Sequence[Value]) -> Value:
 
 def _doubts(rung: Rung) -> list[str]:
     """A line where the first two of the last rung cannot be told apart."""
-    first, second = rung.standings[:2]
-    if not overlap(first.mean, second.mean):
+    if len(rung.standings) < 2 or not overlap(*(each.mean for each in rung.standings[:2])):
         return []
+    first, second = rung.standings[:2]
     ends = (f"{each.mean.low:.3g} … {each.mean.high:.3g}" for each in (first, second))
     return [
         f"The 95 % intervals of {first.name} and {second.name} overlap ({' and '.join(ends)}): the first may be no "
@@ -269,12 +276,12 @@ def _doubts(rung: Rung) -> list[str]:
 
 def _content(rungs: Sequence[Rung], line: str, planned: Mapping[str, Planned]) -> dict[str, Any]:
     """What JSON says of a sweep beside the comparison of the last ones."""
-    first, second = rungs[-1].standings[:2]
+    first, *others = rungs[-1].standings
     winner = {
         "name": first.name,
         "given": planned[first.name].given,
         "command": line,
-        "told_apart": not overlap(first.mean, second.mean),
+        "told_apart": not others or not overlap(first.mean, others[0].mean),
     }
     return {
         "winner": winner,

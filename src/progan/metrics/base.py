@@ -168,7 +168,9 @@ def median_of(samples: "Tensor") -> Value:
     ordered, n = samples.double().sort().values, len(samples)
     reach = NORMAL_95 * math.sqrt(n) / 2
     low, high = max(0, math.floor(n / 2 - reach)), min(n - 1, math.ceil(n / 2 + reach))
-    return Value(float(ordered.quantile(0.5)), float(ordered[low]), float(ordered[high]))
+    middle = (float(ordered[(n - 1) // 2]), float(ordered[n // 2]))
+    value = middle[0] if middle[0] == middle[1] else sum(middle) / 2  # two infinities have no mean
+    return Value(value, float(ordered[low]), float(ordered[high]))
 
 
 def fraction_of(hits: "Tensor") -> Value:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from progan import randomness
+from progan.config import MOST_SEED
 from progan.data.dataset import Dataset, Indices
 from progan.errors import ConfigError, did_you_mean
 from progan.images import to_images, to_pixels
@@ -94,6 +95,8 @@ class Yardstick:
                 f"{self.num} images cannot be compared with {dataset.name}, which has {dataset.count}: "
                 f"--num must be from {LEAST} to the size of the data, and that at least {2 * LEAST}"
             )
+        if not 0 <= seed <= (most := MOST_SEED // self.num - 1):
+            raise ConfigError(f"--seed must be from 0 to {most}")
         self.seed, self.first_seed = seed, seed * self.num  # another seed shares no latent
         self._dataset = dataset
         on = "cpu" if torch.device(device).type == "mps" else str(device)  # MPS has no float64
@@ -101,6 +104,11 @@ class Yardstick:
         self.notes = self._setting.notes
         self._settings: dict[int, Setting] = {}
         self._floors: dict[int, dict[str, Value]] = {}
+
+    def require(self, resolution: int) -> None:
+        """Raise ConfigError if one of the metrics lacks what it needs for images of this resolution."""
+        for name in [] if self._all else self._names:
+            make(name, self.setting(resolution))
 
     def measure_snapshot(self, snapshot: Snapshot, progress: Progress | None = None) -> dict[str, Value]:
         """The numbers of a snapshot. Raises ConfigError if its images cannot be compared with the dataset's."""

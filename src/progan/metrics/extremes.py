@@ -35,7 +35,7 @@ class Extremes(Collecting):
 def rates(images: Tensor) -> Tensor:
     """Images float [N, C, R, R], unclipped -> isolated and outside values per million of each, float64 [N, 2]."""
     values = ((images.float() + 1) * (255 / 2)).round()
-    faults = isolated(to_pixels(images)), (values < 0) | (values > 255)
+    faults = isolated(to_pixels(images)), ~((values >= 0) & (values <= 255))  # what is no number, too
     return torch.stack([MILLION * fault.double().mean((1, 2, 3)) for fault in faults], 1)
 
 

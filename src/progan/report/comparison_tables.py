@@ -10,10 +10,12 @@ from torch import Tensor
 
 from progan.metrics import Value, limits
 from progan.report.html import asset, data_uri, folded, paragraph, table, text
-from progan.report.results import AVERAGE, MEMORISATION, Comparison, Contestant, Difference, Rung, mean
+from progan.report.results import AVERAGE, COPIES, MEMORISATION, Comparison, Contestant, Difference, Rung, mean
 
 _TILES, _MOST_TILES = 12, 120
 """Images of every model in the test for the eye, and of all together."""
+_FEW_COPIES = 0.02
+"""Fraction of a model's images above which copies are told."""
 FEW_PAIRS = 10
 """Pairs of models up to which every one has its sentence; of more, those that differ."""
 
@@ -23,19 +25,24 @@ def findings(comparison: Comparison) -> str:
     parts = []
     for metric in comparison.metrics:
         # Parts of a metric, such as `swd_32`, are left to the table.
-        if metric == MEMORISATION or metric.rpartition("_")[2].isdecimal():
+        if metric in (MEMORISATION, COPIES) or metric.rpartition("_")[2].isdecimal():
             continue
         order = " · ".join(comparison.ranking(metric))
         words = "".join(f"<li>{text(line)}</li>" for line in sentences(comparison.differences(metric)))
         parts.append(f"<h3>{text(_name(metric))}</h3>{paragraph(f'Nearest to real images first: {order}.')}")
         parts.append(f"<ul>{words}</ul>" if words else "")
     if MEMORISATION in comparison.floors:
-        # A model memorises if its images are twice as near to training images as fresh real ones are.
-        floor = comparison.floors[MEMORISATION]
-        copying = [each.name for each in comparison.models if fmean(each.numbers(MEMORISATION)) < floor / 2]
-        words = f"{', '.join(copying)}: twice as near to training images as fresh real ones, or nearer."
+        # A model memorises if its images are twice as near to training images as fresh real ones are, or if more of
+        # them are copies than of fresh real ones, beyond what chance among so many would give.
+        floor, parts_of = comparison.floors[MEMORISATION], []
+        for each in comparison.models:
+            copies = fmean(each.numbers(COPIES)) if COPIES in comparison.floors else 0.0
+            if copies > comparison.floors.get(COPIES, 0.0) + _FEW_COPIES:
+                parts_of.append(f"{each.name}: {100 * copies:.3g} % of its images are copies of training images.")
+            elif fmean(each.numbers(MEMORISATION)) < floor / 2:
+                parts_of.append(f"{each.name}: twice as near to training images as fresh real ones, or nearer.")
         parts.append(f"<h3>{MEMORISATION}</h3>")
-        parts.append(paragraph(words if copying else "No model repeats its training images."))
+        parts.append(paragraph(" ".join(parts_of) or "No model repeats its training images."))
     return "".join(parts)
 
 

@@ -120,9 +120,17 @@ def _events(kind: Literal["variety", "quality"], resolution: int, signs: Iterabl
 def _variety(lines: Stats) -> Iterator[Sign]:
     varied = False
     for nimg, value, floor in _points(lines, "ms_ssim"):
-        excess = (value - floor) / (1 - floor)
+        excess = ms_ssim_excess(value, floor)
         yield nimg, varied and excess > 0.5, excess < 0.25
         varied |= excess < 0.25
+
+
+def ms_ssim_excess(value: float, floor: float) -> float:
+    """MS-SSIM above that of real images, as a fraction of what there is: 1 if all images are alike, 0 if as real ones.
+
+    Real images that are all alike leave nothing: 0.
+    """
+    return (value - floor) / (1 - floor) if floor < 1 else 0.0
 
 
 def _quality(lines: Stats) -> Iterator[Sign]:

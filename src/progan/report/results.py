@@ -18,8 +18,9 @@ from progan.report.history import Collapse, Stats
 
 AVERAGE = "G_ema"
 """The averaged generator, by which models are judged."""
-MEMORISATION = "memorisation"
-"""Distance to the nearest training image over that to the nearest held-out one."""
+MEMORISATION, COPIES = "memorisation", "copies"
+"""Mean distance to the nearest training image over that to the nearest held-out one; and the share of images that are
+copies of training images."""
 LEVEL = 0.05
 """Level of significance, after Holm's correction."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
@@ -167,8 +168,8 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float, 
     value = fmean(a) - fmean(b)
     parts = [variance(group) / len(group) for group in (a, b)]
     error = math.sqrt(sum(parts))
-    if error == 0:
-        return value, value, value, float(value == 0)
+    if error == 0:  # numbers that do not vary, as counts, do not say how far they could
+        return value, value, value, 1.0
     dof = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
     half = t_quantile(dof) * error
     return value, value - half, value + half, p_value(value / error, dof)
@@ -178,7 +179,7 @@ def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float,
     """As `welch`, of groups whose i-th numbers belong together: the t-test of their differences."""
     found = mean([x - y for x, y in zip(a, b, strict=True)])
     if found.low == found.high:
-        return found.value, found.low, found.high, float(found.value == 0)
+        return found.value, found.low, found.high, 1.0
     error = (found.high - found.low) / 2 / t_quantile(len(a) - 1)
     return found.value, found.low, found.high, p_value(found.value / error, len(a) - 1)
 
@@ -210,9 +211,10 @@ def differences(
 
 def holm(p: Sequence[float]) -> list[float]:
     """p-values corrected so that all of them together err as seldom as one (Holm 1979)."""
-    corrected, least = [0.0] * len(p), 0.0
-    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        least = max(least, min(1.0, p[i] * (len(p) - rank)))
+    corrected, least = [1.0] * len(p), 0.0
+    known = [i for i in range(len(p)) if not math.isnan(p[i])]
+    for rank, i in enumerate(sorted(known, key=lambda i: p[i])):
+        least = max(least, min(1.0, p[i] * (len(known) - rank)))
         corrected[i] = least
     return corrected
 
