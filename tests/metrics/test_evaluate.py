@@ -280,6 +280,7 @@ class TestCommand:
             (["SNAPSHOT", "--data", "DATA", "--metrics", "swd,fud"], "no metric 'fud'"),
             (["SNAPSHOT", "--data", "DATA", "--num", "300"], "which has 200"),
             (["SNAPSHOT", "--data", "DATA", "--seed", "-1"], "--seed"),
+            (["SNAPSHOT", "--data", "DATA", "--seed", "99999999999999999999"], "--seed must be from 0 to"),
             (["SNAPSHOT", "--data", "DATA", "--resolution", "16"], "--resolution chooses among"),
             (["SNAPSHOT", "--data", "DATA", "--device", "quantum"], "--device quantum"),
         ],

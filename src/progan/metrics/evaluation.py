@@ -95,7 +95,8 @@ class Yardstick:
                 f"{self.num} images cannot be compared with {dataset.name}, which has {dataset.count}: "
                 f"--num must be from {LEAST} to the size of the data, and that at least {2 * LEAST}"
             )
-        if not 0 <= seed <= (most := MOST_SEED // self.num - 1):
+        most = MOST_SEED // self.num - 1
+        if not 0 <= seed <= most:
             raise ConfigError(f"--seed must be from 0 to {most}")
         self.seed, self.first_seed = seed, seed * self.num  # another seed shares no latent
         self._dataset = dataset
