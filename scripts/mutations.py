@@ -806,6 +806,18 @@ PREPARING = [
         ["data_labels.py::test_vectors_outside_0_and_1_are_no_attributes"],
     ),
     Mutation(
+        "running numbers taken for names of files",
+        "data/sources/labels.py",
+        {"for ways in ((0, 1, 2), (3,)):": "for ways in ((3, 2, 1, 0),):"},
+        ["data_labels.py::test_a_running_number_beside_the_files_is_no_name"],
+    ),
+    Mutation(
+        "a README beside folders of classes taken for a picture",
+        "data/sources/folder.py",
+        {"are_named if any(are_named) else [True] * len(images)": "[True] * len(images)"},
+        ["data_labels.py::test_a_file_beside_the_folders_of_classes_takes_none_away"],
+    ),
+    Mutation(
         "runs among the images read",
         "data/sources/folder.py",
         {"if ours and above:": "if False:"},
@@ -1499,7 +1511,7 @@ REPORTING = [
     Mutation(
         "p-values not corrected",
         "report/results.py",
-        {"p[i] * (len(p) - rank)": "p[i]"},
+        {"p[i] * (len(known) - rank)": "p[i]"},
         [REPORT + "Statistics::test_holm"],
     ),
     Mutation(
@@ -1613,6 +1625,30 @@ REPORTING = [
         "comparison/controls.py",
         {"rest, name = order[rows[:, most] == 0]": "rest, name = order"},
         [COMPARE + "TestControls::test_they_rank_as_they_must"],
+    ),
+    Mutation(
+        "a run that diverges tried again",
+        "comparison/runs.py",
+        {"if member.diverged is None and not member.reached": "if not member.reached"},
+        [COMPARE + "test_a_run_that_diverges_is_left_out_of_a_comparison"],
+    ),
+    Mutation(
+        "any split taken",
+        "comparison/protocol.py",
+        {'(made.get("parted_from"), made.get("held_out")) == (dataset.fingerprint, held)': "True"},
+        [COMPARE + "test_a_split_left_by_a_call_that_failed_is_not_taken_for_another"],
+    ),
+    Mutation(
+        "metrics looked at after training",
+        "comparison/measuring.py",
+        {"        self._yardstick.require(resolution)\n": ""},
+        [COMPARE + "test_metrics_are_checked_before_anything_is_trained"],
+    ),
+    Mutation(
+        "numbers that do not vary taken for certain",
+        "report/results.py",
+        {"return value, value, value, 1.0": "return value, value, value, 0.0"},
+        [REPORT + "Statistics::test_welch_of_a_worked_example"],
     ),
     Mutation(
         "distances to held-out images only",
@@ -1825,6 +1861,18 @@ AUGMENTING = [
 
 VALUES = [
     Mutation(
+        "a few coloured pictures made grey",
+        "data/prepare/decode.py",
+        {"if target.all_grey and shows_colour(image):": "if False:"},
+        ["data_prepare.py::test_a_set_with_some_colour_keeps_it"],
+    ),
+    Mutation(
+        "a damaged dataset taken as it is",
+        "data/prepare/__init__.py",
+        {"        Dataset.open(out)\n": "        pass\n"},
+        ["data_prepare.py::test_a_prepared_dataset_that_is_damaged_is_made_again"],
+    ),
+    Mutation(
         "range of values found by the first look alone",
         "data/prepare/survey.py",
         {"return decide(measure(source, config))": "return decide(found)"},
@@ -1845,7 +1893,7 @@ VALUES = [
     Mutation(
         "a picture of more bits among others not measured",
         "data/prepare/__init__.py",
-        {"except Unmeasured:": "except ZeroDivisionError:"},
+        {"except (Unmeasured, Coloured) as unforeseen:": "except Coloured as unforeseen:"},
         [RANGES + "pictures_of_8_bits_stay_as_they_are_among_others"],
     ),
     Mutation(
@@ -1863,7 +1911,7 @@ VALUES = [
     Mutation(
         "JPEGs with a profile decoded as grey",
         "data/prepare/decode.py",
-        {"and not is_foreign(image)": ""},
+        {'"RGB" if is_foreign(image) else _mode(image, target)': "_mode(image, target)"},
         [RANGES + "large_jpegs_of_a_profile_that_become_grey"],
     ),
     Mutation(
@@ -2027,7 +2075,7 @@ SETS = [
     Mutation(
         "names of classes lost in an npz",
         "data/sources/arrays.py",
-        {'if "label_names" in keys:': "if False:"},
+        {"names.ndim != 1 or names.dtype.kind": "True or names.dtype.kind"},
         [WRITTEN + "classes_that_no_image_has_keep_their_names"],
     ),
     Mutation(

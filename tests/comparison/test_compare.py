@@ -15,7 +15,7 @@ from html_tags import Tags, check_complete
 from progan import models
 from progan.cli import main
 from progan.commands import CompareConfig
-from progan.comparison import Outcome, compare, protocol
+from progan.comparison import Outcome, compare, protocol, runs
 from progan.comparison import plan as plans
 from progan.comparison.contestants import Entrant, configurations, folders, parse, read_models
 from progan.comparison.contestants import fit as fit_entrant
@@ -515,7 +515,7 @@ def test_a_split_left_by_a_call_that_failed_is_not_taken_for_another(shapes, tmp
 
 
 @pytest.mark.parametrize("jobs", [0, 1])
-def test_a_run_that_diverges_is_left_out_of_a_comparison(shapes, tmp_path, jobs):
+def test_a_run_that_diverges_is_left_out_of_a_comparison(shapes, tmp_path, monkeypatch, jobs):
     """It is not tried again, and the others are compared."""
     options = {
         **OPTIONS,
@@ -531,6 +531,8 @@ def test_a_run_that_diverges_is_left_out_of_a_comparison(shapes, tmp_path, jobs)
     (line,) = [note for note in outcome.comparison.notes if "diverged" in note]
     assert line.startswith("wild-seed0 is left out: it diverged at ")
     assert [each.name for each in outcome.comparison.models] == ["tame"]
+    monkeypatch.setattr(runs, "train_run", None)
+    monkeypatch.setattr(runs, "_call", None)
     again = compare(shapes.path, tmp_path, quiet=True, **options)
     assert again.comparison.floors == outcome.comparison.floors
     assert (

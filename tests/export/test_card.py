@@ -15,7 +15,7 @@ from progan.cli import main
 from progan.commands import ExportConfig, WebConfig
 from progan.data.cache import clear_cache, list_cache
 from progan.errors import ExportError
-from progan.export import web
+from progan.export import onnx, web
 from progan.export.card import card, check_folder
 from progan.export.source import open_source
 from progan.progress import silent
@@ -122,6 +122,25 @@ def test_what_lies_in_a_folder_is_not_lost(run, tmp_path):
     assert (tmp_path / "out" / ".git").exists()
 
 
+def test_generators_of_an_earlier_export_go_once_the_new_ones_are_there(run, tmp_path, monkeypatch):
+    """Of another form, or of other resolutions; what only has a similar name stays."""
+    out = tmp_path / "out"
+    assert main(["share", str(run.path), str(out)]) == 0
+    for name in ("generator-16x16.onnx", "generator-extra.onnx", "generator-8x16.onnx", "generator-8x8.txt"):
+        (out / name).touch()
+    before = {path.name for path in out.iterdir()}
+
+    def fail(snapshot, path):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Snapshot, "save", fail)
+        assert main(["share", str(run.path), str(out), "--resolutions", "16"]) == 2
+    assert {path.name for path in out.iterdir()} == before
+    assert main(["share", str(run.path), str(out), "--resolutions", "16"]) == 0
+    assert {path.name for path in out.iterdir()} == before - {"generator-8x8.safetensors", "generator-16x16.onnx"}
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -197,6 +216,41 @@ def test_a_runtime_is_taken_from_a_file_or_a_folder(pinned, tmp_path):
         assert len(web.runtime_files(WebConfig(runtime=str(place), webgpu=True), silent)) == 4
     clear_cache()
     assert list_cache() == []
+
+
+def test_a_page_works_until_another_takes_its_place(run, pinned, tmp_path, monkeypatch):
+    """Whatever fails before, all that its progan.json names is there; afterwards only what the new one names."""
+    path = package(tmp_path / "a.tgz", {f"package/dist/{name}": content for name, content in pinned.items()})
+    out, graph = tmp_path / "out", onnx.Graph(b"first", 0.0, 0)
+    monkeypatch.setattr(onnx, "require", lambda: None)
+    monkeypatch.setattr(onnx, "make", lambda *_: graph)
+    words = ["export", "web", str(run.path), str(out), "--runtime", str(path)]
+    assert main([*words, "--webgpu"]) == 0
+
+    def large():
+        return {str(file.relative_to(out)) for name in ("models", "runtime") for file in (out / name).iterdir()}
+
+    first, graph, write = large(), onnx.Graph(b"second", 0.0, 0), web.write_whole
+    assert len(first) == 6
+
+    for last in ("index.html", "shell.js"):
+
+        def full(path, *content, last=last):
+            if path.name == last:
+                raise OSError("the disk is full")
+            write(path, *content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(web, "write_whole", full)
+            assert main([*words, "--resolutions", "16"]) == 2
+        assert first <= large()
+    assert main([*words, "--resolutions", "16"]) == 0
+    assert not (out / "generator-8x8.safetensors").exists()
+    facts = json.loads((out / "progan.json").read_text(encoding="utf-8"))
+    named = {model["file"] for model in facts["models"]} | {
+        facts["runtime"]["wasm"][key] for key in ("module", "binary")
+    }
+    assert large() == named
 
 
 def test_another_runtime_is_refused(pinned, tmp_path):

@@ -182,8 +182,10 @@ def test_every_resolution_of_a_run_is_its_own_snapshot(tmp_path, capsys):
         digests.add(next(entry.value for entry in model.metadata_props if entry.key == "snapshot"))
     source = open_source(folder.path, OnnxConfig())
     assert digests == {snapshot.digest for snapshot in source.snapshots.values()}
-    assert main(["export", "onnx", str(folder.path), str(tmp_path / "one"), "--resolutions", "8"]) == 0
-    assert [path.name for path in (tmp_path / "one").glob("*.onnx")] == ["generator-8x8.onnx"]
+    # In the same folder nothing of the first stays, which is published with all that is in it.
+    assert main(["export", "onnx", str(folder.path), str(tmp_path / "out"), "--resolutions", "8"]) == 0
+    names = {path.name for path in (tmp_path / "out").glob("generator-*")}
+    assert names == {"generator-8x8.onnx", "generator-8x8.safetensors"}
 
 
 def test_what_is_missing_is_named(monkeypatch):

@@ -104,6 +104,45 @@ def test_a_webp_and_a_folder_have_all_frames(tmp_path):
     assert [image.getpixel((0, 0)) for image in shown] == [0, 10, 20]
 
 
+def test_frames_of_a_longer_film_go_once_the_new_ones_are_there(tmp_path):
+    write_film(tmp_path, frames(6, (1, 8, 8)), 20, print)
+    for other in ("frame-final.png", "frame-00004.jpg", "frame-000004.png"):
+        (tmp_path / other).touch()
+    (tmp_path / "frame-100000.png").touch()  # of a very long film
+    before = {path.name for path in tmp_path.iterdir()}
+
+    def broken():
+        yield from frames(2, (1, 8, 8))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_film(tmp_path, broken(), 20, print)
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert write_film(tmp_path, frames(3, (1, 8, 8)), 20, print) == 3
+    assert {path.name for path in tmp_path.iterdir()} == before - {f"frame-{i:05d}.png" for i in (3, 4, 5, 100_000)}
+
+
+@pytest.mark.parametrize(("kind", "most"), [("webp", 16_383), ("mp4", 16_384)])
+def test_frames_too_large_for_a_film_are_one_line(kind, most, tmp_path):
+    if kind == "mp4":
+        pytest.importorskip("av")
+    for size in ((1, 16, most + 1), (1, most + 1, 16)):
+        message = f"{kind} has at most {most} pixels a side; {size[2]}x{size[1]} needs a folder of frames"
+        with pytest.raises(ConfigError, match=message):
+            write_film(tmp_path / f"x.{kind}", frames(2, size), 20, print)
+    assert not list(tmp_path.iterdir())
+    assert write_film(tmp_path / f"x.{kind}", frames(2, (1, 16, most)), 20, print) == 2
+
+
+@pytest.mark.parametrize("kind", ["webp", "mp4"])
+def test_a_film_that_cannot_be_written_is_named(kind, tmp_path):
+    if kind == "mp4":
+        pytest.importorskip("av")
+    with pytest.raises(FileNotFoundError) as error:
+        write_film(tmp_path / "nowhere" / f"x.{kind}", frames(2), 20, print)
+    assert error.value.filename == str(tmp_path / "nowhere" / f"x.{kind}.progan-tmp")
+
+
 def test_a_missing_package_is_named_with_the_command(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(ConfigError, match=r"an .mp4 needs PyAV: pip install '.\[video\]'"):
@@ -138,6 +177,14 @@ def test_cells_of_a_grid_keep_their_rows_if_asked_to(tmp_path, run):
     for keep_rows, expected in ((True, [0, 10, 40, 50]), (False, [0, 10, 20, 30])):
         square = np.asarray(grid.picture(2, keep_rows, 128))
         assert [square[32, 32, 0], square[32, 96, 0], square[96, 32, 0], square[96, 96, 0]] == expected
+
+
+def test_other_files_among_the_samples_are_no_grids(tmp_path):
+    (tmp_path / "samples").mkdir()
+    for name in ("copy-of-8x8", "000000008-8x16", "000000008-8x8 (1)", "000000008-0x0", "000000016-8x8"):
+        (tmp_path / "samples" / f"fakes-{name}.png").touch()
+    (grid,) = sample_grids(RunFolder(tmp_path))
+    assert (grid.path.name, grid.cur_nimg, grid.resolution) == ("fakes-000000016-8x8.png", 16, 8)
 
 
 def test_a_run_without_grids_is_no_film(tmp_path):

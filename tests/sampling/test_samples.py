@@ -90,6 +90,33 @@ def test_a_zip_has_the_same_files_and_an_interrupted_one_goes_on_to_the_same_byt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "whole.zip", "x.zip"]
 
 
+@pytest.mark.parametrize("write", [write_files, write_zip])
+def test_another_class_takes_the_place_of_the_old_one(write, tmp_path):
+    source = small(kind="class", names=("cat", "dog"))
+    interrupted(write, tmp_path / "x.zip", Drawing(source, range(80), ["cat"] * 80), at=64)
+    dogs = Drawing(source, range(40), ["dog"] * 40)
+    assert write(tmp_path / "x.zip", dogs) == 40
+    write_files(tmp_path / "dogs", dogs)
+    if write is write_zip:
+        zipfile.ZipFile(tmp_path / "x.zip").extractall(tmp_path / "out")
+    found = content(tmp_path / ("out" if write is write_zip else "x.zip"))
+    assert content(tmp_path / "dogs").items() <= found.items()
+
+
+def test_classes_with_the_same_name_as_files_have_their_index(tmp_path):
+    source = small(kind="class", names=("a b", "c", "a_b", "A b"))
+    labels = ["a_b", "A b", 0]
+    drawing = Drawing(source, [7, 8] * 3, [label for label in labels for _ in range(2)])
+    write_files(tmp_path / "files", drawing)
+    expected = {f"seed-000000{seed}-{word}.png" for word in ("a_b-2", "A_b-3", "a_b-0") for seed in (7, 8)}
+    assert set(content(tmp_path / "files")) == expected
+    write_zip(tmp_path / "x.zip", drawing)
+    names = zipfile.ZipFile(tmp_path / "x.zip").namelist()
+    assert sorted(names) == sorted(expected)
+    write_files(tmp_path / "others", Drawing(source, [7, 7], ["c", "a b"]))
+    assert set(content(tmp_path / "others")) == {"seed-0000007-c.png", "seed-0000007-a_b.png"}
+
+
 @pytest.mark.parametrize("other", ["seeds", "fewer", "truncation", "damaged", "directory"])
 def test_a_zip_does_not_go_on_with_what_it_is_not_to_have(other, tmp_path):
     """Other seeds, another look, a member that was damaged, and a directory that was being written."""
@@ -265,6 +292,9 @@ def test_what_cannot_be_picked_is_one_line(arguments, message, made, tmp_path, c
         ("--seeds 1,2 --best 1 --of 2", "--of does not go with --seeds"),
         ("--seeds 1,2 --best 3", "cannot be picked from 2 seeds"),
         ("--label hat=cap --label hat=cap", "a label is given twice"),
+        ("--seeds 5-3", "--seeds 5-3 goes backwards: write 3-5"),
+        ("--seeds 5-3,7 --separate", "--seeds 5-3 goes backwards: write 3-5"),
+        ("--seeds 0-9223372036854775807", "--seeds may be up to 1,000,000 numbers"),
         ("--separate --columns 3", "--columns is of a grid"),
         ("--separate --captions", "--captions is of a grid"),
         ("--separate --out x.npz", "x.npz is the name of a single file"),

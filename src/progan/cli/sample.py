@@ -195,8 +195,10 @@ def parse_seeds(text: str) -> list[int]:
         first, _, last = part.strip().partition("-")
         if not first.isdecimal() or (last and not last.isdecimal()) or part.strip().endswith("-"):
             raise ConfigError(f"--seeds must look like 3,7,20-29; got {text!r}")
-        numbers = range(int(first), int(last or first) + 1)
-        if int(last or first) > MOST_SEED or len(numbers) + len(seeds) > MOST_IMAGES:
+        start, end = int(first), int(last or first)
+        if end < start:
+            raise ConfigError(f"--seeds {part.strip()} goes backwards: write {last}-{first}")
+        if end > MOST_SEED or end - start + 1 + len(seeds) > MOST_IMAGES:
             raise ConfigError(f"--seeds may be up to {MOST_IMAGES:,} numbers below 2^63; got {text!r}")
-        seeds.extend(numbers)
+        seeds.extend(range(start, end + 1))
     return seeds

@@ -49,7 +49,16 @@ def write_card(source: Source, out: Path, form: str = "") -> list[Path]:
     for resolution, snapshot in source.snapshots.items():
         written.append(out / f"generator-{resolution}x{resolution}.safetensors")
         snapshot.save(written[-1])
+    if not form:  # nothing follows
+        remove_earlier(out, written)
     return written
+
+
+def remove_earlier(out: Path, written: list[Path]) -> None:
+    """Delete the generators of an earlier export into this folder, once all of the new one are written."""
+    for path in out.glob("generator-*"):
+        if re.fullmatch(r"generator-(\d+)x\1\.(safetensors|onnx)", path.name) and path not in written:
+            path.unlink()
 
 
 def _samples(snapshot: Snapshot) -> bytes:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import progan
 from progan.commands import OnnxConfig
 from progan.errors import ExportError
-from progan.export.card import write_card
+from progan.export.card import remove_earlier, write_card
 from progan.export.source import Source
 from progan.files import write_whole
 from progan.images import to_pixels
@@ -63,6 +63,7 @@ def export(source: Source, out: Path, config: OnnxConfig, log: Log) -> list[Path
             f"{files[-1]}: {len(graph.content) / 1e6:.1f} MB; compared with PyTorch: images differ by up to "
             f"{graph.difference:.1g}, pixels by up to {graph.steps}/255"
         )
+    remove_earlier(out, files)
     return files
 
 

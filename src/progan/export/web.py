@@ -20,7 +20,7 @@ from progan.commands import WebConfig
 from progan.data.cache import cache_folder
 from progan.errors import ExportError
 from progan.export import onnx
-from progan.export.card import write_card
+from progan.export.card import remove_earlier, write_card
 from progan.export.source import Source
 from progan.files import write_whole
 from progan.images import pil_image
@@ -47,7 +47,9 @@ def export(source: Source, out: Path, config: WebConfig, log: Log) -> list[Path]
     """Write the page and the card into a folder that exists."""
     onnx.require()
     runtime = runtime_files(config, log)
-    return write_card(source, out, "web") + write_page(source, out, config, runtime, log)
+    written = write_card(source, out, "web") + write_page(source, out, config, runtime, log)
+    remove_earlier(out, written)
+    return written
 
 
 def write_page(source: Source, out: Path, config: WebConfig, runtime: Mapping[str, Path], log: Log) -> list[Path]:
@@ -56,9 +58,6 @@ def write_page(source: Source, out: Path, config: WebConfig, runtime: Mapping[st
     Everything is listed in `progan.json` and `shell.js`. Names of large files have a part of their SHA-256, so that a
     browser may keep them for ever.
     """
-    for pattern in ("models/generator-*-????????.onnx", "runtime/ort-*-????????.*"):  # of an earlier export
-        for path in out.glob(pattern):
-            path.unlink()
     written: list[Path] = []
     digests: dict[str, str] = {}
 
@@ -111,6 +110,10 @@ def write_page(source: Source, out: Path, config: WebConfig, runtime: Mapping[st
     version = hashlib.sha256(json.dumps(shell, sort_keys=True).encode()).hexdigest()[:16]
     names = ["./", *sorted(name for name in shell if name != "index.html")]
     write("shell.js", b"self.SHELL = " + _json({"version": version, "files": names}))
+    # An earlier export works until here, and its large files are no longer named from here on.
+    for pattern in ("models/generator-*-????????.onnx", "runtime/ort-*-????????.*"):
+        for path in set(out.glob(pattern)).difference(written):
+            path.unlink()
     return written
 
 

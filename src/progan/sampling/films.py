@@ -6,6 +6,7 @@ An MP4 is H.264, written by PyAV (extra `video`), whose wheel carries FFmpeg wit
 import bisect
 import functools
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,22 +24,32 @@ from progan.files import UNFINISHED, write_whole
 from progan.images import pil_image
 from progan.progress import Log
 from progan.run_folder import GRID_GAP, SMALLEST_CELL, RunFolder
+from progan.sampling.pictures import check_size
 
 FILMS = (".mp4", ".webp")
 """Suffixes of films; a folder is filled with PNGs."""
 _LEAST_SIDE = 16
 """Pixels of a side that encoders of H.264 want at least."""
+_INSTEAD = "a folder of frames"
+"""What frames of any size go into."""
+_FRAME = re.compile(r"frame-(\d{5}|[1-9]\d{5,})\.png")
+"""Name of a frame in a folder."""
+_GRID = re.compile(r"fakes-(\d+)-([1-9]\d*)x\2\.png")
+"""Name of a sample grid."""
 
 
 def write_film(out: Path, frames: Iterator[Tensor], fps: int, log: Log) -> int:
     """Write the frames, uint8 [C, H, W] of one size, in the kind of the suffix; the number of them.
 
-    Frames are taken one at a time, but for WebP, which needs all at once. Raises ConfigError where PyAV is missing.
+    Frames are taken one at a time, but for WebP, which needs all at once. Raises ConfigError where PyAV is missing, and
+    for frames larger than the kind can have.
     """
     if out.suffix.lower() == ".mp4":
         return _write_mp4(out, frames, fps, log)
     if out.suffix.lower() == ".webp":
-        first, *rest = (pil_image(frame).convert("RGB") for frame in frames)
+        start = next(frames)
+        check_size("webp", start.shape[2], start.shape[1], _INSTEAD)
+        first, *rest = (pil_image(frame).convert("RGB") for frame in itertools.chain([start], frames))
         file = BytesIO()
         first.save(file, "webp", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, quality=85)
         write_whole(out, file.getvalue())
@@ -50,6 +61,11 @@ def write_film(out: Path, frames: Iterator[Tensor], fps: int, log: Log) -> int:
         pil_image(frame).save(file, "png")
         write_whole(out / f"frame-{count:05d}.png", file.getvalue())
         count += 1
+    # What an earlier, longer film has left goes last: whatever fails before, the same command mends.
+    for path in out.iterdir():
+        match = _FRAME.fullmatch(path.name)
+        if match and int(match[1]) >= count:
+            path.unlink()
     return count
 
 
@@ -64,11 +80,13 @@ def _write_mp4(out: Path, frames: Iterator[Tensor], fps: int, log: Log) -> int:
         ) from None
     first = next(frames)
     height, width = first.shape[1:]
+    check_size("mp4", width, height, _INSTEAD)
     # In yuv420p, the only format that all browsers play, colour has half the resolution: sides must be even.
     wide, high = (max(_LEAST_SIDE, side + side % 2) for side in (width, height))
     if (wide, high) != (width, height):
         log(f"note: an .mp4 has even sides of at least {_LEAST_SIDE}: {width}x{height} is padded to {wide}x{high}")
     unfinished, count = out.with_name(out.name + UNFINISHED), 0
+    unfinished.touch()  # or an error that names the file, which PyAV's would not
     try:
         with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=Fraction(fps))
@@ -151,8 +169,8 @@ def growth(folder: RunFolder, side: int, seconds: float, fps: int) -> Iterator[T
 
 def sample_grids(folder: RunFolder) -> list[Grid]:
     """The sample grids of a run in the order of time."""
-    names = ((path, path.stem.split("-")) for path in sorted(folder.samples.glob("fakes-*-*x*.png")))
-    return [Grid(path, int(nimg), int(size.partition("x")[0])) for path, (_, nimg, size) in names]
+    found = ((path, _GRID.fullmatch(path.name)) for path in sorted(folder.samples.glob("fakes-*.png")))
+    return [Grid(path, int(match[1]), int(match[2])) for path, match in found if match]
 
 
 def _captioned(picture: Image.Image, left: str, right: str) -> Tensor:

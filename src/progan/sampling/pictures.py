@@ -34,8 +34,8 @@ NOTE = ".progan-samples.json"
 """Note of which images a folder is being filled with."""
 WRITERS = 4
 """Threads that compress pictures and write them."""
-LARGEST = {"jpeg": 65_535, "webp": 16_383}
-"""Pixels of a side that a format has room for."""
+LARGEST = {"jpeg": 65_535, "webp": 16_383, "mp4": 16_384}
+"""Pixels of a side that a format has room for, or its encoder."""
 
 
 def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapshot:
@@ -159,6 +159,8 @@ def captioned(pixels: Tensor, words: Sequence[str], columns: int) -> Tensor:
 def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: Progress | None = None) -> int:
     """A file for every image: `seed-0000007.png`, with its label in the name if there are several.
 
+    Labels whose names are the same as files have their index, too.
+
     Goes on where an earlier call for the same pictures was interrupted, which has left a note there. Returns how many
     images it made.
     """
@@ -200,11 +202,16 @@ def write_zip(path: Path, drawing: Drawing, suffix: str = ".png", progress: Prog
 
 def _namer(drawing: Drawing, suffix: str) -> Callable[[int], str]:
     """Name of the file of an image, by its number."""
-    names = drawing.names()
-    several = len(set(names)) > 1
+    labels = list(dict.fromkeys(drawing.labels))
+    words = [re.sub(r"[^\w=-]+", "_", name) for name in replace(drawing, labels=labels).names()]
+    if len({word.casefold() for word in words}) < len(words):  # to some file systems A and a are the same
+        classes = drawing.source.info.label_kind == "class"
+        numbers = map(drawing.source.label_index, labels) if classes else range(len(labels))
+        words = [f"{word}-{number}" for word, number in zip(words, numbers, strict=True)]
+    word_of = dict(zip(labels, words, strict=True))
 
     def name(i: int) -> str:
-        label = "-" + re.sub(r"[^\w=-]+", "_", names[i]) if several else ""
+        label = f"-{word_of[drawing.labels[i]]}" if len(labels) > 1 else ""
         return f"seed-{drawing.seeds[i]:07d}{label}{suffix}"
 
     return name
@@ -213,15 +220,11 @@ def _namer(drawing: Drawing, suffix: str) -> Callable[[int], str]:
 def _noted(folder: Path, drawing: Drawing, suffix: str) -> bool:
     """True if the folder is being filled with these very pictures, which is noted there in any case."""
     note = folder / NOTE
-    facts = [drawing.source.digest, drawing.truncation, drawing.resolution, drawing.upscale, suffix, drawing.picked]
-    if drawing.source.info.label_kind == "attributes":  # what is not named of them follows from the place in the list
-        facts.append([list(drawing.seeds), list(drawing.labels)])
-    try:
-        same = bool(json.loads(note.read_text(encoding="utf-8")) == facts)
-    except (OSError, ValueError):
-        same = False
+    look = [drawing.source.digest, drawing.truncation, drawing.resolution, drawing.upscale, suffix, drawing.picked]
+    facts = json.dumps([*look, list(drawing.seeds), list(drawing.labels)]).encode()
+    same = note.exists() and note.read_bytes() == facts
     if not same:
-        write_whole(note, json.dumps(facts).encode())
+        write_whole(note, facts)
     return same
 
 
@@ -264,6 +267,12 @@ def write_arrays(path: Path, drawing: Drawing) -> None:
     write_whole(path, file.getvalue())
 
 
+def check_size(kind: str, width: int, height: int, instead: str) -> None:
+    """Raises ConfigError for a picture larger than its format, a key of LARGEST, can be."""
+    if max(width, height) > LARGEST[kind]:
+        raise ConfigError(f"{kind} has at most {LARGEST[kind]} pixels a side; {width}x{height} needs {instead}")
+
+
 def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str = ".png", picked: str = "") -> bytes:
     """Pixels uint8 [C, H, W] as a file of a kind in FORMATS that names its seeds and snapshot, and how it was picked.
 
@@ -289,7 +298,6 @@ def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str =
     exif[ExifTags.Base.Software] = facts["Software"]
     if "Copyright" in facts:
         exif[ExifTags.Base.Copyright] = facts["Copyright"]
-    if max(image.size) > LARGEST[name]:
-        raise ConfigError(f"{name} has at most {LARGEST[name]} pixels a side; {image.width}x{image.height} needs a PNG")
+    check_size(name, *image.size, "a PNG")
     image.save(file, name, quality=95, exif=exif)
     return file.getvalue()
