@@ -286,15 +286,21 @@ def test_titles_without_latin_letters_have_packages_of_their_own():
 
 @needs_tools
 def test_a_project_is_of_the_same_source(run, runtime, tmp_path, monkeypatch):
-    """No tool is needed for it; a second export replaces it."""
+    """No tool is needed for it; a second export replaces it once all of it is there."""
     monkeypatch.setenv("PATH", os.path.dirname(shutil.which("npm") or ""))
     out = tmp_path / "project"
+    main_folder, command = out / "src" / "main", ["export", "android", str(run.path), str(out), "--project"]
+    (main_folder / "res").mkdir(parents=True)
+    (out / "README.md").write_text(android.MARK)
+    (main_folder / "res" / "earlier.xml").write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr(android.web, "write_page", None)
+        with pytest.raises(TypeError):
+            main([*command, "--resolutions", "8"])
+    assert (main_folder / "res" / "earlier.xml").exists()
     for seed in "12":
-        assert (
-            main(["export", "android", str(run.path), str(out), "--project", "--icon-seed", seed, "--resolutions", "8"])
-            == 0
-        )
-    main_folder = out / "src" / "main"
+        assert main([*command, "--icon-seed", seed, "--resolutions", "8"]) == 0
+    assert not (main_folder / "res" / "earlier.xml").exists()
     for name in ("MainActivity", "Assets", "Pictures", "SharedFiles"):
         java = main_folder / "java" / "net" / "progan" / "app" / f"{name}.java"
         assert java.read_bytes() == (JAVA / f"{name}.java").read_bytes()

@@ -258,12 +258,15 @@ def _write_project(source: Source, out: Path, config: AndroidConfig, icons: dict
         "build.gradle": build,
     }
     main = out / "src" / "main"
-    shutil.rmtree(main, ignore_errors=True)  # of an earlier export
     written = _write(out, {name: text.encode() for name, text in files.items()})
     java = {f"java/net/progan/app/{name}": data for name, data in parts.items() if name.endswith(".java")}
     written += _write(main, {"AndroidManifest.xml": parts["AndroidManifest.xml"], **java})
     written += _write_resources(source, main / "res", config, icons)
-    return written + web.write_page(source, main / "assets", config, web.runtime_files(config, log), log)
+    written += web.write_page(source, main / "assets", config, web.runtime_files(config, log), log)
+    for path in set(main.rglob("*")).difference(written):  # of an earlier export, which was whole until here
+        if path.is_file():
+            path.unlink()
+    return written
 
 
 _README = f"""{MARK} -->
