@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -245,6 +246,90 @@ def test_no_run_is_a_page_that_says_how_to_get_one(visit, tmp_path):
     playwright.expect(page.locator("main")).to_contain_text("progan train")
     playwright.expect(page.locator("main")).to_contain_text(str(tmp_path))
     server.stop()
+
+
+@pytest.mark.parametrize("panel", ["training", "compare", "data", "find"])
+def test_a_page_that_opens_elsewhere_does_not_say_that_it_starts(panel, visit):
+    page = visit(f"#{panel}")
+    playwright.expect(page.locator(f"#{panel}")).to_be_visible()
+    playwright.expect(page.locator("#status")).to_have_text("")
+    page.click("#tab-make")
+    drawn(page)
+    playwright.expect(page.locator("#status")).to_have_text("")
+
+
+def test_what_cannot_be_shown_is_named_and_other_runs_stay(visit, folder, tmp_path):
+    for name in ("done", "broken"):
+        shutil.copytree(folder / "done", tmp_path / name)
+    for file in (tmp_path / "broken" / "snapshots").iterdir():
+        file.write_bytes(file.read_bytes()[:3000])
+    os.utime(tmp_path / "done" / "config.json", (1, 1))
+    os.utime(tmp_path / "done" / "stats.jsonl", (1, 1))
+    server = Server(tmp_path)
+    try:
+        page = visit(server=server)
+        playwright.expect(page.locator("#status")).to_contain_text(
+            "16x16.safetensors is not a snapshot, or is damaged."
+        )
+        page.select_option("#run", "done")
+        drawn(page)
+        page = visit("&run=gone", server=server)
+        playwright.expect(page.locator("#status")).to_contain_text("There is no run gone here.")
+        page.select_option("#run", "done")
+        drawn(page)
+    finally:
+        server.stop()
+    visit.wrong[:] = [line for line in visit.wrong if "404" not in line]
+
+
+def test_a_training_is_followed_when_there_is_room_again(visit):
+    page = drawn(visit("&run=done#seed=1"))
+    refuse = lambda route: route.fulfill(status=503, json={"error": "too many"})  # noqa: E731
+    page.route("**/api/training*", refuse, times=1)
+    with page.expect_request("**/api/training*"):
+        page.click("#tab-training")
+    state = page.locator("#training-state")
+    playwright.expect(state).to_contain_text("Finished", timeout=20_000)
+    assert any("503" in line for line in visit.wrong)
+    visit.wrong.clear()
+
+
+def test_a_training_is_followed_only_while_it_is_seen(visit):
+    """Six pages that nobody sees would keep the seventh from everything: a browser has six connections to a server."""
+    page = visit("&run=done#training")
+    playwright.expect(page.locator("#training-state")).to_contain_text("Finished")
+
+    def turn(hidden):
+        page.evaluate(
+            "hidden => { Object.defineProperty(document, 'hidden', {configurable: true, get: () => hidden});"
+            "document.dispatchEvent(new Event('visibilitychange')); }",
+            hidden,
+        )
+
+    with page.expect_event("requestfailed", lambda each: "api/training" in each.url):
+        turn(True)
+    with page.expect_request("**/api/training*"):
+        turn(False)
+    page.click("#tab-make")  # it is not followed from there
+    asked = []
+    page.on("request", lambda each: asked.append(each.url))
+    turn(True)
+    turn(False)
+    page.wait_for_timeout(500)
+    assert not [url for url in asked if "api/training" in url]
+
+
+def test_samples_are_promised_of_what_is_trained(visit):
+    page = visit("&run=class#training")
+    playwright.expect(page.locator("#training-state")).to_contain_text("Not training now")
+    playwright.expect(page.locator("#training-caption")).to_have_text("There are no samples of this run.")
+
+
+def test_a_page_on_the_disk_says_what_it_needs(browser):
+    page = browser.new_page()
+    page.goto((PAGE / "index.html").as_uri())
+    playwright.expect(page.locator("#status")).to_contain_text("python -m http.server")
+    page.close()
 
 
 def test_the_keyboard_does_it_all(visit):

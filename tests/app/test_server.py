@@ -21,6 +21,7 @@ from PIL import Image, ImageSequence
 
 from generators import ATTRIBUTES, small, write_run
 from progan import tensorfile
+from progan.app import desk as desk_module
 from progan.app import guard, pictures, runs, server
 from progan.app.pictures import BusyError, Studio
 from progan.app.runs import Missing, Shelf, Watch
@@ -229,6 +230,56 @@ def test_a_run_that_was_deleted_is_not_shown(folder, tmp_path):
     shutil.rmtree(tmp_path / "deleted")
     answer = client.get("/progan.json")
     assert (answer.status_code, answer.json()["title"]) == (200, "kept")
+
+
+def test_each_model_says_which_snapshot_it_is(client, folder):
+    models = client.get("/progan.json?run=plain").json()["models"]
+    assert [model["snapshot"] for model in models] == [load(folder / "plain", size).digest for size in (8, 16)]
+
+
+@pytest.mark.parametrize("damaged", [["16"], ["8"], ["8", "16"]])
+def test_a_damaged_snapshot_hides_neither_others_nor_other_runs(damaged, folder, tmp_path):
+    for name in ("older", "newest"):
+        shutil.copytree(folder / "class", tmp_path / name, symlinks=True)
+    os.utime(tmp_path / "older" / "config.json", (1, 1))
+    files = [next((tmp_path / "newest" / "snapshots").glob(f"*-{size}x{size}.safetensors")) for size in damaged]
+    for file in files:
+        file.write_bytes(file.read_bytes()[:3000])
+    client = visit(open_app(tmp_path)[1])
+    facts = client.get("/progan.json").json()
+    assert [run["name"] for run in facts["server"]["runs"]] == ["newest", "older"]
+    left = [int(size) for size in ("8", "16") if size not in damaged]
+    assert [model["resolution"] for model in facts["models"]] == left
+    assert facts["server"]["unread"] == [f"{file.name} is not a snapshot, or is damaged." for file in files]
+    if left:
+        assert facts["snapshot"] == facts["models"][-1]["snapshot"] == load(tmp_path / "newest", left[-1]).digest
+        assert facts["labels"]["names"] == list(CLASSES)
+    assert client.get("/progan.json?run=older").json()["server"]["unread"] == []
+
+
+@pytest.mark.parametrize(
+    "address", ["/api/picture?run=run&model=generator-000016000-16x16", "/api/grid?run=run&name=reals.png"]
+)
+def test_what_is_kept_is_asked_for_again_and_is_that_of_the_file(address, tmp_path):
+    """A run is deleted, and another one trained under its name."""
+
+    def train(seed):
+        folder = write_run(tmp_path / "run", kind="class", names=CLASSES[:seed])
+        folder.samples.mkdir()
+        Image.new("RGB", (66, 66), (seed, 0, 0)).save(folder.samples / "reals.png")
+
+    train(2)
+    client = visit(open_app(tmp_path)[1])
+    first = client.get(address)
+    assert first.headers["cache-control"] == "private, no-cache"
+    kept = {"if-none-match": first.headers["etag"]}
+    again = client.get(address, headers=kept)
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    shutil.rmtree(tmp_path / "run")
+    train(3)
+    other = client.get(address, headers=kept)
+    assert other.status_code == 200
+    assert other.content != first.content
 
 
 def test_the_page_opens_without_torch(folder):
@@ -706,6 +757,17 @@ def test_training_images_are_shown_only_where_that_is_wanted(folder):
     assert "no longer in gone" in answer.json()["error"]
 
 
+def test_the_page_of_data_is_that_of_the_run_that_is_there(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(desk_module, "dataset_page", lambda folder: made.append(folder) or f"page {len(made)}")
+    write_run(tmp_path / "run")
+    client = visit(open_app(tmp_path)[1])
+    assert [client.get("/api/page/data?run=run").text for _ in range(2)] == ["page 1", "page 1"]
+    shutil.rmtree(tmp_path / "run")
+    write_run(tmp_path / "run")
+    assert client.get("/api/page/data?run=run").text == "page 2"
+
+
 # The command
 
 
@@ -724,6 +786,19 @@ def test_what_is_missing_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ConfigError, match=r"pip install '\.\[app\]'"):
         server.serve(folder, AppConfig(), silent)
+
+
+@pytest.mark.parametrize("device", ["bogus", "gpu"])
+def test_a_device_that_is_not_there_is_refused_at_once(device, folder, monkeypatch, capsys):
+    uvicorn = pytest.importorskip("uvicorn")
+    monkeypatch.setattr(os, "nice", lambda by: 0, raising=False)  # of the process that tests
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: [socket.close() for socket in sockets])
+    assert main(["app", str(folder), "--no-open", "--port", "0", "--device", "cpu"]) == 0
+    capsys.readouterr()
+    assert main(["app", str(folder), "--no-open", "--port", "0", "--device", device]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"--device {device}" in said
 
 
 @pytest.mark.parametrize("options", [{"port": -1}, {"port": 65_536}, {"token": "short"}, {"token": "x" * 20 + ";"}])

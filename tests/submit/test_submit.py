@@ -154,6 +154,14 @@ def test_a_value_stays_a_value(value: str) -> None:
         ("azure --out y --data no/where", "no/where does not exist here"),
         ("azure --out y --held-out no/where", "no/where does not exist here"),
         ("azure --out y --data photographs", "photographs does not exist here"),
+        ("azure --out y --data avatars64", "avatars64 does not exist here"),
+        ("azure --out y --init avatars65", "avatars65 does not exist here"),
+        ("azure --out y --data mnist", "the job does not have mnist: `progan prepare mnist DIR` here and name DIR, or"),
+        ("azure --out y --data celeba --download", "the job does not have celeba: `progan prepare celeba DIR` here"),
+        ("azure --out y --data avatars:32 --held-out mnist --download", "the job does not have mnist"),
+        ("azure --compare --out y --data mnist --budget-kimg 3", "prepare mnist DIR` here and name DIR\n"),
+        ("azure --out y --data mnist=x --download", "the job does not have mnist=x"),
+        ("skypilot --out y --bucket s3://b --data hf:a/b", "the job does not have hf:a/b"),
         ("azure --out y --data '${{inputs.a}}'", "${{inputs.a}} is nothing that the job defines; there are outputs"),
         ("azure --out y --label-column '${{ secrets.x }}'", "is nothing that the job defines"),
         ("azure --out y --workspace w", "go together"),
@@ -440,6 +448,66 @@ def test_what_writes_to_object_storage_has_its_packages(given: str, capsys: pyte
     for more, package in (("", wheel.name()), (given, f"{wheel.name()}[cloud]")):
         task = pyyaml.safe_load(printed(capsys, f"skypilot --out y --bucket s3://b {more}"))
         assert shlex.split(task["setup"])[-1] == f"/progan/wheels/{package}"
+
+
+def needs(task: dict[str, Any]) -> set[str]:
+    """Names of the packages that a job of Azure installs."""
+    listed = task["environment"]["conda_file"]["dependencies"][-1]["pip"]
+    return {re.split("[<>=[]", each)[0].strip() for each in listed}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra", "package"),
+    [
+        ("--data mnist --download", "hub", "datasets"),
+        ("--data hf:a/b --download", "hub", "datasets"),
+        ("--data avatars:32 --wandb faces", "wandb", "wandb"),
+        ("--data one.parquet", "parquet", "pyarrow"),
+        ("--data one.H5", "hdf5", "h5py"),
+        ("--data tables", "parquet", "pyarrow"),
+        ("--data avatars:32 --held-out one.hdf5", "hdf5", "h5py"),
+    ],
+)
+def test_what_reads_images_and_reports_has_its_packages(
+    arguments: str, extra: str, package: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tables").mkdir()
+    for name in ("one.parquet", "one.H5", "one.hdf5", "tables/part-0.parquet"):
+        (tmp_path / name).touch()
+    plain = needs(pyyaml.safe_load(printed(capsys, "azure --out y --data avatars:32")))
+    job = pyyaml.safe_load(printed(capsys, f"azure --out y {arguments}"))
+    assert needs(job) - plain == {package}
+    task = pyyaml.safe_load(printed(capsys, f"skypilot --out y --bucket s3://b {arguments}"))
+    assert shlex.split(task["setup"])[-1] == f"/progan/wheels/{wheel.name()}[{extra}]"
+    # Where the job keeps what it downloads.
+    expected = {"PROGAN_DATA": "/tmp/progan/data"} if extra == "hub" else None
+    assert (job.get("environment_variables"), task.get("envs")) == (expected, expected)
+
+
+def test_several_extras_are_one_list(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "skypilot --out y --bucket s3://b --data mnist --download --wandb faces --copy-to s3://c"
+    task = pyyaml.safe_load(printed(capsys, line))
+    assert shlex.split(task["setup"])[-1] == f"/progan/wheels/{wheel.name()}[cloud,hub,wandb]"
+
+
+def test_a_generator_of_the_package_goes_along_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    job = pyyaml.safe_load(printed(capsys, "azure --data avatars:32 --init avatars64 --out y"))
+    assert " --init avatars64 " in job["command"]
+    assert "inputs" not in job
+
+
+def test_two_runs_have_two_folders(capsys: pytest.CaptureFixture[str]) -> None:
+    def folder(out: str) -> str:
+        job = pyyaml.safe_load(printed(capsys, f"azure --data avatars:32 --out {shlex.quote(out)}"))
+        return str(job["outputs"]["run"]["path"]).rstrip("/").rpartition("/")[2]
+
+    assert folder("runs/My run") == "my-run"
+    names = ["猫", "犬", "猫-1", "犬-1", "caf", "café", "x" * 50, "x" * 51, "x" * 52, "___", "-" * 60 + "a"]
+    found = [folder(f"runs/{name}") for name in names]
+    assert len(set(found)) == len(names)
+    assert all(re.fullmatch("[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?", name) for name in found)
 
 
 def changed(tree: Any, place: tuple[Any, ...], value: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progan.app.pictures import BusyError, Studio, dataset_page
-from progan.app.runs import Shelf, Watch
+from progan.app.runs import Shelf, Watch, version
 from progan.commands import AppConfig
 from progan.run_folder import RunFolder
 
@@ -41,7 +41,7 @@ class Desk:
         self._watched: OrderedDict[Path, Watch] = OrderedDict()
         self._pace: OrderedDict[Path, Pace | None] = OrderedDict()
         """Estimates of how long a training takes; None while they are being made."""
-        self._data: OrderedDict[Path, str] = OrderedDict()
+        self._data: OrderedDict[tuple[Path, tuple[int, int]], str] = OrderedDict()
         self._looking, self._showing = threading.Lock(), threading.Lock()
 
     def watch(self, folder: RunFolder) -> Watch:
@@ -88,13 +88,14 @@ class Desk:
             self._pace.popitem(last=False)
 
     def data_page(self, folder: RunFolder) -> str:
-        """The page of a run's images, made once."""
+        """The page of a run's images, made once for each run that had this folder."""
         with self._showing:
-            if folder.path not in self._data:
-                self._data[folder.path] = dataset_page(folder)
+            key = folder.path, version(folder.config)
+            if key not in self._data:
+                self._data[key] = dataset_page(folder)
                 while len(self._data) > 2:
                     self._data.popitem(last=False)
-            return self._data[folder.path]
+            return self._data[key]
 
 
 def state(desk: Desk, watch: Watch) -> dict[str, Any]:

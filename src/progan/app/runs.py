@@ -173,7 +173,7 @@ def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, A
     chosen = "" if folder is None else next(key for key, path in runs.items() if path == folder.path)
     if shelf.snapshot:
         chosen = printable(shelf.snapshot.stem)
-    server = {
+    server: dict[str, Any] = {
         "run": chosen,
         "runs": [{"name": key, "live": live(RunFolder(path))} for key, path in runs.items()],
         "comparisons": list(shelf.comparisons()),
@@ -183,6 +183,7 @@ def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, A
         "data": reals and folder is not None,
         "mp4": importlib.util.find_spec("av") is not None,
         "change": may_change,
+        "unread": [],
     }
     empty = {"title": "progan", "data": "", "licence": "", "snapshot": "", "z_dim": 0, "channels": 3, "labels": None}
     found: dict[str, Any] = {
@@ -195,30 +196,31 @@ def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, A
     found |= {**empty, "models": [], "server": server}
     if folder is not None:
         found |= {"title": chosen, "data": folder.read()[1].name}
-        paths = {resolution: inside(folder, folder.snapshot(resolution)) for resolution in _resolutions(folder)}
-        for resolution in sorted(paths):
-            found["models"].append(_model(paths[resolution], resolution, int(paths[resolution].stem.split("-")[1])))
-        last = folder.snapshot() if paths else None
-    else:
-        last = shelf.snapshot
-    if last is not None:
-        info, rows = _header(last)
-        digest = _digest(last, _version(last))
-        if shelf.snapshot:
-            found |= {"title": chosen, "data": info["dataset"]}
-            found["models"].append(_model(last, info["resolution"], info["cur_nimg"]))
-        labels = {"kind": info["label_kind"], "names": info["label_names"], "rows": [[]] * rows}
-        found |= {"licence": str(info.get("licence", "")), "snapshot": digest, "channels": info["shape"]["channels"]}
-        found |= {"z_dim": from_dict(info["config"]).model.z_dim}
-        found |= {"labels": labels if info["label_kind"] else None}
-        found["models"][-1]["snapshot"] = digest
+        # One that is damaged must not hide the others, nor the other runs.
+        for resolution in sorted(_resolutions(folder)):
+            try:
+                found |= _generator(inside(folder, folder.snapshot(resolution)), found["models"])
+            except (SnapshotError, Missing) as error:
+                server["unread"].append(f"{error}.")
+    elif shelf.snapshot:
+        found |= {"title": chosen, "data": _header(shelf.snapshot)[0]["dataset"], **_generator(shelf.snapshot, [])}
     return found
 
 
-def _model(path: Path, resolution: int, cur_nimg: int) -> dict[str, Any]:
-    """`Model` of page/engine.js."""
-    about = {"resolution": resolution, "file": printable(path.stem), "kimg": cur_nimg / 1000}
-    return {**about, "bytes": path.stat().st_size, "sha256": "", "snapshot": ""}
+def _generator(path: Path, before: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `Facts` say of a snapshot, as the last one of the models. Raises SnapshotError."""
+    info, rows = _header(path)
+    size, digest = path.stat().st_size, _digest(path, version(path))
+    about = {"resolution": info["resolution"], "file": printable(path.stem), "kimg": info["cur_nimg"] / 1000}
+    labels = {"kind": info["label_kind"], "names": info["label_names"], "rows": [[]] * rows}
+    return {
+        "models": [*before, {**about, "bytes": size, "sha256": "", "snapshot": digest}],
+        "licence": str(info.get("licence", "")),
+        "snapshot": digest,
+        "z_dim": from_dict(info["config"]).model.z_dim,
+        "channels": info["shape"]["channels"],
+        "labels": labels if info["label_kind"] else None,
+    }
 
 
 def _resolutions(folder: RunFolder) -> set[int]:
@@ -245,14 +247,15 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         raise SnapshotError(f"{printable(path.name)} cannot be read: {error.strerror}") from None
 
 
-def _version(path: Path) -> tuple[int, int]:
+def version(path: Path) -> tuple[int, int]:
+    """What tells one file of a name from another. Raises OSError."""
     found = path.stat()
     return found.st_mtime_ns, found.st_size
 
 
 @functools.lru_cache(64)
 def _digest(path: Path, version: tuple[int, int]) -> str:
-    """What `Snapshot.digest` is. `version` tells one file of a name from another."""
+    """What `Snapshot.digest` is, of a version of the file."""
     with path.open("rb") as file:
         found = hashlib.sha256()
         while part := file.read(2**20):

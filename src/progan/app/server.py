@@ -79,12 +79,13 @@ def application(desk: Desk, token: str, host: str) -> Guard:
 
     async def picture(request: "Request") -> "Response":
         path, wish = await run_in_threadpool(model_of, request), _wish(request)
+        kept = _kept(path)
+        if _has(request, kept):
+            return Response(status_code=304, headers=kept)
         begun = time.perf_counter()
         job = desk.studio.do(lambda: (desk.studio.picture(path, wish), time.perf_counter()))
         (content, side), _ = await asyncio.wrap_future(job)
         about = {"x-progan-side": str(side), "x-progan-seconds": f"{time.perf_counter() - begun:.4f}"}
-        # A snapshot's name is never given to another one, as long as a run is the same.
-        kept = {"cache-control": "private, max-age=600"}
         return Response(content, media_type="application/octet-stream", headers={**about, **kept})
 
     async def film(request: "Request") -> "Response":
@@ -102,7 +103,10 @@ def application(desk: Desk, token: str, host: str) -> Guard:
 
     def grid(request: "Request") -> "Response":
         path = runs.grid(run_of(request), _text(request, "name", 100))
-        return FileResponse(path, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+        kept = _kept(path)
+        if _has(request, kept):
+            return Response(status_code=304, headers=kept)
+        return FileResponse(path, media_type="image/png", headers=kept)
 
     async def training(request: "Request") -> "Response":
         folder = await run_in_threadpool(run_of, request)
@@ -225,6 +229,20 @@ def _event(kind: str, data: Any) -> str:
     return f"event: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
 
 
+def _kept(path: Path) -> dict[str, str]:
+    """Headers of what is made of a file: a browser keeps it, and asks each time whether the file is still the same.
+
+    A run may be deleted, and another one trained under its name.
+    """
+    changed, size = runs.version(path)
+    return {"cache-control": "private, no-cache", "etag": f'"{changed:x}-{size:x}"'}
+
+
+def _has(request: "Request", kept: dict[str, str]) -> bool:
+    """True for a browser that has it already."""
+    return request.headers.get("if-none-match") == kept["etag"]
+
+
 def _text(request: "Request", name: str, longest: int) -> str:
     """A value of the address, empty if it is not there. Raises ConfigError if it is too long."""
     value = request.query_params.get(name, "")
@@ -275,12 +293,19 @@ def _icon() -> bytes:
 
 
 def serve(source: Path, config: AppConfig, log: Log, shown: Callable[[str], None] | None = None) -> None:
-    """Serve until Ctrl-C. `shown` gets the address. Raises ConfigError if a package or the port is missing."""
+    """Serve until Ctrl-C. `shown` gets the address.
+
+    Raises ConfigError if a package or the port is missing, DeviceError for a device that cannot be used.
+    """
     try:
         import starlette  # noqa: F401
         import uvicorn
     except ImportError:
         raise ConfigError("the page needs Starlette and uvicorn: pip install '.[app]'") from None
+    if config.device not in ("auto", "cpu"):  # which are always there: the page then opens without torch
+        from progan.devices import find_device
+
+        find_device(config.device)
     token = config.token or secrets.token_urlsafe(24)
     desk = Desk(Shelf(source.resolve()), config)
     listening = _listen(config)

@@ -9,7 +9,7 @@ from typing import Any
 from progan.commands import AzureConfig
 from progan.errors import ConfigError, ProganError
 from progan.submit import wheel
-from progan.submit.base import Raw, Work, is_here, python, shell, yaml
+from progan.submit.base import Raw, Work, python, shell, yaml
 
 _CODE = "code"
 """Folder beside the job's file that is uploaded: it holds the wheel."""
@@ -27,7 +27,7 @@ def job(work: Work, config: AzureConfig) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
     places: dict[str, str] = {}
     for flag, place in work.inputs.items():
-        here, name = is_here(place), flag.removeprefix("--").replace("-", "_")
+        here, name = work.is_here(flag), flag.removeprefix("--").replace("-", "_")
         places[flag] = place
         if here or place.startswith(_MOUNTED):
             single = Path(place).is_file() if here else "://" in place and bool(PurePosixPath(place).suffix)
@@ -61,6 +61,7 @@ def job(work: Work, config: AzureConfig) -> dict[str, Any]:
                 "dependencies": ["python=3.12", "pip", {"pip": wheel.requirements(*work.extras(places))}],
             },
         },
+        **({"environment_variables": work.variables()} if work.variables() else {}),
         **({"inputs": inputs} if inputs else {}),
         # At a fixed place, so that the job finds its state when it is started again, and so does another job.
         "outputs": {

@@ -1,5 +1,6 @@
 """What every target needs: the command that is to run, its words for a shell, and YAML."""
 
+import hashlib
 import json
 import os
 import re
@@ -8,19 +9,33 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
+from progan import pretrained
 from progan.commands import SubmitConfig
-from progan.data.sources.named import SETS
+from progan.data.sources.named import FOLDER, SETS
 from progan.errors import ConfigError, ProganError
 
 PORT = "29500"
 """Port at which the hosts of a job meet, torchrun's own."""
-
-
-_NAMES = ("avatars", "stacked", "lsun", "hf")
-"""What else `--data` takes before a colon."""
+DATA = "/tmp/progan/data"
+"""Where a job keeps the sets that it downloads."""
+_DRAWN = ("avatars", "stacked")
+"""What `--data` takes before a colon and is drawn by the job itself."""
+_EXTRAS = {
+    ".parquet": "parquet",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".mdb": "lmdb",
+    ".heic": "heic",
+    ".heif": "heic",
+    ".dcm": "medical",
+    ".dicom": "medical",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+"""Suffix of a file of images -> extra of progan that reads it."""
 
 
 class Raw(str):
@@ -55,12 +70,51 @@ class Work:
     def extras(self, inputs: Mapping[str, str]) -> tuple[str, ...]:
         """Extras of progan that the command needs, where it finds its inputs at these places."""
         places = [place for place in inputs.values() if not isinstance(place, Raw)]
-        return ("cloud",) if any("://" in place for place in (*places, self.copy_to or "")) else ()
+        found = {"cloud"} if any("://" in place for place in (*places, self.copy_to or "")) else set[str]()
+        found |= {extra for flag, extra in (("--download", "hub"), ("--wandb", "wandb")) if self.has(flag)}
+        files = [file for place in self.inputs.values() for file in (Path(place), *Path(place).rglob("*"))]
+        return tuple(sorted(found | {_EXTRAS[kind] for file in files if (kind := file.suffix.lower()) in _EXTRAS}))
+
+    def has(self, flag: str) -> bool:
+        """True if the command is given this flag."""
+        return any(word.split("=")[0] == flag for word in self.arguments)
+
+    def variables(self) -> dict[str, str]:
+        """Environment variables that the command needs."""
+        return {FOLDER: DATA} if self.has("--download") else {}
+
+    def is_here(self, flag: str) -> bool:
+        """True for an input of this machine, which has to go along; False for what the job finds by itself.
+
+        Raises ConfigError for what is at neither.
+        """
+        place = self.inputs[flag]
+        word = re.split("[:=]", place)[0]
+        if os.path.exists(place):
+            return True
+        if "://" in place or place.startswith(("azureml:", "${{")) or word in _DRAWN:
+            return False
+        if flag == "--init" and place in pretrained.names():
+            return False
+        if word not in (*SETS, "lsun", "hf"):
+            raise ConfigError(
+                f"{place} does not exist here. Name images of this machine, an address, or a published set"
+            )
+        has_hub = bool(SETS[word].hub) and place == word if word in SETS else word == "hf"
+        can_fetch = has_hub and flag == "--data" and self.command == "train"
+        if can_fetch and self.has("--download"):
+            return False
+        more = ", or add --download" if can_fetch else ""
+        raise ConfigError(f"the job does not have {place}: `progan prepare {place} DIR` here and name DIR{more}")
 
     def name(self, config: SubmitConfig) -> str:
         """Name of the job as every target takes it: small letters, digits and hyphens, at most 50."""
         name = config.name or PurePath(self.out).name or "progan"
-        return re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-") or "progan"
+        plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        if name.isascii() and 0 < len(plain) <= 50:
+            return plain
+        # What is lost of a name must not make two runs share a folder.
+        return f"{plain[:41].strip('-') or 'progan'}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
 def option(name: str, value: str) -> list[str]:
@@ -133,15 +187,3 @@ def hand_over(command: Sequence[str], advice: str, text: str | None = None) -> s
         lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
         raise ProganError(f"{command[0]} refused the job: {lines[-1]}")
     return done.stdout.strip()
-
-
-def is_here(place: str) -> bool:
-    """True for a path of this machine, which has to go along; False for an address or a published set's name.
-
-    Raises ConfigError for a path where nothing is.
-    """
-    if os.path.exists(place):
-        return True
-    if "://" in place or place.startswith(("azureml:", "${{")) or re.split("[:=]", place)[0] in {*SETS, *_NAMES}:
-        return False
-    raise ConfigError(f"{place} does not exist here. Name images of this machine, an address, or a published set")

@@ -7,7 +7,7 @@ from typing import Any
 from progan.commands import SkypilotConfig
 from progan.errors import ConfigError
 from progan.submit import wheel
-from progan.submit.base import PORT, Raw, Work, hand_over, is_here, python, shell, yaml
+from progan.submit.base import PORT, Raw, Work, hand_over, python, shell, yaml
 
 _WHEELS, _INPUTS, _RUNS = "/progan/wheels", "/progan/inputs", "/progan/runs"
 _COPIED = ("s3://", "gs://", "r2://", "https://")
@@ -45,7 +45,7 @@ def task(work: Work, config: SkypilotConfig, wheels: str) -> dict[str, Any]:
     }
     places: dict[str, str] = {}
     for flag, place in work.inputs.items():
-        here = is_here(place)
+        here = work.is_here(flag)
         places[flag] = place
         if here or place.startswith(_COPIED):
             places[flag] = f"{_INPUTS}/{flag.removeprefix('--')}/{PurePosixPath(Path(place).as_posix()).name}"
@@ -53,7 +53,7 @@ def task(work: Work, config: SkypilotConfig, wheels: str) -> dict[str, Any]:
     out = str(PurePosixPath(_RUNS, below, work.name(config)))
     first = Raw('"$(echo "$SKYPILOT_NODE_IPS" | head -n 1)"')
     hosts = ("--node-rank", Raw('"$SKYPILOT_NODE_RANK"'), "--master-addr", first, "--master-port", PORT)
-    extras = "".join(f"[{extra}]" for extra in work.extras(places))
+    extras = ",".join(work.extras(places))
     resources: dict[str, Any] = {
         **({"infra": config.infra} if config.infra else {}),
         **({"accelerators": f"{config.accelerator}:{config.gpus}"} if config.gpus else {}),
@@ -64,8 +64,10 @@ def task(work: Work, config: SkypilotConfig, wheels: str) -> dict[str, Any]:
         "name": work.name(config),
         "resources": resources,
         "num_nodes": config.hosts,
+        **({"envs": work.variables()} if work.variables() else {}),
         "file_mounts": mounts,
         # The wheel that goes along, never a package of its name from an index; what it needs comes from there.
-        "setup": shell(["python3", "-m", "pip", "install", f"{_WHEELS}/{wheel.name()}{extras}"]) + "\n",
+        "setup": shell(["python3", "-m", "pip", "install", f"{_WHEELS}/{wheel.name()}{extras and f'[{extras}]'}"])
+        + "\n",
         "run": shell(["exec", "python3", *python(config, *hosts), *work.words(out, places)]) + "\n",
     }

@@ -40,7 +40,7 @@ exit "$code"
 
 def describe(work: Work, config: SlurmConfig) -> str:
     """The batch script. Raises ConfigError for limits that leave no time, and for paths that SLURM cannot name."""
-    if config.array and (work.command != "train" or any(word.split("=")[0] == "--seed" for word in work.arguments)):
+    if config.array and (work.command != "train" or work.has("--seed")):
         raise ConfigError("--array gives each run of `progan train` its seed; leave out --seed or --compare")
     if seconds(config.time) < config.stop_before + _MARGIN:
         least = (config.stop_before + _MARGIN) / 60

@@ -60,6 +60,7 @@
  * @property {boolean} data The run's images may be shown.
  * @property {boolean} mp4 It can make MP4 films.
  * @property {boolean} change This page has the token: it may stop a training and search.
+ * @property {string[]} unread Sentences on what cannot be shown.
  *
  * @typedef {(done: number, total: number) => void} Progress Bytes so far, and of all.
  *
@@ -82,9 +83,27 @@
  * @returns {Promise<Facts>}
  */
 export async function readFacts() {
-  const response = await fetch(`progan.json${location.search}`); // the run, where there are several
-  if (!response.ok) throw new Error("progan.json is missing beside this page. Export it again.");
+  const run = new URLSearchParams(location.search).get("run"); // where there are several
+  let response = await fetch(`progan.json${location.search}`);
+  const gone = response.status === 404 && run;
+  if (gone) response = await fetch("progan.json"); // the newest, and the list of those that there are
+  if (!response.ok) throw new Error(await reason(response, "progan.json is missing beside this page. Export it again."));
   const facts = await response.json();
   if (facts.format !== "progan web" || facts.version !== 1) throw new Error("This page and its progan.json do not fit.");
+  if (gone) facts.server?.unread.push(`There is no run ${run} here.`);
   return facts;
+}
+
+/**
+ * Why a server refused, for people: its own sentence, if it has one.
+ * @param {Response} response
+ * @param {string} otherwise
+ */
+export async function reason(response, otherwise) {
+  try {
+    const { error } = await response.json();
+    return `${error[0].toUpperCase()}${error.slice(1)}.`;
+  } catch {
+    return otherwise;
+  }
 }

@@ -10,7 +10,7 @@ import { morph } from "./morph.js";
 import { inApp, save, share, whenTold } from "./platform.js";
 import { origin, toPng } from "./png.js";
 import { tabs } from "./tabs.js";
-import { anySeed, classInTurn, fileName, fromHash, inWords, moves, NOWHERE, parseSeed, stepSeed, toHash } from "./wish.js";
+import { anySeed, classInTurn, COUNTS, fileName, fromHash, inWords, moves, NOWHERE, parseSeed, stepSeed, toHash } from "./wish.js";
 
 /**
  * @typedef {import("./engine.js").Engine} Engine
@@ -157,7 +157,7 @@ function begin(facts, engine, more) {
     facts.models.map(({ resolution }) => ({ value: String(resolution), text: String(resolution) })),
     (value) => change({ resolution: Number(value) }));
   const showCount = chips(element("counts", HTMLDivElement), "count",
-    [1, 4, 9, 16].map((n) => ({ value: String(n), text: String(n) })),
+    COUNTS.map((n) => ({ value: String(n), text: String(n) })),
     (value) => {
       state.count = Number(value);
       void show();
@@ -227,10 +227,12 @@ function begin(facts, engine, more) {
     if (!moves(state.wish)) way.endAt(wishAt(0));
     shown.show("morph");
   });
-  button("again").addEventListener("click", () => {
-    say("Starting …", true);
-    shown.show(shown.current());
-  });
+  /** Shows a panel. Only those that draw say that they start: their first picture takes it back. */
+  const start = (/** @type {string} */ name) => {
+    say(name in more ? "" : "Starting …", true);
+    shown.show(name);
+  };
+  button("again").addEventListener("click", () => start(shown.current()));
   seed.addEventListener("change", () => {
     const value = parseSeed(seed.value);
     if (value === null) say("A seed is a whole number from 0 on.");
@@ -289,7 +291,7 @@ function begin(facts, engine, more) {
     });
   }
   describe(facts);
-  shown.show(firstPanel(facts, more) || "make");
+  start(firstPanel(facts, more) || "make");
 }
 
 /**
@@ -368,6 +370,7 @@ try {
     const more = panels(facts, say);
     if (facts.models.length > 0) begin(facts, openServer(facts), more);
     else withoutPictures(facts, more);
+    if (facts.server.unread.length > 0) say(facts.server.unread.join(" "), true);
   } else {
     offerInstall();
     whenTold(say);

@@ -6,7 +6,8 @@
  */
 
 const MOST_SEED = 2n ** 63n - 1n;
-export const MOST_COUNT = 64;
+/** Pictures at once: squares. */
+export const COUNTS = [1, 4, 9, 16];
 
 /**
  * A seed that people typed, in plain digits; null if it is none.
@@ -123,7 +124,7 @@ export function toHash(facts, wish, count = 1) {
  */
 export function fromHash(facts, hash) {
   const words = new URLSearchParams(hash.replace(/^#/, ""));
-  const count = Math.floor(within(words.get("count"), 1, MOST_COUNT, 1)), model = words.get("model");
+  const count = COUNTS.find((each) => String(each) === words.get("count")) ?? 1, model = words.get("model");
   return { wish: checked(facts, Object.fromEntries(words)), count, foreign: model !== null && model !== facts.snapshot };
 }
 

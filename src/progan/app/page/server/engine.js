@@ -1,5 +1,6 @@
 /** The engine that asks the server of `progan app` for pictures. */
 
+import { reason } from "../engine.js";
 import { moves } from "../wish.js";
 
 /**
@@ -90,17 +91,7 @@ export async function ask(address, settings) {
       throw new Error("The server does not answer. Is progan app still running?");
     }
     if (response.ok) return response;
-    if (response.status !== 503 || i === PATIENCE) throw new Error(await reason(response));
+    if (response.status !== 503 || i === PATIENCE) throw new Error(await reason(response, `The server refused (${response.status}).`));
     await new Promise((resolve) => setTimeout(resolve, 300 + 700 * Math.random()));
-  }
-}
-
-/** @param {Response} response */
-async function reason(response) {
-  try {
-    const { error } = await response.json();
-    return error[0].toUpperCase() + error.slice(1) + ".";
-  } catch {
-    return `The server refused (${response.status}).`;
   }
 }

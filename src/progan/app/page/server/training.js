@@ -35,7 +35,7 @@ const HTML = `
     <figure class="grid-now">
       <div class="stage wide-stage"><img id="training-grid" alt="Samples" hidden></div>
       <input id="training-moment" class="wide" type="range" min="0" value="0" aria-label="Moment of the training" hidden>
-      <figcaption id="training-caption" class="caption">The first samples come soon.</figcaption>
+      <figcaption id="training-caption" class="caption"></figcaption>
     </figure>
     <div id="training-charts" class="charts"></div>
   </div>`;
@@ -53,7 +53,8 @@ const NAMES = {
 export function trainingPanel({ server, say }, place) {
   place.innerHTML = HTML;
   const run = new URLSearchParams({ run: server.run }), image = element("training-grid", HTMLImageElement);
-  const moment = input("training-moment"), stop = button("training-stop"), report = element("training-report", HTMLAnchorElement);
+  const caption = element("training-caption", HTMLElement), report = element("training-report", HTMLAnchorElement);
+  const moment = input("training-moment"), stop = button("training-stop");
   report.href = `api/page/report?${run}`;
   report.hidden = !server.report;
   /** @type {Line[]} */
@@ -62,21 +63,24 @@ export function trainingPanel({ server, say }, place) {
   let state = null;
   /** @type {EventSource | null} */
   let source = null;
-  let newest = true, drawing = 0;
+  let newest = true, drawing = 0, shown = false, waiting = 0;
 
   const showGrid = () => {
     const grids = state?.grids ?? [];
     moment.hidden = grids.length < 2;
-    if (grids.length === 0) return;
+    image.hidden = grids.length === 0;
+    if (grids.length === 0) {
+      caption.textContent = state?.live ? "The first samples come soon." : "There are no samples of this run.";
+      return;
+    }
     moment.max = String(grids.length - 1);
     if (newest) moment.value = moment.max;
     const name = grids[Number(moment.value)], address = `api/grid?${run}&name=${name}`;
     const [, images, size] = name.replace(".png", "").split("-"), kimg = short(Number(images) / 1000);
     if (image.getAttribute("src") !== address) image.src = address;
-    image.hidden = false;
     image.alt = `Samples at ${size} after ${kimg} thousand images`;
     moment.setAttribute("aria-valuetext", `${kimg} thousand images, ${size}`);
-    element("training-caption", HTMLElement).textContent = `${size.replace("x", "×")}, after ${kimg} thousand images`;
+    caption.textContent = `${size.replace("x", "×")}, after ${kimg} thousand images`;
   };
   moment.addEventListener("input", () => {
     newest = moment.value === moment.max;
@@ -122,7 +126,15 @@ export function trainingPanel({ server, say }, place) {
     if (lines.length > 0) soon();
   });
 
+  const leave = () => {
+    clearTimeout(waiting);
+    source?.close();
+    source = null;
+  };
   const connect = () => {
+    leave();
+    // A browser has six connections to a server for all its tabs: those that nobody sees leave theirs to others.
+    if (!shown || document.hidden) return;
     source = new EventSource(`api/training?${run}`);
     source.addEventListener("all", ({ data }) => {
       lines = JSON.parse(data);
@@ -140,7 +152,12 @@ export function trainingPanel({ server, say }, place) {
       source?.close();
       say(JSON.parse(data), true);
     });
+    source.addEventListener("error", () => {
+      // A browser tries again by itself, but not where the server refused, as when too many follow.
+      if (source?.readyState === EventSource.CLOSED) waiting = setTimeout(connect, 2000 + 3000 * Math.random());
+    });
   };
+  document.addEventListener("visibilitychange", connect);
 
   asksFirst("training-stop", "Really stop? It can go on later", async () => {
     if (!server.change) return say("To stop a training, open the address that progan printed: it holds a token.");
@@ -154,11 +171,13 @@ export function trainingPanel({ server, say }, place) {
   });
   return {
     show() {
-      if (!source) connect();
+      if (shown) return;
+      shown = true;
+      connect();
     },
     hide() {
-      source?.close();
-      source = null;
+      shown = false;
+      leave();
     },
   };
 }
