@@ -1852,9 +1852,21 @@ AUGMENTING = [
         [INITIAL + "a_run_killed_before_its_first_tick_needs_no_source"],
     ),
     Mutation(
+        "modes of the program left as they are",
+        "devices.py",
+        {"modes.enter_context(torch.inference_mode(False))": "pass"},
+        [LIBRARY + "test_modes_of_the_program_change_nothing"],
+    ),
+    Mutation(
+        "settings of a preparation not looked at",
+        "config.py",
+        {"object.__setattr__(self, name, coerce(name, getattr(self, name), kind))": "pass"},
+        [LIBRARY + "test_settings_of_a_preparation_that_are_none"],
+    ),
+    Mutation(
         "added images without a word in the history",
         "run_folder.py",
-        {"""changed.isdisjoint({"data", """: "changed.isdisjoint({"},
+        {'"data" in changed or any': "any"},
         [INITIAL + "images_may_be_added"],
     ),
 ]

@@ -5,6 +5,8 @@ import math
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -145,12 +147,75 @@ def test_numbers_of_numpy_as_options(run, tmp_path):
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
+@contextmanager
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [double, torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)],
+    ids=["float64", "no_grad", "inference_mode", "autocast"],
+)
+def test_modes_of_the_program_change_nothing(run, tmp_path, mode):
+    with mode():
+        states = torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+        again = progan.train(data=run.folder.read()[1].path, out=tmp_path, labels=True, quiet=True, **TINY)
+        mine = progan.load(again.path)
+        assert states == (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+    theirs = progan.load(run.path).G.state_dict()
+    assert all(torch.equal(mine.G.state_dict()[name], theirs[name]) for name in theirs)
+    assert not next(mine.G.parameters()).is_inference()
+
+
+def test_paths_and_numbers_of_any_kind(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    progan.load(run.path).save("a.safetensors")
+    assert progan.load("a.safetensors").digest == progan.load(run.path).digest
+    data = run.folder.read()[1].path
+    options = {"out": "copied", "copy_to": tmp_path / "copies", "until": np.int64(20), "labels": True, "quiet": True}
+    assert not progan.train(data=data, **options, **TINY).finished
+    assert (tmp_path / "copies" / "config.json").exists()
+    for wrong in ({"minutes": True}, {"minutes": []}, {"until": "soon"}, {"out": 3}, {"out": ""}, {"copy_to": 3}):
+        with pytest.raises(ProganError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
+            progan.train(data=data, quiet=True, **{"out": "wrong", **TINY, **wrong})
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"channels": "gray"}, {"crop": "centre"}, {"strict": "no"}, {"labels": None}, {"background": (0, 0, 0)},
+        {"max_images": "many"}, {"max_images": 2.5}, {"seed": []},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_of_a_preparation_that_are_none(given):
+    with pytest.raises(ProganError, match=f"--{next(iter(given)).replace('_', '-')} must be"):
+        progan.PrepareConfig(**given)
+
+
+def test_settings_of_a_preparation_may_be_numbers_of_numpy(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((4, 8, 8, 3), np.uint8))
+    config = progan.PrepareConfig(resolution=np.int64(8), max_images=np.int64(2), seed="1", crop="center")
+    assert config == progan.PrepareConfig(resolution=8, max_images=2, seed=1)
+    assert progan.prepare(tmp_path / "images.npy", tmp_path / "data", config).count == 2
+
+
+def test_a_folder_of_images_is_no_dataset_to_measure_with(tmp_path):
+    (tmp_path / "pics").mkdir()
+    with pytest.raises(ProganError, match=r"pics is no prepared dataset. Run: progan prepare .*pics OUT, and name OUT"):
+        progan.evaluate(snapshot(), tmp_path / "pics")
+
+
 def test_a_folder_to_evaluate_with(tmp_path):
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8))
     progan.prepare(tmp_path / "images.npy", tmp_path / "data", progan.PrepareConfig(resolution=16))
     values = progan.evaluate(snapshot(), tmp_path / "data", "swd", num=16)
     assert values == progan.evaluate(snapshot(), progan.Dataset.open(tmp_path / "data"), ["swd"], num=16)
-    with pytest.raises(ProganError, match=r"has no dataset\.json"):
+    with pytest.raises(ProganError, match=r"images\.npy is no prepared dataset"):
         progan.evaluate(snapshot(), tmp_path / "images.npy")
 
 

@@ -26,11 +26,12 @@ from progan.config import (
     RunConfig,
     RuntimeConfig,
     ScheduleConfig,
+    coerce,
 )
 from progan.errors import ConfigError
 from progan.losses import LOSSES
 from progan.models import MODELS
-from progan.options import GROUPS, coerce, difference, from_dict, leaves, options, override, to_dict
+from progan.options import GROUPS, difference, from_dict, leaves, options, override, to_dict
 from progan.per_resolution import RESOLUTIONS, PerResolution, per_resolution
 from progan.presets import PRESETS, preset
 from progan.training.numerics import DTYPES

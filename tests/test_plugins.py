@@ -127,6 +127,7 @@ def test_what_is_wrong_with_a_package_is_one_line(tmp_path: Path) -> None:
 lsgan = broken:Config
 gone = nowhere:Config
 raises = raising:Config
+leaves = leaving:Config
 number = broken:number
 clash = broken:Clash
 """
@@ -142,7 +143,12 @@ class Clash(BaseLossConfig):
     lr: float = 1.0
     """An option of the schedule."""
 '''
-    install(tmp_path, points, {"broken.py": module, "raising.py": "1 / 0"}, "broken")
+    install(
+        tmp_path,
+        points,
+        {"broken.py": module, "raising.py": "1 / 0", "leaving.py": "raise SystemExit('boom')"},
+        "broken",
+    )
     result = progan(tmp_path, tmp_path, "train --help-all")
     assert result.returncode == 0
     lines = [line for line in result.stderr.splitlines() if line]
@@ -151,6 +157,7 @@ class Clash(BaseLossConfig):
     assert told["lsgan"] == "its name is taken"
     assert told["gone"] == "ModuleNotFoundError: No module named 'nowhere'"
     assert told["raises"] == "ZeroDivisionError: division by zero"
+    assert told["leaves"] == "SystemExit: boom"
     assert told["number"] == "it is no dataclass derived from config.BaseLossConfig that has a home"
     assert told["clash"] == "schedule has an option lr already"
     assert progan(tmp_path, tmp_path, "doctor --json").returncode == 0  # and whoever does not ask is not told

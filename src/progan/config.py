@@ -7,9 +7,12 @@ Free of torch, so that the help of a command is quick. A string literal under a 
 
 import dataclasses
 import math
+import os
+import reprlib
+import types
 import typing
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from progan.errors import ConfigError
 from progan.per_resolution import MOST, RESOLUTIONS, PerResolution, per_resolution
@@ -23,6 +26,40 @@ _TICK_KIMG = {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 2
 def flag(name: str) -> str:
     """How the command line spells an option."""
     return name.replace("_", "-")
+
+
+def coerce(name: str, value: Any, kind: Any) -> Any:
+    """`value`, given as text, JSON or Python, as the field's type. Raises ConfigError with the flag's name."""
+    members = [member for member in typing.get_args(kind) if member is not type(None)]
+    if isinstance(kind, types.UnionType):
+        return None if value is None or value == "none" else coerce(name, value, members[0])
+    try:
+        if typing.get_origin(kind) is Literal:
+            wanted = f"one of {', '.join(map(str, members))}"
+            return members[members.index(value)]
+        wanted = {str: "text of one line", bool: "true or false", int: "a whole number"}.get(kind, "a number")
+        return PerResolution.of(value) if kind is PerResolution else _plain(value, kind)
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise ConfigError(f"--{flag(name)} must be {wanted}; got {reprlib.repr(value)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"--{flag(name)}: {error}") from None
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """A str, bool, int or finite float. Raises ValueError, TypeError, KeyError or OverflowError."""
+    if kind is str:
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        # No name and no path that is meant well has control characters.
+        if not isinstance(value, str) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+            raise ValueError
+        return value
+    if kind is bool:
+        return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+    result = kind(value)
+    cut = kind is int and not isinstance(value, str) and result != value
+    if isinstance(value, bool | bytes) or cut or (kind is float and not math.isfinite(result)):
+        raise ValueError
+    return result
 
 
 def at_least(config: object, least: int, *names: str) -> None:
@@ -560,11 +597,20 @@ CHANGEABLE = (
     "stop_when_flat",
 )
 """Options that may change when a run is continued (`--allow-change`): its length, where it is computed and what it
-writes. None of them changes what is learned, but results on another device are not bit-exact."""
+writes. None of them changes what is learned (but see `is_inexact`), though results on another device are not
+bit-exact."""
 
 INEXACT = ("lr", "d_lr", "ema_decay")
 """Options that may change, too (`--allow-change`), and change what is learned from there on: the run is no longer the
 one that was begun, and its history says so. The same holds for images that were added."""
+
+
+def is_inexact(name: str, config: RunConfig) -> bool:
+    """True if changing the option of a run changes what it learns from there on.
+
+    ADA looks at each tick whether D overfits, so that it goes another way where ticks end elsewhere.
+    """
+    return name in INEXACT or (name in ("tick_kimg", "total_kimg") and config.dataset.augment == "ada")
 
 
 @dataclass(frozen=True)
@@ -620,6 +666,9 @@ class PrepareConfig:
     """With `--crop faces`: where they are looked for: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
 
     def __post_init__(self) -> None:
+        # Numbers of numpy become plain ones, and what is no such value is said to be none, as of a run's options.
+        for name, kind in typing.get_type_hints(type(self)).items():
+            object.__setattr__(self, name, coerce(name, getattr(self, name), kind))
         if self.resolution is not None and self.resolution not in RESOLUTIONS:
             raise ConfigError(f"--resolution must be a power of two from 4 to 1024; got {self.resolution}")
         if self.max_images is not None:

@@ -10,8 +10,6 @@ import functools
 import inspect
 import json
 import math
-import os
-import reprlib
 import sys
 import types
 import typing
@@ -19,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from progan.config import LOSS_CONFIGS, MODEL_CONFIGS, BaseLossConfig, BaseModelConfig, RunConfig, flag
+from progan.config import LOSS_CONFIGS, MODEL_CONFIGS, BaseLossConfig, BaseModelConfig, RunConfig, coerce, flag
 from progan.errors import ConfigError, UnknownKindError, did_you_mean
 from progan.per_resolution import PerResolution
 from progan.plugins import Registry
@@ -90,40 +88,6 @@ KINDS: dict[str, Mapping[str, Any]] = {
 def owners(group: str, name: str) -> list[str]:
     """Models (group "model") or losses (group "loss") that have an option of this name."""
     return [kind for kind, cls in KINDS.get(group, {}).items() if any(option.name == name for option in options(cls))]
-
-
-def coerce(name: str, value: Any, kind: Any) -> Any:
-    """`value`, given as text, JSON or Python, as the field's type. Raises ConfigError with the flag's name."""
-    members = [member for member in typing.get_args(kind) if member is not type(None)]
-    if isinstance(kind, types.UnionType):
-        return None if value is None or value == "none" else coerce(name, value, members[0])
-    try:
-        if typing.get_origin(kind) is Literal:
-            wanted = f"one of {', '.join(map(str, members))}"
-            return members[members.index(value)]
-        wanted = {str: "text of one line", bool: "true or false", int: "a whole number"}.get(kind, "a number")
-        return PerResolution.of(value) if kind is PerResolution else _plain(value, kind)
-    except (TypeError, ValueError, KeyError, OverflowError):
-        raise ConfigError(f"--{flag(name)} must be {wanted}; got {reprlib.repr(value)}") from None
-    except ConfigError as error:
-        raise ConfigError(f"--{flag(name)}: {error}") from None
-
-
-def _plain(value: Any, kind: Any) -> Any:
-    """A str, bool, int or finite float. Raises ValueError, TypeError, KeyError or OverflowError."""
-    if kind is str:
-        value = os.fspath(value) if isinstance(value, os.PathLike) else value
-        # No name and no path that is meant well has control characters.
-        if not isinstance(value, str) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
-            raise ValueError
-        return value
-    if kind is bool:
-        return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
-    result = kind(value)
-    cut = kind is int and not isinstance(value, str) and result != value
-    if isinstance(value, bool | bytes) or cut or (kind is float and not math.isfinite(result)):
-        raise ValueError
-    return result
 
 
 def leaves(config: RunConfig) -> Iterator[tuple[str, Option, Any]]:

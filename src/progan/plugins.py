@@ -46,7 +46,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 try:
                     entry = point.load()
                     wrong = "its name is taken" if name in self._all else self._check(entry)
-                except Exception as error:
+                except (Exception, SystemExit) as error:  # a module may be a script
                     wrong = f"{type(error).__name__}: {error}"
                 if wrong:
                     log_line(f"{point.name} of {_package(point)} ({point.group}) is left out: {wrong}")

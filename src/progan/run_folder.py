@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import progan
-from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
+from progan.config import CHANGEABLE, INEXACT, RunConfig, is_inexact
 from progan.data.dataset import Dataset, Manifest
 from progan.data.sources import identity
 from progan.errors import ConfigError, DatasetError, RunError, SnapshotError
@@ -240,7 +240,7 @@ class RunFolder:
         """
         old, old_data = self.read()
         changed = {line.partition(":")[0] for line in changes}
-        inexact = not changed.isdisjoint({"data", *map(flag, INEXACT)})
+        inexact = "data" in changed or any(is_inexact(name.replace("-", "_"), config) for name in changed)
         config = override(config, {"held_out": config.health.held_out or old.health.held_out})
         if changes or (config, data) != (old, old_data):
             entry = {"cur_nimg": cur_nimg, "changes": changes} | ({"inexact": True} if inexact else {})

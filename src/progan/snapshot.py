@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import operator
+import os
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from progan import models, randomness
 from progan.config import RunConfig
 from progan.data.dataset import LabelKind
+from progan.devices import plain_modes
 from progan.errors import DeviceError, ProganError, SnapshotError, UnknownKindError, did_you_mean
 from progan.files import printable, write_whole
 from progan.images import at_once, downscale, grid, pil_image, to_images, to_pixels, upscale
@@ -266,9 +268,9 @@ class Snapshot:
         """A module of PyTorch alone, on the snapshot's device, for those who trace, export or serve it."""
         return PlainGenerator(self)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole."""
-        write_whole(path, *self.to_bytes())
+        write_whole(Path(path), *self.to_bytes())
 
     def to_bytes(self) -> tuple[bytes, memoryview]:
         """The file's content, in pieces. Equal snapshots have equal bytes."""
@@ -464,6 +466,7 @@ def _mean_activation(G: Generator, label_rows: Tensor | None) -> Tensor:
     return total / len(z)
 
 
+@plain_modes()
 def load(path: str | Path) -> Snapshot:
     """Snapshot of a file. Raises SnapshotError if it is none of ours; runs no code from it."""
     path = Path(path)

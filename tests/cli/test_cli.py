@@ -202,6 +202,19 @@ def test_a_dry_run_prepares_nothing(capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_of_a_run_is_that_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["train", *TINY, *out, "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["train", *out, "--dry-run"]) == 0
+    planned = capsys.readouterr().out
+    assert "8x8 stable" in planned
+    assert "16x16" not in planned
+    assert main(["train", *TINY, *out, "--seed", "7", "--dry-run"]) == 2
+    assert "cannot change: seed" in capsys.readouterr().err
+
+
 # The help
 
 

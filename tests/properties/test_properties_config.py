@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostile import JSON, NUMBERS, SCALARS, TEXTS, cases, changed, fine_or_refused
-from progan.config import LOSS_CONFIGS, MODEL_CONFIGS, PrepareConfig, RunConfig
+from progan.config import LOSS_CONFIGS, MODEL_CONFIGS, PrepareConfig, RunConfig, coerce
 from progan.errors import ConfigError
-from progan.options import coerce, difference, from_dict, leaves, options, override, to_dict
+from progan.options import difference, from_dict, leaves, options, override, to_dict
 from progan.per_resolution import PerResolution
 from progan.presets import PRESETS, preset
 from progan.schedule import Schedule, in_images

@@ -120,6 +120,14 @@ def test_what_is_no_picture_is_one_line(picture, message, run, tmp_path, monkeyp
     assert message in capsys.readouterr().err
 
 
+def test_images_of_another_kind_are_refused_before_the_search(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("progan.sampling.finding.find", None)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    np.save(tmp_path / "grey.npy", np.zeros((20, 16, 16), np.uint8))
+    assert main(["find", str(run), str(tmp_path / "a.png"), "--data", str(tmp_path / "grey.npy")]) == 2
+    assert "grey has grey images up to" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

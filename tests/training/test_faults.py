@@ -458,6 +458,17 @@ def test_every_option_can_change_or_cannot(name, tmp_path):
         assert folder.read()[0] == CONFIG
 
 
+def test_what_ada_looks_at_is_said_to_change_a_run(tmp_path: Path) -> None:
+    """It looks at each tick whether D overfits: other ticks, or another end, are another way."""
+    for augment, expected in (("ada", True), ("diffaugment", False)):
+        config = override(CONFIG, {"augment": augment})
+        folder, data = RunFolder(tmp_path / augment), DataFacts("p", "n", "a", 3, 3, None, ())
+        folder.begin(config, data, allow_change=False)
+        changed = override(config, {"tick_kimg": 0.5})
+        lines = folder.begin(changed, data, allow_change=True)
+        assert folder.record(changed, data, lines, 77) == expected
+
+
 def test_what_can_change_decides_nothing_that_is_learned():
     groups = {option.name: group for group, option, _ in leaves(CONFIG)}
     assert {name for name in CHANGEABLE if groups[name] != "runtime"} == {"total_kimg"}

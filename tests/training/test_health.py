@@ -164,6 +164,7 @@ def test_held_out_images_are_shown_to_d(tmp_path):
     assert progan.train(out=tmp_path / "run", **{**options, "held_out": "none"}).finished, "only looked at: may change"
     with pytest.raises(DatasetError, match="has the same images as --data"):
         progan.train(out=tmp_path / "other", **{**options, "held_out": options["data"]})
+    assert not (tmp_path / "other").exists(), "it is looked at before the run begins"
     with pytest.raises(DatasetError, match=r"channels and resolutions"):
         progan.train(out=tmp_path / "more", held_out=str(tmp_path / "held"), **{**TINY, "resolution": 16})
 

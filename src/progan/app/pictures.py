@@ -187,7 +187,7 @@ class Studio:
         picture.
         """
         from progan.data.dataset import Manifest
-        from progan.metrics.nearest import nearest_in_training
+        from progan.metrics.nearest import nearest_in_training, training_images
         from progan.progress import silent
         from progan.run.networks import load
         from progan.sampling.finding import find, read_picture
@@ -216,7 +216,9 @@ class Studio:
         found = find(snapshot, target, labels, critic, STEPS, watch=watch)
         near, data = None, folder.read()[1].path if folder else ""
         if folder and reals and Manifest.is_in(Path(data)):  # they are not prepared anew for this
-            near = nearest_in_training(found.pixels, folder.path, data, NEIGHBOURS, silent)
+            shape = snapshot.info.shape
+            images = training_images(folder.path, data, snapshot.resolution, shape.channels, silent)
+            near = None if images is None else nearest_in_training(found.pixels, images, NEIGHBOURS)
         facts: dict[str, Any] = {
             "z": found.z.tolist(),
             "labels": None if found.labels is None else found.labels.tolist(),

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from progan.config import flag
+from progan.config import coerce, flag
 from progan.errors import ConfigError, ProganError, did_you_mean
-from progan.options import Option, coerce, json_text, options
+from progan.options import Option, json_text, options
 from progan.per_resolution import PerResolution
 from progan.pretrained import DEFAULT, is_inside
 from progan.progress import log_line

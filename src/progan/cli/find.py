@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from progan.devices import find_device
     from progan.files import write_whole
-    from progan.metrics.nearest import nearest_in_training
+    from progan.metrics.nearest import nearest_in_training, training_images
     from progan.run.networks import load
     from progan.sampling.films import write_film
     from progan.sampling.finding import find, read_picture
@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     names = a.label or (range(snapshot.G.label_size) if snapshot.info.label_kind == "class" else [""])
     labels = snapshot.labels(names) if snapshot.G.label_size else None
 
+    shape = snapshot.info.shape
+    images = None if a.no_reals else training_images(source, a.data, snapshot.resolution, shape.channels, log_line)
     # The frames of the film: the picture beside what is found by then.
     frames: list[Tensor] = []
     factor, every = max(1, _LEAST_SIDE // snapshot.resolution), max(1, a.steps // 90)
@@ -93,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         found = find(snapshot, target, labels, critic, a.steps, a.seed, watch)
 
-    near = None if a.no_reals else nearest_in_training(found.pixels, source, a.data, _NEIGHBOURS, log_line)
+    near = None if images is None else nearest_in_training(found.pixels, images, _NEIGHBOURS)
     shown = (
         torch.stack([target, found.pixels]) if near is None else torch.cat([torch.stack([target, found.pixels]), near])
     )

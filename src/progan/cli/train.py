@@ -161,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         if not is_first():
             return 0
-        plan, config, numerics = run.dry_run(arguments.preset, data, arguments.minutes, **options)
+        plan, config, numerics = run.dry_run(arguments.preset, data, arguments.minutes, arguments.out, **options)
         title = f"{config.preset} on {numerics.device}, {plan.precision}, {thread_count(numerics.threads)}"
         facts = {**asdict(plan), "seconds": plan.seconds, "images": plan.images}
         return answer(arguments, facts, f"{title}\n{plan_table(plan)}")

@@ -86,7 +86,11 @@ class Manifest:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise DatasetError(f"{folder} has no {FILE_NAME}. Run: progan prepare SOURCE {folder}") from None
+            if folder.exists() and not (folder / "unfinished.json").exists():
+                advice = f"{folder} is no prepared dataset. Run: progan prepare {folder} OUT, and name OUT"
+            else:
+                advice = f"{folder} has no {FILE_NAME}. Run: progan prepare SOURCE {folder}"
+            raise DatasetError(advice) from None
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path} cannot be read ({error}). Prepare the images again") from None
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:

@@ -10,7 +10,7 @@ from torch import Tensor
 from progan.data.cache import open_data
 from progan.data.dataset import Dataset, Indices
 from progan.data.sources.named import preparation
-from progan.errors import RunError
+from progan.errors import ConfigError, RunError
 from progan.images import downscale
 from progan.progress import Log
 from progan.run_folder import RunFolder
@@ -100,10 +100,9 @@ def nearest_images(pixels: Tensor, dataset: Dataset, k: int = 3, among: Indices 
     return (queries[:, None] - found).square().mean(2).sqrt(), numbers
 
 
-def nearest_in_training(pixels: Tensor, source: Path, data: str | None, k: int, log: Log) -> Tensor | None:
-    """The k training images nearest to pixels uint8 [C, R, R], uint8 [k, C, R, R]; None if they are not at hand.
-
-    They are those of `data`, a dataset or what can be prepared, else those of the run whose folder `source` is.
+def training_images(source: Path, data: str | None, resolution: int, channels: int, log: Log) -> Dataset | None:
+    """Images of `data`, a dataset or what can be prepared, else those of the run whose folder `source` is; None if they
+    are not at hand. Raises ConfigError where pictures of this shape cannot be compared with them.
     """
     try:
         place = data or (RunFolder(source).images() if source.is_dir() else None)
@@ -112,10 +111,20 @@ def nearest_in_training(pixels: Tensor, source: Path, data: str | None, k: int, 
         return None
     if place is None:
         return None
-    resolution = pixels.shape[2]
     dataset = open_data(place, preparation(place, resolution=resolution), log)
+    if dataset.channels != channels or resolution not in dataset.resolutions:
+        made, there = ("grey" if count == 1 else "RGB" for count in (channels, dataset.channels))
+        raise ConfigError(
+            f"{dataset.name} has {there} images up to {dataset.resolutions[-1]} pixels, the pictures are {made} of "
+            f"{resolution}: name the images that the generator learned from"
+        )
+    return dataset
+
+
+def nearest_in_training(pixels: Tensor, dataset: Dataset, k: int) -> Tensor:
+    """The k images of a dataset that are nearest to pixels uint8 [C, R, R]: uint8 [k, C, R, R]."""
     numbers = nearest_images(pixels[None], dataset, k=k)[1][0]
-    return torch.from_numpy(dataset.pixels(resolution, numbers.numpy()))
+    return torch.from_numpy(dataset.pixels(pixels.shape[2], numbers.numpy()))
 
 
 def beside(queries: Tensor, dataset: Dataset, numbers: Tensor) -> Tensor:

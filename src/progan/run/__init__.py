@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from progan.config import RunConfig
+from progan.config import RunConfig, coerce
 from progan.data.dataset import Dataset, Manifest
 from progan.data.prepare import left_out_note, request_key
 from progan.data.sources import open_source
 from progan.data.sources.named import preparation
-from progan.devices import computing_with, is_out_of_memory, keep_pages
+from progan.devices import computing_with, is_out_of_memory, keep_pages, plain_modes
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
 from progan.progress import Log, log_line, silent
@@ -30,6 +30,7 @@ from progan.run.assemble import (
     no_labels,
     open_dataset,
     open_dataset_in_turn,
+    open_held_out,
     out_of_memory,
     prepared_before,
     set_up,
@@ -103,6 +104,7 @@ class Run:
         return max(self.folder.samples.glob("fakes-*.png"), default=None)
 
 
+@plain_modes()
 def train(
     preset: str | None = None,
     data: str | Path | None = None,
@@ -125,6 +127,10 @@ def train(
     Called in processes that torchrun started, they train together; `out` is needed then.
     """
     ends = deadline(time_limit)
+    out, minutes = coerce("out", out, str | None), coerce("minutes", minutes, float | None)
+    until = coerce("until", until, int | None)
+    if out == "":
+        raise ConfigError("--out is empty: name a folder")
     with rendezvous.join() as processes:
         if out is None and rendezvous.launched():
             raise ConfigError("with torchrun, name the run folder with --out, so that a restart finds it")
@@ -169,7 +175,7 @@ def _agree(
     config = RunConfig()
     if processes.first:
         if options.get("copy_to") is not None and folder is not None:
-            copies.fetch(options["copy_to"], folder, log)
+            copies.fetch(coerce("copy_to", options["copy_to"], str), folder, log)
         config = configure(preset, data, folder, options, minutes)
         if config.runtime.copy_to is not None:
             copies.check(config.runtime.copy_to, folder)
@@ -181,6 +187,8 @@ def _agree(
     config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
     for note in check_sharding(config, processes.size):
         log(f"note: {note}")
+    if processes.first:
+        open_held_out(config, dataset)
     if processes.first and folder is not None and folder.exists:
         with folder.held(log_line):
             folder.begin(config, DataFacts.of(dataset), allow_change)
@@ -285,15 +293,24 @@ def advice(config: RunConfig, count: int) -> str | None:
     return f"note: from {count} images G learns little but to repeat them. What helps: {listed}"
 
 
+@plain_modes()
 def dry_run(
-    preset: str | None = None, data: str | Path | None = None, minutes: float | None = None, **options: Any
+    preset: str | None = None,
+    data: str | Path | None = None,
+    minutes: float | None = None,
+    out: str | Path | None = None,
+    **options: Any,
 ) -> tuple[Plan, RunConfig, Numerics]:
-    """Plan of a run, without training. Data that is not prepared yet is opened but not decoded: it counts as RGB.
+    """Plan of a whole run, or of the one that lies in `out`, without training.
 
-    Raises DatasetError for data that `train` would refuse to open, ConfigError if the run's length is in epochs and the
-    data is not prepared.
+    Data that is not prepared yet is opened but not decoded: it counts as RGB. Raises DatasetError for data that `train`
+    would refuse to open, RunError for settings that the run in `out` cannot have, ConfigError if the run's length is in
+    epochs and the data is not prepared.
     """
-    config = configure(preset, data, None, options, minutes)
+    folder = None if out is None else RunFolder(Path(out))
+    config = configure(preset, data, folder, options, minutes)
+    if folder is not None and folder.exists:
+        folder.begin(config, folder.read()[1], allow_change=True)
     source, resolution = config.dataset.data, config.schedule.resolution
     shape, held = ImageShape(resolution, channels=3), _nothing
     notes: list[str] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from progan.config import RunConfig
+from progan.config import RunConfig, coerce
 from progan.data.cache import open_data, preparation_notes
 from progan.data.dataset import Dataset, Manifest
 from progan.data.sources.named import preparation
@@ -20,7 +20,7 @@ from progan.devices import UNTRIED, keep_pages
 from progan.errors import ConfigError, DatasetError, MemoryShortError
 from progan.metrics.evaluation import LEAST
 from progan.models import ImageShape
-from progan.options import coerce, from_dict, override, to_dict
+from progan.options import from_dict, override, to_dict
 from progan.presets import preset as named_preset
 from progan.progress import Log, log_line, progress_bar, silent
 from progan.run import initial
