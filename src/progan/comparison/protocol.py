@@ -169,9 +169,10 @@ def lay(folder: Path, dataset: Dataset, config: ProtocolConfig) -> Ground:
 
 def _is_part(place: Path, dataset: Dataset, held: int) -> bool:
     """True for a part of this dataset of which so many images are held out."""
-    if not Manifest.is_in(place):
+    try:
+        made = Manifest.read(place).preparation
+    except DatasetError:  # there is none, or it is damaged
         return False
-    made = Manifest.read(place).preparation
     return (made.get("parted_from"), made.get("held_out")) == (dataset.fingerprint, held)
 
 

@@ -205,7 +205,7 @@ def sweep(
     comparison = summarize(config, budget, dataset, finalists, running, [], measurer, ground.threads)
     winner = next(each for each in entrants if each.name == done[-1].standings[0].name)
     line = command(in_epochs(winner, config, ground.train, ground.resolution), str(data))
-    notes = [*comparison.notes, *lost, *_doubts(done[-1])]
+    notes = [*comparison.notes, *dict.fromkeys(lost), *_doubts(done[-1])]
     title = f"Sweep of {len(planned)} candidates of {base} on {dataset.name}"
     comparison = dataclasses.replace(comparison, title=title, notes=notes)
     pictures = gather(running, [], ground.train, ground.held_out, ground.resolution, reals)
