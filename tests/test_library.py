@@ -206,6 +206,7 @@ def test_settings_of_a_preparation_may_be_numbers_of_numpy(tmp_path):
 
 def test_a_folder_of_images_is_no_dataset_to_measure_with(tmp_path):
     (tmp_path / "pics").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "pics" / "a.png")
     with pytest.raises(ProganError, match=r"pics is no prepared dataset. Run: progan prepare .*pics OUT, and name OUT"):
         progan.evaluate(snapshot(), tmp_path / "pics")
 

@@ -584,7 +584,7 @@ def test_minutes_become_kimg_of_which_every_stage_keeps_its_share(paced: Any, tm
     ("minutes", "more", "said"),
     [
         (0, {}, "--minutes must be above 0; got 0"),
-        (float("nan"), {}, "--minutes must be above 0"),
+        (float("nan"), {}, "--minutes must be a number"),
         (1, {"total_kimg": 5}, "Give either --minutes or --total-kimg"),
         (1e-5, {}, "less than a batch"),
     ],

@@ -86,7 +86,8 @@ class Manifest:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            if folder.exists() and not (folder / "unfinished.json").exists():
+            names = {child.name for child in folder.iterdir()} if folder.is_dir() else set[str]()
+            if folder.is_file() or (names and "unfinished.json" not in names):  # images, perhaps
                 advice = f"{folder} is no prepared dataset. Run: progan prepare {folder} OUT, and name OUT"
             else:
                 advice = f"{folder} has no {FILE_NAME}. Run: progan prepare SOURCE {folder}"
