@@ -808,7 +808,7 @@ PREPARING = [
     Mutation(
         "running numbers taken for names of files",
         "data/sources/labels.py",
-        {"for ways in ((0, 1, 2), (3,)):": "for ways in ((3, 2, 1, 0),):"},
+        {"for tried in (named_whole, (_stems,)):": "for tried in ((_stems, *named_whole),):"},
         ["data_labels.py::test_a_running_number_beside_the_files_is_no_name"],
     ),
     Mutation(

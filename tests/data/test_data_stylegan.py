@@ -228,6 +228,12 @@ def test_what_was_interrupted_is_not_there_and_goes_on(
     assert {path.name for path in tmp_path.iterdir()} == {"a.npz", out.name}
 
 
+def test_one_label_for_all_images_of_an_npz_is_one_line(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=COLOUR, labels=np.array(1), label_names=np.array(["cat", "dog"]))
+    with pytest.raises(DatasetError, match=r"has labels of shape \[\] for 6 images"):
+        prepare(tmp_path / "a.npz", tmp_path / "out", ONE)
+
+
 def test_a_list_of_skipped_files_is_that_of_the_last_call(tmp_path: Path) -> None:
     source = stylegan(tmp_path / "folder", None)
     (source / "broken.png").write_text("no image")

@@ -230,7 +230,7 @@ def _named(values: npt.NDArray[Any], names: npt.NDArray[Any], count: int) -> Lab
     """Labels with the names that `prepare --to npz` stores beside them, of all classes or attributes, also unused ones;
     None where these do not fit.
     """
-    if names.ndim != 1 or names.dtype.kind != "U" or len(values) != count:
+    if names.ndim != 1 or names.dtype.kind != "U" or values.shape[:1] != (count,):
         return None
     words = tuple(printable(str(name)) for name in names.tolist())
     if values.ndim == 1 and values.dtype.kind in "iu" and values.min() >= 0 and values.max() < len(words):

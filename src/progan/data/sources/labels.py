@@ -11,8 +11,8 @@ import os
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import product, takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -56,6 +56,7 @@ _LANDMARKS = tuple(
 )
 """Columns of CelebA's tables of landmarks."""
 _LOOKED_AT = 1000  # rows
+_MOST_LOOKED_FOR = 100  # names, in what may be a large text
 _MOST_LISTED, _MOST_NAMED = 40, 5  # columns of a table in a message
 _ADVICE = "Correct it, or use --labels none"
 _Table = tuple[list[str], list[list[Any]]]  # names of the columns, and rows of as many cells, as they were written
@@ -95,7 +96,7 @@ def is_landmark_table(name: str, aligned: bool | None = None) -> bool:
 def names_files(content: bytes, files: Sequence[str]) -> bool:
     """True for a file whose text has the names of most of the images in it, whatever else it may be."""
     text = unicodedata.normalize("NFC", _text(content))
-    some = _ways(files[:_LOOKED_AT])[2]
+    some = _bare(_whole(files[:_MOST_LOOKED_FOR]))
     return 2 * sum(name in text for name in some) > len(some)
 
 
@@ -297,8 +298,10 @@ def _parse(name: str, content: bytes, files: Sequence[str]) -> _Table:
         columns = [str(cell).strip() for cell in header]
     except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         raise DatasetError(f"{name} is not a table of labels ({error}). Write lines of: file, label") from None
-    rows = list({repr(row): row for row in rows}.values())  # the same line twice says nothing else
-    if set(_ways(columns)[2]) & set(_ways(files)[2]):  # there is no header
+    # The same line twice says nothing else; where a column has no value twice, no line is there twice.
+    if all(len({str(row[column]) for row in rows}) < len(rows) for column in range(len(columns))):
+        rows = list({repr(row): row for row in rows}.values())
+    if set(_bare(_whole(columns))) & set(_bare(_whole(files))):  # there is no header
         return [str(number) for number in range(len(columns))], [header, *rows]
     # A column without a name (pandas' index) or with another's name is called by its number.
     columns = [column if column and column not in columns[:at] else str(at) for at, column in enumerate(columns)]
@@ -350,20 +353,22 @@ def _match(rows: list[list[Any]], columns: int, files: Sequence[str]) -> tuple[i
     """
     best: tuple[int, list[int | None]] = 0, [None] * len(files)
     most = 0
-    wanted = _ways(files)
+    whole = _whole(files)
     # Not one row an image: most columns are known by their first rows.
     firsts = {column: [str(row[column]) for row in rows[:_LOOKED_AT]] for column in range(columns)}
     cells = {
-        column: _ways([row[column] for row in rows]) for column, some in firsts.items() if len(set(some)) == len(some)
+        column: _whole([row[column] for row in rows]) for column, some in firsts.items() if len(set(some)) == len(some)
     }
-    for ways in ((0, 1, 2), (3,)):
-        for column in cells:
-            for way in ways:
-                named = {cell: number for number, cell in enumerate(cells[column][way])}
-                numbers = [named.get(file) for file in wanted[way]]
-                used = [number for number in numbers if number is not None]
-                if len(used) > most and len(set(used)) == len(used) and len(named) == len(rows):
-                    best, most = (column, numbers), len(used)
+    named_whole: tuple[Callable[[list[str]], list[str]], ...] = (list, _within, _bare)
+    for tried in (named_whole, (_stems,)):
+        for column, way in product(cells, tried):
+            named = {cell: number for number, cell in enumerate(way(cells[column]))}
+            numbers = [named.get(file) for file in way(whole)]
+            used = [number for number in numbers if number is not None]
+            if len(used) > most and len(set(used)) == len(used) and len(named) == len(rows):
+                best, most = (column, numbers), len(used)
+            if most == len(files):
+                return best
         if 2 * most >= len(files):
             break
     return best
@@ -371,22 +376,35 @@ def _match(rows: list[list[Any]], columns: int, files: Sequence[str]) -> tuple[i
 
 def _why_unmatched(rows: list[list[Any]], columns: int, files: Sequence[str]) -> str:
     """Reason why no column of a table names the files."""
-    wanted = set(_ways(files)[2])
+    wanted = set(_bare(_whole(files)))
     for column in range(columns):
-        times = Counter(_ways([row[column] for row in rows])[2])
+        times = Counter(_bare(_whole([row[column] for row in rows])))
         if 2 * len(wanted & times.keys()) > len(wanted):
             return f"has several lines for {times.most_common(1)[0][0]}"
     return "does not name most of the images"
 
 
-def _ways(files: Sequence[Any]) -> tuple[list[str], ...]:
-    """Files as tables may name them: whole, without the folders around all, without folders, and without suffix."""
-    whole = [unicodedata.normalize("NFC", str(file).strip()).replace("\\", "/").removeprefix("./") for file in files]
+def _whole(files: Sequence[Any]) -> list[str]:
+    """Files as a table names them, spelled alike: slashes, and accents that are part of their letter."""
+    names = (str(file).strip().replace("\\", "/").removeprefix("./") for file in files)
+    return [name if name.isascii() else unicodedata.normalize("NFC", name) for name in names]
+
+
+def _within(whole: list[str]) -> list[str]:
+    """Without the folders around all."""
     levels = zip(*(name.split("/")[:-1] for name in whole), strict=False)
     around = len(list(takewhile(lambda parts: len(set(parts)) == 1, levels)))
-    within = [name.split("/", around)[around] for name in whole]
-    names = [name.rpartition("/")[2] for name in whole]
-    return whole, within, names, [name.rpartition(".")[0] or name for name in names]
+    return [name.split("/", around)[around] for name in whole]
+
+
+def _bare(whole: list[str]) -> list[str]:
+    """Without folders."""
+    return [name.rpartition("/")[2] for name in whole]
+
+
+def _stems(whole: list[str]) -> list[str]:
+    """Without folders and suffix."""
+    return [name.rpartition(".")[0] or name for name in _bare(whole)]
 
 
 def stylegan_content(content: bytes) -> dict[str, Any] | None:
