@@ -1,8 +1,9 @@
 """Numbers that the studies ask for beside those of `progan compare`: from a run's statistics, and from its images."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import fmean, median
 from typing import Any
 
@@ -67,15 +68,27 @@ def loss(line: Mapping[str, Any], network: str) -> float:
     return sum(float(value) for name, value in line.items() if name.startswith(f"{network}/") and "sign" not in name)
 
 
-def seconds_to(stats: Stats, factor: float) -> dict[str, float]:
-    """`reached` 0 or 1, and `seconds_to_swd` of training (NaN if never): until the average of G has an SWD of at most
-    `factor` times the real-vs-real baseline at the last resolution.
+def seconds_to(runs: Sequence[Stats], factor: float) -> list[dict[str, float]]:
+    """Of each run of a model, `reached` 0 or 1, and `seconds_to_swd` of training (NaN if never): until the average of G
+    has an SWD of at most `factor` times the real-vs-real baseline at the last resolution.
+
+    At a stage's median speed over the ticks of all runs, so that what else the machine did in some does not count.
     """
-    resolution = max((line["resolution"] for line in stats), default=0)
-    for line in at_resolution(with_training_time(stats), resolution):
-        if "metrics/G_ema/swd" in line and line["metrics/G_ema/swd"] <= factor * line["metrics/floor/swd"]:
-            return {"reached": 1.0, "seconds_to_swd": float(line["trained"])}
-    return {"reached": 0.0, "seconds_to_swd": NAN}
+    speeds: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for line in chain(*runs):
+        speeds[line["resolution"], line["phase"]].append(line["img_per_sec"])
+    usual = {stage: median(found) for stage, found in speeds.items()}
+    found = []
+    for stats in runs:
+        steady = [{**line, "img_per_sec": usual[line["resolution"], line["phase"]]} for line in stats]
+        resolution = max((line["resolution"] for line in stats), default=0)
+        near = [
+            float(line["trained"])
+            for line in at_resolution(with_training_time(steady), resolution)
+            if "metrics/G_ema/swd" in line and line["metrics/G_ema/swd"] <= factor * line["metrics/floor/swd"]
+        ]
+        found.append({"reached": float(bool(near)), "seconds_to_swd": near[0] if near else NAN})
+    return found
 
 
 def timeline(stats: Stats) -> dict[str, list[Any]]:
@@ -134,9 +147,9 @@ def constant_energy(pixels: Tensor, reals: Tensor) -> float:
     return float((pixels.double() - lowest.double())[:, places].square().mean())
 
 
-def of_statistics(stats: Stats, factor: float) -> dict[str, float]:
-    """All numbers that follow from a run's statistics."""
-    return {**collapse_counts(stats), **variety(stats), **loss_jumps(stats), **seconds_to(stats, factor)}
+def of_statistics(stats: Stats) -> dict[str, float]:
+    """All numbers that follow from a run's statistics alone."""
+    return {**collapse_counts(stats), **variety(stats), **loss_jumps(stats)}
 
 
 def of_images(networks: Mapping[str, Tensor], reals: Tensor) -> dict[str, float]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measures import NUM, finite, of_images, of_statistics, timeline
+from measures import NUM, finite, of_images, of_statistics, seconds_to, timeline
 
 import progan
 from progan.commands import CompareConfig
@@ -173,9 +173,9 @@ def request(part: Part, **others: Any) -> dict[str, Any]:
     return {**options, **{name: getattr(part, name) for name in names}, **others}
 
 
-def measured(member: Member, ground: Ground, part: Part) -> dict[str, Any]:
+def measured(member: Member, ground: Ground) -> dict[str, Any]:
     """Numbers of a finished run beyond the metrics, and its time line; remembered beside these."""
-    path, key = ground.folder / "measured" / f"study-{member.name}.json", [NUM, ground.num, part.swd_factor]
+    path, key = ground.folder / "measured" / f"study-{member.name}.json", [NUM, ground.num]
     if not path.exists() or json.loads(path.read_text(encoding="utf-8")).get("key") != key:
         stats = read_stats(member.folder.stats)
         indices = ground.held_out.order(0, min(NUM, ground.held_out.count), 0)
@@ -185,7 +185,7 @@ def measured(member: Member, ground: Ground, part: Part) -> dict[str, Any]:
             z = torch.from_numpy(latents(range(min(NUM, ground.num)), G.z_dim))
             with torch.no_grad():
                 images[name] = torch.cat(list(generate(G, z, None, ground.resolution)))
-        numbers = {**of_statistics(stats, part.swd_factor), **of_images(images, reals)}
+        numbers = {**of_statistics(stats), **of_images(images, reals)}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json_text({"key": key, "numbers": numbers, "timeline": timeline(stats)}).encode())
     return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -199,7 +199,7 @@ def run_part(study: Study, part: Part, data: Path, out: Path, results: Path, **o
     finished = [member for member in outcome.members if member.reached(member.total_nimg)]
     if finished:
         outcome.ground.measurer(part.metrics).all(finished, [], 0, 1)
-        extra = {member.name: measured(member, outcome.ground, part) for member in finished}
+        extra = {member.name: measured(member, outcome.ground) for member in finished}
         keep(place, kept, finished)
     if outcome.comparison is not None:
         report(study, part, outcome, extra, results / folder_of(study, part))
@@ -214,7 +214,8 @@ def report(study: Study, part: Part, outcome: Outcome, extra: dict[str, dict[str
     values: dict[str, dict[str, list[float]]] = {}
     for each in comparison.models:
         metrics = {name: each.numbers(name) for name in comparison.metrics}
-        runs = [extra[Path(run.folder).name]["numbers"] for run in each.runs]
+        times = seconds_to([run.stats for run in each.runs], part.swd_factor)
+        runs = [{**extra[Path(run.folder).name]["numbers"], **time} for run, time in zip(each.runs, times, strict=True)]
         measures = {name: [math.nan if run[name] is None else run[name] for run in runs] for name in runs[0]}
         values[each.name] = {**metrics, **measures}
     if missing := [name for name in part.report if name not in next(iter(values.values()))]:

@@ -68,8 +68,10 @@ class TestStatistics:
     def test_seconds_to_a_distance(self):
         """A thousand images take ten seconds."""
         stats = [tick(1), measurement(2, 0.2, swd=30.0), measurement(3, 0.2, swd=20.0), measurement(4, 0.2, swd=9.0)]
-        assert measures.seconds_to(stats, 4.0) == {"reached": 1, "seconds_to_swd": pytest.approx(30)}
-        never = measures.seconds_to(stats, 1.5)
+        busy = [{**line, "img_per_sec": 20.0} for line in stats[:2]] + stats[2:]
+        found = {"reached": 1, "seconds_to_swd": pytest.approx(30)}
+        assert measures.seconds_to([stats, busy], 4.0) == [found, found], "other work does not count"
+        (never,) = measures.seconds_to([stats], 1.5)
         assert never["reached"] == 0
         assert math.isnan(never["seconds_to_swd"])
 
@@ -114,7 +116,7 @@ def test_the_files_are_all_in_the_order_of_worth():
 @pytest.mark.parametrize("study", run.studies(), ids=lambda study: str(study.number))
 def test_every_study_can_be_begun(study, tmp_path):
     """Its models fit its data, its numbers are numbers of its metrics or of the driver."""
-    stats, images = measures.of_statistics([], 4.0), torch.zeros(1, 1, 8, 8)
+    stats, images = {**measures.of_statistics([]), **measures.seconds_to([[]], 4.0)[0]}, torch.zeros(1, 1, 8, 8)
     own = {*stats, *measures.of_images({"G_ema": images, "G": images}, images.to(torch.uint8))}
     prepare("avatars:8", tmp_path / "data", PrepareConfig(resolution=32, workers=1))
     for part in study.parts:
@@ -181,7 +183,7 @@ def test_every_study_runs(study, tmp_path):
 def test_a_number_that_nobody_has(small, tmp_path):
     part = run.Part("x", "mnist", ("progan",), ("nonsense",))
     empty = type("Outcome", (), {})()
-    run_ = type("Run", (), {"folder": "runs/a"})()
+    run_ = type("Run", (), {"folder": "runs/a", "stats": ()})()
     model = type("Model", (), {"name": "a", "runs": [run_], "begins": "", "numbers": lambda self, name: [1.0]})()
     empty.comparison = type("Comparison", (), {"models": [model], "metrics": ["swd"], "floors": {}})()
     with pytest.raises(ProganError, match="there is no number nonsense"):
