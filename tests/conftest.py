@@ -44,18 +44,24 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def _traced() -> dict[str, Any]:
+    """Steps that `traced_once` has."""
+    return {}
+
+
 @pytest.fixture(scope="module")
-def traced_once() -> Iterator[None]:
-    """Each step traced once for all runs of a module: the same operations, in half the time of a tiny run.
+def traced_once(_traced: dict[str, Any]) -> Iterator[None]:
+    """Each step traced once for all runs of such modules: the same operations, in half the time of a tiny run.
 
     For modules that test something else; those on tracing, resume, and processes of their own trace every time.
     """
     from progan.training.accelerate import traced
 
-    original, made = traced.Traced, dict[str, Any]()
+    original, made = traced.Traced, _traced
 
     def step(setup: Any, state: Any, stage: Any, size: int, kernels: bool, finish: Any) -> Any:
-        config, dtype = setup.config, state.numerics.dtype
+        config = setup.config
         lazy = config.optimizer.penalty_every
         key = str(
             (
@@ -67,7 +73,7 @@ def traced_once() -> Iterator[None]:
                 setup.shape,
                 stage.key,
                 size,
-                dtype,
+                state.numerics,
             )
         )
         if kernels or setup.device.type != "cpu":

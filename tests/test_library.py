@@ -24,6 +24,8 @@ from progan.images import to_images
 from progan.models import ImageShape
 from progan.snapshot import Critic, Snapshot, SnapshotInfo, of_generator
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 MODEL = ProGANConfig(z_dim=8, fmap_base=64, fmap_max=8)
 TINY = {
     "fmap_max": 8,

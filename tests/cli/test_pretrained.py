@@ -14,6 +14,8 @@ from progan.errors import SnapshotError
 from progan.presets import preset
 from progan.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 RESOLUTIONS = (4, 8, 16, 32, 64)
 
 

@@ -42,6 +42,8 @@ from progan.training.preflight.estimate import operations
 from progan.training.setup import RunSetup
 from steps import CPU
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> Dataset:
@@ -514,7 +516,7 @@ def test_a_split_left_by_a_call_that_failed_is_not_taken_for_another(shapes, tmp
         assert (ground.num, ground.held_out.count) == (num, 3 * num)
 
 
-@pytest.mark.parametrize("jobs", [0, 1])
+@pytest.mark.parametrize("jobs", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_that_diverges_is_left_out_of_a_comparison(shapes, tmp_path, monkeypatch, jobs):
     """It is not tried again, and the others are compared."""
     options = {
@@ -522,7 +524,7 @@ def test_a_run_that_diverges_is_left_out_of_a_comparison(shapes, tmp_path, monke
         "models": "tame = lsgan32 --batch-size 8; wild = lsgan32 --batch-size 8 --lr 1e6",
         "jobs": jobs,
     }
-    options |= {"budget_kimg": 0.3, "seeds": 1, "measurements": 16, "controls": False, "metrics": "swd"}
+    options |= {"budget_kimg": 0.3, "seeds": 1, "measurements": 5, "controls": False, "metrics": "swd"}
     outcome = compare(shapes.path, tmp_path, quiet=True, **options)
     stats = outcome.path / "runs" / "tame-seed0" / "stats.jsonl"  # as if it had gone back once
     lines = stats.read_text().splitlines()

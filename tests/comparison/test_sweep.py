@@ -31,6 +31,8 @@ from progan.run_folder import DataFacts, RunFolder
 from progan.schedule import Schedule
 from progan.snapshot import load
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Dataset:
@@ -256,7 +258,7 @@ def test_a_sweep(swept, data, tmp_path, monkeypatch):
 
 def test_a_candidate_that_diverges_is_dropped(data, tmp_path):
     options = {**OPTIONS, "base": "lsgan32 --batch-size 4", "vary": ["--lr 0.0002,0.001,1000000"], "seeds": 1}
-    found = sweep(data.path, tmp_path, quiet=True, **{**options, "measurements": 16})
+    found = sweep(data.path, tmp_path, quiet=True, **{**options, "measurements": 5})
     names = [[each.name for each in rung.standings] for rung in found.rungs]
     assert [sorted(some) for some in names] == [["lr=0.0002", "lr=0.001"]] * len(names)
     assert any(note.startswith("lr-1000000-seed0 is left out: it diverged") for note in found.comparison.notes)

@@ -17,6 +17,8 @@ from progan.errors import DatasetError
 from progan.files import printable
 from progan.run_folder import DataFacts, RunFolder
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 ONE = PrepareConfig(workers=1, resolution=8)
 TINY = (
     "--fmap-max 8 --fmap-base 64 --z-dim 8 --resolution 8 --batch-size 8 --stable-kimg 0.05 --fade-kimg 0.05 "

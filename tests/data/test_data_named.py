@@ -30,6 +30,8 @@ from progan.data.sources import named
 from progan.data.sources.named import SETS, fetch, preparation
 from progan.errors import DatasetError
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 RANDOM = np.random.default_rng(0)
 DIGITS = RANDOM.integers(0, 256, (6, 28, 28), dtype=np.uint8)
 COLOUR = RANDOM.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)

@@ -242,7 +242,7 @@ def test_a_run_ends_with_a_snapshot_of_the_average_in_evaluation_mode(preset: st
     [
         *((preset, "fp32") for preset in RUNS),
         # Ten times as slow on a processor without units for it.
-        *(pytest.param(preset, "bf16", marks=pytest.mark.slow if preset != "dcgan64" else ()) for preset in RUNS),
+        *(pytest.param(preset, "bf16", marks=pytest.mark.slow) for preset in RUNS),
     ],
 )
 def test_stopped_and_continued_equals_uninterrupted(

@@ -14,6 +14,8 @@ from progan.run_folder import RunFolder
 from progan.sampling.films import growth, sample_grids, write_film
 from progan.sampling.interpolation import between, sheet, there_and_back, wander
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -19,6 +19,8 @@ from progan.run_folder import RunFolder
 from progan.sampling import finding
 from progan.snapshot import SnapshotInfo, of_generator
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 def made(labels=0):
     """A snapshot with random weights, and classes."""

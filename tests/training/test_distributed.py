@@ -90,6 +90,7 @@ def test_several_processes_compute_what_one_would(runs, size):
         assert_close(runs[f"{size}-{rank}/whole.safetensors"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", several.OTHERS)
 def test_two_processes_compute_what_one_would_with_other_losses(runs, data, name, tmp_path):
     """Pairs of a relativistic loss among them, and clipped weights, and steps of the penalty alone."""
@@ -98,6 +99,7 @@ def test_two_processes_compute_what_one_would_with_other_losses(runs, data, name
         assert_close(runs[f"2-{rank}/{name}.safetensors"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 4])
 def test_all_processes_have_the_same_bits(runs, size):
     first = runs[f"{size}-0/whole.safetensors"]
@@ -106,6 +108,7 @@ def test_all_processes_have_the_same_bits(runs, size):
         assert all(torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(runs):
     """Two processes stop when the second is asked to, one goes on alone, and four end it."""
     ended = runs["4-0/resumed.safetensors"]
@@ -113,6 +116,7 @@ def test_a_run_goes_on_with_another_number_of_processes(runs):
     assert_close(ended, {name: runs["one"][name] for name in ended})
 
 
+@pytest.mark.slow
 def test_only_the_first_process_writes_states(runs, tmp_path_factory):
     written = tmp_path_factory.getbasetemp().glob("runs*/*-*/*/*/state-*")
     assert {path.relative_to(path.parents[3]).parts[0] for path in written} == {"2-0", "4-0"}

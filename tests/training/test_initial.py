@@ -21,7 +21,7 @@ from progan.training.state import StateFolder, parse
 from tiny import TINY
 
 pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
-RUN = {**TINY, "data": "avatars:60", "stable_kimg": 0.04, "fade_kimg": 0.04, "batch_size": 4, "fmap_base": 64}
+RUN = {**TINY, "data": "avatars:60", "stable_kimg": 0.04, "fade_kimg": 0.04}
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_an_explicit_width_is_kept_and_said(source, tmp_path):
     wider = run.configure(
         None, None, None, {**{k: v for k, v in RUN.items() if k != "quiet"}, "init": source.path, "fmap_base": 32}
     )
-    assert config.model.fmap_base == 64
+    assert config.model.fmap_base == 512
     assert wider.model.fmap_base == 32
     known = initial.read(str(source.path))
     line = initial.check(known, wider, known.shape)

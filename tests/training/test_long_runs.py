@@ -12,7 +12,7 @@ from progan.training.observers.run_files import MOST_GRIDS, SWD, read_stats, thi
 from progan.training.signals import seconds
 from tiny import TINY
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
 
 RUN = {
     **TINY,

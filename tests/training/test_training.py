@@ -101,7 +101,9 @@ class StopAt(Observer):
         return self.reached >= self.nimg
 
 
-@pytest.mark.parametrize("stops", [(100,), (300,), (700, 720, 728), (200, 208, 400, 416)])
+@pytest.mark.parametrize(
+    "stops", [pytest.param((100,), marks=pytest.mark.slow), (300,), (700, 720, 728), (200, 208, 400, 416)]
+)
 def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_path, monkeypatch):
     original = loop.train
     for nimg in stops:
@@ -117,7 +119,8 @@ def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_p
     assert nimg == sorted(set(nimg))
 
 
-@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
+@pytest.mark.slow  # 16 bits are, on a processor without units for them
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_16_bits_and_labels_resume_exactly_too(precision, tmp_path, monkeypatch):
     options = {**RUN, "resolution": 8, "precision": precision, "labels": True, "mirror": True, "d_steps": 2}
     options["schedule_every"] = 2
