@@ -143,7 +143,7 @@ def test_an_explicit_width_is_kept_and_said(source, tmp_path):
     assert wider.model.fmap_base == 32
     known = initial.read(str(source.path))
     line = initial.check(known, wider, known.shape)
-    assert "options of the model that differ: fmap-base 64 -> 32" in line
+    assert "options of the model that differ: fmap-base 512 -> 32" in line
     assert "\n" not in line
 
 
