@@ -608,9 +608,10 @@ one that was begun, and its history says so. The same holds for images that were
 def is_inexact(name: str, config: RunConfig) -> bool:
     """True if changing the option of a run changes what it learns from there on.
 
-    ADA looks at each tick whether D overfits, so that it goes another way where ticks end elsewhere.
+    ADA and --rescue look at each tick at what D does, so that they go another way where ticks end elsewhere.
     """
-    return name in INEXACT or (name in ("tick_kimg", "total_kimg") and config.dataset.augment == "ada")
+    looks = config.dataset.augment == "ada" or config.health.rescue
+    return name in INEXACT or (name in ("tick_kimg", "total_kimg") and looks)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
 import progan
+import tiny
 from progan.cli import COMMANDS, main, parser
 from progan.cli.sample import parse_seeds
 from progan.cli.train import run_options
@@ -18,6 +20,7 @@ from progan.data.prepare import prepare
 from progan.errors import ConfigError
 from progan.options import GROUPS
 from progan.presets import PRESETS, about
+from progan.run import dry_run
 from progan.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("traced_once")
@@ -213,6 +216,46 @@ def test_a_dry_run_of_a_run_is_that_run(capsys, tmp_path, monkeypatch):
     assert "16x16" not in planned
     assert main(["train", *TINY, *out, "--seed", "7", "--dry-run"]) == 2
     assert "cannot change: seed" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_a_run_says_what_the_command_would_do(capsys, tmp_path, monkeypatch):
+    """It has the run's length, its epochs, and the images that were prepared of those that are gone."""
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "grey.npy", images)
+    kept = [*TINY[: TINY.index("--stable-kimg")], *TINY[TINY.index("--stable-kimg") + 2 :]]
+    line = [
+        "train",
+        *kept,
+        "--data",
+        str(tmp_path / "grey.npy"),
+        "--stable-epochs",
+        "3",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main([*line, "--quiet"]) == 0
+    (tmp_path / "grey.npy").unlink()
+    capsys.readouterr()
+    assert main([*line, "--minutes", "30", "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    kimg = sum(stage["images"] for stage in planned["stages"]) / 1000
+    assert f"note: --minutes is for a new run, and this one keeps its {kimg:g} kimg" in planned["notes"]
+    assert kimg < 1
+
+
+def test_iterations_and_space_of_a_plan(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    options = {**tiny.TINY, "stable_kimg": 0.2, "start_resolution": 8}
+    del options["quiet"]
+    plain, often = (dry_run(**options, **more)[0] for more in ({}, {"d_steps": 5, "snapshot_kimg": 0.01}))
+    assert [stage.iterations for plan in (plain, often) for stage in plan.stages] == [25, 5]
+    assert often.disk - plain.disk == 20 * 4 * plain.parameters[0]
+
+
+def test_a_folder_called_none_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert progan.train(out="none", until=8, **tiny.TINY).path == Path("none")
 
 
 # The help

@@ -169,6 +169,25 @@ def test_a_copy_may_be_wished_for_later_and_is_no_part_of_what_a_run_is(tmp_path
     assert there.encode() not in newest.read_bytes()  # whoever gets it need not know
 
 
+def test_a_run_keeps_its_copy_when_the_command_is_repeated_without_it_and_from_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    progan.train("quickstart", out="run", copy_to="copy", until=80, **RUN)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    progan.train("quickstart", out="../run", **RUN)
+    assert not list(Path().iterdir())
+    assert content(tmp_path / "copy") == content(tmp_path / "run")
+    assert RunFolder(tmp_path / "run").read()[0].runtime.copy_to == str(tmp_path / "copy")
+
+
+def test_a_copy_around_the_runs_is_refused_before_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for around in ("runs", "."):
+        with pytest.raises(RunError, match="lie in each other"):
+            progan.train(copy_to=around, **RUN)
+    assert not Path("runs").exists()
+
+
 def test_states_that_are_out_of_date_go_and_what_others_put_there_stays(tmp_path):
     """A folder whose content is changed as training changes it."""
     folder, there = RunFolder(tmp_path / "run"), tmp_path / "copy"

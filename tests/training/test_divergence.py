@@ -10,6 +10,7 @@ import progan
 from progan import cli
 from progan.config import ProGANConfig
 from progan.errors import DivergenceError
+from progan.run import copies
 from progan.training import loop, recovery, state
 from progan.training.observers.base import Observer
 from progan.training.observers.run_files import read_stats
@@ -108,6 +109,41 @@ def test_killed_while_it_goes_back_a_run_ends_in_the_same_bits(whole, tmp_path, 
             progan.train(out=tmp_path / "run", **RUN)
     assert max(StateFolder(tmp_path / "run" / "state").positions()) > 488
     progan.train(out=tmp_path / "run", **RUN)
+    assert_equal_runs(whole.path, tmp_path / "run")
+
+
+def test_what_a_training_that_is_gone_made_is_gone(tmp_path, monkeypatch):
+    """Stopped after it went back, a run's newest generator and grid are not later than the run; its copy's neither."""
+    poison(monkeypatch, in_the_fade)
+    original, options = loop.train, {**RUN, "snapshot_kimg": 0.08, "copy_to": str(tmp_path / "copy")}
+    stop = StopAt(74)  # the fifth block after it went back
+    monkeypatch.setattr("progan.run.train_job", lambda job, seen, *_: original(job, [*seen, stop], stop))
+    run = progan.train(out=tmp_path / "run", **options)
+    assert run.cur_nimg == 528
+    for folder in (run.path, tmp_path / "copy"):
+        moments = [int(path.name.split("-")[1]) for path in folder.glob("s*/[fg]*-*")]
+        assert max(moments) <= 528
+        assert 520 not in moments, "a tick of the training that is gone"
+
+
+def test_killed_before_its_copy_knows_that_it_went_back_a_run_goes_on(whole, tmp_path, monkeypatch):
+    """The states that are later there were sent from this folder."""
+    options = {**RUN, "copy_to": str(tmp_path / "copy")}
+    poison(monkeypatch, in_the_fade)
+    monkeypatch.setattr(state, "WRITING_SHARE", math.inf)  # a state every tick
+    with monkeypatch.context() as patch:
+
+        def killed(self, state, stage):
+            if state.adjustments.rewinds:
+                patch.setattr(self, "_send_changes", lambda everything: None)
+                raise KeyboardInterrupt
+
+        patch.setattr(copies.Copier, "on_start", killed)
+        with pytest.raises(KeyboardInterrupt):
+            progan.train(out=tmp_path / "run", **options)
+    later, here = (max(StateFolder(tmp_path / name / "state").positions()) for name in ("copy", "run"))
+    assert later > here
+    progan.train(out=tmp_path / "run", **options)
     assert_equal_runs(whole.path, tmp_path / "run")
 
 

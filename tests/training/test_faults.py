@@ -18,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import progan
 from faults import At, StopAt, no_space, train_with
-from progan.config import CHANGEABLE, INEXACT, PrepareConfig, RunConfig
+from progan import run as runs
+from progan.config import CHANGEABLE, INEXACT, PrepareConfig, RunConfig, is_inexact
 from progan.data.cache import cache_folder
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
@@ -27,6 +28,7 @@ from progan.errors import ConfigError, DatasetError, RunError, SnapshotError
 from progan.files import UNFINISHED, Claim
 from progan.options import Option, leaves, override
 from progan.per_resolution import PerResolution, per_resolution
+from progan.presets import preset
 from progan.run_folder import DataFacts, RunFolder
 from progan.training import signals, state
 from progan.training.observers.base import Observer, Tick
@@ -60,6 +62,30 @@ def test_the_file_that_stops_a_run_does_so_as_ctrl_c_does(whole, tmp_path, monke
     assert again.finished
     assert again.signal is None
     assert_equal_weights(whole.path, folder.path)
+
+
+def test_a_request_to_stop_that_comes_while_a_run_starts_is_obeyed(tmp_path, monkeypatch):
+    folder, original = RunFolder(tmp_path / "run"), runs.assemble
+
+    def assemble(*args, **options):
+        folder.stop.touch()
+        return original(*args, **options)
+
+    monkeypatch.setattr(runs, "assemble", assemble)
+    assert progan.train(out=folder.path, **TINY).cur_nimg < 100
+
+
+def test_the_length_of_a_run_that_looks_at_ticks_is_part_of_what_it_learns():
+    for options, expected in (({}, False), ({"rescue": True}, True), ({"augment": "ada"}, True)):
+        config = override(preset("quickstart"), options)
+        assert is_inexact("total_kimg", config) is is_inexact("tick_kimg", config) is expected
+        assert is_inexact("lr", config)
+
+
+def test_a_run_that_is_made_to_end_early_is_warned_as_a_new_one_is(whole, tmp_path, capsys):
+    shutil.copytree(whole.path, tmp_path / "run")
+    progan.train(out=tmp_path / "run", total_kimg=0.1, allow_change=True)
+    assert "8x8" in next(line for line in capsys.readouterr().err.splitlines() if line.startswith("warning"))
 
 
 def test_a_folder_called_stop_is_no_request(tmp_path):

@@ -1,6 +1,8 @@
 """`--profile`: a trace that a viewer can open, and a summary that names the parts of an iteration."""
 
+import io
 import json
+import sys
 
 import progan
 
@@ -36,3 +38,24 @@ def test_a_profile_changes_nothing(tmp_path):
     plain, profiled = (progan.train(out=tmp_path / str(p), profile=p, quiet=True, **TINY) for p in (False, True))
     first, second = (progan.load(run.path).G.state_dict() for run in (plain, profiled))
     assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_nobody_reading_the_summary_and_a_disk_that_is_full_end_no_run(tmp_path, monkeypatch, capsys):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Closed())
+        run = progan.train(out=tmp_path / "unread", profile=True, **TINY)
+    assert run.finished
+    assert (run.path / "profile.txt").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "profile.txt").symlink_to("/dev/full")
+    assert progan.train(out=tmp_path / "full", profile=True, **TINY).finished
+    assert "profile" in capsys.readouterr().err
+
+
+def test_a_run_too_short_to_be_profiled_says_so(tmp_path, capsys):
+    progan.train(out=tmp_path / "run", profile=True, **{**TINY, "stable_kimg": 0.02})
+    assert "ended before enough of it was recorded for a profile" in capsys.readouterr().err

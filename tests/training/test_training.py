@@ -119,6 +119,23 @@ def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_p
     assert nimg == sorted(set(nimg))
 
 
+def test_a_run_that_is_stopped_measures_and_writes_at_the_moments_of_one_that_is_not(tmp_path):
+    """Also where it is stopped between ticks."""
+    options = {**RUN, "start_resolution": 16, "total_kimg": 0.6, "tick_kimg": 0.08}
+    options |= {"metrics_kimg": 0.2, "metrics_num": 16, "snapshot_kimg": 0.15, "grid_kimg": 0.15}
+    progan.train(out=tmp_path / "whole", **options)
+    for until in (216, 420, None):
+        progan.train(out=tmp_path / "run", until=until, **options)
+    moments = []
+    for run in (tmp_path / "whole", tmp_path / "run"):
+        names = [path.name for folder in ("snapshots", "samples") for path in sorted((run / folder).iterdir())]
+        lines = [line["cur_nimg"] for line in read_stats(run / "stats.jsonl") if "metrics/G/swd" in line]
+        moments.append((names, lines))
+    assert moments[0] == moments[1]
+    assert moments[0][1] == [240, 400, 600]
+    assert sum(name.startswith("generator-") for name in moments[0][0]) > 2
+
+
 @pytest.mark.slow  # 16 bits are, on a processor without units for them
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_16_bits_and_labels_resume_exactly_too(precision, tmp_path, monkeypatch):

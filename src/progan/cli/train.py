@@ -203,9 +203,8 @@ def plan_table(plan: "Plan") -> str:
     lines.append(f"{'stage':>16} {'kimg':>8} {'batch':>6} {'iterations':>11} {'lr':>8} {'memory':>9} {'time':>12}")
     for stage in plan.stages:
         name = f"{stage.resolution}x{stage.resolution} {stage.phase}"
-        iterations = -(-stage.images // stage.batch_size)
         lines.append(
-            f"{name:>16} {stage.images / 1000:8g} {stage.batch_size:6} {iterations:11,} {stage.lr:8g} "
+            f"{name:>16} {stage.images / 1000:8g} {stage.batch_size:6} {stage.iterations:11,} {stage.lr:8g} "
             f"{stage.memory / 2**30:6.1f} GB {duration(stage.seconds):>12}"
         )
     total = f"{plan.images / 1000:g} kimg, about {duration(plan.seconds)}, {plan.disk / 2**30:.1f} GB of disk"

@@ -18,6 +18,7 @@ from progan.data.sources.named import preparation
 from progan.devices import computing_with, is_out_of_memory, keep_pages, plain_modes
 from progan.errors import ConfigError, MemoryShortError, RunError
 from progan.models import ImageShape
+from progan.options import override
 from progan.progress import Log, log_line, silent
 from progan.report import html
 from progan.run import copies, initial
@@ -46,6 +47,7 @@ from progan.training.loop import train as train_job
 from progan.training.numerics import Numerics
 from progan.training.observers import wandb
 from progan.training.observers.profiler import Profile
+from progan.training.observers.retrying import RetryingObserver
 from progan.training.parallel import rendezvous
 from progan.training.parallel.processes import Processes
 from progan.training.parallel.sharding import check_sharding
@@ -127,7 +129,8 @@ def train(
     Called in processes that torchrun started, they train together; `out` is needed then.
     """
     ends = deadline(time_limit)
-    out, minutes = coerce("out", out, str | None), coerce("minutes", minutes, float | None)
+    out = None if out is None else coerce("out", out, str)
+    minutes = coerce("minutes", minutes, float | None)
     until = coerce("until", until, int | None)
     if out == "":
         raise ConfigError("--out is empty: name a folder")
@@ -196,9 +199,8 @@ def _agree(
         initial.check(initial.read(config.runtime.init), config, image_shape(config, dataset))
     new = processes.first and (folder is None or StateFolder(folder.state).empty)
     if minutes is not None and processes.first and folder is not None and folder.exists:
-        kimg = Schedule(config.schedule).total_nimg / 1000
-        log(f"note: --minutes is for a new run, and this one keeps its {kimg:g} kimg")
-    if new and minutes is None and (short := unreached(config.schedule)) is not None:
+        log(kept_length(config))
+    if (new or "total_kimg" in options) and minutes is None and (short := unreached(config.schedule)) is not None:
         log(f"warning: {short}")
     setup = set_up(config, dataset, folder, log, processes)
     setup, pace = fit_into_memory(setup, dataset, folder, str(options.get("batch_size")) == AUTO), None
@@ -226,6 +228,8 @@ def _train(
     """
     config, processes, log = setup.config, setup.processes, setup.log
     with folder.held(log_line) if processes.first else contextlib.nullcontext() as claim:
+        if processes.first and folder.stop.is_file():  # meant for an earlier run; from here on it is for this one
+            folder.stop.unlink()
         # The folder remembers configuration and data; networks, state and feed are made for them.
         changes = folder.begin(config, DataFacts.of(dataset), allow_change) if processes.first else []
         rendezvous.require_shared(folder.config, processes)
@@ -248,7 +252,7 @@ def _train(
         flat = Flatness(folder.stats, config.schedule.resolution) if wanted else None
         watching = observers(job, dataset, folder, claim, quiet, flat) if processes.first else []
         if profile and processes.first:
-            watching.append(Profile(folder.path))
+            watching.append(RetryingObserver("profile", Profile(folder.path, log), job.pending, folder))
         # The first process looks for the file that asks it to stop; what one is asked, all obey.
         copy_to = config.runtime.copy_to if processes.first else None
         with (
@@ -277,6 +281,12 @@ def _train(
     if not finished:
         log(f"stopped at {state.cur_nimg / 1000:g} kimg, all saved. To go on: {again}")
     return Run(folder.path, finished, state.cur_nimg, state.elapsed + state.tally.seconds, stopped.signal)
+
+
+def kept_length(config: RunConfig) -> str:
+    """A line for --minutes, where a run is continued."""
+    kimg = Schedule(config.schedule).total_nimg / 1000
+    return f"note: --minutes is for a new run, and this one keeps its {kimg:g} kimg"
 
 
 def advice(config: RunConfig, count: int) -> str | None:
@@ -309,9 +319,14 @@ def dry_run(
     """
     folder = None if out is None else RunFolder(Path(out))
     config = configure(preset, data, folder, options, minutes)
-    if folder is not None and folder.exists:
-        folder.begin(config, folder.read()[1], allow_change=True)
-    source, resolution = config.dataset.data, config.schedule.resolution
+    begun = folder is not None and folder.exists
+    if folder is not None and begun:
+        facts = folder.read()[1]
+        config = dataclasses.replace(config, schedule=in_images(config.schedule, facts.count))
+        folder.begin(config, facts, allow_change=True)
+    prepared = prepared_before(config, folder)
+    source = prepared if prepared and Manifest.is_in(Path(prepared)) else config.dataset.data
+    resolution = config.schedule.resolution
     shape, held = ImageShape(resolution, channels=3), _nothing
     notes: list[str] = []
     if source and not Manifest.is_in(Path(source)):
@@ -326,7 +341,7 @@ def dry_run(
                 raise no_labels(source, opened.notes)
             shape = dataclasses.replace(shape, label_size=len(opened.labels.names))
     elif source:
-        dataset = open_dataset(config, log_line)
+        dataset = open_dataset(override(config, {"data": source}), log_line)
         held = dataset.level_bytes
         shape = image_shape(config, dataset)
         config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))
@@ -347,7 +362,9 @@ def dry_run(
         setup = dataclasses.replace(setup, config=fit.ensure(setup, held, str(options.get("batch_size")) == AUTO, 0))
     except MemoryShortError as error:
         notes.append(str(error))
-    if minutes is not None:
+    if minutes is not None and begun:
+        notes.append(kept_length(setup.config))
+    elif minutes is not None:
         each = seconds_per_image(setup)
         cost = {(span.resolution, span.phase): each[span.resolution] for span in setup.schedule.spans}
         setup = dataclasses.replace(setup, config=for_seconds(setup.config, 60 * minutes, cost))

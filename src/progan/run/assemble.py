@@ -70,6 +70,11 @@ def configure(
         config = begun
     else:
         config = named_preset(preset or "quickstart", options.get("recipe"), options.get("loss"))
+    if begun is not None and config is not begun:  # what a run has until it is given another
+        kept = {"copy_to": begun.runtime.copy_to, "held_out": begun.health.held_out}
+        changes = {**kept, **changes}
+    if changes.get("copy_to") is not None and "://" not in str(changes["copy_to"]):
+        changes["copy_to"] = str(Path(changes["copy_to"]).absolute())  # for those who go on from another folder
     if config is not begun and changes.get("init") is not None:
         final = coerce("resolution", changes.get("resolution", config.schedule.resolution), int)
         if begun is None:

@@ -30,7 +30,7 @@ DELAYS = 1.0, 60.0
 """Seconds until what could not be sent is tried again: at first, and at most."""
 GROWTH = 1.1
 """Factor by which a file of charts grows until it is sent again: all of it is sent each time."""
-_FILES = ("stats.jsonl", "report.html", "profile.json", "wandb/id")
+_FILES = ("stats.jsonl", "report.html", "profile.json", "profile.txt", "wandb/id")
 _FOLDERS = ("samples", "snapshots", "tensorboard", "good", "state")
 """What a run has, in the order in which it is sent, after `config.json`. Locks, half-written files and what else lies
 in the folder stay here."""
@@ -49,7 +49,7 @@ class _Folder:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file."""
-        files = (path for path in self._path.rglob("*") if path.is_file())
+        files = (path for path in self._path.rglob("*") if path.is_file() and not path.name.endswith(UNFINISHED))
         return {path.relative_to(self._path).as_posix(): path.stat().st_size for path in files}
 
     def read(self, name: str) -> bytes:
@@ -102,7 +102,8 @@ def _open(address: str, folder: RunFolder | None) -> _Place:
             raise RunError(f"--copy-to: {error}") from None
     if "://" in address:
         raise RunError(f"--copy-to {address}: it takes s3://…, gs://…, az://… or a folder")
-    if folder is not None and _inside(Path(address), folder.path):
+    around = folder is None and Path("runs").resolve().is_relative_to(Path(address).resolve())
+    if around or (folder is not None and _inside(Path(address), folder.path)):
         raise RunError(f"--copy-to {address} and the run folder lie in each other. Name another place")
     return _Folder(address)
 
@@ -173,7 +174,10 @@ def check(address: str, folder: RunFolder | None) -> None:
             except RunError as error:
                 reason = str(error).replace(scratch, address).partition(". ")[0]
                 raise RunError(f"--copy-to: {reason}. Name another place") from None
-    reached = max(map(_position, _states(sizes)), default=0)
+    # What was sent from this very folder is no run's that went on elsewhere: this one went back since.
+    sent = _record(folder, address)
+    others = [name for name in _states(sizes) if name not in sent or sent[name][1] != sizes[name]]
+    reached = max(map(_position, others), default=0)
     here = max((_position(path.name) for path in folder.state.glob("state-*.safetensors")), default=0)
     if reached > here:
         raise RunError(
@@ -224,6 +228,9 @@ class Copier(Observer):
             self._send(self._folder.config.name)
         self._thread.start()
         self._wanted.set()
+
+    def on_start(self, state: TrainingState, stage: Stage) -> None:
+        self._wanted.set()  # it may have gone back
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         self._ticked = True  # its state is written after all observers have seen it
@@ -283,7 +290,8 @@ class Copier(Observer):
         newest = max(states, default="")
         late = [name for name in _states(self._sent) if name > newest] if newest else []  # a run that went back
         there = [name for name in _states(self._sent) if name not in late]
-        gone = [name for name in self._sent if name.startswith("good/") and name not in names]
+        # Of what is deleted here the good states go there, too, and what is of a training that is gone.
+        gone = [name for name in self._sent if name not in names and _goes(name, newest)]
         for name in (*late, *there[:-KEPT], *(gone if newest else ())):
             self._place.remove(name)
             del self._sent[name]
@@ -322,6 +330,12 @@ def _is_ours(name: str) -> bool:
 def _states(names: Iterable[str]) -> list[str]:
     """The training states among files, oldest first."""
     return sorted(name for name in names if re.fullmatch(r"state/state-\d+\.safetensors", name))
+
+
+def _goes(name: str, newest: str) -> bool:
+    """True for a good state, and for a picture or a generator that is later than the newest state."""
+    named = re.fullmatch(r"(?:samples/fakes|snapshots/generator)-(\d+)-.*", name)
+    return name.startswith("good/") or bool(named and newest and int(named[1]) > _position(newest))
 
 
 def _position(name: str) -> int:

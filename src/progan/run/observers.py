@@ -118,7 +118,7 @@ class PeriodicMetrics(Observer):
         self._last = 0
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
-        self._last = state.cur_nimg
+        self._last = state.cur_nimg - state.tally.images  # the last tick
 
     def on_tick(self, tick: Tick, state: TrainingState) -> None:
         due = tick.cur_nimg // self._nimg > self._last // self._nimg  # the same in a run that was stopped in between

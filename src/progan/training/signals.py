@@ -56,12 +56,10 @@ class StopRequest:
 @contextmanager
 def stop_on_signals(until: float = math.inf, file: Path | None = None) -> Iterator[StopRequest]:
     """Request that is set by signals while inside, by time, and by a file; the handlers of before are restored
-    afterwards. A file that is there at the beginning was meant for an earlier run, and is deleted.
+    afterwards.
 
     A SIGHUP that is ignored, as under nohup, stays ignored.
     """
-    if file is not None and file.is_file():
-        file.unlink()
     request = StopRequest(until, file)
     if threading.current_thread() is not threading.main_thread():  # only the main thread may install handlers
         yield request

@@ -1,11 +1,11 @@
 """Profiler observer (`--profile`): time of some iterations, as a trace and as a summary."""
 
-import sys
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from progan.progress import Log
 from progan.schedule import Stage
 from progan.training.observers.base import Observer
 from progan.training.state import TrainingState
@@ -21,8 +21,9 @@ SECTIONS = ("data", "D step", "average", "G step")
 class Profile(Observer):
     """Observer that records a few iterations into a Chrome trace `profile.json` and a summary `profile.txt`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, log: Log) -> None:
+        self._folder, self._log = folder, log
+        self._written = False
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         gpu = torch.device(state.numerics.device).type == "cuda"
@@ -36,13 +37,16 @@ class Profile(Observer):
 
     def on_end(self, finished: bool, state: TrainingState) -> None:
         self._profile.stop()
+        if not self._written:
+            self._log("note: the run ended before enough of it was recorded for a profile")
 
     def _write(self, found: profile) -> None:
+        self._written = True
         path = self._folder / "profile.json"
         found.export_chrome_trace(str(path))
         text = f"{summary(found)}\ntrace for chrome://tracing or ui.perfetto.dev: {path}"
         (self._folder / "profile.txt").write_text(text + "\n", encoding="utf-8")
-        print(text, file=sys.stderr, flush=True)
+        self._log(text)
 
 
 def summary(found: profile) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class SampleGrids(Observer):
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._last = state.cur_nimg
+        self._last = newest_before(state.cur_nimg, self._folder.glob("fakes-*.png"))
         if state.cur_nimg == 0:  # what training begins with, as the authors have it
             self._write(stage, state)
 
@@ -100,6 +100,17 @@ class SampleGrids(Observer):
         pixels = sample(state, stage, z, labels)
         self._queue.put(self._folder / grid_name(state.cur_nimg, stage.resolution), picture(pixels, across))
         thin(sorted(self._folder.glob(f"fakes-*-{stage.resolution}x{stage.resolution}.png")))
+
+
+def newest_before(cur_nimg: int, paths: Iterable[Path]) -> int:
+    """`cur_nimg` of the newest of a run's files that are named by it, 0 of none, so that a run that was stopped writes
+    the next when one that was not does. Later ones are of a training that is gone: deleted, unless all states are gone.
+    """
+    moments = {path: int(path.name.split("-")[1]) for path in paths}
+    if cur_nimg > 0:
+        for path in [path for path, moment in moments.items() if moment > cur_nimg]:
+            path.unlink()
+    return max((moment for moment in moments.values() if moment <= cur_nimg), default=0)
 
 
 def thin(paths: Sequence[Path]) -> None:
@@ -145,7 +156,7 @@ class Snapshots(Observer):
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.snapshots.mkdir(parents=True, exist_ok=True)
-        self._last = state.cur_nimg
+        self._last = newest_before(state.cur_nimg, self._folder.snapshots.glob("generator-*.safetensors"))
         # The best of a moment after this one is that of a training that is gone.
         for path in self._folder.snapshots.glob("best-*.safetensors"):
             if load(path).info.cur_nimg > state.cur_nimg:

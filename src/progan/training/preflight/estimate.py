@@ -37,6 +37,7 @@ class PlannedStage:
     phase: Phase
     images: int
     batch_size: int
+    iterations: int
     lr: float
     memory: int
     """Bytes at the peak of a step, estimated."""
@@ -77,10 +78,13 @@ def plan(setup: RunSetup) -> Plan:
         resolution, batch = span.resolution, setup.batch_size(span.resolution)
         memory, seconds = estimate(setup, resolution, batch), images * cost[resolution]
         lr = config.schedule.lr.at(resolution)
-        stages.append(PlannedStage(resolution, span.phase, images, batch, lr, memory, seconds))
+        iterations = -(-images // (batch * config.schedule.d_steps))
+        stages.append(PlannedStage(resolution, span.phase, images, batch, iterations, lr, memory, seconds))
     resolutions = len({stage.resolution for stage in stages})
     states = 4 if config.health.on_divergence == "rewind" else 2  # and as many good ones to go back to
-    disk = states * 4 * (4 * g_weights + 3 * d_weights) + resolutions * 4 * g_weights
+    every = config.runtime.snapshot_kimg
+    snapshots = resolutions + (0 if every is None else int(setup.schedule.total_nimg / (1000 * every)))
+    disk = states * 4 * (4 * g_weights + 3 * d_weights) + snapshots * 4 * g_weights
     return Plan(tuple(stages), (g_weights, d_weights), disk)
 
 
