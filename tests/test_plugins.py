@@ -5,13 +5,17 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import field, make_dataclass
 from pathlib import Path
+from typing import Literal, Optional
 
 import pytest
 
-from progan.config import BaseLossConfig, LsganConfig
+from progan import options
+from progan.config import BaseLossConfig, BaseModelConfig, LsganConfig, coerce
+from progan.errors import ConfigError
 from progan.options import _mistake
-from progan.plugins import Registry, load
+from progan.plugins import Registry, is_a, load
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 
@@ -130,6 +134,13 @@ raises = raising:Config
 leaves = leaving:Config
 number = broken:number
 clash = broken:Clash
+another = broken:Named
+[progan.metrics]
+thing = broken:Config
+[progan.exporters]
+thing = broken:number
+[progan.sources]
+thing = broken:number
 """
     module = '''from dataclasses import dataclass
 from typing import ClassVar
@@ -142,6 +153,10 @@ class Clash(BaseLossConfig):
     home: ClassVar[str] = "broken:Nothing"
     lr: float = 1.0
     """An option of the schedule."""
+@dataclass(frozen=True)
+class Named(BaseLossConfig):
+    kind: ClassVar[str] = "named"
+    home: ClassVar[str] = "broken:Nothing"
 '''
     install(
         tmp_path,
@@ -152,7 +167,7 @@ class Clash(BaseLossConfig):
     result = progan(tmp_path, tmp_path, "train --help-all")
     assert result.returncode == 0
     lines = [line for line in result.stderr.splitlines() if line]
-    assert all(re.match(r"\w+ of broken 1.0 \(progan.losses\) is left out: ", line) for line in lines)
+    assert all(re.match(r"\w+ of broken 1.0 \(progan.\w+\) is left out: ", line) for line in lines)
     told = {line.split()[0]: line.partition("left out: ")[2] for line in lines}
     assert told["lsgan"] == "its name is taken"
     assert told["gone"] == "ModuleNotFoundError: No module named 'nowhere'"
@@ -160,12 +175,21 @@ class Clash(BaseLossConfig):
     assert told["leaves"] == "SystemExit: boom"
     assert told["number"] == "it is no dataclass derived from config.BaseLossConfig that has a home"
     assert told["clash"] == "schedule has an option lr already"
+    assert told["another"] == "its kind is 'named', not 'another'"
+    for command, what in (
+        ("evaluate --help", "it is no progan.metrics.base.Entry"),
+        ("export --help", "it is no progan.export.Exporter"),
+        ("prepare nothing out", "it is no function"),
+    ):
+        said = progan(tmp_path, tmp_path, command).stderr
+        assert f"is left out: {what}" in said
+        assert "Traceback" not in said
     assert progan(tmp_path, tmp_path, "doctor --json").returncode == 0  # and whoever does not ask is not told
 
 
 def test_own_entries_are_had_without_looking_for_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("progan.plugins.entry_points", lambda **group: pytest.fail("looked"))
-    assert Registry("losses", {"a": 1})["a"] == 1
+    assert Registry("losses", {"a": 1}, is_a(int))["a"] == 1
 
 
 def test_load_follows_a_home() -> None:
@@ -179,4 +203,45 @@ def test_a_class_that_is_no_dataclass_of_its_own_is_refused() -> None:
         home = "a:B"
         weight: float = 3.0
 
-    assert "no dataclass" in (_mistake(Plain, "loss", BaseLossConfig) or "")
+    assert "no dataclass" in (_mistake("lsgan", Plain, "loss", BaseLossConfig) or "")
+
+
+def loss(name: str, annotation: object, default: object) -> type:
+    """Config class of a loss with one option."""
+    fields = [(name, annotation, default)]
+    return make_dataclass("Some", fields, bases=(BaseLossConfig,), namespace=SOME, frozen=True)
+
+
+SOME: dict[str, object] = {"kind": "some", "home": "a:B", "__module__": __name__}
+
+
+@pytest.mark.parametrize(
+    ("name", "annotation", "default", "message"),
+    [
+        ("profile", float, 0.5, "`progan train` has an argument profile already"),
+        ("weights", list[float], field(default_factory=list), "its option weights has no default"),
+        ("weights", tuple[float, ...], (1.0,), "its option weights is neither text, a number"),
+        ("hidden", str, "x", "model has an option hidden already"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    name: str, annotation: object, default: object, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "_field_docs", lambda cls: {})
+    perceptron = make_dataclass("P", [("hidden", int, 64)], bases=(BaseModelConfig,), namespace=SOME, frozen=True)
+    monkeypatch.setitem(options.KINDS, "model", {"some": perceptron})
+    found = _mistake("some", loss(name, annotation, default), "loss", BaseLossConfig) or ""
+    assert message in found.replace("a model", "model")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [(Literal["mean", "sum"], "mean"), (float | None, None), (Optional[float], 0.5), (float, -1.0), (bool, True)],  # noqa: UP045
+)
+def test_options_of_any_kind_and_sign(annotation: object, default: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "_field_docs", lambda cls: {})
+    cls = loss("value", annotation, default)
+    assert _mistake("some", cls, "loss", BaseLossConfig) is None
+    assert cls().value == default == coerce("value", default, annotation)
+    with pytest.raises(ConfigError, match="label-weight must not be negative"):
+        cls(label_weight=-1.0)

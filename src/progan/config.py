@@ -31,8 +31,9 @@ def flag(name: str) -> str:
 def coerce(name: str, value: Any, kind: Any) -> Any:
     """`value`, given as text, JSON or Python, as the field's type. Raises ConfigError with the flag's name."""
     members = [member for member in typing.get_args(kind) if member is not type(None)]
-    if isinstance(kind, types.UnionType):
-        return None if value is None or value == "none" else coerce(name, value, members[0])
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        absent = value is None or (isinstance(value, str) and value == "none")
+        return None if absent else coerce(name, value, members[0])
     try:
         if typing.get_origin(kind) is Literal:
             wanted = f"one of {', '.join(map(str, members))}"
@@ -103,8 +104,8 @@ class DatasetConfig:
     ada_target: float = 0.6
     """With `--augment ada`: the mean sign of D's scores of reals that is aimed at."""
     ada_kimg: float = 500.0
-    """With `--augment ada`: thousands of real images in which its probability may rise from 0 to 1; less for short
-    runs (100 in the authors' fine-tuning)."""
+    """With `--augment ada`: thousands of real images in which its probability may rise from 0 to 1, though by a tenth
+    at most in one tick; less for short runs (100 in the authors' fine-tuning)."""
 
     def __post_init__(self) -> None:
         if not -1 < self.ada_target < 1:
@@ -361,9 +362,10 @@ class BaseLossConfig:
     """Weight of the auxiliary classifier's cross-entropy, where the run is trained with labels."""
 
     def __post_init__(self) -> None:
-        for each in dataclasses.fields(self):
-            if getattr(self, each.name) < 0:
-                raise ConfigError(f"--{flag(each.name)} must not be negative; got {getattr(self, each.name)}")
+        ours = (cls for cls in type(self).__mro__ if cls.__module__ == __name__ and dataclasses.is_dataclass(cls))
+        for name in {each.name for cls in ours for each in dataclasses.fields(cls)}:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"--{flag(name)} must not be negative; got {getattr(self, name)}")
 
     @property
     def penalised(self) -> bool:

@@ -64,18 +64,54 @@ def _field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def _mistake(cls: Any, group: str, base: type[BaseModelConfig] | type[BaseLossConfig]) -> str | None:
+OF_TRAIN = (
+    "preset",
+    "out",
+    "allow_change",
+    "dry_run",
+    "json",
+    "quiet",
+    "profile",
+    "time_limit",
+    "minutes",
+    "download",
+    "run",
+)
+"""Arguments of `progan train` that are no options of the run."""
+
+
+def _mistake(name: str, cls: Any, group: str, base: type[BaseModelConfig] | type[BaseLossConfig]) -> str | None:
     """What is wrong with a config class from another package, if anything: all options share one list of flags."""
     if not (isinstance(cls, type) and issubclass(cls, base) and "__dataclass_fields__" in vars(cls) and cls.home):
         return f"it is no dataclass derived from config.{base.__name__} that has a home"
+    if getattr(cls, "kind", None) != name:
+        return f"its kind is {getattr(cls, 'kind', None)!r}, not {name!r}"
     mine = {option.name: option.type for option in options(cls)}
+    for option in options(cls):
+        if option.name in (*OF_TRAIN, "recipe", "help", "for"):
+            return f"`progan train` has an argument {option.name} already"
+        if option.default is dataclasses.MISSING:
+            return f"its option {option.name} has no default"
+        if not _is_given(option.type):
+            return f"its option {option.name} is neither text, a number, true or false, nor one of several words"
     for other, hint in typing.get_type_hints(RunConfig).items():
         for option in (
             option for each in typing.get_args(hint) or [hint] if other in GROUPS for option in options(each)
         ):
             if option.name in mine and (other != group or option.type != mine[option.name]):
                 return f"{other} has an option {option.name} already"
+    for other in KINDS.keys() - {group}:
+        if taken := next((option for option in mine for _ in owners(other, option)), None):
+            return f"a {other} has an option {taken} already"
     return None
+
+
+def _is_given(kind: Any) -> bool:
+    """True for the type of an option that text can give: see `coerce`."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        members = [member for member in typing.get_args(kind) if member is not type(None)]
+        return len(members) == 1 and _is_given(members[0])
+    return typing.get_origin(kind) is Literal or kind in (str, bool, int, float, PerResolution)
 
 
 KINDS: dict[str, Mapping[str, Any]] = {

@@ -36,7 +36,7 @@ class PerResolution:
         try:
             if isinstance(value, str):
                 pairs = [part.split(":") for part in value.split(",")] if ":" in value else [["4", value]]
-                value = {int(key): float(number) for key, number in pairs}
+                return cls(tuple(sorted((int(key), float(number)) for key, number in pairs)))
             if isinstance(value, Mapping):
                 return cls(tuple(sorted((_whole(key), _number(number)) for key, number in value.items())))
             return cls(((4, _number(value)),))

@@ -21,9 +21,9 @@ class Registry(Mapping[str, T], Generic[T]):
     """
 
     def __init__(
-        self, group: str, own: Mapping[str, T], check: Callable[[T], str | None] = lambda entry: None, end: str = ""
+        self, group: str, own: Mapping[str, T], check: Callable[[str, Any], str | None], end: str = ""
     ) -> None:
-        """`check` says what is wrong with an entry, if anything; names of entry points are extended by `end`."""
+        """`check` says what is wrong with a name and its entry, if anything; `end` is put to names of entry points."""
         self._group, self._own, self._check, self._end = group, own, check, end
         self._all: dict[str, T] | None = None
 
@@ -45,7 +45,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 name = point.name + self._end
                 try:
                     entry = point.load()
-                    wrong = "its name is taken" if name in self._all else self._check(entry)
+                    wrong = "its name is taken" if name in self._all else self._check(name, entry)
                 except (Exception, SystemExit) as error:  # a module may be a script
                     wrong = f"{type(error).__name__}: {error}"
                 if wrong:
@@ -53,6 +53,11 @@ class Registry(Mapping[str, T], Generic[T]):
                 else:
                     self._all[name] = entry
         return self._all
+
+
+def is_a(kind: type) -> Callable[[str, Any], str | None]:
+    """Check that an entry is an instance of a class."""
+    return lambda name, entry: None if isinstance(entry, kind) else f"it is no {kind.__module__}.{kind.__qualname__}"
 
 
 def load(home: str) -> Any:

@@ -208,8 +208,8 @@ def preset(name: str, recipe: str | None = None, loss: str | None = None) -> Run
 
     Raises ConfigError, with the nearest name, if there is no such preset, and for a recipe of one that has no other.
     """
-    if name not in PRESETS:
-        hint = did_you_mean(name, PRESETS) or f"; there are {', '.join(PRESETS)}"
+    if not isinstance(name, str) or name not in PRESETS:
+        hint = did_you_mean(str(name), PRESETS) or f"; there are {', '.join(PRESETS)}"
         raise ConfigError(f"there is no preset {name!r}{hint}")
     found = PRESETS[name]
     base = RunConfig() if found.base is None else preset(found.base)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -172,10 +172,11 @@ class Snapshot:
         """Index of a class or attribute, given by its name (str) or index (int). Raises SnapshotError."""
         known = self.info.label_names
         if not isinstance(label, str):
-            if 0 <= label < len(known):
-                return int(label)
+            number = _whole(label)
+            if number is not None and 0 <= number < len(known):
+                return number
             has = f"has {len(known)}, from 0" if known else "was trained without labels"
-            raise SnapshotError(f"there is no label with index {label}; this snapshot {has}")
+            raise SnapshotError(f"there is no label with index {reprlib.repr(label)}; this snapshot {has}")
         if label not in known:
             label = printable(label)  # as names that are not UTF-8 are stored
         if label in known:
@@ -207,12 +208,15 @@ class Snapshot:
         if (labels is None) != (self.G.label_size == 0):
             raise SnapshotError("this snapshot needs labels" if labels is None else "this snapshot knows no labels")
         rows = None if labels is None else self._label_rows(labels, len(z))
-        if not isinstance(truncation, SupportsFloat) or not math.isfinite(truncation):
-            raise SnapshotError(f"truncation must be a number about 0 to 1; got {truncation!r}")
-        if batch_size is not None and not (isinstance(batch_size, SupportsIndex) and batch_size.__index__() > 0):
-            raise SnapshotError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
+        try:
+            truncation = math.nan if isinstance(truncation, str) else float(truncation)
+        except (TypeError, ValueError, RuntimeError):
+            truncation = math.nan
+        if not math.isfinite(truncation):
+            raise SnapshotError("truncation must be a number about 0 to 1")
+        _check_batch_size(batch_size)
         resolution = self.resolution if resolution is None else resolution
-        if resolution not in RESOLUTIONS or resolution > self.resolution:
+        if _whole(resolution) not in RESOLUTIONS or resolution > self.resolution:
             raise SnapshotError(
                 f"this snapshot makes {self.resolution}x{self.resolution}, not {resolution}x{resolution}"
             )
@@ -244,6 +248,8 @@ class Snapshot:
         if isinstance(labels, list | tuple) and any(isinstance(label, str) for label in labels):
             return self.labels(list(labels) * n if len(labels) == 1 else self._one_each(labels, n))
         given = _tensor(labels, "labels")
+        if given.ndim == 0 and self.info.label_kind == "attributes":
+            return self.labels([labels] * n)
         if given.ndim == 0:
             given = given.expand(n)
         whole = not given.is_floating_point() or bool((given == given.round()).all())
@@ -356,6 +362,7 @@ class Critic:
     @torch.no_grad()
     def _batches(self, images: Images, batch_size: int | None) -> Iterator[dict[str, Tensor]]:
         """Features of a batch at a time; whole groups of the minibatch standard deviation, except at the end."""
+        _check_batch_size(batch_size)
         given, group = self._checked(images), self.info.config.model.group_size
         size = batch_size or max(group, at_once(self.resolution) // group * group)
         for i in range(0, len(given), size):
@@ -383,6 +390,19 @@ class Critic:
         if not (math.isfinite(least) and math.isfinite(most)) or max(-least, most) > _LOUDEST:
             raise SnapshotError(f"images are about -1 … 1, and pixels 0 … 255 uint8; got {least:g} … {most:g}")
         return given.to(torch.float32).contiguous()
+
+
+def _whole(value: Any) -> int | None:
+    """What is a whole number, of Python, numpy or torch; None for anything else."""
+    try:
+        return operator.index(value)
+    except (TypeError, RuntimeError):
+        return None
+
+
+def _check_batch_size(batch_size: Any) -> None:
+    if batch_size is not None and (_whole(batch_size) or 0) < 1:
+        raise SnapshotError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
 
 
 def _move(network: nn.Module, device: torch.device | str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from progan.cli.base import DOWNLOAD, Parser, add_flags, answer
 from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
 from progan.errors import ProganError
-from progan.options import KINDS, Option, options, owners
+from progan.options import KINDS, OF_TRAIN, Option, options, owners
 from progan.presets import PRESETS, RECIPES, about, preset
 from progan.progress import duration, log_line
 
@@ -32,20 +32,6 @@ _GROUPS = {
     "health": "health",
 }
 """Group of a run's configuration -> its title in the help, in this order."""
-_OWN = (
-    "preset",
-    "out",
-    "allow_change",
-    "dry_run",
-    "json",
-    "quiet",
-    "profile",
-    "time_limit",
-    "minutes",
-    "download",
-    "run",
-)
-"""Arguments that are no options of the run."""
 
 
 def add_arguments(parser: Parser, config: RunConfig | None = None, everything: bool = True) -> None:
@@ -130,7 +116,7 @@ class _Help(argparse.Action):
 
 def changes(arguments: argparse.Namespace) -> dict[str, Any]:
     """Options of the run that the command line gives, as text."""
-    return {name: value for name, value in vars(arguments).items() if name not in _OWN}
+    return {name: value for name, value in vars(arguments).items() if name not in OF_TRAIN}
 
 
 def run(arguments: argparse.Namespace) -> int:

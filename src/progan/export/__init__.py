@@ -7,7 +7,7 @@ The file has a function `export(source, out, config, log)`: it writes into the f
 from dataclasses import dataclass
 
 from progan.commands import AndroidConfig, ExportConfig, OnnxConfig, WebConfig
-from progan.plugins import Registry
+from progan.plugins import Registry, is_a
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,5 @@ _OWN: dict[str, Exporter] = {
         file="the .apk file to write, or a folder for --project",
     ),
 }
-EXPORTERS = Registry("exporters", _OWN)
+EXPORTERS = Registry("exporters", _OWN, is_a(Exporter))
 """Name of a kind -> what its command needs; free of torch."""

@@ -84,14 +84,19 @@ class Loss(ABC):
 
 def gradient_norms(critic: Critic, images: Tensor) -> Tensor:
     """|∂ value / ∂ image| of each image, [N], itself differentiable. No epsilon under the root, as in the paper."""
+    return squared_gradient_norms(critic, images).sqrt()
+
+
+def squared_gradient_norms(critic: Critic, images: Tensor) -> Tensor:
+    """Their squares, which are differentiable where a gradient is 0 as well."""
     images = images.detach().requires_grad_(True)
     (gradients,) = torch.autograd.grad(critic(images).value.sum(), images, create_graph=True)
-    return gradients.square().sum((1, 2, 3)).sqrt()
+    return gradients.square().sum((1, 2, 3))
 
 
 def zero_centred_penalty(weight: float, critic: Critic, images: Tensor) -> Tensor:
     """γ/2·E[|∇D(x)|²]: R1 where the images are reals, R2 where they are fakes (Mescheder et al. 2018)."""
-    return weight / 2 * gradient_norms(critic, images).square().mean()
+    return weight / 2 * squared_gradient_norms(critic, images).mean()
 
 
 def label_loss(scores: Scores, labels: Tensor, kind: LabelKind) -> Tensor:

@@ -7,7 +7,7 @@ import math
 
 from progan import plugins
 from progan.metrics.base import Better, Entry, Metric, Setting, Value
-from progan.plugins import Registry
+from progan.plugins import Registry, is_a
 
 __all__ = ["METRICS", "Entry", "Metric", "Setting", "Value", "better", "limits", "make"]
 
@@ -91,7 +91,7 @@ _OWN: dict[str, Entry] = {
         unclipped=True,
     ),
 }
-METRICS = Registry("metrics", _OWN)
+METRICS = Registry("metrics", _OWN, is_a(Entry))
 """All metrics by name, in the order in which they are listed."""
 
 

@@ -20,6 +20,8 @@ from progan.config import DatasetConfig
 
 MOST_P = 0.8
 """Largest probability of ADA: above about this, what it does leaks into G's images (Karras et al. 2020, sec. 2.2)."""
+MOST_STEP = 0.1
+"""Largest change of ADA's probability in one tick."""
 _TINY = 2.0**-24
 """Distance from 0 and 1 of uniform numbers that become normal ones."""
 
@@ -51,19 +53,20 @@ def real_sign(real: Tensor, fake: Tensor, boundary: float | None) -> Tensor:
 def adapt(p: float, sign: float, images: int, config: DatasetConfig) -> float:
     """ADA's probability after a tick of so many images whose mean `real_sign` was `sign`: a step up or down.
 
-    The authors step every four minibatches; the speed is theirs, from 0 to 1 in 500 thousand images unless configured.
+    The authors step every four minibatches; the speed is theirs, from 0 to 1 in 500 thousand images unless configured,
+    but for long ticks, after each of which p would swing from end to end.
     """
     if not math.isfinite(sign) or sign == config.ada_target:
         return p
-    step = images / (1000 * config.ada_kimg)
+    step = min(images / (1000 * config.ada_kimg), MOST_STEP)
     return min(max(p + math.copysign(step, sign - config.ada_target), 0.0), MOST_P)
 
 
 class DiffAugment:
     """Colour, translation and cutout of every image, as in the authors' code (`p` is not used).
 
-    Brightness ±½ of 0…1, saturation by 0…2 (grey images have none), contrast by ½…1½; shifted by up to R/8 either way,
-    with zeros (medium grey) outside; a square of R/2 around a random place set to zero.
+    Brightness ±½ (images are −1…1), saturation by 0…2 (grey images have none), contrast by ½…1½; shifted by up to R/8
+    either way, with zeros (medium grey) outside; a square of R/2 around a random place set to zero.
     """
 
     numbers = 7

@@ -180,7 +180,7 @@ _OWN: dict[str, Opener] = {
     "picture": open_picture,
     "folder": open_folder,
 }
-SOURCES = Registry("sources", _OWN, end=":")
+SOURCES = Registry("sources", _OWN, lambda name, entry: None if callable(entry) else "it is no function", end=":")
 """Kind -> opener. A kind that ends in a colon is a word that users write, alone or followed by a colon and an argument
 (`avatars`, `avatars:5000`, `stacked:FILE`). The others are files and folders, known by their content; they are asked in
 this order."""

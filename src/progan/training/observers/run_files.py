@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from progan import randomness
+from progan.errors import SnapshotError
 from progan.files import AppendOnlyFile, FileQueue, write_whole
 from progan.images import at_once, grid, pil_image, to_pixels, upscale
 from progan.options import json_text
@@ -159,7 +160,11 @@ class Snapshots(Observer):
         self._last = newest_before(state.cur_nimg, self._folder.snapshots.glob("generator-*.safetensors"))
         # The best of a moment after this one is that of a training that is gone.
         for path in self._folder.snapshots.glob("best-*.safetensors"):
-            if load(path).info.cur_nimg > state.cur_nimg:
+            try:
+                gone = load(path).info.cur_nimg > state.cur_nimg
+            except SnapshotError:  # damaged
+                gone = True
+            if gone:
                 path.unlink()
         self._best = {}
         for line in until(state.cur_nimg, self._folder.stats):
