@@ -2315,8 +2315,8 @@ SERVER = [
     ),
     Mutation(
         "a request to stop that stays",
-        "training/signals.py",
-        {"    if file is not None and file.is_file():\n        file.unlink()\n": ""},
+        "run/__init__.py",
+        {"            folder.stop.unlink()\n": "            pass\n"},
         [STOPPED],
     ),
     Mutation(
