@@ -19,7 +19,7 @@ import progan
 from html_tags import Tags
 from progan import models
 from progan.config import DcganConfig, GrowingBatchNormConfig, ProGANConfig, RunConfig, ScheduleConfig
-from progan.errors import DeviceError, ProganError, SnapshotError
+from progan.errors import ConfigError, DeviceError, ProganError, SnapshotError
 from progan.images import to_images
 from progan.models import ImageShape
 from progan.snapshot import Critic, Snapshot, SnapshotInfo, of_generator
@@ -421,6 +421,14 @@ class TestLabels:
         expected = made.generate(z, torch.tensor([row, row]))
         for given in (row, [row, row], "hat=none,beard=full", ["hat=none,beard=full"] * 2, np.array(row, bool)):
             assert torch.equal(made.generate(z, given), expected)
+        one = made.generate(z, "hat=none")
+        for number in (1, np.int64(1), torch.tensor(1)):
+            assert torch.equal(made.generate(z, number), one)
+
+    @pytest.mark.parametrize("label", [None, b"a", [0], torch.tensor([0, 1]), 1.5])
+    def test_what_is_no_label(self, label):
+        with pytest.raises(SnapshotError, match="there is no label"):
+            snapshot(3).labels([label])
 
     @pytest.mark.parametrize(
         ("given", "message"),
@@ -444,6 +452,38 @@ class TestLabels:
 
     def test_a_word_is_one_label(self):
         assert snapshot(3).labels("class1").tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"resolution": 8.0}, "not 8.0x8.0"),
+        ({"truncation": np.array([0.5, 1.0])}, "truncation must be"),
+        ({"batch_size": 2.5}, "batch_size"),
+    ],
+)
+def test_numbers_of_the_wrong_kind(wrong, message):
+    made = snapshot()
+    with pytest.raises(SnapshotError, match=message):
+        made.generate(made.latents([0]), **wrong)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 2.5, "4"])
+def test_a_critic_takes_whole_batches(size):
+    for call in (critic(), critic().features):
+        with pytest.raises(SnapshotError, match="batch_size"):
+            call(np.zeros((1, 16, 16, 3), np.uint8), batch_size=size)
+
+
+def test_what_names_no_run_and_no_preset():
+    for wrong in (3, None, b"x"):
+        with pytest.raises(ConfigError, match="must be text"):
+            progan.load(wrong)
+    for wrong in (3, ["x"], Path("quickstart")):
+        with pytest.raises(ConfigError, match="there is no preset"):
+            progan.train(wrong)
+    with pytest.raises(ConfigError, match="total-kimg"):
+        progan.train(total_kimg=np.array([1.0, 2.0]))
 
 
 def test_pixels_and_images_of_arrays():

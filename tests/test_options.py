@@ -295,6 +295,8 @@ def test_difference_names_what_changed() -> None:
 
 
 def test_an_entry_holds_from_its_resolution_upwards() -> None:
+    with pytest.raises(ConfigError, match="each once"):
+        PerResolution.of("4:512,8:256,4:64")
     table = PerResolution.of("8:256,32:64")
     assert [table.at(r) for r in (4, 8, 16, 32, 1024)] == [256, 256, 256, 64, 64]
     assert per_resolution(3).at(4) == per_resolution(3).at(1024) == 3

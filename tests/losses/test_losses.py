@@ -136,6 +136,21 @@ def test_r2_is_a_penalty_on_fakes() -> None:
     assert float(terms["r2"]) == pytest.approx(mean([4 * x**2 for x in (0, -1, 0.1, 1)]))
 
 
+@pytest.mark.parametrize("config", [HingeConfig(r1_weight=2), RelativisticConfig(r1_weight=2, r2_weight=2)])
+def test_a_gradient_of_zero_leaves_a_gradient(config: LossConfig) -> None:
+    """D's weights have one although D does not see some images at all, as a ReLU may not."""
+    weight = torch.ones((), dtype=F64, requires_grad=True)
+
+    def relu(images: Tensor) -> Scores:
+        return Scores(weight * images[:, 0, 0, 0].clamp_min(0))
+
+    images = torch.tensor([-1.0, 1.0], dtype=F64).view(2, 1, 1, 1)
+    terms = losses.build(config).d_terms(relu, images, images, None, Uniform())
+    for name in terms.keys() & {"penalty", "r1", "r2"}:
+        (slope,) = torch.autograd.grad(terms[name], weight, retain_graph=True)
+        assert float(slope) == pytest.approx(1.0), "of ½·2·mean(0, weight²)"
+
+
 def test_a_relativistic_loss_only_knows_differences() -> None:
     loss = losses.build(RelativisticConfig(r1_weight=0, r2_weight=0))
 

@@ -214,6 +214,7 @@ def test_p_rises_and_falls_with_the_sign_and_stays_in_bounds():
     assert adapt(0.05, -1.0, 1000, config) == 0.0
     assert adapt(0.75, 1.0, 1000, config) == augment.MOST_P
     assert adapt(0.2, math.nan, 1000, config) == 0.2
+    assert adapt(0.2, 0.7, 9000, config) == pytest.approx(0.2 + augment.MOST_STEP), "a long tick"
     for wrong in ({"ada_kimg": 0}, {"ada_target": 1.0}):
         with pytest.raises(ConfigError):
             DatasetConfig(**wrong)
