@@ -104,8 +104,8 @@ class DatasetConfig:
     ada_target: float = 0.6
     """With `--augment ada`: the mean sign of D's scores of reals that is aimed at."""
     ada_kimg: float = 500.0
-    """With `--augment ada`: thousands of real images in which its probability may rise from 0 to 1, though by a tenth
-    at most in one tick; less for short runs (100 in the authors' fine-tuning)."""
+    """With `--augment ada`: thousands of real images in which its probability may rise from 0 to 1; less for short
+    runs (100 in the authors' fine-tuning)."""
 
     def __post_init__(self) -> None:
         if not -1 < self.ada_target < 1:

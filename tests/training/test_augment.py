@@ -214,7 +214,6 @@ def test_p_rises_and_falls_with_the_sign_and_stays_in_bounds():
     assert adapt(0.05, -1.0, 1000, config) == 0.0
     assert adapt(0.75, 1.0, 1000, config) == augment.MOST_P
     assert adapt(0.2, math.nan, 1000, config) == 0.2
-    assert adapt(0.2, 0.7, 9000, config) == pytest.approx(0.2 + augment.MOST_STEP), "a long tick"
     for wrong in ({"ada_kimg": 0}, {"ada_target": 1.0}):
         with pytest.raises(ConfigError):
             DatasetConfig(**wrong)
@@ -360,7 +359,7 @@ def stats(run: progan.Run) -> list[dict[str, float]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_a_run_with_ada_stopped_and_continued_equals_one_that_was_not(precision, tmp_path, monkeypatch, capsys):
-    options = {**TINY, "augment": "ada", "ada_target": -0.9, "precision": precision}
+    options = {**TINY, "augment": "ada", "precision": precision}
     whole = progan.train(out=tmp_path / "whole", **{**options, "quiet": False})
     lines = stats(whole)
     assert f"augment/p {lines[-1]['augment/p']:.3g}" in capsys.readouterr().err

@@ -116,14 +116,21 @@ def test_what_a_training_that_is_gone_made_is_gone(tmp_path, monkeypatch):
     """Stopped after it went back, a run's newest generator and grid are not later than the run; its copy's neither."""
     poison(monkeypatch, in_the_fade)
     original, options = loop.train, {**RUN, "snapshot_kimg": 0.08, "copy_to": str(tmp_path / "copy")}
+    mine = [
+        tmp_path / "run" / name for name in ("snapshots/generator-best.safetensors", "samples/fakes-999999999-copy.png")
+    ]
+    for path in mine:
+        path.parent.mkdir(parents=True)
+        path.touch()
     stop = StopAt(74)  # the fifth block after it went back
     monkeypatch.setattr("progan.run.train_job", lambda job, seen, *_: original(job, [*seen, stop], stop))
     run = progan.train(out=tmp_path / "run", **options)
     assert run.cur_nimg == 528
     for folder in (run.path, tmp_path / "copy"):
-        moments = [int(path.name.split("-")[1]) for path in folder.glob("s*/[fg]*-*")]
+        moments = [int(path.name.split("-")[1]) for path in folder.glob("s*/[fg]*-*x*.*")]
         assert max(moments) <= 528
         assert 520 not in moments, "a tick of the training that is gone"
+    assert all(path.exists() for path in mine), "what a user puts there is no file of the run"
 
 
 def test_killed_before_its_copy_knows_that_it_went_back_a_run_goes_on(whole, tmp_path, monkeypatch):

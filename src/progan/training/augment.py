@@ -20,8 +20,6 @@ from progan.config import DatasetConfig
 
 MOST_P = 0.8
 """Largest probability of ADA: above about this, what it does leaks into G's images (Karras et al. 2020, sec. 2.2)."""
-MOST_STEP = 0.1
-"""Largest change of ADA's probability in one tick."""
 _TINY = 2.0**-24
 """Distance from 0 and 1 of uniform numbers that become normal ones."""
 
@@ -53,12 +51,11 @@ def real_sign(real: Tensor, fake: Tensor, boundary: float | None) -> Tensor:
 def adapt(p: float, sign: float, images: int, config: DatasetConfig) -> float:
     """ADA's probability after a tick of so many images whose mean `real_sign` was `sign`: a step up or down.
 
-    The authors step every four minibatches; the speed is theirs, from 0 to 1 in 500 thousand images unless configured,
-    but for long ticks, after each of which p would swing from end to end.
+    The authors step every four minibatches; the speed is theirs, from 0 to 1 in 500 thousand images unless configured.
     """
     if not math.isfinite(sign) or sign == config.ada_target:
         return p
-    step = min(images / (1000 * config.ada_kimg), MOST_STEP)
+    step = images / (1000 * config.ada_kimg)
     return min(max(p + math.copysign(step, sign - config.ada_target), 0.0), MOST_P)
 
 

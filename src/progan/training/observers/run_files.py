@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import math
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class SampleGrids(Observer):
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._last = newest_before(state.cur_nimg, self._folder.glob("fakes-*.png"))
+        self._last = forget_later(state.cur_nimg, self._folder, "fakes")
         if state.cur_nimg == 0:  # what training begins with, as the authors have it
             self._write(stage, state)
 
@@ -103,15 +104,20 @@ class SampleGrids(Observer):
         thin(sorted(self._folder.glob(f"fakes-*-{stage.resolution}x{stage.resolution}.png")))
 
 
-def newest_before(cur_nimg: int, paths: Iterable[Path]) -> int:
-    """`cur_nimg` of the newest of a run's files that are named by it, 0 of none, so that a run that was stopped writes
-    the next when one that was not does. Later ones are of a training that is gone: deleted, unless all states are gone.
+def forget_later(cur_nimg: int, folder: Path, kind: str) -> int:
+    """Delete grids or generators (`fakes`, `generator`) that are later than the state: of a training that is gone.
+
+    Returns `cur_nimg` of the newest left, 0 of none, so that a run that was stopped writes the next when one that was
+    not does. Files of other names are the user's, and where all states are gone nothing is deleted.
     """
-    moments = {path: int(path.name.split("-")[1]) for path in paths}
-    if cur_nimg > 0:
-        for path in [path for path, moment in moments.items() if moment > cur_nimg]:
-            path.unlink()
-    return max((moment for moment in moments.values() if moment <= cur_nimg), default=0)
+    left = [0]
+    for path in folder.iterdir():
+        if named := re.fullmatch(rf"{kind}-(\d{{9,}})-(\d+)x\2\.(?:png|safetensors)", path.name):
+            if int(named[1]) <= cur_nimg:
+                left.append(int(named[1]))
+            elif cur_nimg > 0:
+                path.unlink()
+    return max(left)
 
 
 def thin(paths: Sequence[Path]) -> None:
@@ -157,7 +163,7 @@ class Snapshots(Observer):
 
     def on_start(self, state: TrainingState, stage: Stage) -> None:
         self._folder.snapshots.mkdir(parents=True, exist_ok=True)
-        self._last = newest_before(state.cur_nimg, self._folder.snapshots.glob("generator-*.safetensors"))
+        self._last = forget_later(state.cur_nimg, self._folder.snapshots, "generator")
         # The best of a moment after this one is that of a training that is gone.
         for path in self._folder.snapshots.glob("best-*.safetensors"):
             try:
