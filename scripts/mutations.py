@@ -2333,6 +2333,123 @@ SERVER = [
     ),
 ]
 
+GOING_ON = [
+    Mutation(
+        "measurements counted from where a run was stopped",
+        "run/observers.py",
+        {"state.cur_nimg - state.tally.images  #": "state.cur_nimg  #"},
+        ["training.py::test_a_run_that_is_stopped_measures_and_writes_at_the_moments_of_one_that_is_not"],
+    ),
+    Mutation(
+        "grids counted from where a run was stopped",
+        "training/observers/run_files.py",
+        {'forget_later(state.cur_nimg, self._folder, "fakes")': "state.cur_nimg"},
+        ["training.py::test_a_run_that_is_stopped_measures_and_writes_at_the_moments_of_one_that_is_not"],
+    ),
+    Mutation(
+        "what a training that is gone made stays",
+        "training/observers/run_files.py",
+        {"elif cur_nimg > 0:": "elif False:"},
+        ["divergence.py::test_what_a_training_that_is_gone_made_is_gone"],
+    ),
+    Mutation(
+        "what a training that is gone made stays in its copy",
+        "run/copies.py",
+        {
+            'return name.startswith("good/") or bool(named and newest and int(named[1]) > _position(newest))': 'return name.startswith("good/")'
+        },
+        ["copies.py::test_states_that_are_out_of_date_go_and_what_others_put_there_stays"],
+    ),
+    Mutation(
+        "a user's files are taken for a run's",
+        "training/observers/run_files.py",
+        {'rf"{kind}-(\\d{{9,}})-(\\d+)x\\2\\.(?:png|safetensors)"': 'rf"{kind}-(\\d{{9,}})-.*"'},
+        ["divergence.py::test_what_a_training_that_is_gone_made_is_gone"],
+    ),
+    Mutation(
+        "a copy that a run itself sent is another's",
+        "run/copies.py",
+        {"if name not in sent or sent[name][1] != sizes[name]]": "]"},
+        ["divergence.py::test_killed_before_its_copy_knows_that_it_went_back_a_run_goes_on"],
+    ),
+    Mutation(
+        "a copy is forgotten with the preset",
+        "run/assemble.py",
+        {"changes = {**kept, **changes}": "pass"},
+        [COPIES + "a_run_keeps_its_copy_when_the_command_is_repeated_without_it_and_from_elsewhere"],
+    ),
+    Mutation(
+        "a copy where one happens to be",
+        "run/assemble.py",
+        {'str(Path(changes["copy_to"]).absolute())': 'str(changes["copy_to"])'},
+        [COPIES + "a_run_keeps_its_copy_when_the_command_is_repeated_without_it_and_from_elsewhere"],
+    ),
+    Mutation(
+        "a copy around the runs",
+        "run/copies.py",
+        {"if around or (": "if ("},
+        [COPIES + "a_copy_around_the_runs_is_refused_before_there_is_one"],
+    ),
+    Mutation(
+        "a profile ends a run",
+        "run/__init__.py",
+        {'RetryingObserver("profile", Profile(folder.path, log), job.pending, folder)': "Profile(folder.path, log)"},
+        ["profiling.py::test_nobody_reading_the_summary_and_a_disk_that_is_full_end_no_run"],
+    ),
+    Mutation(
+        "the length of a run with --rescue",
+        "config.py",
+        {" or config.health.rescue": ""},
+        [FAULTS + "the_length_of_a_run_that_looks_at_ticks_is_part_of_what_it_learns"],
+    ),
+    Mutation(
+        "a request to stop is lost at the start",
+        "training/signals.py",
+        {
+            "    request = StopRequest(until, file)\n": "    if file is not None:\n        file.unlink(missing_ok=True)\n    request = StopRequest(until, file)\n"
+        },
+        [FAULTS + "a_request_to_stop_that_comes_while_a_run_starts_is_obeyed"],
+    ),
+    Mutation(
+        "several D steps as one in a plan",
+        "training/preflight/estimate.py",
+        {"(batch * config.schedule.d_steps)": "batch"},
+        [CLI + "iterations_and_space_of_a_plan"],
+    ),
+    Mutation(
+        "minutes planned for a run that has its length",
+        "run/__init__.py",
+        {"if minutes is not None and begun:": "if False:"},
+        [CLI + "a_dry_run_of_a_run_says_what_the_command_would_do"],
+    ),
+    Mutation(
+        "R1 with a root",
+        "losses/base.py",
+        {"squared_gradient_norms(critic, images).mean()": "gradient_norms(critic, images).square().mean()"},
+        [OBJECTIVES + "a_gradient_of_zero_leaves_a_gradient"],
+    ),
+    Mutation(
+        "a loss of another name",
+        "options.py",
+        {'if getattr(cls, "kind", None) != name:': "if False:"},
+        ["plugins.py::test_what_is_wrong_with_a_package_is_one_line"],
+    ),
+    Mutation(
+        "an option that is an argument of train",
+        "options.py",
+        {'if option.name in (*OF_TRAIN, "recipe", "help", "for"):': "if False:"},
+        ["plugins.py::test_options_that_cannot_be_are_refused"],
+    ),
+    Mutation(
+        "a resolution twice",
+        "per_resolution.py",
+        {
+            "return cls(tuple(sorted((int(key), float(number)) for key, number in pairs)))": "value = {int(key): float(number) for key, number in pairs}"
+        },
+        ["options.py::test_an_entry_holds_from_its_resolution_upwards"],
+    ),
+]
+
 MUTATIONS = [
     *SERVER,
     *PICTURES,
@@ -2360,6 +2477,7 @@ MUTATIONS = [
     *COMMANDS,
     *AUGMENTING,
     *EXPORTING,
+    *GOING_ON,
 ]
 
 

@@ -24,6 +24,7 @@ from tiny import TINY, assert_equal_weights, flags
 pytestmark = pytest.mark.usefixtures("own_cache", "traced_once")
 RUN = {**TINY, "start_resolution": 8, "total_kimg": 0.16}
 """Four ticks of one resolution."""
+KINDS = ("samples/fakes", "png"), ("snapshots/generator", "safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -214,16 +215,21 @@ def test_states_that_are_out_of_date_go_and_what_others_put_there_stays(tmp_path
         (folder.path / name).unlink()
     lay(state(3), "good/state-000000003.safetensors")
     assert sent() == ["good/state-000000003.safetensors", "samples/a.png", state(2), state(3)]
-    # It went back to an earlier state.
-    (folder.path / state(2)).unlink()
-    (folder.path / state(3)).unlink()
+    # It went back to an earlier state: what is later goes; what somebody deleted here of before stays there.
+    made = [f"{kind}-{nimg:09d}-8x8.{end}" for kind, end in KINDS for nimg in (1, 3)]
+    lay(*made)
+    sent()
+    for name in (state(2), state(3), *made):
+        (folder.path / name).unlink()
     lay(state(1))
-    assert sent()[2:] == [state(1)]
+    assert sent()[3:] == [state(1)]
+    kept = [name for name in content(there) if name in made]
+    assert sorted(kept) == ["samples/fakes-000000001-8x8.png", "snapshots/generator-000000001-8x8.safetensors"]
     # Somebody deleted the run: what is there stays.
     (folder.path / state(1)).unlink()
     (folder.path / "good/state-000000003.safetensors").unlink()
     assert sent()[0] == "good/state-000000003.safetensors"
-    assert sent()[2:] == [state(1)]
+    assert sent()[3:] == [state(1)]
     assert (there / "notes.txt").exists()
 
 
