@@ -158,8 +158,12 @@ def double() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "mode",
-    [double, torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)],
-    ids=["float64", "no_grad", "inference_mode", "autocast"],
+    [
+        pytest.param(double, id="float64", marks=pytest.mark.slow),
+        pytest.param(torch.no_grad, id="no_grad", marks=pytest.mark.slow),
+        pytest.param(torch.inference_mode, id="inference_mode"),
+        pytest.param(lambda: torch.autocast("cpu", torch.bfloat16), id="autocast", marks=pytest.mark.slow),
+    ],
 )
 def test_modes_of_the_program_change_nothing(run, tmp_path, mode):
     with mode():

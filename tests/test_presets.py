@@ -18,7 +18,7 @@ from progan.schedule import Schedule, in_images
 
 FAST = {"quickstart", "avatars64", "mnist32", "celeba64-laptop", "faces64"}
 """Presets with another loss and other rates than the paper's."""
-UNLIKE = {"quickstart", "paper1024", "celebahq256", "ablation-a", "ablation-e-star", "dcgan32", "growing-batchnorm64"}
+UNLIKE = {"quickstart", "celebahq256", "ablation-a", "ablation-e-star", "dcgan32", "growing-batchnorm64"}
 """Presets whose networks and stages are nearly those of no other: their plans are made with every change."""
 
 

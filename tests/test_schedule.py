@@ -64,7 +64,9 @@ def test_every_row_of_the_official_schedule_belongs_to_a_run() -> None:
     assert {f"{row['preset']}/res{row['final_resolution']}" for row in ROWS} == set(RUNS) == set(WALKS["walks"])
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(
+    "run", [pytest.param(run, marks=[pytest.mark.slow] * (run != "v1-1gpu/res1024")) for run in RUNS]
+)
 def test_where_the_official_loop_resets_its_optimizers(run: str) -> None:
     """The whole run, evaluation by evaluation."""
     expected, schedule = WALKS["walks"][run], Schedule(official(run))

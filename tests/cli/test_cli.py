@@ -378,6 +378,7 @@ def prepared(folder, count=24):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_and_its_images_may_move(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

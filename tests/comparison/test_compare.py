@@ -516,7 +516,8 @@ def test_a_split_left_by_a_call_that_failed_is_not_taken_for_another(shapes, tmp
         assert (ground.num, ground.held_out.count) == (num, 3 * num)
 
 
-@pytest.mark.parametrize("jobs", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [0, 1])
 def test_a_run_that_diverges_is_left_out_of_a_comparison(shapes, tmp_path, monkeypatch, jobs):
     """It is not tried again, and the others are compared."""
     options = {

@@ -256,6 +256,7 @@ def test_a_sweep(swept, data, tmp_path, monkeypatch):
     assert sweep(data.path, swept.path, quiet=True, **OPTIONS).rungs == swept.rungs
 
 
+@pytest.mark.slow
 def test_a_candidate_that_diverges_is_dropped(data, tmp_path):
     options = {**OPTIONS, "base": "lsgan32 --batch-size 4", "vary": ["--lr 0.0002,0.001,1000000"], "seeds": 1}
     found = sweep(data.path, tmp_path, quiet=True, **{**options, "measurements": 5})

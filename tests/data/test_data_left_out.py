@@ -174,6 +174,7 @@ def test_printable() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+@pytest.mark.slow
 def test_names_that_are_not_utf_8_are_shown_escaped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -493,7 +493,10 @@ def downloads(data: Path) -> None:
     parquet(Path("ylecun") / "mnist" / "train-00000-of-00001.parquet", DIGITS)
 
 
-@pytest.mark.parametrize("title", [title for title, found in SECTIONS.items() if found])
+TITLES = [title for title, found in SECTIONS.items() if found]
+
+
+@pytest.mark.parametrize("title", [TITLES[0], *(pytest.param(title, marks=pytest.mark.slow) for title in TITLES[1:])])
 def test_from_a_download_to_a_grid(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str) -> None:
     pytest.importorskip("datasets")
     from datasets import config
@@ -512,4 +515,4 @@ def test_from_a_download_to_a_grid(data: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_page_has_a_section_for_every_set() -> None:
-    assert len([title for title, found in SECTIONS.items() if found]) == len(SETS) + 2  # LSUN and Hugging Face
+    assert len(TITLES) == len(SETS) + 2  # LSUN and Hugging Face

@@ -170,6 +170,7 @@ def test_a_graph_that_makes_other_pictures_is_refused(monkeypatch):
                 exporter.make(snapshot, weights)
 
 
+@pytest.mark.slow
 def test_every_resolution_of_a_run_is_its_own_snapshot(tmp_path, capsys):
     folder = write_run(tmp_path / "run")
     assert main(["export", "onnx", str(folder.path), str(tmp_path / "out"), "--weights", "fp16", "--json"]) == 0

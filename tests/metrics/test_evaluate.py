@@ -141,6 +141,7 @@ class TestAll:
 
 
 class TestSnapshots:
+    @pytest.mark.slow
     def test_an_untrained_generator_is_far_from_the_floor(self, faces):
         values = progan.evaluate(untrained(), faces, seed=1)
         assert list(values) == ["swd_32", "swd_16", "swd", "ms_ssim"]

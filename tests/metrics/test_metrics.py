@@ -162,7 +162,10 @@ def test_every_value_is_looked_at() -> None:
     assert MOVES.keys() == {value for name in METRICS for value in METRICS[name].values}
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("classes", "stacked_mnist"))) for name in METRICS],
+)
 def test_it_moves_the_right_way(name: str, scenes: dict[str, Scene]) -> None:
     scene = scene_of(name, scenes)
     fakes = scene.fakes

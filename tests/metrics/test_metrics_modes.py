@@ -136,6 +136,7 @@ class TestClasses:
         found = self.read(dataset, digits(np.full(100, 7)))
         assert found["class_kl"].value == pytest.approx(math.log(10), abs=0.02)
 
+    @pytest.mark.slow
     def test_the_classifier_is_trained_once(self, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read(dataset, digits(np.arange(50) % 5))
         told: list[str] = []

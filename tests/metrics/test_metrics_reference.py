@@ -60,7 +60,7 @@ def normalized_in_32_bits(descriptors: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("row", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "AvsA")) for name in PAIRS])
 def test_distances(name: str, row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within 1e-4; the rest is their rounding of the mean and the deviation, and with that within 2e-6."""
     expected, seed = ARRAYS[f"swd_{name}"][row], int(ARRAYS["swd_seeds"][row])

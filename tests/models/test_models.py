@@ -58,6 +58,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "progan1024-lsgan": {**SHORT, "resolution": 16, "schedule_every": 1},
     "ablation-a": {**SHORT, **FIXED, "d_steps": 2, "schedule_every": 1},
 }
+QUICK = {"dcgan64", "growing-batchnorm64"}
+"""Those whose runs are cut in two with every change."""
 F32 = torch.float32
 every_network = pytest.mark.parametrize("config", NETWORKS.values(), ids=NETWORKS.keys())
 
@@ -240,7 +242,7 @@ def test_a_run_ends_with_a_snapshot_of_the_average_in_evaluation_mode(preset: st
 @pytest.mark.parametrize(
     ("preset", "precision"),
     [
-        *((preset, "fp32") for preset in RUNS),
+        *(pytest.param(preset, "fp32", marks=[pytest.mark.slow] * (preset not in QUICK)) for preset in RUNS),
         # Ten times as slow on a processor without units for it.
         *(pytest.param(preset, "bf16", marks=pytest.mark.slow) for preset in RUNS),
     ],

@@ -81,6 +81,7 @@ class TestStatistics:
         assert found.low < 0 < found.high
         assert differences({"a": [1.0], "b": [2.0, 3.0]}, 0.0) == [], "one seed says nothing"
 
+    @pytest.mark.slow
     def test_one_test_in_twenty_errs(self):
         """Equal groups of three from a normal distribution: at most 5 % of 500 tests, within three standard errors."""
         draws = np.random.default_rng(0).normal(size=(500, 2, 3))

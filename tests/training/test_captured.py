@@ -104,6 +104,7 @@ def test_a_run_of_graphs_ends_in_the_bits_of_one_without(
     assert equal(graphs, launched)
 
 
+@pytest.mark.slow
 def test_a_step_is_gone_when_the_next_is_made(
     tapes: list[Tape], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_graph_of_other_numbers_is_not_used(
     assert equal(wrong, progan.train(out=tmp_path / "right", **TINY))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_captured_is_launched(
     tapes: list[Tape], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +209,7 @@ def test_arguments_may_lie_anywhere(tapes: list[Tape]) -> None:
     assert graph([torch.tensor([4.0, 4.0])], torch.ones(2), [None])[0].tolist() == [4.0, 4.0]
 
 
+@pytest.mark.slow
 def test_memory_and_precisions_are_tried_with_graphs(tapes: list[Tape]) -> None:
     config = override(preset("quickstart-paper"), {"resolution": 8, "fmap_max": 8})
     setup = RunSetup(config, ImageShape(8, 3), CPU)

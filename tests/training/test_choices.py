@@ -380,6 +380,7 @@ def test_a_run_that_moves_to_a_gpu_leaves_winograds_algorithm_behind(unset: Any,
 
 
 @pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.slow
 def test_a_run_goes_on_with_or_without_winograds_algorithm_as_it_was_begun(
     tmp_path: Path, begun: bool, unset: Any
 ) -> None:
@@ -418,6 +419,7 @@ print(faults() - before)
 # Compiling
 
 
+@pytest.mark.slow
 def test_what_is_compiled_is_decided_after_the_first_grid(unset: Any, tmp_path: Path) -> None:
     """Its trials may take a minute; what is found is in the states, and not asked again where the run goes on."""
     grids: list[int] = []
@@ -567,6 +569,7 @@ def paced(unset: Any) -> Any:
 SHARES: dict[str, Any] = {**TINY, "resolution": 8, "stable_kimg": "4:10,8:30", "fade_kimg": 20, "quiet": True}
 
 
+@pytest.mark.slow
 def test_minutes_become_kimg_of_which_every_stage_keeps_its_share(paced: Any, tmp_path: Path, capsys: Any) -> None:
     """50 s + 500 s become 0.55 s: 10, 20 and 30 images of each 10,000."""
     run = progan.train(out=tmp_path / "run", minutes=0.55 / 60, **SHARES)

@@ -303,6 +303,7 @@ def test_the_precision_is_that_which_was_faster_and_stays_so(tmp_path, monkeypat
     assert "0.90 times as fast (0.90 to 0.90) as in fp32" in said[0]
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_a_remembered_trial_chose_and_makes_none(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path))
     for module in ("devices", "training.numerics", "training.preflight.autotune"):

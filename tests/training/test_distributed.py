@@ -375,6 +375,7 @@ def test_the_file_that_stops_a_run_stops_all_processes(tmp_path):
     assert not (tmp_path / "run" / "stop").exists()
 
 
+@pytest.mark.slow
 def test_torchrun_needs_out_and_one_process_says_so(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "progan"]
     done = subprocess.run([*launch, "train", *FLAGS], capture_output=True, text=True, cwd=tmp_path)

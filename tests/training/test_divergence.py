@@ -96,6 +96,7 @@ def test_stopped_anywhere_before_while_or_after_it_goes_back_a_run_ends_in_the_s
     assert_equal_runs(whole.path, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_killed_while_it_goes_back_a_run_ends_in_the_same_bits(whole, tmp_path, monkeypatch):
     poison(monkeypatch, in_the_fade)
     monkeypatch.setattr(state, "WRITING_SHARE", math.inf)  # a state every tick
@@ -154,6 +155,7 @@ def test_killed_before_its_copy_knows_that_it_went_back_a_run_goes_on(whole, tmp
     assert_equal_runs(whole.path, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_second_divergence_goes_back_further(tmp_path, monkeypatch):
     poison(monkeypatch, lambda stage: stage.phase == "fade" and stage.alpha > 0.5 and stage.d_lr > 0.0007)
     run = progan.train(out=tmp_path / "run", **RUN)

@@ -303,7 +303,13 @@ def flip_a_bit(path: Path, at: float) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("harm", ["flipped in the header", "flipped in a weight", "cut short", "empty"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "flipped in a weight",
+        *(pytest.param(harm, marks=pytest.mark.slow) for harm in ("flipped in the header", "cut short", "empty")),
+    ],
+)
 def test_a_damaged_newest_state_costs_the_way_from_the_one_before(harm, whole, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     monkeypatch.setattr(state, "WRITING_SHARE", 1e9)  # a state every tick
@@ -393,7 +399,7 @@ def test_other_images_are_refused_with_the_difference(whole, tmp_path):
     assert progan.train(out=whole.path, data=copied, quiet=True).finished
 
 
-@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("named", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_whose_images_are_gone_goes_on_with_those_prepared(named, tmp_path, monkeypatch, capsys):
     photos, emptied = tmp_path / "photos", tmp_path / "photos" / "of" / "nothing"
     prepare_as("imagefolder", "avatars:48", photos, PrepareConfig(resolution=8))
@@ -524,6 +530,7 @@ def test_a_run_made_longer_equals_one_that_was_as_long_from_the_start(whole, tmp
     assert RunFolder(run.path).read()[0].schedule.total_kimg == 0.6
 
 
+@pytest.mark.slow
 def test_when_states_are_written_changes_no_number(whole, tmp_path, monkeypatch):
     original, counts = StateFolder.write, []
     monkeypatch.setattr(StateFolder, "write", lambda self, state: counts.append(1) or original(self, state))

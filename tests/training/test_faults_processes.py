@@ -96,7 +96,7 @@ def test_a_run_killed_while_it_writes_a_state_leaves_nothing_and_goes_on(start, 
     assert_equal_weights(whole.path, out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_the_second_signal_stops_at_once(start, number, tmp_path):
     out = tmp_path / "run"
     process = start(command(out, schedule_every=65536))  # a block that does not end: the first only asks

@@ -82,6 +82,7 @@ def test_a_state_is_taken_as_its_run_is(source):
     assert earlier.weights.keys() == {"G", "D", "G_ema"}
 
 
+@pytest.mark.slow
 def test_a_pickle_of_the_authors_is_taken_with_its_licence(tmp_path, monkeypatch):
     snapshot = import_network(SMALL)
     shape = snapshot.info.shape

@@ -70,6 +70,7 @@ def test_a_flat_run_ends_with_everything_written(flat):
     assert f"{flat.cur_nimg:09d}" in flat.grid().name
 
 
+@pytest.mark.slow
 def test_a_flat_run_stays_ended_and_can_be_told_to_go_on(flat):
     again = progan.train(out=flat.path, quiet=True)
     assert (again.finished, again.cur_nimg) == (True, flat.cur_nimg)

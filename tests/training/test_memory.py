@@ -256,6 +256,7 @@ def test_auto_is_resolved_before_anything_is_written_and_obeyed_afterwards(tmp_p
         assert progan.train(out=run.path, **again).finished
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_does_not_fit(monkeypatch, capsys):
     monkeypatch.setattr(fit, "free_bytes", lambda device: 200 * 2**20)
     flags = ["--resolution=32", "--fmap-max=64", "--batch-size=4:16,32:256", "--device=cpu", "--precision=fp32"]

@@ -155,6 +155,7 @@ def test_what_cannot_go_on_is_refused_before_any_trial(tmp_path: Path, monkeypat
         progan.train(**options, seed=5)
 
 
+@pytest.mark.slow
 def test_memory_is_asked_for_in_the_precision_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(numerics, "sixteen_bits", lambda device: "bf16")

@@ -4,6 +4,8 @@ import io
 import json
 import sys
 
+import pytest
+
 import progan
 
 TINY = {
@@ -34,6 +36,7 @@ def test_a_profile_names_the_parts_of_an_iteration_and_the_dearest_operations(tm
     assert len(text.splitlines()) <= 24
 
 
+@pytest.mark.slow
 def test_a_profile_changes_nothing(tmp_path):
     plain, profiled = (progan.train(out=tmp_path / str(p), profile=p, quiet=True, **TINY) for p in (False, True))
     first, second = (progan.load(run.path).G.state_dict() for run in (plain, profiled))

@@ -77,7 +77,7 @@ def as_if_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("how", ["eager", "traced"])
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "labels")) for name in RUNS])
 def test_an_iteration_asks_nothing_of_the_device(name: str, how: str, dataset: Dataset, tmp_path: Path) -> None:
     options = {"resolution": 16, "fmap_max": 8, "z_dim": 8, "batch_size": 4, **RUNS[name]}
     config = override(preset("quickstart-paper"), options)

@@ -64,6 +64,7 @@ def values(record) -> dict:
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_and_continued_is_one_run_there(without, tmp_path, monkeypatch):
     out, stop = tmp_path / "portraits", StopAt(60)
     train_with(monkeypatch, out, stop, stop, **RUN)
