@@ -1,7 +1,10 @@
 """The server of the page: its pictures are those of sample, and nobody gets what is not theirs."""
 
+import asyncio
 import base64
+import gc
 import json
+import math
 import os
 import shutil
 import socket
@@ -9,10 +12,12 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zlib
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from io import BytesIO
-from urllib.parse import quote
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -27,7 +32,7 @@ from progan.app.pictures import BusyError, Studio
 from progan.app.runs import Missing, Shelf, Watch
 from progan.cli import main
 from progan.commands import AppConfig
-from progan.errors import ConfigError, RunError
+from progan.errors import ConfigError, DatasetError, RunError
 from progan.files import write_whole
 from progan.images import to_pixels
 from progan.progress import silent
@@ -50,7 +55,8 @@ def folder(tmp_path_factory):
     """Runs of every kind, a comparison, and links that lead out of them."""
     top = tmp_path_factory.mktemp("app")
     (top / "secret").mkdir()
-    (top / "secret" / "file.png").write_text(SECRET)
+    for name in ("file.png", "fakes-000000001-8x8.png"):
+        (top / "secret" / name).write_text(SECRET)
     write_run(top / "secret" / "run")
     root = top / "runs"
     root.mkdir()
@@ -102,6 +108,14 @@ def client(app):
     return visit(app)
 
 
+def until(happens, seconds=60):
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def pixels_of(answer):
     assert answer.status_code == 200, answer.text
     side = int(answer.headers["x-progan-side"])
@@ -132,6 +146,28 @@ def test_labels_are_those_of_sample(client, folder, run, label, row):
     # The rows of attributes are those of the data in turn, as in a call of so many seeds.
     drawing = Drawing(load(folder / run), [7] * (row + 1), [""] * row + [label])
     assert np.array_equal(got, as_shown(torch.cat(list(drawing.pixels()))[-1]))
+
+
+def test_the_seconds_of_a_picture_are_neither_those_of_waiting_nor_of_loading(folder, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def slow(name, seconds):
+        original = getattr(Studio, name)
+
+        def call(*given):
+            now[0] += seconds
+            return original(*given)
+
+        monkeypatch.setattr(Studio, name, call)
+
+    slow("snapshot", 100)
+    slow("_pixels", 1)
+    desk, app = open_app(folder)
+    client = visit(app)
+    before = desk.studio.do(lambda: now.__setitem__(0, now[0] + 1000))
+    assert client.get(PICTURE.format(run="plain")).headers["x-progan-seconds"] == "1.0000"
+    assert before.done()
 
 
 def test_a_morph_lies_on_the_great_circle(client, folder):
@@ -258,7 +294,8 @@ def test_a_damaged_snapshot_hides_neither_others_nor_other_runs(damaged, folder,
 
 
 @pytest.mark.parametrize(
-    "address", ["/api/picture?run=run&model=generator-000016000-16x16", "/api/grid?run=run&name=reals.png"]
+    "address",
+    ["/api/picture?run=run&model=generator-000016000-16x16", "/api/grid?run=run&name=fakes-000000001-8x8.png"],
 )
 def test_what_is_kept_is_asked_for_again_and_is_that_of_the_file(address, tmp_path):
     """A run is deleted, and another one trained under its name."""
@@ -266,7 +303,7 @@ def test_what_is_kept_is_asked_for_again_and_is_that_of_the_file(address, tmp_pa
     def train(seed):
         folder = write_run(tmp_path / "run", kind="class", names=CLASSES[:seed])
         folder.samples.mkdir()
-        Image.new("RGB", (66, 66), (seed, 0, 0)).save(folder.samples / "reals.png")
+        Image.new("RGB", (66, 66), (seed, 0, 0)).save(folder.samples / "fakes-000000001-8x8.png")
 
     train(2)
     client = visit(open_app(tmp_path)[1])
@@ -289,7 +326,7 @@ def test_the_page_opens_without_torch(folder):
         f"desk = server.Desk(runs.Shelf(Path({str(folder)!r})), AppConfig())\n"
         "server.application(desk, 'x', '127.0.0.1')\n"
         "assert runs.facts(desk.shelf, 'plain', True, True)['models']\n"
-        "desk.watch(desk.shelf.run('plain'))\n"
+        "desk.watch(desk.shelf.run('plain')[1])\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -352,11 +389,30 @@ def test_the_token_goes_into_a_cookie_and_out_of_the_address(app):
     assert "set-cookie" not in visit(app, token=False).get("/?token=another-token-than-it").headers
 
 
+@pytest.mark.parametrize("other", ['prefs={"a": 1}', "a=b c", "user[id]=3", "x", 'a="b', "name=drei ü", "a@b=1", "="])
+def test_the_token_is_found_among_the_cookies_of_other_programs(app, other):
+    """A browser sends those of all programs of a host, whatever their ports, and whatever they hold."""
+
+    def knows(cookie):
+        client = visit(app, token=False)
+        return client.get("/progan.json", headers=[("cookie", cookie.encode())]).json()["server"]["change"]
+
+    assert knows(f"{other}; progan-7860={TOKEN}")
+    assert knows(f'progan-7860="{TOKEN}";{other}')
+    assert not knows(f"{other}; progan-7860={TOKEN}x; progan-7861={TOKEN}")
+
+
 def test_beyond_this_machine_nothing_is_shown_without_the_token(folder):
     app = open_app(folder, "0.0.0.0")[1]
     home = "http://192.168.1.7:7860"
     stranger = visit(app, home, token=False)
-    for address in ("/", "/main.js", "/progan.json", PICTURE.format(run="plain"), "/api/grid?run=plain&name=reals.png"):
+    for address in (
+        "/",
+        "/main.js",
+        "/progan.json",
+        PICTURE.format(run="plain"),
+        "/api/grid?run=plain&name=fakes-000000001-8x8.png",
+    ):
         answer = stranger.get(address)
         assert answer.status_code == 403, address
         assert "token" in answer.json()["error"]
@@ -426,7 +482,7 @@ def test_a_snapshot_alone_makes_pictures(file):
         "/api/picture?model=secret&seed=1",
         "/api/picture?model=../alone/secret&seed=1",
         "/api/training?run=odd <b> name",
-        "/api/grid?run=&name=reals.png",
+        "/api/grid?run=&name=fakes-000000001-8x8.png",
         "/api/page/data?run=",
         "/api/page/report?run=",
         "/api/page/compare?name=",
@@ -484,16 +540,16 @@ def test_what_is_no_snapshot_gets_one_line(content, file, tmp_path, capsys):
         "/config.json",
         "/api/grid?run=plain&name=fakes-000000001-8x8.png",  # a link
         "/api/grid?run=class&name=file.png",
-        "/api/grid?run=class&name=reals.png",  # in a folder that is a link
+        "/api/grid?run=class&name=fakes-000000001-8x8.png",  # in a folder that is a link
         "/api/grid?run=plain&name=../../../secret/file.png",
         "/api/grid?run=plain&name=..%2f..%2f..%2fsecret%2ffile.png",
-        "/api/grid?run=plain&name=reals.png%00",
-        "/api/grid?run=plain&name=reals.png%0a",
-        "/api/grid?run=../secret/run&name=reals.png",
-        "/api/grid?run=linked&name=reals.png",
-        "/api/grid?run=/etc&name=reals.png",
-        "/api/grid?run=plain/../plain&name=reals.png",
-        "/api/grid?run=plain%00&name=reals.png",
+        "/api/grid?run=plain&name=fakes-000000001-8x8.png%00",
+        "/api/grid?run=plain&name=fakes-000000001-8x8.png%0a",
+        "/api/grid?run=../secret/run&name=fakes-000000001-8x8.png",
+        "/api/grid?run=linked&name=fakes-000000001-8x8.png",
+        "/api/grid?run=/etc&name=fakes-000000001-8x8.png",
+        "/api/grid?run=plain/../plain&name=fakes-000000001-8x8.png",
+        "/api/grid?run=plain%00&name=fakes-000000001-8x8.png",
         "/api/picture?run=linked&model=generator-000016000-16x16&seed=1",
         "/api/picture?run=linked.json&model=generator-000016000-16x16&seed=1",
         "/api/picture?run=plain&model=generator-000000001-8x8&seed=1",  # a link
@@ -523,6 +579,53 @@ def test_links_and_strangers_are_no_runs(client):
     assert not known & {"linked", "linked.json"}
     assert "caf\\xe9/run" in known
     assert pixels_of(client.get(PICTURE.format(run=r"caf\xe9/run"))).shape == (16, 16, 3)
+
+
+def test_a_run_that_cannot_be_read_is_named(folder, tmp_path, capsys):
+    """It is not merely missing; other programs' files of that name are nobody's business."""
+    shutil.copytree(folder / "plain", tmp_path / "good", symlinks=True)
+    written = {
+        "cut": (folder / "plain" / "config.json").read_text()[:100],
+        "new": json.dumps({"format": "progan run", "version": 99}),
+        "odd": json.dumps({"format": "progan run", "version": 2, "config": 7, "dataset": {}}),
+        "other": json.dumps({"model_type": "bert"}),
+        "list": "[1, 2]",
+        "deep": "[" * 100_000,
+    }
+    for name, content in written.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(content)
+    known = visit(open_app(tmp_path)[1]).get("/progan.json").json()["server"]
+    assert [run["name"] for run in known["runs"]] == ["good"]
+    assert [Path(line.split(" ")[0]).parent.name for line in known["unread"]] == ["cut", "new", "odd"]
+    assert "has format version 99" in known["unread"][1]
+    assert all(line.endswith(".") for line in known["unread"])
+    capsys.readouterr()
+    for name in ("cut", "new", "odd"):
+        assert main(["app", str(tmp_path / name), "--no-open"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert str(tmp_path / name) in said
+
+
+def test_what_did_not_change_is_read_once(folder, tmp_path, monkeypatch):
+    """And those who ask at the same time wait for one walk."""
+    for name in ("a", "b"):
+        shutil.copytree(folder / "class", tmp_path / name, symlinks=True)
+    read, walks, original = [], [], Shelf._walk
+    monkeypatch.setattr(RunFolder, "read", lambda self, read_it=RunFolder.read: read.append(self) or read_it(self))
+    monkeypatch.setattr(Shelf, "_walk", lambda self: walks.append(time.sleep(0.1)) or original(self))
+    shelf = Shelf(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        assert len({id(found) for found in pool.map(lambda _: shelf.contents(), range(8))}) == 1
+    assert (len(walks), len(read)) == (1, 2)
+    shelf._walked = -math.inf
+    assert list(shelf.contents().runs) == ["a", "b"] or list(shelf.contents().runs) == ["b", "a"]
+    assert (len(walks), len(read)) == (2, 2)
+    (tmp_path / "a" / "config.json").write_text("cut")
+    shelf._walked = -math.inf
+    assert list(shelf.contents().runs) == ["b"]
+    assert len(read) == 3
 
 
 def test_odd_names_are_names(client):
@@ -584,6 +687,58 @@ def test_too_many_are_told_to_come_again(folder, monkeypatch):
     assert visit(app).get(PICTURE.format(run="plain")).status_code == 200
     desk.streams = server.MOST_STREAMS
     assert visit(app).get("/api/training?run=plain").status_code == 503
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_where_the_memory_is_too_small_the_page_says_what_to_do(error, folder, monkeypatch):
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr(Studio, "_pixels", fail)
+    answer = visit(open_app(folder)[1]).get(PICTURE.format(run="plain"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "--device cpu" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("gone", ["picture", "model", "report", "compare"])
+def test_what_is_deleted_while_it_is_asked_for_is_said_to_be_gone(gone, folder, tmp_path, monkeypatch):
+    shutil.copytree(folder / "class", tmp_path / "run", symlinks=True)
+    shutil.copytree(folder / "comparison", tmp_path / "comparison")
+    (tmp_path / "run" / "report.html").write_text("a report")
+    client = visit(open_app(tmp_path)[1])
+    picture, page = PICTURE.format(run="run"), f"/api/page/{gone}?run=run&name=comparison"
+    assert client.get(page if "picture" not in gone and gone != "model" else picture).status_code == 200
+
+    def before(owner, name):
+        """Deletes all before a step that follows the look-up."""
+        original = getattr(owner, name)
+
+        def call(*given, **named):
+            for place in ("run", "comparison"):
+                shutil.rmtree(tmp_path / place, ignore_errors=True)
+            return original(*given, **named)
+
+        monkeypatch.setattr(owner, name, call)
+
+    before(*{"picture": (Studio, "picture"), "model": (server, "_kept")}.get(gone, (Path, "read_text")))
+    answer = client.get(f"{picture}1" if gone in ("picture", "model") else page)
+    assert (answer.status_code, answer.json()["error"]) == (404, "that is no longer here: reload the page")
+
+
+def test_what_was_deleted_since_the_folder_was_looked_at_is_not_told_of(folder, tmp_path, monkeypatch):
+    """Another walk comes between the two looks of a request; and a snapshot goes while it is read."""
+    for name in ("a", "b"):
+        shutil.copytree(folder / "class", tmp_path / name, symlinks=True)
+    shelf = Shelf(tmp_path)
+    contents = iter([runs.Contents({"a": tmp_path / "a"}), *[runs.Contents({"b": tmp_path / "b"})] * 9])
+    monkeypatch.setattr(shelf, "contents", lambda: next(contents))
+    first = sorted((tmp_path / "b" / "snapshots").iterdir())[0]
+    monkeypatch.setattr(
+        runs, "_digest", lambda path, version: first.unlink(missing_ok=True) or str(path.stat().st_size)
+    )
+    found = runs.facts(shelf, "", True, True)
+    assert found["title"] == "b"
+    assert [model["resolution"] for model in found["models"]] == [16]
 
 
 def test_pictures_go_first_between_the_steps_of_something_long():
@@ -669,17 +824,80 @@ def test_a_training_that_goes_on_is_asked_to_stop(tmp_path):
         folder.stop.symlink_to(tmp_path / "elsewhere")
         assert client.post("/api/stop?run=run").status_code == 400
         assert not (tmp_path / "elsewhere").exists()
-    (folder.path / ".lock").write_text(f"process 999999999 on {socket.gethostname()}")  # of one that was killed
-    assert not runs.live(folder)
-    with pytest.raises(RunError):
-        runs.ask_to_stop(folder)
+    for number in (999999999, os.getpid()):  # of one that was killed, whose number another process may have
+        (folder.path / ".lock").write_text(f"process {number} on {socket.gethostname()}")
+        assert not runs.live(folder), number
+        with pytest.raises(RunError):
+            runs.ask_to_stop(folder)
 
 
 def test_of_many_lines_some_are_sent_the_last_among_them(monkeypatch):
     monkeypatch.setattr(server, "MOST_SENT", 4)
-    assert server._thinned([]) == []
-    assert server._thinned([*range(4)]) == [0, 1, 2, 3]
-    assert server._thinned([*range(9)]) == [2, 5, 8]
+
+    def sent(*lines):
+        return [line["cur_nimg"] for line in server._thinned([{"cur_nimg": i, **line} for i, line in enumerate(lines)])]
+
+    assert sent() == []
+    assert sent(*[{}] * 4) == [0, 1, 2, 3]
+    assert sent(*[{}] * 9) == [2, 5, 8]
+    # Measurements and notices are rare, and are not lost where others are left out.
+    swd, said = {"metrics/G_ema/swd": 1.0}, {"notices": "it diverged"}
+    assert sent(*[swd, {}] * 4) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert sent({}, said, {}, {}, swd, {}, {}, {}, {}) == [0, 1, 3, 4, 6, 8]
+    assert sent(*[swd] * 9) == [2, 5, 8]
+
+
+def events(client, address):
+    """Kinds of events and what they hold, of a stream that ends."""
+    found = [
+        part.partition("\ndata: ") for part in client.get(address).text.split("\n\n") if part.startswith("event: ")
+    ]
+    return [(kind.removeprefix("event: "), json.loads(data)) for kind, _, data in found]
+
+
+def test_those_who_follow_a_training_keep_nobody_waiting(tmp_path, monkeypatch):
+    """What is sent is made in other threads than the one that answers all; the run is moved away at the end."""
+    monkeypatch.setattr(runs, "_LOOK", 0.0)
+    monkeypatch.setattr(server, "_EVERY", 0.0)
+    folder, moments = write_run(tmp_path / "run"), iter((1, 2, 2))
+    desk, app = open_app(tmp_path)
+    inside = []
+
+    def watch(given, look=desk.watch):
+        lines = ({"cur_nimg": n, "resolution": 8} for n in range(next(moments, 0)))
+        folder.stats.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if not folder.stats.read_text():
+            shutil.rmtree(folder.path)
+        return look(given)
+
+    def state(*given, state=server.state):
+        with pytest.raises(RuntimeError):  # there is no loop in this thread
+            asyncio.get_running_loop()
+        inside.append(threading.get_ident())
+        return state(*given)
+
+    monkeypatch.setattr(desk, "watch", watch)
+    monkeypatch.setattr(server, "state", state)
+    told = events(visit(app), "/api/training?run=run")
+    assert [kind for kind, _ in told] == ["all", "state", "more", "state", "gone"]
+    assert [[line["cur_nimg"] for line in lines] for kind, lines in told if kind in ("all", "more")] == [[0], [1]]
+    assert len(inside) == 3
+    assert desk.streams == 0
+
+
+def test_what_is_followed_is_kept_and_the_time_left_found_once_for_all(folder, tmp_path, monkeypatch):
+    """However many runs there are: a look at one makes nobody read another anew."""
+    monkeypatch.setattr(runs, "_LOOK", 3600.0)
+    folders = [RunFolder(shutil.copytree(folder / "class", tmp_path / str(i), symlinks=True)) for i in range(9)]
+    desk, asked = server.Desk(Shelf(tmp_path), AppConfig()), []
+    monkeypatch.setattr(desk, "seconds_left", lambda watch: asked.append(watch.folder.path.name) or 5.0)
+    first = [desk.watch(folder) for folder in folders]
+    assert [server.state(watch)["left"] for watch in first] == [5.0] * 9
+    assert all(again is watch for again, watch in zip(map(desk.watch, folders), first, strict=True))
+    assert asked == [str(i) for i in range(9)]
+    del first
+    gc.collect()
+    assert not desk._watched
 
 
 def test_time_left_is_that_of_the_console(tmp_path):
@@ -749,12 +967,67 @@ def test_what_is_no_picture_is_said_to_be_none(folder, content):
     assert "\n" not in error
 
 
-def test_training_images_are_shown_only_where_that_is_wanted(folder):
-    answer = visit(open_app(folder, reals=False)[1]).get("/api/page/data?run=plain")
-    assert answer.status_code == 400
-    assert "--no-reals" in answer.json()["error"]
-    answer = visit(open_app(folder)[1]).get("/api/page/data?run=plain")
-    assert "no longer in gone" in answer.json()["error"]
+def test_training_images_are_shown_only_where_that_is_wanted(folder, tmp_path):
+    shutil.copytree(folder / "comparison", tmp_path / "comparison")
+    run = write_run(tmp_path / "run")
+    run.samples.mkdir()
+    (run.samples / "reals.png").write_text("real")
+    (run.path / "report.html").write_text("<!doctype html><p>Real images.")
+    client, shown = visit(open_app(tmp_path, reals=False)[1]), visit(open_app(tmp_path)[1])
+    for address in ("data?run=run", "report?run=run", "compare?name=comparison"):
+        answer = client.get(f"/api/page/{address}")
+        assert answer.status_code == 400, address
+        assert "--no-reals" in answer.json()["error"]
+    for each in (client, shown):
+        assert each.get("/api/grid?run=run&name=reals.png").status_code == 404
+    facts = client.get("/progan.json?run=run").json()["server"]
+    assert (facts["report"], facts["data"], facts["comparisons"]) == (False, False, [])
+    facts = shown.get("/progan.json?run=run").json()["server"]
+    assert (facts["report"], facts["data"], facts["comparisons"]) == (True, True, ["comparison"])
+    assert "Real images." in shown.get("/api/page/report?run=run").text
+    assert "no longer in gone" in shown.get("/api/page/data?run=run").json()["error"]
+
+
+def test_pages_of_data_are_waited_for_by_nobody_else(tmp_path, monkeypatch):
+    """Looking at all images takes minutes, in which the threads are for others. All who ask get the same page."""
+    goes_on, made, asking = threading.Event(), [], []
+    find = Shelf.run
+    monkeypatch.setattr(Shelf, "run", lambda self, name: asking.append(name) or find(self, name))
+    monkeypatch.setattr(desk_module, "dataset_page", lambda folder: (made.append(folder), goes_on.wait(120), "page")[2])
+    write_run(tmp_path / "run")
+    with visit(open_app(tmp_path)[1]) as client, ThreadPoolExecutor(50) as pool:  # `with`: all in one loop
+        asked = [pool.submit(client.get, "/api/page/data?run=run") for _ in range(45)]
+        try:
+            until(lambda: len(asking) >= 40)
+            assert pool.submit(client.get, "/main.js").result(60).status_code == 200
+        finally:
+            goes_on.set()
+        assert {future.result(60).text for future in asked} == {"page"}
+    assert len(made) == 1
+
+
+def test_a_page_of_data_that_failed_is_made_again_and_of_many_runs_only_some_are(tmp_path, monkeypatch):
+    goes_on, errors = threading.Event(), [DatasetError("gone")]
+
+    def make(folder):
+        if errors:
+            raise errors.pop()
+        goes_on.wait(120)
+        return folder.path.name
+
+    monkeypatch.setattr(desk_module, "dataset_page", make)
+    folders = [write_run(tmp_path / name) for name in ("a", "b", "c")]
+    desk, _ = open_app(tmp_path)
+    with pytest.raises(DatasetError):
+        desk.data_page(folders[0]).result(60)
+    pages = [desk.data_page(folder) for folder in folders[:2]]
+    with pytest.raises(BusyError):
+        desk.data_page(folders[2])
+    assert desk.data_page(folders[0]) is pages[0]
+    goes_on.set()
+    assert [page.result(60) for page in pages] == ["a", "b"]
+    assert desk.data_page(folders[2]).result(60) == "c"
+    assert len(desk._data) == 2
 
 
 def test_the_page_of_data_is_that_of_the_run_that_is_there(tmp_path, monkeypatch):
@@ -780,6 +1053,36 @@ def test_a_port_that_is_taken_is_not_the_end():
             assert found.getsockname()[1] > port
     with pytest.raises(ConfigError, match=r"cannot listen at 203\.0\.113\.9"):
         server._listen(AppConfig(host="203.0.113.9", port=0))
+
+
+@posix
+def test_the_token_is_on_no_command_line(folder, monkeypatch, tmp_path):
+    """Every user of a machine sees those of its programs: the browser is led to the page by a private file."""
+    uvicorn = pytest.importorskip("uvicorn")
+    opened, shown = threading.Event(), []
+
+    def open_in_browser(address):
+        file = Path(unquote(urlsplit(address).path))
+        shown.append((address, file.read_text(), file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777, file))
+        opened.set()
+
+    def serve(self, sockets):
+        assert opened.wait(60)
+        for each in sockets:
+            each.close()
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "nice", lambda by: 0)
+    monkeypatch.setattr("webbrowser.open", open_in_browser)
+    monkeypatch.setattr(uvicorn.Server, "run", serve)
+    addresses = []
+    server.serve(folder, AppConfig(port=0, token=TOKEN), silent, addresses.append)
+    [(address, content, *modes, file)] = shown
+    assert address.startswith("file://")
+    assert TOKEN not in address
+    assert f"url={addresses[0]}" in content
+    assert modes == [0o600, 0o700]
+    until(lambda: not file.parent.exists())
 
 
 def test_what_is_missing_is_named(folder, monkeypatch):
@@ -809,9 +1112,10 @@ def test_options_that_cannot_be(options):
 
 def test_a_name_is_looked_up_and_never_a_path(folder):
     shelf = Shelf(folder.resolve())
-    assert shelf.run("").path in shelf.runs().values()
+    name, newest = shelf.run("")
+    assert shelf.contents().runs[name] == newest.path
     for name in ("..", ".", "/", "plain/", "./plain", "runs/plain"):
         with pytest.raises(Missing):
             shelf.run(name)
     assert small().resolution == 16  # the snapshot that the runs here have
-    assert isinstance(shelf.run("plain"), RunFolder)
+    assert shelf.run("plain") == ("plain", RunFolder(folder.resolve() / "plain"))

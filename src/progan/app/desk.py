@@ -2,9 +2,11 @@
 
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from progan.app.pictures import BusyError, Studio, dataset_page
 from progan.app.runs import Shelf, Watch, version
@@ -14,8 +16,10 @@ from progan.run_folder import RunFolder
 if TYPE_CHECKING:
     from progan.training.preflight.estimate import Pace
 
-MOST_WATCHED = 8
-"""Runs whose statistics are kept in memory."""
+MOST_STREAMS = 128
+"""Pages that may follow a training at the same time."""
+MOST_PAGES = 2
+"""Pages about the images of runs that are kept in memory, or made."""
 
 
 def page_files() -> dict[str, bytes]:
@@ -38,20 +42,20 @@ class Desk:
         self.studio = Studio(config.device)
         self.files = page_files()
         self.streams = 0
-        self._watched: OrderedDict[Path, Watch] = OrderedDict()
+        self._watched: WeakValueDictionary[Path, Watch] = WeakValueDictionary()
+        """Trainings that somebody follows, who holds them."""
         self._pace: OrderedDict[Path, Pace | None] = OrderedDict()
         """Estimates of how long a training takes; None while they are being made."""
-        self._data: OrderedDict[tuple[Path, tuple[int, int]], str] = OrderedDict()
+        self._data: dict[tuple[Path, tuple[int, int]], Future[str]] = {}
+        self._pages = ThreadPoolExecutor(1, "pages")
         self._looking, self._showing = threading.Lock(), threading.Lock()
 
     def watch(self, folder: RunFolder) -> Watch:
         """What is known of a training now."""
         with self._looking:
             watch = self._watched.setdefault(folder.path, Watch(folder))
-            self._watched.move_to_end(folder.path)
-            while len(self._watched) > MOST_WATCHED:
-                self._watched.popitem(last=False)
-            watch.look()
+            if watch.look():
+                watch.left = self.seconds_left(watch)
             return watch
 
     def seconds_left(self, watch: Watch) -> float | None:
@@ -84,21 +88,27 @@ class Desk:
         # What is measured soon outweighs these estimates: of which machine they are matters little.
         setup = RunSetup(config, shape, numerics.choose(RunConfig().runtime), ALONE, silent)
         self._pace[folder.path] = pace_of(setup)
-        while len(self._pace) > MOST_WATCHED:
+        while len(self._pace) > MOST_STREAMS:
             self._pace.popitem(last=False)
 
-    def data_page(self, folder: RunFolder) -> str:
-        """The page of a run's images, made once for each run that had this folder."""
+    def data_page(self, folder: RunFolder) -> "Future[str]":
+        """The page of a run's images, some time, made once for each run that had this folder.
+
+        Raises BusyError while those of others are made.
+        """
         with self._showing:
             key = folder.path, version(folder.config)
-            if key not in self._data:
-                self._data[key] = dataset_page(folder)
-                while len(self._data) > 2:
-                    self._data.popitem(last=False)
+            if key not in self._data or (self._data[key].done() and self._data[key].exception()):
+                done = [other for other, page in self._data.items() if page.done()]
+                if len(self._data) - len(done) >= MOST_PAGES:
+                    raise BusyError("the pages of other runs are being made: try again soon")
+                for other in done[: len(self._data) - MOST_PAGES + 1]:
+                    del self._data[other]
+                self._data[key] = self._pages.submit(dataset_page, folder)
             return self._data[key]
 
 
-def state(desk: Desk, watch: Watch) -> dict[str, Any]:
+def state(watch: Watch) -> dict[str, Any]:
     """What the page of a training shows besides its curves."""
     last = watch.lines[-1] if watch.lines else {}
     now = last.get("cur_nimg", 0)
@@ -112,6 +122,6 @@ def state(desk: Desk, watch: Watch) -> dict[str, Any]:
         "resolution": last.get("resolution", watch.spans[0][0] if watch.spans else 0),
         "phase": last.get("phase", "stable"),
         "alpha": last.get("alpha", 1),
-        "left": desk.seconds_left(watch),
+        "left": watch.left,
         "grids": watch.grids,
     }

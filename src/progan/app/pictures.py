@@ -7,6 +7,7 @@ torch is imported by the first job, so that the page opens before.
 import base64
 import tempfile
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -43,7 +44,7 @@ _SHOW_EVERY = 5  # steps of a search
 
 
 class BusyError(ProganError):
-    """Raised where too many jobs wait already."""
+    """Raised where too many jobs wait already, or others have the memory."""
 
 
 class StoppedError(Exception):
@@ -88,7 +89,7 @@ class Studio:
             try:
                 future.set_result(job())
             except BaseException as error:
-                future.set_exception(error)
+                future.set_exception(_in_words(error))
 
         with self._ready:
             if len(self._short) + len(self._long) >= MOST_WAITING or (long and len(self._long) >= MOST_LONG):
@@ -129,10 +130,12 @@ class Studio:
         self._loaded.move_to_end(key)
         return self._loaded[key]
 
-    def picture(self, path: Path, wish: Wish) -> tuple[bytes, int]:
-        """Pixels of RGB, row by row, and the number of them on a side: those of `progan sample`."""
-        pixels = self._pixels(self.snapshot(path), wish)
-        return _rgb(pixels), pixels.shape[-1]
+    def picture(self, path: Path, wish: Wish) -> tuple[bytes, int, float]:
+        """Pixels of RGB, row by row, and the number of them on a side: those of `progan sample`; and its seconds."""
+        snapshot = self.snapshot(path)
+        begun = time.perf_counter()  # neither waiting nor loading is part of a picture's time
+        pixels = self._pixels(snapshot, wish)
+        return _rgb(pixels), pixels.shape[-1], time.perf_counter() - begun
 
     def film(self, path: Path, wish: Wish, kind: str) -> bytes:
         """A film of a kind in FILM_TYPES from the wish's first picture to its second, and back.
@@ -231,6 +234,15 @@ class Studio:
                 "latent": facts,
             }
         )
+
+
+def _in_words(error: BaseException) -> BaseException:
+    """The error of a job, in words where the memory is too small for it."""
+    from progan.devices import is_out_of_memory
+
+    if not is_out_of_memory(error):
+        return error
+    return BusyError("there is not enough memory for this now: end what else uses it, or start with --device cpu")
 
 
 def _label_row(snapshot: "Snapshot", wish: Wish, label: str) -> Any:

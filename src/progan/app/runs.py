@@ -4,6 +4,7 @@ A name that a request brings is looked up among those found by walking the folde
 are not followed, and a file is read only if it lies in the folder of its run.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -14,6 +15,7 @@ import re
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,13 +26,15 @@ import progan
 from progan.errors import ProganError, RunError, SnapshotError
 from progan.files import LOCK_NAME, printable
 from progan.options import from_dict
-from progan.run_folder import RunFolder
+from progan.run_folder import FORMAT, RunFolder
 from progan.schedule import Schedule
 
 DEPTH = 3
 """Folders below the given one in which runs are looked for: those of a comparison lie in FOLDER/NAME/runs/RUN."""
 MOST_FOLDERS, MOST_RUNS = 20_000, 1_000
 """Folders that are looked at, and runs that are shown."""
+MOST_UNREAD = 20
+"""Runs that cannot be read of which the page says why."""
 MOST_LINES = 20_000
 """Lines of stats.jsonl that are kept: the last ones."""
 LARGEST_HEADER = 2**24
@@ -38,17 +42,29 @@ LARGEST_HEADER = 2**24
 _WALK = 2.0  # seconds for which the list of runs holds
 _LOOK = 0.5  # seconds for which what was read of a run holds for all who watch it
 _MODEL = re.compile(r"generator-(\d{1,18})-(\d{1,4})x\2")
-_GRID = re.compile(r"fakes-\d{1,18}-\d{1,4}x\d{1,4}\.png|reals\.png")
+_GRID = re.compile(r"fakes-\d{1,18}-\d{1,4}x\d{1,4}\.png")
 
 
 class Missing(ProganError):
     """What a request named and is not there."""
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What was found in a folder."""
+
+    runs: dict[str, Path] = field(default_factory=dict)
+    """Name of each run, the newest first, and its folder; that of the root itself is the folder's own name."""
+    comparisons: dict[str, Path] = field(default_factory=dict)
+    """Name of each comparison that is finished, and its folder."""
+    unread: list[str] = field(default_factory=list)
+    """Sentences on runs that cannot be read."""
+
+
 class Shelf:
     """A run folder, a folder with runs and comparisons, or a snapshot. `root` is its path without links.
 
-    Raises SnapshotError for a file that is no snapshot.
+    Raises SnapshotError for a file that is no snapshot, RunError for a run folder that cannot be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -57,39 +73,46 @@ class Shelf:
         """The snapshot, if that is all there is: then there are no runs."""
         if self.snapshot:
             _header(self.snapshot)
-        self._runs: dict[str, Path] = {}
-        self._walked = -math.inf
+        else:
+            _is_run(root)  # or RunError
+        self._contents, self._walked = Contents(), -math.inf
+        self._walking = threading.Lock()
 
-    def runs(self) -> dict[str, Path]:
-        """Name of each run, the newest first, and its folder; that of the root itself is the folder's own name."""
-        deleted = not all(_is_plain(path / "config.json") for path in self._runs.values())
-        if deleted or time.monotonic() - self._walked > _WALK:
-            self._runs, self._walked = self._walk(), time.monotonic()
-        return self._runs
+    def contents(self) -> Contents:
+        """What is in the folder now. Those who ask at the same time wait for one walk."""
+        with self._walking:
+            deleted = not all(_is_plain(path / "config.json") for path in self._contents.runs.values())
+            if deleted or time.monotonic() - self._walked > _WALK:
+                self._contents, self._walked = self._walk(), time.monotonic()
+            return self._contents
 
-    def _walk(self) -> dict[str, Path]:
-        found = {name: path for name, path in self._found() if _is_plain(path / "config.json") and _is_run(path)}
-        newest = sorted(found, key=lambda name: _changed(found[name]), reverse=True)
-        return {name: found[name] for name in newest[:MOST_RUNS]}
+    def _walk(self) -> Contents:
+        runs, found = dict[str, Path](), Contents()
+        for name, path in self._found():
+            if all(_is_plain(path / each) for each in ("comparison.json", "report.html")):
+                found.comparisons[name] = path
+            try:
+                if _is_run(path):
+                    runs[name] = path
+            except RunError as error:
+                found.unread.append(f"{error}.")
+        newest = sorted(runs, key=lambda name: _changed(runs[name]), reverse=True)
+        found.runs.update((name, runs[name]) for name in newest[:MOST_RUNS])
+        del found.unread[MOST_UNREAD:]
+        return found
 
-    def comparisons(self) -> dict[str, Path]:
-        """Name of each comparison that is finished, and its folder."""
-        has = ("comparison.json", "report.html")
-        return {name: path for name, path in self._found() if all(_is_plain(path / each) for each in has)}
-
-    def run(self, name: str) -> RunFolder:
-        """Run of a name, the newest if it is empty. Raises Missing."""
-        runs = self.runs()
-        if not name and runs:
-            name = next(iter(runs))
+    def run(self, name: str) -> tuple[str, RunFolder]:
+        """Name and folder of a run, of the newest if the name is empty. Raises Missing."""
+        runs = self.contents().runs
+        name = name or next(iter(runs), "")
         if name not in runs:
             raise Missing("there is no such run here: reload the page")
-        return RunFolder(runs[name])
+        return name, RunFolder(runs[name])
 
     def model(self, run: str, name: str) -> Path:
         """The file of a snapshot: of a run, or the only one. Raises Missing."""
         if self.snapshot is None:
-            return model(self.run(run), name)
+            return model(self.run(run)[1], name)
         if name != printable(self.snapshot.stem):
             raise Missing("there is no such snapshot here: reload the page")
         return self.snapshot
@@ -120,19 +143,45 @@ def _is_plain(path: Path) -> bool:
 
 
 def _is_run(path: Path) -> bool:
+    """True for the folder of a run. Raises RunError for one that cannot be read."""
+    config = path / "config.json"
     try:
-        if (path / "config.json").stat().st_size > LARGEST_HEADER:
-            return False
-        RunFolder(path).read()
-    except (ProganError, OSError):
+        found = _is_plain(config) and _is_config(config, version(config))
+    except OSError:  # deleted just now
         return False
-    return True
+    if isinstance(found, str):
+        raise RunError(found)
+    return found
+
+
+@functools.lru_cache(MOST_FOLDERS)
+def _is_config(path: Path, version: tuple[int, int]) -> bool | str:
+    """True for the configuration of a run, False for another program's; why it cannot be read, if it may be a run's.
+
+    Of a version of the file: reading those of a thousand runs takes a second.
+    """
+    if version[1] > LARGEST_HEADER:
+        return False
+    try:
+        RunFolder(path.parent).read()
+        return True
+    except (ProganError, RecursionError) as error:
+        why = printable(str(error))
+    try:
+        return why if json.loads(path.read_bytes())["format"] == FORMAT else False
+    except (KeyError, TypeError, RecursionError, OSError):
+        return False
+    except ValueError:  # no JSON, as a file is that was cut
+        return why
 
 
 def _changed(path: Path) -> float:
     """When a run was last heard of."""
-    times = [each.stat().st_mtime for name in ("stats.jsonl", "config.json") if (each := path / name).exists()]
-    return max(times, default=0)
+    times = [0.0]
+    for name in ("stats.jsonl", "config.json"):
+        with contextlib.suppress(OSError):  # not there yet, or no longer
+            times.append((path / name).stat().st_mtime)
+    return max(times)
 
 
 def inside(folder: RunFolder, path: Path) -> Path:
@@ -168,22 +217,21 @@ def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, A
 
     Raises Missing for another name.
     """
-    runs = shelf.runs()
-    folder = shelf.run(name) if (name and not shelf.snapshot) or runs else None
-    chosen = "" if folder is None else next(key for key, path in runs.items() if path == folder.path)
+    here = shelf.contents()
+    chosen, folder = shelf.run(name) if (name and not shelf.snapshot) or here.runs else ("", None)
     if shelf.snapshot:
         chosen = printable(shelf.snapshot.stem)
     server: dict[str, Any] = {
         "run": chosen,
-        "runs": [{"name": key, "live": live(RunFolder(path))} for key, path in runs.items()],
-        "comparisons": list(shelf.comparisons()),
+        "runs": [{"name": key, "live": live(RunFolder(path))} for key, path in here.runs.items()],
+        "comparisons": list(here.comparisons) if reals else [],  # their pages and the report have training images
         "folder": printable(str(shelf.root)),
         "training": folder is not None,
-        "report": folder is not None and _is_plain(folder.path / "report.html"),
+        "report": reals and folder is not None and _is_plain(folder.path / "report.html"),
         "data": reals and folder is not None,
         "mp4": importlib.util.find_spec("av") is not None,
         "change": may_change,
-        "unread": [],
+        "unread": [*here.unread],
     }
     empty = {"title": "progan", "data": "", "licence": "", "snapshot": "", "z_dim": 0, "channels": 3, "labels": None}
     found: dict[str, Any] = {
@@ -202,6 +250,8 @@ def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, A
                 found |= _generator(inside(folder, folder.snapshot(resolution)), found["models"])
             except (SnapshotError, Missing) as error:
                 server["unread"].append(f"{error}.")
+            except FileNotFoundError:  # deleted just now, as training does with old ones
+                continue
     elif shelf.snapshot:
         found |= {"title": chosen, "data": _header(shelf.snapshot)[0]["dataset"], **_generator(shelf.snapshot, [])}
     return found
@@ -267,7 +317,7 @@ def _digest(path: Path, version: tuple[int, int]) -> str:
 
 
 def live(folder: RunFolder) -> bool:
-    """True if a process seems to train in the folder, by what its lock says: locking it could stop one that begins."""
+    """True if a process seems to train in the folder, by its lock."""
     lock = folder.path / LOCK_NAME
     try:
         holder = re.fullmatch(r"process (\d+) on (.+)", lock.read_text(errors="replace")[:1000])
@@ -279,10 +329,19 @@ def live(folder: RunFolder) -> bool:
     try:
         os.kill(int(holder[1]), 0)
     except PermissionError:
-        return True
+        pass
     except (OSError, OverflowError):
         return False
-    return True
+    # The number of a training that was killed may be another process's by now: then nobody holds the lock. It is asked
+    # only here, since asking takes it for a moment, in which a training could not begin.
+    import fcntl
+
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return lock.exists()
+    return False
 
 
 @dataclass
@@ -296,16 +355,18 @@ class Watch:
     live: bool = False
     asked: bool = False
     """True if it has been asked to stop and goes on."""
+    left: float | None = None
+    """Seconds that it still takes; None as long as nobody knows."""
     total: int = 0
     spans: list[tuple[int, str, int, int]] = field(default_factory=list)
     """Resolution, phase, first and last image of each stage."""
     _read: float = -math.inf
     _file: tuple[int, int] = (0, 0)  # number of the file on its disk, and bytes read of it
 
-    def look(self) -> None:
-        """Read what is new."""
+    def look(self) -> bool:
+        """Read what is new; False if that was done just now."""
         if time.monotonic() - self._read < _LOOK:
-            return
+            return False
         self.live, self.asked = live(self.folder), self.folder.stop.is_file()
         schedule = Schedule(self.folder.read()[0].schedule)
         self.total = schedule.total_nimg
@@ -314,6 +375,7 @@ class Watch:
         self.grids = sorted(names, key=lambda name: (int(name.split("-")[1]), name))
         self._look_at_stats()
         self._read = time.monotonic()
+        return True
 
     def _look_at_stats(self) -> None:
         if not _is_plain(self.folder.stats):

@@ -5,6 +5,7 @@ The page is that of `progan export web`; where `progan.json` has a `server` its 
 
 import asyncio
 import contextlib
+import html
 import json
 import math
 import os
@@ -12,21 +13,22 @@ import queue
 import re
 import secrets
 import socket
+import tempfile
 import threading
-import time
 import webbrowser
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from progan.app import runs
-from progan.app.desk import Desk, state
+from progan.app.desk import MOST_STREAMS, Desk, state
 from progan.app.guard import Guard, TooLargeError, is_loopback
 from progan.app.pictures import FILM_TYPES, BusyError, StoppedError, Wish
-from progan.app.runs import Missing, Shelf
+from progan.app.runs import Missing, Shelf, Watch
 from progan.commands import AppConfig
 from progan.config import MOST_SEED
 from progan.errors import ConfigError, ProganError
+from progan.files import printable
 from progan.progress import Log
 from progan.run_folder import RunFolder
 
@@ -34,10 +36,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-MOST_STREAMS = 128
-"""Pages that may follow a training at the same time."""
 MOST_SENT = 3000
-"""Lines of stats.jsonl that are sent at once: of more, every second or third."""
+"""Lines of stats.jsonl that are sent at once, of those with a measurement or a notice and of the others: of more, every
+second or third."""
 MOST_CONNECTIONS = 512
 LONGEST_LABEL = 2000
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".png": "image/png"}
@@ -57,7 +58,7 @@ def application(desk: Desk, token: str, host: str) -> Guard:
     from starlette.routing import Route
 
     def run_of(request: "Request") -> RunFolder:
-        return desk.shelf.run(_text(request, "run", 1000))
+        return desk.shelf.run(_text(request, "run", 1000))[1]
 
     def page_file(request: "Request") -> "Response":
         name = request.path_params.get("name") or "index.html"
@@ -82,10 +83,8 @@ def application(desk: Desk, token: str, host: str) -> Guard:
         kept = _kept(path)
         if _has(request, kept):
             return Response(status_code=304, headers=kept)
-        begun = time.perf_counter()
-        job = desk.studio.do(lambda: (desk.studio.picture(path, wish), time.perf_counter()))
-        (content, side), _ = await asyncio.wrap_future(job)
-        about = {"x-progan-side": str(side), "x-progan-seconds": f"{time.perf_counter() - begun:.4f}"}
+        content, side, seconds = await asyncio.wrap_future(desk.studio.do(lambda: desk.studio.picture(path, wish)))
+        about = {"x-progan-side": str(side), "x-progan-seconds": f"{seconds:.4f}"}
         return Response(content, media_type="application/octet-stream", headers={**about, **kept})
 
     async def film(request: "Request") -> "Response":
@@ -121,24 +120,19 @@ def application(desk: Desk, token: str, host: str) -> Guard:
             try:
                 while True:
                     watch = await run_in_threadpool(desk.watch, folder)
-                    lines = watch.lines
-                    # The same lines are the same objects, unless the file was written anew or the first were dropped.
-                    goes_on = bool(seen) and len(lines) >= len(seen) and lines[len(seen) - 1] is seen[-1]
-                    new = lines[len(seen) :] if goes_on else lines
-                    if new or (seen and not goes_on):
-                        yield _event("more" if goes_on else "all", _thinned(new))
-                    seen = lines
-                    now = json.dumps(state(desk, watch))
+                    new, now, seen = await run_in_threadpool(_news, watch, seen)
+                    if new:
+                        yield new
                     if now != told or new:
-                        yield f"event: state\ndata: {now}\n\n"
+                        yield now
                         told, quiet = now, 0.0
                     elif quiet >= _ALIVE:
                         yield ": still here\n\n"
                         quiet = 0.0
                     await asyncio.sleep(_EVERY)
                     quiet += _EVERY
-            except ProganError as error:  # the run was moved away
-                yield _event("gone", str(error))
+            except (ProganError, OSError) as error:  # the run was moved away
+                yield _event("gone", _told(error)[1])
             finally:
                 desk.streams -= 1
 
@@ -148,21 +142,26 @@ def application(desk: Desk, token: str, host: str) -> Guard:
         runs.ask_to_stop(run_of(request))
         return JSONResponse({"asked": True})
 
-    def document(request: "Request") -> "Response":
-        kind, name = request.path_params["kind"], _text(request, "name", 1000)
-        if kind == "compare":
-            places = desk.shelf.comparisons()
+    async def document(request: "Request") -> "Response":
+        if not desk.reals:
+            raise ConfigError("pages with training images are not shown here (--no-reals)")
+        if request.path_params["kind"] == "data":
+            making = await run_in_threadpool(lambda: desk.data_page(run_of(request)))
+            content = await asyncio.wrap_future(making)  # it takes long: who waits for it holds no thread
+        else:
+            content = await run_in_threadpool(kept_page, request)
+        return HTMLResponse(content, headers={"content-security-policy": _DOCUMENT})
+
+    def kept_page(request: "Request") -> str:
+        if request.path_params["kind"] == "compare":
+            places, name = desk.shelf.contents().comparisons, _text(request, "name", 1000)
             if name not in places:
                 raise Missing("there is no such comparison here: reload the page")
-            content = (places[name] / "report.html").read_text(encoding="utf-8", errors="replace")
-        elif kind == "data":
-            if not desk.reals:
-                raise ConfigError("training images are not shown here (--no-reals)")
-            content = desk.data_page(run_of(request))
+            path = places[name] / "report.html"
         else:
             folder = run_of(request)
-            content = runs.inside(folder, folder.path / "report.html").read_text(encoding="utf-8", errors="replace")
-        return HTMLResponse(content, headers={"content-security-policy": _DOCUMENT})
+            path = runs.inside(folder, folder.path / "report.html")
+        return path.read_text(encoding="utf-8", errors="replace")
 
     async def search(request: "Request") -> "Response":
         path, label = await run_in_threadpool(model_of, request), _text(request, "label", LONGEST_LABEL)
@@ -187,7 +186,8 @@ def application(desk: Desk, token: str, host: str) -> Guard:
                         await asyncio.sleep(0.05)
                 error = job.exception()
                 if error is not None:
-                    yield json.dumps({"error": str(error) if isinstance(error, ProganError) else "it failed"}) + "\n"
+                    words = _told(error)[1] if isinstance(error, ProganError | OSError) else "it failed"
+                    yield json.dumps({"error": words}) + "\n"
             finally:
                 left.set()
                 job.cancel()
@@ -195,11 +195,8 @@ def application(desk: Desk, token: str, host: str) -> Guard:
         return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"cache-control": "no-store"})
 
     def failed(request: "Request", error: Exception) -> "Response":
-        code = 404 if isinstance(error, Missing) else 503 if isinstance(error, BusyError) else 400
-        if isinstance(error, TooLargeError):
-            return JSONResponse({"error": "that is too large"}, 413)
-        headers = {"retry-after": "1"} if code == 503 else {}
-        return JSONResponse({"error": str(error)}, code, headers)
+        code, words = _told(error)
+        return JSONResponse({"error": words}, code, {"retry-after": "1"} if code == 503 else {})
 
     routes = [
         Route("/", page_file),
@@ -216,13 +213,41 @@ def application(desk: Desk, token: str, host: str) -> Guard:
         Route("/api/page/{kind:str}", document),
         Route("/{name:path}", page_file),
     ]
-    handlers: Any = {ProganError: failed, TooLargeError: failed}
+    handlers: Any = dict.fromkeys((ProganError, OSError, TooLargeError), failed)
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token, host)
 
 
+def _told(error: BaseException) -> tuple[int, str]:
+    """Code and words of the answer to what went wrong."""
+    if isinstance(error, TooLargeError):
+        return 413, "that is too large"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):  # deleted after it was looked up
+        return 404, "that is no longer here: reload the page"
+    if isinstance(error, OSError):
+        return 500, f"a file cannot be read or written: {error.strerror or error}"
+    return 404 if isinstance(error, Missing) else 503 if isinstance(error, BusyError) else 400, printable(str(error))
+
+
+def _news(watch: Watch, seen: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:
+    """Events: lines beyond those that were seen, empty if there are none, and the state; and all lines."""
+    lines = watch.lines
+    # The same lines are the same objects, unless the file was written anew or the first were dropped.
+    goes_on = bool(seen) and len(lines) >= len(seen) and lines[len(seen) - 1] is seen[-1]
+    new = lines[len(seen) :] if goes_on else lines
+    told = bool(new) or (bool(seen) and not goes_on)
+    return _event("more" if goes_on else "all", _thinned(new)) if told else "", _event("state", state(watch)), lines
+
+
 def _thinned(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """So many lines at most, evenly, the last one among them."""
-    return lines[:: -max(1, -(-len(lines) // MOST_SENT))][::-1]
+    """So many lines at most of those with a measurement or a notice, and of the others, evenly, the last ones among
+    them.
+    """
+    told: list[int] = []
+    others: list[int] = []
+    for i, line in enumerate(lines):
+        (told if any(name == "notices" or name.startswith("metrics/") for name in line) else others).append(i)
+    kept = [number for numbers in (told, others) for number in numbers[:: -max(1, -(-len(numbers) // MOST_SENT))]]
+    return [lines[i] for i in sorted(kept)]
 
 
 def _event(kind: str, data: Any) -> str:
@@ -295,7 +320,8 @@ def _icon() -> bytes:
 def serve(source: Path, config: AppConfig, log: Log, shown: Callable[[str], None] | None = None) -> None:
     """Serve until Ctrl-C. `shown` gets the address.
 
-    Raises ConfigError if a package or the port is missing, DeviceError for a device that cannot be used.
+    Raises ConfigError if a package or the port is missing, DeviceError for a device that cannot be used, SnapshotError
+    or RunError for a source that cannot be read.
     """
     try:
         import starlette  # noqa: F401
@@ -319,8 +345,9 @@ def serve(source: Path, config: AppConfig, log: Log, shown: Callable[[str], None
         )
     if shown:
         shown(address)
+    ended = threading.Event()
     if config.open and is_loopback(config.host):
-        threading.Timer(0.5, _open, [address]).start()
+        threading.Thread(target=_open, args=[address, ended]).start()
     if hasattr(os, "nice"):  # a training on this machine goes first
         with contextlib.suppress(OSError):
             os.nice(5)
@@ -334,8 +361,11 @@ def serve(source: Path, config: AppConfig, log: Log, shown: Callable[[str], None
         lifespan="off",
         proxy_headers=False,
     )
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(settings).run(sockets=[listening])
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(settings).run(sockets=[listening])
+    finally:
+        ended.set()
 
 
 def _listen(config: AppConfig) -> socket.socket:
@@ -357,6 +387,17 @@ def _listen(config: AppConfig) -> socket.socket:
     )
 
 
-def _open(address: str) -> None:
-    with contextlib.suppress(Exception):
-        webbrowser.open(address)
+def _open(address: str, ended: threading.Event) -> None:
+    """Open the page in the browser, by a file that leads to it and is there for a minute.
+
+    Every user of a machine can read the command lines of its programs, and the address holds the token. The file lies
+    in the home folder, since browsers in a sandbox do not see the folder of temporary files.
+    """
+    leads = f'<!doctype html><title>progan</title><meta http-equiv="refresh" content="0; url={html.escape(address)}">'
+    with contextlib.suppress(Exception), tempfile.TemporaryDirectory(prefix="progan-", dir=Path.home()) as folder:
+        file = Path(folder) / "open.html"
+        file.touch(0o600)
+        file.write_text(leads)
+        ended.wait(0.5)  # until it is served
+        webbrowser.open(file.as_uri())
+        ended.wait(60)
