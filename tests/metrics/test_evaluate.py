@@ -375,7 +375,11 @@ class TestLimits:
         negative = {name for entry in METRICS.values() for name in entry.values if limits(name)[0] < 0}
         assert negative == {"ms_ssim_excess", "memorised", "neighbour_ratio", "kid"}  # differences, and one beside them
         assert limits("swd_64") == limits("swd") == limits("memorisation") == (0, math.inf)
-        assert limits("ms_ssim") == (0, 1)
+        fractions = {name for entry in METRICS.values() for name in entry.values if limits(name)[1] == 1}
+        assert fractions == {"ms_ssim", "ms_ssim_excess", "precision", "recall", "coverage", "ndb", "jsd", "memorised"}
+        assert limits("precision") == limits("recall") == limits("coverage") == limits("ms_ssim") == (0, 1)
+        assert limits("density") == (0, math.inf)
+        assert limits("memorised") == (-math.inf, 1)
         assert limits("inception_score") == (1, math.inf)
 
     def test_an_interval_ends_there(self):

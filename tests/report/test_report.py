@@ -15,12 +15,12 @@ from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.metrics import Value
 from progan.metrics.nearest import nearest_images
-from progan.report import run_page
+from progan.report import comparison_page, results, run_page
 from progan.report.charts import Chart, Line, spectrum
 from progan.report.comparison_tables import differences as differences_table
 from progan.report.comparison_tables import quality
 from progan.report.history import Collapse, collapses, curve, growth, with_training_time
-from progan.report.html import contents, data_uri, page, section, table, text
+from progan.report.html import contents, data_uri, page, preformatted, section, table, text
 from progan.report.results import Comparison, Contestant, Trained, differences, holm, mean, p_value, t_quantile, welch
 from progan.run_folder import RunFolder
 from progan.sampling.interpolation import slerp
@@ -49,6 +49,10 @@ class TestStatistics:
         models = [Contestant(name, "", False, some, 16) for name, some in (("one", runs), ("two", others))]
         comparison = Comparison("", [], ["swd"], {"swd": 1.0}, models)
         assert "<small>0 … 15.8</small>" in quality(comparison)
+        for name in ("precision", "coverage", results.COPIES):  # nor has that of a fraction one above 1
+            some = [replace(run, values={"G_ema": {name: run.values["G_ema"]["swd"]}}) for run in runs]
+            fractions = Comparison("", [], [name], {}, [Contestant("one", "", False, some, 16)])
+            assert "<small>0 … 1</small>" in quality(fractions), name
         assert "-9" not in quality(comparison)
         assert "-10.6" in differences_table(comparison)
 
@@ -143,6 +147,11 @@ class TestPictures:
         np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(b64decode(content)))), pixels.permute(1, 2, 0))
 
 
+def charts_of(document):
+    """Names of the charts."""
+    return re.findall(r'role="img" aria-label="([^"]*)"', document)
+
+
 class TestPieces:
     def test_names_are_only_names(self):
         evil = '<script>alert("x")</script> & $x_1$'
@@ -162,6 +171,54 @@ class TestPieces:
         assert "#000000" not in svg
         assert svg == Chart(lines, "x", "y", log_y=True).svg(), "the same bytes again"
         assert Chart([Line("a", [1], [1])], "x", "y").svg() == ""
+
+    def test_what_is_seen_is_told_and_reached_without_a_mouse(self):
+        """A chart has a name, the page a main part, and what scrolls gets the focus."""
+        lines = [Line('a "b"', [0, 1], [1, 2]), Line("", [0, 1], [1, 2]), Line("c", [0, 1], [1, 2])]
+        chart = Chart(lines, "kimg", "loss of <D>").svg()
+        assert chart.count(' role="img" aria-label="loss of &lt;D&gt; over kimg: a &quot;b&quot;, c">') == 1
+        assert ' aria-label="y over x">' in Chart([Line("", [0, 1], [1, 2])], "x", "y").svg()
+        document = page("x", [section("x", table(("", "a"), [["b", "c"]]), preformatted("d"), chart)])
+        Tags(document)
+        assert re.search(r"<body><main>.*</main></body>", document, re.DOTALL)
+        assert document.count('<div class="scroll" tabindex="0"><table') == 1
+        assert document.count('<pre tabindex="0">') == 1
+        assert "<th></th>" not in document
+
+    def test_losses_of_labels_have_a_chart_of_their_own(self):
+        """They are some fifty times the others, which would be one flat line."""
+        names = {"D/real": 0.5, "D/labels": 60.0, "G/fake": 0.7, "G/labels": 70.0, "img_per_sec": 9.0}
+        stats = [{"cur_nimg": 1000 * i, "resolution": 8, **names} for i in range(3)]
+        kimg = "over thousands of real images"
+        assert charts_of(run_page._losses(stats)) == [
+            f"loss of D {kimg}: real",
+            f"loss of G {kimg}: fake",
+            f"loss of the labels {kimg}: D, G",
+            f"images a second {kimg}",
+        ]
+        model = Contestant("one", "", False, [Trained(0, "", {}, stats=stats)], 8)
+        assert charts_of(comparison_page._losses([model])) == [
+            f"loss {kimg}: D/real, G/fake",
+            f"loss of the labels {kimg}: D, G",
+        ]
+        without = [{name: value for name, value in line.items() if "labels" not in name} for line in stats]
+        assert not any("labels" in name for name in charts_of(run_page._losses(without)))
+
+    @pytest.mark.browser
+    def test_wide_tables_fit_on_paper(self, browser):
+        """A4 has 718 pixels between its margins, and nothing scrolls there."""
+        row = [
+            f"<b>model {i} with its options</b>" if i == 0 else "0.123<br><small>0.0123 … 0.456</small>"
+            for i in range(14)
+        ]
+        view = browser.new_page(viewport={"width": 718, "height": 1000})
+        view.set_content(page("x", [section("x", table([f"metric-{i}" for i in range(14)], [row]))]))
+        wide = "document.querySelector('table').getBoundingClientRect().right > innerWidth"
+        assert view.evaluate(wide)
+        view.emulate_media(media="print")
+        assert not view.evaluate(wide)
+        assert view.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+        view.close()
 
     @pytest.mark.parametrize("values", [(300.0, 420.0), (2.0, 3.0), (5.0, 900.0)])
     def test_an_axis_has_several_numbers(self, values):

@@ -33,16 +33,19 @@ _OWN: dict[str, Entry] = {
         "manifold.PrecisionRecall",
         "fraction of fakes near reals, fraction of reals near fakes",
         {"precision": "higher", "recall": "higher"},
+        limits=(0.0, 1.0),
     ),
     "density_coverage": Entry(
         "manifold.DensityCoverage",
         "how densely fakes lie among reals, fraction of reals with a fake nearby",
         {"density": "higher", "coverage": "higher"},
+        fractions=("coverage",),
     ),
     "modes": Entry(
         "modes.Modes",
         "fraction of bins of the reals that are filled otherwise by fakes, and divergence of the two histograms",
         {"ndb": "lower", "jsd": "lower"},
+        limits=(0.0, 1.0),  # jsd ends at ln 2
     ),
     "classes": Entry(
         "classes.Classes",
@@ -59,6 +62,7 @@ _OWN: dict[str, Entry] = {
         "fraction of fakes that are copies; nearest training image against nearest held-out one (--held-out)",
         {"memorised": "lower", "neighbour_ratio": "floor"},
         limits=(-math.inf, math.inf),  # both ends are right already; a fraction beyond chance may be below 0
+        fractions=("memorised",),
         own_floor=True,
     ),
     "fid": Entry(
@@ -110,5 +114,7 @@ def better(value: str) -> Better:
 
 def limits(value: str) -> tuple[float, float]:
     """Least and greatest that a number can be; `swd_64` is a part of `swd`, and what is no metric a distance."""
-    found = {name: entry.limits for entry in METRICS.values() for name in entry.values}
-    return found.get(value, found.get(value.rpartition("_")[0], (0.0, math.inf)))
+    entries = {name: entry for entry in METRICS.values() for name in entry.values}
+    name = value if value in entries else value.rpartition("_")[0]
+    low, high = entries[name].limits if name in entries else (0.0, math.inf)
+    return low, min(high, 1.0) if name in entries and name in entries[name].fractions else high

@@ -79,6 +79,8 @@ class Entry(NamedTuple):
     """True if it takes images as the generator makes them instead of pixels."""
     limits: tuple[float, float] = (0.0, math.inf)
     """Least and greatest that its numbers can be; their intervals end there."""
+    fractions: tuple[str, ...] = ()
+    """Those of its numbers that cannot be above 1 either."""
     own_floor: bool = False
     """True if it finds its real-vs-real baseline itself: other images of the dataset would not be one."""
     uneven: bool = False

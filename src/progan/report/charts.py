@@ -1,6 +1,7 @@
 """Line charts as SVG inside a page. matplotlib is imported when the first one is drawn: that takes a second."""
 
 import hashlib
+import html
 import math
 import re
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from progan.metrics.spectrum import radial_power
+from progan.report.history import LABEL_LOSSES, Stats, curve
 
 _INK = "#123456"  # stands for the page's own colour of text, dark or light
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c00", "#999999")
@@ -76,7 +78,9 @@ class Chart:
         element = document[document.index("<svg") :].replace(_INK, "currentColor")
         element = re.sub(r"<metadata>.*?</metadata>", "", element, count=1, flags=re.DOTALL)
         tag, rest = element.split(">", 1)
-        return re.sub(r' (width|height)="[^"]*"', "", tag) + ' role="img">' + rest
+        names = ", ".join(line.name for line in self.lines if line.name)
+        label = html.escape(f"{self.ylabel} over {self.xlabel}{f': {names}' if names else ''}")
+        return re.sub(r' (width|height)="[^"]*"', "", tag) + f' role="img" aria-label="{label}">{rest}'
 
     def _draw(self) -> str:
         from matplotlib.figure import Figure
@@ -131,6 +135,12 @@ class Chart:
         width, height = figure.get_size_inches()
         figure.set_size_inches(width, height + 0.17 * math.ceil(len(short) / columns))
         figure.legend(handles, short, loc="outside lower left", frameon=False, fontsize=8, ncols=columns)
+
+
+def label_losses(stats: Stats) -> list[Line]:
+    """Losses of the labels: they are many times the others, which would be one flat line beside them."""
+    names = [name for name in LABEL_LOSSES if any(name in line for line in stats)]
+    return [Line(name[0], *curve(stats, name), colour=i) for i, name in enumerate(names)]
 
 
 def spectrum(pixels: Tensor) -> tuple[list[float], list[float]]:

@@ -7,7 +7,7 @@ from statistics import fmean
 from torch import Tensor
 
 from progan.report import html
-from progan.report.charts import MARKS, REAL, Chart, Line
+from progan.report.charts import MARKS, REAL, Chart, Line, label_losses
 from progan.report.comparison_tables import costs, differences, events, findings, panel, quality
 from progan.report.history import at_resolution, curve, growth, loss_names, measured
 from progan.report.html import cell, facts, figure, gallery, image_grid, paragraph, section, text
@@ -133,8 +133,9 @@ def _losses(models: Sequence[Contestant]) -> str:
     for each in models:
         stats = each.runs[0].stats
         lines = [Line(name, *curve(stats, name), i) for i, name in enumerate(loss_names(stats))]
-        chart = Chart(lines, "thousands of real images", "loss", growth(stats))
-        figures.append(figure(chart.svg(), f"{each.name}, seed {each.runs[0].seed}"))
+        for shown, label in ((lines, "loss"), (label_losses(stats), "loss of the labels")):
+            chart = Chart(shown, "thousands of real images", label, growth(stats))
+            figures.append(figure(chart.svg(), f"{each.name}, seed {each.runs[0].seed}"))
     grown = any(growth(each.runs[0].stats) for each in models)
     return gallery(figures, "wide") + (paragraph(MARKS, soft=True) if grown else "")
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from torch import Tensor
 
 from progan.metrics import Value, limits
-from progan.report.html import asset, data_uri, folded, paragraph, table, text
+from progan.report.html import asset, data_uri, folded, paragraph, preformatted, table, text
 from progan.report.results import AVERAGE, COPIES, MEMORISATION, Comparison, Contestant, Difference, Rung, mean
 
 _TILES, _MOST_TILES = 12, 120
@@ -85,7 +85,9 @@ def quality(comparison: Comparison) -> str:
     for each in comparison.contestants:
         for network in dict.fromkeys(network for run in each.runs for network in run.values):
             numbers = [
-                _interval(mean(each.numbers(metric, network)).within(*limits(metric))) for metric in comparison.metrics
+                # Copies are no metric but a fraction that only comparisons have.
+                _interval(mean(each.numbers(metric, network)).within(*((0, 1) if metric == COPIES else limits(metric))))
+                for metric in comparison.metrics
             ]
             shown = "images" if each.control else network
             rows.append([_title(each), text(shown), text(len(each.runs)), *numbers])
@@ -123,7 +125,7 @@ def differences(comparison: Comparison) -> str:
 
 def rungs(found: Sequence[Rung], metric: str, command: str) -> str:
     """What a sweep did: the winner's command, and who was dropped at which rung with which numbers."""
-    parts = [paragraph("The winner's command:"), f"<pre>{text(command)}</pre>"]
+    parts = [paragraph("The winner's command:"), preformatted(command)]
     for number, rung in enumerate(found, 1):
         size = f"{rung.resolution}x{rung.resolution}"
         about = f"Rung {number} of {len(found)}: {100 * rung.fraction:.3g} % of the training time, measured at {size}"
@@ -251,5 +253,5 @@ def panel(images: Mapping[str, Tensor]) -> str:
     return (
         f'{paragraph(words)}<div class="panel">{tiles}</div>'
         f'<p><button class="reveal">Show the key and count</button></p>'
-        f'<div class="scroll key" hidden></div><script>{asset("panel.js")}({safe})</script>'
+        f'<div class="scroll key" tabindex="0" hidden></div><script>{asset("panel.js")}({safe})</script>'
     )

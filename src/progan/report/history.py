@@ -22,6 +22,10 @@ Stats = Sequence[Mapping[str, Any]]
 """Lines of stats.jsonl."""
 
 
+LABEL_LOSSES = ("D/labels", "G/labels")
+"""Names of the losses of the labels."""
+
+
 def growth(stats: Stats) -> list[tuple[float, str]]:
     """Where a new resolution began, in kimg, and its name; the first is left out."""
     return [
@@ -32,8 +36,9 @@ def growth(stats: Stats) -> list[tuple[float, str]]:
 
 
 def loss_names(stats: Stats, prefix: str | tuple[str, ...] = ("D/", "G/")) -> list[str]:
-    """`D/real`, `D/penalty`, `G/fake` … in the order they appear."""
-    return list(dict.fromkeys(name for line in stats for name in line if name.startswith(prefix)))
+    """`D/real`, `D/penalty`, `G/fake` … in the order they appear, without those of the labels."""
+    names = dict.fromkeys(name for line in stats for name in line if name.startswith(prefix))
+    return [name for name in names if name not in LABEL_LOSSES]
 
 
 def curve(

@@ -32,7 +32,9 @@ def page(title: str, body: Iterable[str]) -> str:
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{text(title)}</title><style>{asset('page.css')}</style>"
     )
-    document = f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{"".join(body)}\n</body></html>\n'
+    document = (
+        f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>\n{"".join(body)}\n</main></body></html>\n'
+    )
     return printable(document)  # folders need not have Unicode names
 
 
@@ -60,10 +62,16 @@ def paragraph(words: str, soft: bool = False) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of cells that are HTML already (`text` made them); it scrolls sideways if it is too wide."""
-    head = "".join(f"<th>{cell}</th>" for cell in header)
+    head = "".join(f"<th>{cell}</th>" if cell else "<td></td>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
     top = f"<thead><tr>{head}</tr></thead>" if header else ""
-    return f'<div class="scroll"><table{" class=nowrap" * bool(header)}>{top}<tbody>\n{body}</tbody></table></div>'
+    whole = f"<table{' class=nowrap' * bool(header)}>{top}<tbody>\n{body}</tbody></table>"
+    return f'<div class="scroll" tabindex="0">{whole}</div>'
+
+
+def preformatted(words: str) -> str:
+    """Lines as they are, such as a command; they scroll sideways if they are too wide."""
+    return f'<pre tabindex="0">{text(words)}</pre>'
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> str:

@@ -17,9 +17,21 @@ from progan.metrics.nearest import beside, nearest_images
 from progan.options import to_dict
 from progan.per_resolution import RESOLUTIONS
 from progan.report import html
-from progan.report.charts import MARKS, Chart, Line, spectrum
+from progan.report.charts import MARKS, Chart, Line, label_losses, spectrum
 from progan.report.history import Stats, collapses, curve, growth, loss_names, measured
-from progan.report.html import cell, data_uri, facts, figure, folded, gallery, image_grid, paragraph, section, text
+from progan.report.html import (
+    cell,
+    data_uri,
+    facts,
+    figure,
+    folded,
+    gallery,
+    image_grid,
+    paragraph,
+    preformatted,
+    section,
+    text,
+)
 from progan.run_folder import RunFolder
 from progan.sampling.interpolation import interpolations
 from progan.sampling.pictures import samples
@@ -122,17 +134,18 @@ def _interpolation(snapshot: Snapshot) -> str:
     moving = f'<div class="moving" style="{size};background-image:url({data_uri(grid(frames, _FRAMES))})"></div>'
     still = image_grid(frames, f"{_PAIRS} interpolations", _FRAMES, side)
     words = "Each row goes along a great circle from one latent to another; to the left the same, moving."
-    return figure(f'<div class="ways">{moving}<div class="scroll">{still}</div></div>', words)
+    return figure(f'<div class="ways">{moving}<div class="scroll" tabindex="0">{still}</div></div>', words)
 
 
 def _losses(stats: Stats) -> str:
-    """Losses of D and of G, and the speed, with the steps of growth marked."""
+    """Losses of D, of G and of the labels, and the speed, with the steps of growth marked."""
     marks = growth(stats)
     charts = []
     for network in ("D", "G"):
         names = loss_names(stats, f"{network}/")
         lines = [Line(name[2:], *curve(stats, name), colour=i) for i, name in enumerate(names)]
         charts.append(Chart(lines, _KIMG, f"loss of {network}", marks))
+    charts.append(Chart(label_losses(stats), _KIMG, "loss of the labels", marks))
     charts.append(Chart([Line("", *curve(stats, "img_per_sec"))], _KIMG, "images a second", marks, log_y=True))
     return gallery((figure(chart.svg(), MARKS if marks else "") for chart in charts), "wide")
 
@@ -186,4 +199,4 @@ def _configuration(folder: RunFolder, snapshot: Snapshot) -> list[str]:
     if numerics is not None:
         rows += [("torch", numerics.torch_version), ("computed on", str(numerics))]
     rows.append(("page made", f"{time.strftime('%Y-%m-%d')} with progan {progan.__version__}"))
-    return [facts(rows), folded("every option", f"<pre>{text(json.dumps(to_dict(config), indent=1))}</pre>")]
+    return [facts(rows), folded("every option", preformatted(json.dumps(to_dict(config), indent=1)))]
