@@ -623,7 +623,7 @@ class TestTwenty:
             if "stroke-width: 1.6" in style
         }
         assert len(looks) == 20
-        assert chart.count("a long name, number 19") == 1
+        assert chart.count(">a long name, number 19</text>") == 1
         height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', chart)[1])
         assert height > 2.7 * 72 + 10 * 8, "names stand below, not over the curves"
 
