@@ -345,9 +345,6 @@ def serve(source: Path, config: AppConfig, log: Log, shown: Callable[[str], None
         )
     if shown:
         shown(address)
-    ended = threading.Event()
-    if config.open and is_loopback(config.host):
-        threading.Thread(target=_open, args=[address, ended]).start()
     if hasattr(os, "nice"):  # a training on this machine goes first
         with contextlib.suppress(OSError):
             os.nice(5)
@@ -361,6 +358,9 @@ def serve(source: Path, config: AppConfig, log: Log, shown: Callable[[str], None
         lifespan="off",
         proxy_headers=False,
     )
+    ended = threading.Event()
+    if config.open and is_loopback(config.host):
+        threading.Thread(target=_open, args=[address, ended]).start()
     try:
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(settings).run(sockets=[listening])
@@ -398,6 +398,6 @@ def _open(address: str, ended: threading.Event) -> None:
         file = Path(folder) / "open.html"
         file.touch(0o600)
         file.write_text(leads)
-        ended.wait(0.5)  # until it is served
-        webbrowser.open(file.as_uri())
-        ended.wait(60)
+        if not ended.wait(0.5):  # until it is served
+            webbrowser.open(file.as_uri())
+            ended.wait(60)
