@@ -9,9 +9,20 @@ const WISH = { seed: "9223372036854775807", to: "", toLabel: "", t: 0, truncatio
 const FACTS = /** @type {any} */ ({ server: { run: "a & b" }, models: [{ resolution: 8, file: "generator-8" }] });
 
 test("ticks are round and lie inside", () => {
-  assert.equal(ticks(0, 10, 5), [0, 2, 4, 6, 8, 10]);
-  assert.equal(ticks(-0.31, 0.42, 4), [-0.2, 0, 0.2, 0.4]);
-  assert.equal(ticks(1200, 1900, 3), [1500]);
+  const values = (/** @type {[number, number, number]} */ ...given) => ticks(...given).map(([value]) => value);
+  assert.equal(values(0, 10, 5), [0, 2, 4, 6, 8, 10]);
+  assert.equal(values(-0.31, 0.42, 4), [-0.2, 0, 0.2, 0.4]);
+  assert.equal(values(1200, 1900, 3), [1500]);
+});
+
+test("ticks have the decimals of their step", () => {
+  const texts = (/** @type {[number, number, number]} */ ...given) => ticks(...given).map(([, text]) => text);
+  assert.equal(texts(12000, 12400, 4), ["12,000", "12,100", "12,200", "12,300", "12,400"]);
+  assert.equal(texts(1.001, 1.003, 4), ["1.001", "1.002", "1.003"]);
+  assert.equal(texts(-0.31, 0.42, 4), ["-0.2", "0", "0.2", "0.4"]);
+  assert.equal(texts(0, 19000, 4), ["0", "5,000", "10,000", "15,000"]);
+  assert.equal(texts(0.0001, 0.00016, 4), ["1.0e-4", "1.2e-4", "1.4e-4", "1.6e-4"]);
+  assert.equal(texts(1.2e6, 1.24e6, 4), ["1.20e+6", "1.21e+6", "1.22e+6", "1.23e+6", "1.24e+6"]);
 });
 
 test("one value far away does not flatten the rest", () => {
@@ -31,7 +42,7 @@ test("the last point is never left out", () => {
 });
 
 test("numbers are short", () => {
-  assert.equal([0, 1234.5, 0.5678, 123456, 0.00012].map(short), ["0", "1230", "0.568", "1.2e+5", "1.2e-4"]);
+  assert.equal([0, 1233, 1238, 0.5678, 123456, -1234567, 0.00012].map(short), ["0", "1,233", "1,238", "0.568", "123,456", "-1.2e+6", "1.2e-4"]);
 });
 
 test("a wish becomes a query that keeps all digits", () => {
@@ -50,6 +61,8 @@ test("a state is a sentence", () => {
   assert.is(describe(state), "Training · 16×16, fading in (50 %) · 1.5 of 6 thousand images · 3 h 20 min left");
   assert.is(describe({ ...state, left: null, phase: "stable" }), "Training · 16×16 · 1.5 of 6 thousand images");
   assert.match(describe({ ...state, asked: true }), /^Stopping/);
+  assert.match(describe({ ...state, cur_nimg: 11_400_000, total: 19_000_000 }), /11,400 of 19,000 thousand images/);
+  assert.match(describe({ ...state, cur_nimg: 1_233_408, total: 12_000_000 }), /1,233\.408 of 12,000 thousand images/);
   // The last iteration may go a little beyond the end.
   assert.is(describe({ ...state, finished: true, cur_nimg: 6004, phase: "stable" }), "Finished · 16×16 · 6 of 6 thousand images");
   assert.match(describe({ ...state, live: false }), /^Not training now/);

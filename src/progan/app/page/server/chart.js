@@ -10,18 +10,30 @@ const HEIGHT = 230, LEFT = 48, RIGHT = 10, TOP = 16, BOTTOM = 26;
 const MOST_POINTS = 600; // of a curve: more than a screen shows
 
 /**
- * Round numbers from low to high, about so many.
+ * Round numbers from low to high, about so many, and their texts, which have the decimals of the step: no two are alike.
  * @param {number} low
  * @param {number} high
  * @param {number} about
+ * @returns {[number, string][]}
  */
 export function ticks(low, high, about) {
   const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5].find((each) => each * power >= rough) ?? 10);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) found.push(Number((i * step).toPrecision(12)));
-  return found;
+  const largest = Math.max(...found.map(Math.abs)), exponent = Math.floor(Math.log10(step) + 1e-9), decimals = Math.max(0, -exponent);
+  const text = (/** @type {number} */ value) =>
+    value === 0 ? "0"
+      : isPlain(largest) ? value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })
+      : value.toExponential(Math.floor(Math.log10(largest) + 1e-9) - exponent);
+  return found.map((value) => [value, text(value)]);
 }
+
+/**
+ * Whether a number is written out: others are too long for where they stand.
+ * @param {number} value
+ */
+const isPlain = (value) => value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e6);
 
 /**
  * Range that holds nearly all values: a single one far away does not flatten the rest.
@@ -47,8 +59,20 @@ export function thinned(points, most = MOST_POINTS) {
   return points.filter((_, i) => (points.length - 1 - i) % step === 0);
 }
 
-/** @param {number} value */
-export const short = (value) => (Math.abs(value) >= 1e4 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(1) : String(Number(value.toPrecision(3))));
+/**
+ * Three digits, and all those before the point.
+ * @param {number} value
+ */
+export const short = (value) =>
+  !isPlain(value) ? value.toExponential(1)
+    : Math.abs(value) < 1000 ? String(Number(value.toPrecision(3)))
+    : value.toLocaleString("en", { maximumFractionDigits: 0 });
+
+/**
+ * A number of images in thousands, to the last one.
+ * @param {number} images
+ */
+export const thousands = (images) => (images / 1000).toLocaleString("en", { maximumFractionDigits: 3 });
 
 /**
  * Draws curves over thousands of images.
@@ -66,27 +90,30 @@ export function draw(svg, curves, marks, title) {
   const down = (/** @type {number} */ y) => HEIGHT - BOTTOM - ((Math.min(y1, Math.max(y0, y)) - y0) / (y1 - y0)) * (HEIGHT - TOP - BOTTOM);
   /** @type {SVGElement[]} */
   const parts = [];
-  for (const y of ticks(y0, y1, 4)) {
+  for (const [y, text] of ticks(y0, y1, 4)) {
     parts.push(node("line", { x1: LEFT, x2: width - RIGHT, y1: down(y), y2: down(y), class: "rule" }));
-    parts.push(node("text", { x: LEFT - 6, y: down(y) + 4, class: "end" }, short(y)));
+    parts.push(node("text", { x: LEFT - 6, y: down(y) + 4, class: "end" }, text));
   }
-  for (const x of ticks(x0, x1, width / 90)) parts.push(node("text", { x: across(x), y: HEIGHT - 8, class: "middle" }, short(x)));
+  for (const [x, text] of ticks(x0, x1, width / 90)) parts.push(node("text", { x: across(x), y: HEIGHT - 8, class: "middle" }, text));
   for (const [x, words] of marks) {
     parts.push(node("line", { x1: across(x), x2: across(x), y1: TOP, y2: HEIGHT - BOTTOM, class: "mark" }));
     parts.push(node("text", { x: across(x) + 3, y: TOP - 5 }, words));
   }
   shown.forEach((points, i) => {
-    let path = "", pen = "M";
+    /** @type {string[][]} What no missing number parts; a point by itself is drawn as a dot. */
+    const pieces = [[]];
     for (const [x, y] of points) {
-      if (Number.isFinite(y)) path += `${pen}${across(x).toFixed(1)} ${down(y).toFixed(1)}`;
-      pen = Number.isFinite(y) ? "L" : "M";
+      if (Number.isFinite(y)) pieces[pieces.length - 1].push(`${across(x).toFixed(1)} ${down(y).toFixed(1)}`);
+      else pieces.push([]);
     }
-    parts.push(node("path", { d: path, class: `curve c${i % 6}` }));
+    const lines = pieces.filter(({ length }) => length > 1).map((piece) => `M${piece.join("L")}`);
+    const alone = pieces.filter(({ length }) => length === 1).map(([point]) => `M${point}h0`);
+    parts.push(node("path", { d: lines.join(""), class: `curve c${i % 6}` }), node("path", { d: alone.join(""), class: `curve alone c${i % 6}` }));
   });
   svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   svg.setAttribute("role", "img");
   const last = curves.map(({ name, points }) => `${name} ${points.length ? short(points[points.length - 1][1]) : "none"}`);
-  svg.setAttribute("aria-label", `${title} up to ${short(x1)} thousand images. Last: ${last.join(", ")}`);
+  svg.setAttribute("aria-label", `${title} up to ${thousands(1000 * x1)} thousand images. Last: ${last.join(", ")}`);
   svg.replaceChildren(...parts);
 }
 

@@ -1,7 +1,8 @@
 /** A training as it comes: stage, time left, sample grids and losses; and a button that stops it, all saved. */
 
 import { button, element, input, make } from "../dom.js";
-import { draw, short } from "./chart.js";
+import { readFacts } from "../engine.js";
+import { draw, short, thousands } from "./chart.js";
 import { ask } from "./engine.js";
 
 /**
@@ -28,6 +29,7 @@ const HTML = `
     <p id="training-notice" class="hint notice" hidden></p>
     <div class="actions">
       <button id="training-stop" type="button" hidden>Stop and save</button>
+      <button id="training-make" type="button" hidden>Make pictures</button>
       <a id="training-report" class="like-button" target="_blank" rel="noopener" hidden>Report of this run</a>
     </div>
   </div>
@@ -50,11 +52,11 @@ const NAMES = {
  * @param {HTMLElement} place
  * @returns {import("../tabs.js").Panel}
  */
-export function trainingPanel({ server, say }, place) {
+export function trainingPanel({ facts, server, say }, place) {
   place.innerHTML = HTML;
   const run = new URLSearchParams({ run: server.run }), image = element("training-grid", HTMLImageElement);
   const caption = element("training-caption", HTMLElement), report = element("training-report", HTMLAnchorElement);
-  const moment = input("training-moment"), stop = button("training-stop");
+  const moment = input("training-moment"), stop = button("training-stop"), pictures = button("training-make");
   report.href = `api/page/report?${run}`;
   report.hidden = !server.report;
   /** @type {Line[]} */
@@ -63,7 +65,8 @@ export function trainingPanel({ server, say }, place) {
   let state = null;
   /** @type {EventSource | null} */
   let source = null;
-  let newest = true, drawing = 0, shown = false, waiting = 0;
+  let looked = ""; // name of the grid that is looked at; empty for the newest
+  let drawing = 0, shown = false, waiting = 0;
 
   const showGrid = () => {
     const grids = state?.grids ?? [];
@@ -74,16 +77,17 @@ export function trainingPanel({ server, say }, place) {
       return;
     }
     moment.max = String(grids.length - 1);
-    if (newest) moment.value = moment.max;
+    // A training deletes some of its grids as it goes: then the one before is shown. Their names sort as their moments.
+    moment.value = looked ? String(grids.filter((each) => each <= looked).length - 1) : moment.max;
     const name = grids[Number(moment.value)], address = `api/grid?${run}&name=${name}`;
-    const [, images, size] = name.replace(".png", "").split("-"), kimg = short(Number(images) / 1000);
+    const [, images, size] = name.replace(".png", "").split("-"), kimg = thousands(Number(images));
     if (image.getAttribute("src") !== address) image.src = address;
     image.alt = `Samples at ${size} after ${kimg} thousand images`;
     moment.setAttribute("aria-valuetext", `${kimg} thousand images, ${size}`);
     caption.textContent = `${size.replace("x", "×")}, after ${kimg} thousand images`;
   };
   moment.addEventListener("input", () => {
-    newest = moment.value === moment.max;
+    looked = moment.value === moment.max ? "" : (state?.grids[Number(moment.value)] ?? "");
     showGrid();
   });
 
@@ -93,12 +97,23 @@ export function trainingPanel({ server, say }, place) {
     if (status.textContent !== words) status.textContent = words;
     status.classList.toggle("live", state.live);
     showStages(element("training-stages", HTMLElement), state);
-    stop.hidden = !state.live || state.asked;
+    stop.hidden = !state.live || state.asked || state.finished;
     const said = lines.filter((line) => line.notices).slice(-1)[0], notice = element("training-notice", HTMLElement);
     notice.hidden = !said;
-    if (said) notice.textContent = `At ${short(said.cur_nimg / 1000)} kimg: ${said.notices}`;
+    if (said) notice.textContent = `At ${thousands(said.cur_nimg)} kimg: ${said.notices}`;
     showGrid();
   };
+
+  /** Offers what was not there when the page opened: the first pictures, and the report. */
+  const lookForMore = async () => {
+    const now = await readFacts();
+    pictures.hidden = facts.models.length > 0 || now.models.length === 0;
+    report.hidden = !now.server?.report;
+  };
+  pictures.addEventListener("click", () => {
+    location.hash = "make"; // which is what it shows then, also of a training that goes on
+    location.reload();
+  });
 
   const charts = place.querySelector("#training-charts");
   const showCharts = () => {
@@ -147,6 +162,8 @@ export function trainingPanel({ server, say }, place) {
     source.addEventListener("state", ({ data }) => {
       state = JSON.parse(data);
       showState();
+      const lacking = (facts.models.length === 0 && pictures.hidden) || report.hidden;
+      if (lacking) lookForMore().catch(() => {}); // the next time, then
     });
     source.addEventListener("gone", ({ data }) => {
       source?.close();
@@ -186,7 +203,7 @@ export function trainingPanel({ server, say }, place) {
 export function describe(state) {
   const { live, asked, finished, cur_nimg, total, resolution, phase, alpha, left } = state;
   const stage = `${resolution}×${resolution}${phase === "fade" ? `, fading in (${Math.round(100 * alpha)} %)` : ""}`;
-  const done = `${short(Math.min(cur_nimg, total) / 1000)} of ${short(total / 1000)} thousand images`;
+  const done = `${thousands(Math.min(cur_nimg, total))} of ${thousands(total)} thousand images`;
   if (asked) return `Stopping: it saves what it has · ${done}`;
   if (finished) return `Finished · ${stage} · ${done}`;
   if (!live) return `Not training now · ${stage} · ${done}`;
