@@ -19,7 +19,7 @@ export function documentPanel({ server }, place, kind) {
   choice.setAttribute("aria-label", "Comparison");
   for (const name of server.comparisons) choice.append(make("option", { value: name, textContent: name }));
   place.append(make("div", { className: "bar" }, [choice, words, own]), frame);
-  let open = "";
+  let open = ""; // address of what is shown, or on its way
 
   const show = async () => {
     const name = choice.value;
@@ -30,20 +30,20 @@ export function documentPanel({ server }, place, kind) {
     const address = kind === "data" ? `api/page/data?${new URLSearchParams({ run: server.run })}`
       : `api/page/compare?${new URLSearchParams({ name })}`;
     if (address === open) return;
+    open = address;
     words.textContent = kind === "data" ? "Looking at all images …" : "Opening …";
+    let why = "";
     try {
-      await ask(address, { method: "HEAD" }); // it is made now, or an error says why not
-      open = frame.src = own.href = address;
-      frame.hidden = own.hidden = false;
-      words.textContent = "";
-    } catch {
-      try {
-        await ask(address);
-      } catch (error) {
-        frame.hidden = own.hidden = true;
-        words.textContent = error instanceof Error ? error.message : String(error);
-      }
+      // It is made now, before the frame asks for it; why it could not be is in the answer to GET only.
+      await ask(address, { method: "HEAD" }).catch(() => ask(address));
+    } catch (error) {
+      why = error instanceof Error ? error.message : String(error);
     }
+    if (open !== address) return; // another one was chosen meanwhile
+    words.textContent = why;
+    frame.hidden = own.hidden = why !== "";
+    if (why) open = "";
+    else frame.src = own.href = address;
   };
   choice.addEventListener("change", show);
   return { show };
