@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -111,11 +112,14 @@ def drawn(page):
 def test_pictures_are_made_kept_saved_and_morphed(visit, folder):
     page = drawn(visit("#seed=7"))
     assert alike(shown(page), sampled(folder, [7]))
-    assert page.url.partition("#")[0].endswith("/")  # the token is not left in the address
+    # A newer run changes nothing of a link; and the token is not left in it.
+    assert page.url.partition("#")[0].endswith("/?run=done")
     page.evaluate("document.getElementById('stage').removeAttribute('data-drawn')")
     page.check("#counts input[value='4']", force=True)
     assert alike(shown(drawn(page)), sampled(folder, range(7, 11)))
-    page.click("#stage .picture >> nth=2")  # enlarged
+    page.focus("#stage .picture >> nth=2")
+    page.keyboard.press("Enter")  # enlarged
+    playwright.expect(page.locator("#keep")).to_be_focused()
     playwright.expect(page.locator("#caption")).to_contain_text("seed 9")
     assert alike(shown(drawn(page))[0], sampled(folder, [7, 8, 9])[2])
     page.click("#keep")
@@ -128,6 +132,129 @@ def test_pictures_are_made_kept_saved_and_morphed(visit, folder):
     page.wait_for_selector("#morph-canvas[data-ready]")
     page.click("#tab-favourites")
     playwright.expect(page.locator("#kept canvas[data-ready]")).to_have_count(1)
+
+
+def slowed(page, milliseconds, what="api/picture"):
+    """The server answers so much later; `asked` of the window counts how often it was asked."""
+    script = """([milliseconds, what]) => {
+        const plain = window.fetch;
+        window.asked = 0;
+        window.fetch = async (address, settings) => {
+            if (address.startsWith(what)) {
+                window.asked++;
+                await new Promise((resolve) => setTimeout(resolve, milliseconds));
+            }
+            return plain(address, settings);
+        };
+    }"""
+    page.evaluate(script, [milliseconds, what])
+
+
+def whole(page):
+    """Waits for all pictures that the address asks for."""
+    page.wait_for_selector(f"#stage[data-drawn='{page.evaluate('location.hash')}']", timeout=120_000)
+    return page
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "seeds"),
+    [
+        ("#after", "seed-8-16x16.png", [8]),
+        ("#sizes input[value='8']", "seed-7-8x8.png", [7]),
+        ("#counts input[value='4']", "seed-7-16x16-4.png", [7, 8, 9, 10]),
+    ],
+)
+def test_a_picture_that_is_not_there_yet_is_not_saved(visit, folder, change, name, seeds):
+    page, downloads = drawn(visit("#seed=7")), []
+    page.on("download", lambda each: downloads.append(each))
+    slowed(page, 1500)
+    page.click(change, force=True)
+    page.click("#save")
+    playwright.expect(page.locator("#status")).to_contain_text("not made yet")
+    whole(page)
+    playwright.expect(page.locator("#status")).to_have_text("")
+    assert downloads == []
+    with page.expect_download() as waited:
+        page.keyboard.press("s")
+    saved = Image.open(waited.value.path())
+    assert (waited.value.suggested_filename, saved.text["seed"]) == (name, ",".join(map(str, seeds)))
+    side, across = (8 if "8x8" in name else 16), math.isqrt(len(seeds))
+    pixels = np.asarray(saved.convert("RGB")).reshape(across, side, across, side, 3).swapaxes(1, 2)
+    wanted = sampled(folder, range(7, 11), resolution=side)[[seed - 7 for seed in seeds]]
+    assert alike(pixels.reshape(-1, side, side, 3), wanted)
+
+
+def test_a_picture_that_failed_is_not_saved(visit):
+    page, downloads = drawn(visit("#seed=7")), []
+    page.on("download", lambda each: downloads.append(each))
+    page.route("**/api/picture*", lambda route: route.fulfill(status=500, body="x"))
+    page.click("#after")
+    playwright.expect(page.locator("#status")).to_contain_text("refused (500)")
+    page.click("#save")
+    playwright.expect(page.locator("#status")).to_contain_text("not made yet")
+    page.unroute("**/api/picture*")
+    page.click("#again")
+    whole(page)
+    page.evaluate("() => { HTMLCanvasElement.prototype.toBlob = (take) => take(null); }")
+    page.keyboard.press("s")
+    playwright.expect(page.locator("#status")).to_contain_text("could not be written")
+    assert downloads == []
+    visit.wrong[:] = [line for line in visit.wrong if "500" not in line]
+
+
+def test_a_picture_on_a_way_is_saved_with_both_seeds(visit):
+    page = drawn(visit("#seed=1&to=9&t=0.5"))
+    with page.expect_download() as waited:
+        page.click("#save")
+    assert Image.open(waited.value.path()).text["seed"] == "1,9"
+
+
+def test_a_file_is_named_after_the_picture_in_it(visit, folder):
+    """Also when the user goes on at once."""
+    page = drawn(visit("#seed=7"))
+    with page.expect_download() as waited:
+        page.evaluate("() => ['save', 'after'].forEach((id) => document.getElementById(id).click())")
+    assert waited.value.suggested_filename == "seed-7-16x16.png"
+    assert alike(np.asarray(Image.open(waited.value.path()).convert("RGB"))[None], sampled(folder, [7]))
+
+
+def test_what_was_given_up_is_not_asked_for(visit):
+    """A slider that is drawn asks for a picture at a time: those under way, and the last."""
+    page = drawn(visit("#seed=7"))
+    slowed(page, 600)
+    page.evaluate(
+        "async () => { const slider = document.getElementById('truncation');"
+        "for (let i = 1; i <= 20; i++) { slider.value = String(i / 40); slider.dispatchEvent(new Event('input'));"
+        "await new Promise((resolve) => setTimeout(resolve, 5)); } }"
+    )
+    whole(page)
+    assert page.evaluate("asked") <= 3
+
+
+def test_a_morph_that_is_paused_and_played_again_goes_on(visit):
+    page = drawn(visit("#seed=7"))
+    page.click("#tab-morph")
+    page.wait_for_selector("#morph-canvas[data-ready]")
+    slowed(page, 400)
+    page.fill("#morph-position", "0.25")
+    page.click("#morph-play")
+    page.wait_for_timeout(600)
+    assert float(page.input_value("#morph-position")) > 0.25  # it begins where it is
+    page.evaluate("() => { for (let i = 0; i < 2; i++) document.getElementById('morph-play').click(); }")
+    page.wait_for_timeout(1500)
+    playwright.expect(page.locator("#morph-play")).to_have_text("Pause")
+    before = float(page.input_value("#morph-position"))
+    page.wait_for_timeout(1500)
+    assert float(page.input_value("#morph-position")) != before
+
+
+def test_an_address_names_panels_only(visit):
+    """Not what every object has."""
+    page = drawn(visit("#constructor"))
+    page.evaluate("document.getElementById('stage').removeAttribute('data-drawn')")
+    page.evaluate("location.hash = '#toString'")
+    drawn(page)
+    assert page.locator("[role=tabpanel]:visible").count() == 1
 
 
 def saved(page, suffix):
@@ -240,6 +367,33 @@ def test_comparison_and_data_are_shown_without_rights(visit):
     visit.wrong[:] = [line for line in visit.wrong if line not in refused]
 
 
+def test_a_comparison_is_shown_again_after_one_that_failed(visit):
+    page = visit("#compare")
+    words = page.frame_locator("#compare iframe").locator("#words")
+    playwright.expect(words).to_have_text("comparison")
+    gone = {"status": 404, "json": {"error": "it is gone"}}
+    page.route("**/api/page/compare?name=hostile", lambda route: route.fulfill(**gone))
+    page.select_option("#compare select", "hostile")
+    playwright.expect(page.locator("#compare [role=status]")).to_have_text("It is gone.")
+    page.select_option("#compare select", "comparison")
+    playwright.expect(words).to_be_visible()
+    playwright.expect(page.locator("#compare [role=status]")).to_have_text("")
+    visit.wrong[:] = [line for line in visit.wrong if "404" not in line]
+
+
+def test_of_two_comparisons_the_chosen_one_is_shown(visit):
+    """Also if the other comes later."""
+    page = visit("#compare")
+    words = page.frame_locator("#compare iframe").locator("#words")
+    playwright.expect(words).to_have_text("comparison")
+    slowed(page, 1000, "api/page/compare?name=hostile")
+    page.select_option("#compare select", "hostile")
+    page.select_option("#compare select", "comparison")
+    page.wait_for_timeout(2000)
+    playwright.expect(words).to_have_text("comparison")
+    playwright.expect(page.locator("#compare [role=status]")).to_have_text("")
+
+
 def test_no_run_is_a_page_that_says_how_to_get_one(visit, tmp_path):
     server = Server(tmp_path)
     page = visit(server=server)
@@ -268,15 +422,19 @@ def test_what_cannot_be_shown_is_named_and_other_runs_stay(visit, folder, tmp_pa
     server = Server(tmp_path)
     try:
         page = visit(server=server)
-        playwright.expect(page.locator("#status")).to_contain_text(
-            "16x16.safetensors is not a snapshot, or is damaged."
-        )
+        playwright.expect(page.locator("main")).to_contain_text("16x16.safetensors is not a snapshot, or is damaged.")
         page.select_option("#run", "done")
         drawn(page)
         page = visit("&run=gone", server=server)
-        playwright.expect(page.locator("#status")).to_contain_text("There is no run gone here.")
+        playwright.expect(page.locator("main")).to_contain_text("There is no run gone here.")
         page.select_option("#run", "done")
         drawn(page)
+        for side in (4, 32, 64, 128, 256):  # whose sentences fill a phone's screen, and lie over nothing
+            (tmp_path / "done" / "snapshots" / f"generator-000000001-{side}x{side}.safetensors").write_text("words")
+        page = drawn(visit("&run=done", server=server, viewport={"width": 390, "height": 844}, is_mobile=True))
+        playwright.expect(page.locator("main")).to_contain_text("256x256.safetensors is not a snapshot")
+        playwright.expect(page.locator("#status")).to_have_text("")
+        page.click("#new", timeout=5000)
     finally:
         server.stop()
     visit.wrong[:] = [line for line in visit.wrong if "404" not in line]
@@ -323,6 +481,101 @@ def test_samples_are_promised_of_what_is_trained(visit):
     page = visit("&run=class#training")
     playwright.expect(page.locator("#training-state")).to_contain_text("Not training now")
     playwright.expect(page.locator("#training-caption")).to_have_text("There are no samples of this run.")
+
+
+STATE = {
+    "live": True,
+    "asked": False,
+    "finished": False,
+    "cur_nimg": 40,
+    "total": 1000,
+    "spans": [[8, "stable", 0, 1000]],
+    "resolution": 8,
+    "phase": "stable",
+    "alpha": 1,
+    "left": None,
+    "grids": [],
+}
+
+
+@pytest.fixture
+def followed(visit, folder):
+    """Opens the page of a training that says what the test wants: lines and, at each look, the next of some states."""
+    picture = next((folder / "done" / "samples").glob("fakes-*.png")).read_bytes()
+
+    def open_(lines, *states):
+        page, left = drawn(visit("&run=done#seed=1")), list(states)
+
+        def answer(route):
+            state = {**STATE, **(left.pop(0) if len(left) > 1 else left[0])}
+            events = f"retry: 300\nevent: all\ndata: {json.dumps(lines)}\n\nevent: state\ndata: {json.dumps(state)}\n\n"
+            route.fulfill(body=events, content_type="text/event-stream")
+
+        page.route("**/api/training*", answer)
+        page.route("**/api/grid*", lambda route: route.fulfill(body=picture, content_type="image/png"))
+        page.click("#tab-training")
+        return page
+
+    return open_
+
+
+def test_what_is_finished_is_not_stopped(followed):
+    page = followed([], {}, {"finished": True})
+    playwright.expect(page.locator("#training-stop")).to_be_visible()
+    playwright.expect(page.locator("#training-state")).to_contain_text("Finished")
+    playwright.expect(page.locator("#training-stop")).to_be_hidden()
+
+
+def test_the_grid_that_is_looked_at_stays(followed):
+    """Also when the training deletes every second one; of those, the one before is shown."""
+    grids = [f"fakes-{1000 * i:09d}-8x8.png" for i in range(65)]
+    page = followed([], {"grids": grids})
+    moment, caption = page.locator("#training-moment"), page.locator("#training-caption")
+    playwright.expect(caption).to_have_text("8×8, after 64 thousand images")
+    for at, kept in ((20, 20), (31, 30)):
+        page = followed([], {"grids": grids}, {"grids": grids[::2]})
+        moment, caption = page.locator("#training-moment"), page.locator("#training-caption")
+        playwright.expect(moment).to_have_attribute("max", "64")
+        moment.fill(str(at))
+        playwright.expect(caption).to_have_text(f"8×8, after {at} thousand images")
+        playwright.expect(moment).to_have_attribute("max", "32")
+        playwright.expect(caption).to_have_text(f"8×8, after {kept} thousand images")
+        assert moment.input_value() == str(kept // 2)
+
+
+def test_a_single_number_is_seen(followed):
+    """Of a curve that has one, and between those that are missing."""
+    for losses in ([0.5], [None, 0.5, None]):
+        lines = [{"cur_nimg": 40 * (i + 1), "resolution": 8, "D/real": loss} for i, loss in enumerate(losses)]
+        page = followed(lines, {})
+        playwright.expect(page.locator("#chart-d path.curve").first).to_be_attached()
+        chart = np.asarray(Image.open(BytesIO(page.locator("#chart-d svg").screenshot())).convert("RGB")).astype(int)
+        assert (np.abs(chart - (61, 79, 196)).max(2) < 40).sum() > 10
+
+
+def test_the_first_pictures_and_the_report_are_offered_when_they_come(visit, folder, tmp_path):
+    run = tmp_path / "runs" / "young"
+    shutil.copytree(folder / "done", run)
+    for name in ("snapshots", "report.html"):
+        (run / name).rename(tmp_path / name)
+    server = Server(tmp_path / "runs")
+    try:
+        page = visit("#training", server=server)
+        playwright.expect(page.locator("#training-state")).to_contain_text("Finished")
+        assert page.locator("#tab-make").is_hidden()
+        for name in ("training-make", "training-report"):
+            assert page.locator(f"#{name}").is_hidden()
+        for name in ("snapshots", "report.html"):
+            (tmp_path / name).rename(run / name)
+        line = (run / "stats.jsonl").read_text().splitlines()[-1]
+        with (run / "stats.jsonl").open("a") as file:
+            file.write(line + "\n")
+        playwright.expect(page.locator("#training-report")).to_be_visible(timeout=20_000)
+        page.click("#training-make")
+        drawn(page)
+        assert page.locator("#tab-make").is_visible()
+    finally:
+        server.stop()
 
 
 def test_a_page_on_the_disk_says_what_it_needs(browser):

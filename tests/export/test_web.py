@@ -118,6 +118,11 @@ class Visit:
         self.page.wait_for_selector("#stage[data-drawn]", timeout=1000 * seconds)
         return self
 
+    def whole(self):
+        """Waits for all pictures that the address asks for."""
+        hash_ = self.page.evaluate("location.hash")
+        self.page.wait_for_selector(f"#stage[data-drawn='{hash_}']", timeout=60_000)
+
     def ready(self):
         playwright.expect(self.page.locator("#offline")).to_contain_text("Ready", timeout=120_000)
         return self
@@ -376,6 +381,65 @@ def test_saved_pictures_say_where_they_come_from(visit, run):
     assert saved.text["snapshot"] == load(run.path).digest
     pixels = np.asarray(saved.convert("RGB")).reshape(2, 16, 2, 16, 3).swapaxes(1, 2).reshape(4, 16, 16, 3)
     assert apart(pixels, sampled(run.path, range(11, 15))) <= 2
+
+
+def slowed(page, milliseconds):
+    """The generator is asked so much later; `asked` of the window counts pictures."""
+    script = """milliseconds => {
+        const plain = Worker.prototype.postMessage;
+        window.asked = 0;
+        Worker.prototype.postMessage = function (message) {
+            if (message.call === "draw") window.asked++;
+            setTimeout(() => plain.call(this, message), milliseconds);
+        };
+    }"""
+    page.evaluate(script, milliseconds)
+
+
+def test_a_picture_that_is_not_there_yet_is_not_saved(visit, run):
+    page, downloads = visit("run", "#seed=7").drawn().ready(), []
+    page.page.on("download", lambda each: downloads.append(each))
+    slowed(page.page, 1500)
+    page.page.click("#after")
+    page.page.click("#save")
+    playwright.expect(page.page.locator("#status")).to_contain_text("not made yet")
+    page.whole()
+    assert downloads == []
+    with page.page.expect_download() as waited:
+        page.page.click("#save")
+    assert waited.value.suggested_filename == "seed-8-16x16.png"
+    saved = Image.open(waited.value.path())
+    assert saved.text["seed"] == "8"
+    assert apart(np.asarray(saved.convert("RGB"))[None], sampled(run.path, [8])) <= 2
+    assert page.wrong == []
+
+
+def test_a_picture_on_a_way_is_saved_with_both_seeds(visit):
+    page = visit("run", "#seed=1&to=9&t=0.5").drawn()
+    with page.page.expect_download() as waited:
+        page.page.click("#save")
+    assert Image.open(waited.value.path()).text["seed"] == "1,9"
+
+
+def test_what_was_given_up_is_not_computed(visit):
+    """A slider that is drawn asks for a picture at a time: those under way, and the last."""
+    page = visit("run", "#seed=7").drawn().ready()
+    slowed(page.page, 600)
+    page.page.evaluate(
+        "async () => { const slider = document.getElementById('truncation');"
+        "for (let i = 1; i <= 20; i++) { slider.value = String(i / 40); slider.dispatchEvent(new Event('input'));"
+        "await new Promise((resolve) => setTimeout(resolve, 5)); } }"
+    )
+    page.whole()
+    assert page.page.evaluate("asked") <= 3
+
+
+def test_an_address_names_panels_only(visit):
+    """Not what every object has."""
+    page = visit("run", "#constructor").drawn()
+    page.wish("#toString")
+    assert page.page.locator("[role=tabpanel]:visible").count() == 1
+    assert page.wrong == []
 
 
 def test_the_keyboard_does_it_all(visit):

@@ -10,7 +10,7 @@ import { morph } from "./morph.js";
 import { inApp, save, share, whenTold } from "./platform.js";
 import { origin, toPng } from "./png.js";
 import { tabs } from "./tabs.js";
-import { anySeed, classInTurn, COUNTS, fileName, fromHash, inWords, moves, NOWHERE, parseSeed, stepSeed, toHash } from "./wish.js";
+import { anySeed, classInTurn, COUNTS, fileName, fromHash, inWords, moves, NOWHERE, parseSeed, seedsOf, stepSeed, toHash } from "./wish.js";
 
 /**
  * @typedef {import("./engine.js").Engine} Engine
@@ -75,30 +75,40 @@ function begin(facts, engine, more) {
   const stage = element("stage", HTMLDivElement), caption = element("caption", HTMLParagraphElement);
   const keep = button("keep"), seed = input("seed"), truncation = input("truncation");
   let turns = 0, drawn = false, { foreign } = first;
+  let whole = false; // all pictures of the state are on the canvases
+  /** @type {Promise<unknown>} Pictures wait for each other: one that was given up meanwhile is never asked for. */
+  let last = Promise.resolve();
 
+  /** @type {App["draw"]} */
+  const draw = async (wish, turn) => {
+    if (turn !== turns) return null;
+    try {
+      const picture = await engine.draw(wish, progress("Fetching the generator"));
+      // An error or a download is over; what was said to the user stays for its time.
+      if (!button("again").hidden || status.textContent === "Starting …") say("");
+      button("again").hidden = true;
+      return turn === turns ? picture : null;
+    } catch (error) {
+      if (turn === turns) sayError(error);
+      return null;
+    }
+  };
   /** @type {App} */
   const app = {
     facts,
     state,
     say,
     turn: () => ++turns,
-    async draw(wish, turn) {
-      if (turn !== turns) return null;
-      try {
-        const picture = await engine.draw(wish, progress("Fetching the generator"));
-        // An error or a download is over; what was said to the user stays for its time.
-        if (!button("again").hidden || status.textContent === "Starting …") say("");
-        button("again").hidden = true;
-        return turn === turns ? picture : null;
-      } catch (error) {
-        if (turn === turns) sayError(error);
-        return null;
-      }
+    draw(wish, turn) {
+      const picture = last.then(() => draw(wish, turn));
+      last = picture;
+      return picture;
     },
     open(wish) {
       Object.assign(state, { wish: { ...wish }, count: 1 });
       shown.select("make");
       void show();
+      keep.focus({ preventScroll: true }); // what was pressed is gone
     },
   };
   const kept = favourites(app), way = morph(app, engine);
@@ -114,6 +124,7 @@ function begin(facts, engine, more) {
   /** Shows the state in all controls, in the address, and draws its pictures one after the other. */
   async function show() {
     const turn = app.turn(), { count } = state, wish = wishAt(0);
+    whole = false;
     showControls();
     history.replaceState(null, "", toHash(facts, state.wish, count));
     if (stage.childElementCount !== count) {
@@ -142,6 +153,7 @@ function begin(facts, engine, more) {
       const time = `${(seconds / (i + 1)).toFixed(2)} s${count > 1 ? " each" : ""}`;
       caption.textContent = `${count > 1 ? `seeds ${wish.seed} to ${each.seed}` : inWords(wish)} · ${time}`;
     }
+    whole = true;
     stage.dataset.drawn = location.hash;
     stage.dataset.milliseconds = ((1000 * seconds) / count).toFixed(1);
     if (foreign) say("This link was made with another version of the generator: the picture may be another one.");
@@ -200,36 +212,35 @@ function begin(facts, engine, more) {
     showControls();
   };
   const picture = async () => {
+    if (!whole) throw new Error("The picture is not made yet: save it when it is there.");
     const side = state.wish.resolution, across = Math.sqrt(state.count);
     const sheet = make("canvas", { width: side * across, height: side * across });
     stage.querySelectorAll("canvas").forEach((canvas, i) => {
       sheet.getContext("2d")?.drawImage(canvas, (i % across) * side, Math.floor(i / across) * side);
     });
-    const seeds = Array.from({ length: state.count }, (_, i) => wishAt(i).seed).join(",");
-    return { png: await toPng(sheet, origin(facts, side, seeds)), name: fileName(wishAt(0), state.count) };
+    const seeds = Array.from({ length: state.count }, (_, i) => seedsOf(wishAt(i))).join(",");
+    const name = fileName(wishAt(0), state.count); // before the user goes on
+    return { png: await toPng(sheet, origin(facts, side, seeds)), name };
   };
-  const saveShown = async () => {
-    const { png, name } = await picture();
-    say(await save(png, name));
-  };
-  const shareShown = async () => {
+  const saveShown = () => picture().then(({ png, name }) => save(png, name)).then(say, sayError);
+  const shareShown = () => {
     const wish = state.count > 1 ? state.wish : wishAt(0);
-    say(await share(new URL(toHash(facts, wish, state.count), location.href).href, facts.title, picture));
+    return share(new URL(toHash(facts, wish, state.count), location.href).href, facts.title, picture).then(say, sayError);
   };
 
   button("new").addEventListener("click", another);
   button("before").addEventListener("click", () => step(-1));
   button("after").addEventListener("click", () => step(1));
   keep.addEventListener("click", toggle);
-  button("save").addEventListener("click", () => saveShown().catch(sayError));
-  button("share-link").addEventListener("click", () => shareShown().catch(sayError));
+  button("save").addEventListener("click", saveShown);
+  button("share-link").addEventListener("click", shareShown);
   button("to-morph").addEventListener("click", () => {
     if (!moves(state.wish)) way.endAt(wishAt(0));
     shown.show("morph");
   });
   /** Shows a panel. Only those that draw say that they start: their first picture takes it back. */
   const start = (/** @type {string} */ name) => {
-    say(name in more ? "" : "Starting …", true);
+    say(isPanel(more, name) ? "" : "Starting …", true);
     shown.show(name);
   };
   button("again").addEventListener("click", () => start(shown.current()));
@@ -241,7 +252,7 @@ function begin(facts, engine, more) {
   truncation.addEventListener("input", () => change({ truncation: Number(truncation.value) }));
   addEventListener("hashchange", () => {
     const name = location.hash.slice(1);
-    if (name in more) return shown.show(name);
+    if (isPanel(more, name)) return shown.show(name);
     const link = fromHash(facts, location.hash);
     Object.assign(state, { wish: link.wish, count: link.count });
     foreign = link.foreign;
@@ -295,13 +306,20 @@ function begin(facts, engine, more) {
 }
 
 /**
+ * True for the name of a panel. An address may name anything, such as what every object has.
+ * @param {Record<string, Panel>} panels
+ * @param {string} name
+ */
+const isPanel = (panels, name) => Object.keys(panels).includes(name);
+
+/**
  * The panel that the address names, or that of a training that is going on; empty for the first.
  * @param {Facts} facts
  * @param {Record<string, Panel>} more
  */
 function firstPanel(facts, more) {
   const name = location.hash.slice(1), run = facts.server?.runs.find((each) => each.name === facts.server?.run);
-  return name in more ? name : run?.live && !name ? "training" : "";
+  return isPanel(more, name) ? name : run?.live && !name ? "training" : "";
 }
 
 /** @param {Facts} facts */
@@ -366,11 +384,12 @@ function withoutPictures(facts, more) {
 try {
   const facts = await readFacts();
   if (facts.server) {
+    // A link and a reload show this run, also once a newer one has begun.
+    if (facts.server.runs.length > 0) history.replaceState(null, "", `?${new URLSearchParams({ run: facts.server.run })}${location.hash}`);
     const { openServer } = await import("./server/engine.js"), { panels } = await import("./server/panels.js");
     const more = panels(facts, say);
     if (facts.models.length > 0) begin(facts, openServer(facts), more);
     else withoutPictures(facts, more);
-    if (facts.server.unread.length > 0) say(facts.server.unread.join(" "), true);
   } else {
     offerInstall();
     whenTold(say);

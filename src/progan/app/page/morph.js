@@ -5,7 +5,7 @@ import { strip } from "./film.js";
 import { labelSelects } from "./labels.js";
 import { save } from "./platform.js";
 import { origin, toPng } from "./png.js";
-import { anySeed, classInTurn, inWords, morphName, moves, parseSeed } from "./wish.js";
+import { anySeed, classInTurn, inWords, morphName, moves, parseSeed, seedsOf } from "./wish.js";
 
 /**
  * @typedef {import("./engine.js").Engine} Engine
@@ -31,7 +31,7 @@ export function morph(app, engine) {
   };
   const start = labelSelects(facts.labels, kind === "class" ? null : "any", again);
   const end = labelSelects(facts.labels, "the same", again);
-  let playing = false, turn = 0, begunAt = "";
+  let turn = 0, playing = 0, begunAt = ""; // `playing` is the turn of the loop that plays, 0 for none
 
   // A row for the class, or for each attribute, below that of the seeds.
   start.titles.forEach((title, i) => {
@@ -61,20 +61,21 @@ export function morph(app, engine) {
     return true;
   };
   const stop = () => {
-    playing = false;
+    playing = 0;
     play.textContent = "Play";
   };
   const run = async () => {
-    playing = true;
+    const mine = (playing = turn = app.turn());
     play.textContent = "Pause";
-    let way = Number(position.value) * SECONDS, before = performance.now();
-    while (playing) {
+    let way = (SECONDS / Math.PI) * Math.acos(1 - 2 * Number(position.value)), before = performance.now();
+    for (;;) {
       const now = await new Promise(requestAnimationFrame);
+      if (playing !== mine) return;
       way += Math.min(0.25, (now - before) / 1000);
       before = now;
       // There and back, slow at the ends.
       position.value = String((1 - Math.cos((Math.PI * way) / SECONDS)) / 2);
-      if (!(await draw())) return stop();
+      if (!(await draw()) && playing === mine) return stop();
     }
   };
   const show = () => {
@@ -101,9 +102,8 @@ export function morph(app, engine) {
     void show();
   });
   play.addEventListener("click", () => {
-    if (playing) return stop();
-    turn = app.turn();
-    void run();
+    if (playing) stop();
+    else void run();
   });
   button("morph-new").addEventListener("click", () => {
     // It goes on from where it ended; labels change again if they did.
@@ -123,7 +123,7 @@ export function morph(app, engine) {
   /** @type {import("./engine.js").FilmKind} */
   const still = {
     suffix: "png",
-    make: async (wish) => toPng(await strip(engine.draw, wish), origin(facts, wish.resolution, wish.to ? `${wish.seed},${wish.to}` : wish.seed)),
+    make: async (wish) => toPng(await strip(engine.draw, wish), origin(facts, wish.resolution, seedsOf(wish))),
   };
   const saves = [still, ...engine.films].map(({ suffix, make: made }) => {
     const saved = make("button", { id: `morph-save-${suffix}`, type: "button", textContent: FORMATS[suffix] });

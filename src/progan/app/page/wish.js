@@ -141,6 +141,12 @@ export function inWords(wish) {
 }
 
 /**
+ * The seeds of a picture, as its file names them.
+ * @param {Wish} wish
+ */
+export const seedsOf = ({ seed, to }) => (to ? `${seed},${to}` : seed);
+
+/**
  * Name of a picture's file.
  * @param {Wish} wish
  * @param {number} [count]

@@ -25,6 +25,7 @@ export function panels(facts, say) {
   const server = /** @type {NonNullable<Facts["server"]>} */ (facts.server), given = { facts, server, say };
   document.head.append(make("link", { rel: "stylesheet", href: "server/style.css" }));
   chooseRun(server);
+  if (server.unread.length > 0) document.querySelector("main")?.prepend(make("p", { className: "hint unread", textContent: server.unread.join(" ") }));
   if (!server.run) return { training: named("training", "Start", welcome(server)) };
   /** @type {Record<string, Panel>} */
   const all = {};
