@@ -217,6 +217,19 @@ def test_a_folder_of_images_is_no_dataset_to_measure_with(tmp_path):
         progan.evaluate(snapshot(), tmp_path / "pics")
 
 
+def test_arguments_of_other_kinds(run, tmp_path):
+    for call, message in (
+        (lambda: progan.evaluate(str(run.path), run.folder.read()[1].path), "give a generator, such as progan.load"),
+        (lambda: progan.evaluate(snapshot(), run.folder.read()[1].path, num="x"), "--num must be a whole number"),
+        (lambda: progan.load(run.path, resolution="x"), "--resolution must be a whole number"),
+        (lambda: progan.prepare("avatars:8", tmp_path / "a", {"resolution": 8}), "a progan.PrepareConfig; got"),
+    ):
+        with pytest.raises(ProganError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    assert progan.load(run.path, resolution="8").resolution == 8
+
+
 def test_a_folder_to_evaluate_with(tmp_path):
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8))
     progan.prepare(tmp_path / "images.npy", tmp_path / "data", progan.PrepareConfig(resolution=16))

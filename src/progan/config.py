@@ -63,6 +63,14 @@ def _plain(value: Any, kind: Any) -> Any:
     return result
 
 
+def check_minutes(minutes: float | None, total_kimg: Any) -> None:
+    """Raise ConfigError for what is no --minutes, or where the length of the run is given as well."""
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes must be above 0; got {minutes:g}")
+    if minutes is not None and total_kimg is not None:
+        raise ConfigError("how long is the run? Give either --minutes or --total-kimg")
+
+
 def at_least(config: object, least: int, *names: str) -> None:
     """Raise ConfigError where one of the options is below `least`."""
     for name in names:
@@ -605,6 +613,11 @@ bit-exact."""
 INEXACT = ("lr", "d_lr", "ema_decay")
 """Options that may change, too (`--allow-change`), and change what is learned from there on: the run is no longer the
 one that was begun, and its history says so. The same holds for images that were added."""
+
+
+def no_images(config: RunConfig) -> ConfigError:
+    """Error for a run without --data, whose preset has none either."""
+    return ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
 
 
 def is_inexact(name: str, config: RunConfig) -> bool:

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import socket
 import sys
 import time
@@ -25,6 +26,11 @@ _LONGEST_NAME = 80
 """Characters: more stands around it, and a name has at most 255 bytes, a path on Windows 260 characters."""
 MOST_WAITING = 8
 """Number of files that a queue keeps in memory while the disk is full."""
+
+
+def word(path: str | Path) -> str:
+    """A path as a word of a command line that is shown to be copied."""
+    return shlex.quote(str(path))
 
 
 def printable(name: str) -> str:

@@ -1,6 +1,7 @@
 """The command line, as people call it."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -56,6 +57,23 @@ def test_json_is_one_object_and_nothing_else(run, capsys):
     assert json.loads(capsys.readouterr().out)["--device auto"]
 
 
+def test_a_name_that_may_be_mistyped_is_said_to_be_new(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+    note = f"note: there is no run in {tmp_path / 'typo'} yet: a new one of preset quickstart begins"
+    monkeypatch.setattr("progan.run.set_up", lambda *_: (_ for _ in ()).throw(ConfigError("enough")))
+    for more, said in (([], True), (["quickstart"], False), (["--data", "avatars:16"], False), (["--lr", "1"], False)):
+        assert main(["train", "--out", str(tmp_path / "typo"), *more]) == 2
+        assert (note in capsys.readouterr().err.splitlines()) is said
+
+
+def test_what_is_to_be_copied_is_quoted(run, tmp_path, capsys):
+    folder = tmp_path / "ä b"
+    assert main(["train", *TINY, "--data", str(RunFolder(run).read()[1].path), "--out", str(folder)]) == 0
+    commands = re.findall(r"(?:next: |watch the run with: |page +|quality +)(progan [^,\n]*)", capsys.readouterr().err)
+    assert len(commands) >= 2
+    assert all(str(folder) in shlex.split(command) for command in commands)
+
+
 def test_sample_writes_a_grid_of_the_size_asked_for(run, tmp_path, capsys):
     assert main(["sample", str(run), "--num", "6", "--columns", "3", "--out", str(tmp_path / "g.png")]) == 0
     assert Image.open(tmp_path / "g.png").size == (24, 16)
@@ -109,6 +127,13 @@ def test_sample_separate_files_and_seeds(run, tmp_path):
         (["sample", "nowhere", "--num", "x"], "--num"),
         (["import", "nowhere.pkl"], "nowhere.pkl does not exist"),
         (["import", "nowhere.pkl", "snapshot.txt"], "nowhere.pkl does not exist"),
+        (["completion", "fish"], "there is no shell 'fish'; there are bash, zsh, tcsh"),
+        (["train", "--data", "", "--dry-run"], "needs images"),
+        (["train", "--data", "avatars:9", "--held-out", "nowhere", "--dry-run"], "nowhere has no"),
+        (["sample", "--resolution", "0"], "--resolution must be a power of two"),
+        (["interpolate", "--resolution", "0"], "--resolution must be a power of two"),
+        (["find", "avatars64", "x.png", "--resolution", "0"], "--resolution must be a power of two"),
+        (["evaluate", "avatars64", "--resolution", "0"], "--resolution must be a power of two"),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(arguments, message, capsys, tmp_path, monkeypatch):

@@ -30,6 +30,9 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("train quick", {"quickstart", "quickstart-paper"}),
         ("train --total-k", {"--total-kimg"}),
         ("sample snap", {"snapshots", "snap.safetensors"}),
+        ("app snap", {"snapshots", "snap.safetensors"}),
+        ("train --init snap", {"snapshots", "snap.safetensors"}),
+        ("compare --models snap", {"snapshots", "snap.safetensors"}),
     ],
 )
 def test_bash_completes(script: Path, tmp_path: Path, words: str, completed: set[str]) -> None:

@@ -490,7 +490,12 @@ def test_a_run_that_fails_says_why(shapes, tmp_path):
 
 @pytest.mark.parametrize(
     ("metrics", "message"),
-    [("swd,swdd", "did you mean swd"), ("swd,neighbours", "held-out"), ("fid", "inception-weights")],
+    [
+        ("swd,swdd", "did you mean swd"),
+        ("swd,neighbours", "held-out"),
+        ("fid", "fid is not measured in comparisons"),
+        ("swd,inception-score", "inception-score is not"),
+    ],
 )
 def test_metrics_are_checked_before_anything_is_trained(shapes, tmp_path, monkeypatch, metrics, message):
     monkeypatch.setattr(plans, "make", None)

@@ -112,6 +112,7 @@ def test_the_words_of_a_command_line_say_what_it_said() -> None:
     parser = Parser(run, prog="progan train")
     add_arguments(parser)
     line = ["mnist32", "--lr=-1", "--no-labels", "--mirror", "--quiet", "--out", "a b", "--for", "2h", "--leak", "0.1"]
+    line += ["--minutes", "-60"]
     first = parser.parse_args(line)
     again = written(parser, first)
     assert vars(parser.parse_args(again)) == vars(first)
@@ -167,6 +168,19 @@ def test_a_value_stays_a_value(value: str) -> None:
         ("azure --out y --workspace w", "go together"),
         ("skypilot --out y", "--bucket"),
         ("skypilot --out y --bucket mine", "--bucket must be an address"),
+        ("skypilot --out y --bucket https://a.blob.core.windows.net", "--bucket must be an address"),
+        ("slurm --out ''", "name the run folder with --out"),
+        ("slurm --out y --for abc", "--for must be a duration"),
+        ("slurm --out y --minutes -5", "--minutes must be above 0"),
+        ("slurm --out y --minutes 5 --total-kimg 5", "Give either --minutes or --total-kimg"),
+        ("slurm --out y --partiton gpu", "there is no option --partiton; did you mean --partition?"),
+        ("slurm --out y --gpu 2", "did you mean --gpus?"),
+        ("slurm --out y --hots 2", "did you mean --hosts?"),
+        ("slurm --out y --batch-szie 2", "did you mean --batch-size?"),
+        ("slurm --compare --out y --data x --budget-kimg 1 --models dcgam", "no preset 'dcgam'; did you mean dcgan"),
+        ("slurm --compare --out y --data x --budget-kimg 1 --models 'progan --lr x'", "--lr: 'x' is neither"),
+        ("slurm --compare --out y --data x --budget-kimg 1 --metrics swdd", "no metric 'swdd'; did you mean swd?"),
+        ("azure --out y --data stacked:digits.gz", "the job does not have stacked:digits.gz: `progan prepare"),
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_line(
@@ -324,8 +338,8 @@ def test_each_run_of_an_array_has_its_copy(cluster: Path, capsys: pytest.Capture
 
 def test_several_hosts_meet_at_the_first_one(cluster: Path) -> None:
     stand_in(cluster / "scontrol", "[ \"$*\" = 'show hostnames n[1-2]' ] && printf 'n1\\nn2\\n'")
-    stand_in(cluster / "srun", 'shift; exec "$@"')
-    text = slurm.describe(work(), SlurmConfig(gpus=4, hosts=2, python=str(cluster / "python")))
+    stand_in(cluster / "srun", '[ "$1 $2" = "--kill-on-bad-exit=1 --cpus-per-task=6" ] && shift 2 && exec "$@"')
+    text = slurm.describe(work(), SlurmConfig(gpus=4, hosts=2, cpus=6, python=str(cluster / "python")))
     job = started(text, cluster, SLURM_JOB_NODELIST="n[1-2]", SLURM_JOB_ID="7")
     job.terminate()
     job.wait(400)
@@ -388,6 +402,28 @@ def expanded(text: str, variables: dict[str, str]) -> str:
 @given(st.text("$()Ax ", max_size=9))
 def test_kubernetes_expands_nothing(word: str) -> None:
     assert expanded(kubernetes.literal(word), {"A": "wrong"}) == word
+
+
+def test_what_torchrun_started_has_as_long_to_save_as_the_job() -> None:
+    """It would be killed after 30 seconds."""
+    script = slurm.describe(work(), SlurmConfig(gpus=4, stop_before=300))
+    assert "\nexport TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300\n" in script
+    assert "TORCH_ELASTIC" not in slurm.describe(work(), SlurmConfig(gpus=1))
+    for hosts, gpus, least in [(1, 1, None), (1, 4, 60), (2, 1, 60)]:
+        job = kubernetes.job(work(), KubernetesConfig(claim="w", hosts=hosts, gpus=gpus))
+        pod = (job["spec"] if hosts == 1 else job["spec"]["pytorchReplicaSpecs"]["Worker"])["template"]["spec"]
+        variables = {each["name"]: each["value"] for each in pod["containers"][0].get("env", [])}
+        if least is None:
+            assert not variables
+        else:
+            assert least < int(variables["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) < pod["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_only_the_exit_codes_of_progan_itself_end_a_job_of_kubernetes(gpus: int) -> None:
+    """torchrun's is 1 whatever happened."""
+    rules = kubernetes.job(work(), KubernetesConfig(claim="w", gpus=gpus))["spec"]["podFailurePolicy"]["rules"]
+    assert [rule["action"] for rule in rules] == ["Ignore", "FailJob"][: 3 - gpus]
 
 
 def test_a_job_of_kubernetes_has_the_words_and_passes_the_schema() -> None:
@@ -695,6 +731,33 @@ def test_a_task_of_skypilot_has_data_wheel_and_bucket(folder: Path, capsys: pyte
     meeting = "--nnodes 2 --node-rank 1 --master-addr 10.0.0.1 --master-port 29500 --nproc-per-node 4"
     assert found[:14] == ["python3", "-m", "torch.distributed.run", *meeting.split(), "-m"]
     assert found[-4:] == ["--data", "/progan/inputs/data/photos", "--out", "/progan/runs/some/runs/x"]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "source", "below"),
+    [
+        ("s3://mine", "s3://mine", ""),
+        ("gs://mine/a/b/", "gs://mine", "a/b/"),
+        ("https://acct.blob.core.windows.net/box/runs", "https://acct.blob.core.windows.net/box", "runs/"),
+        ("cos://us-east/mine/x", "cos://us-east/mine", "x/"),
+    ],
+)
+def test_a_bucket_is_mounted_whole(bucket: str, source: str, below: str, capsys: pytest.CaptureFixture[str]) -> None:
+    task = pyyaml.safe_load(printed(capsys, f"skypilot --out x --bucket {bucket}"))
+    assert task["file_mounts"]["/progan/runs"]["source"] == source
+    assert f"--out /progan/runs/{below}x" in task["run"]
+
+
+def test_the_folder_above_has_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder / "photos")
+    task = skypilot.task(work(data=".."), SkypilotConfig(bucket="s3://b"), "wheels")
+    assert task["file_mounts"][f"/progan/inputs/data/{folder.name}"] == str(folder)
+
+
+def test_models_of_a_file_go_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models.txt").write_text("progan  # as it is\nsmooth = progan --loss lsgan\n")
+    line = f"azure --compare --out c --data avatars:9 --budget-kimg 1 --models {tmp_path}/models.txt"
+    assert "--models 'progan; smooth = progan --loss lsgan'" in printed(capsys, line)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sky") is None, reason="SkyPilot is not installed, it has 500 MB")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from progan.config import coerce, flag
 from progan.errors import ConfigError, ProganError, did_you_mean
 from progan.options import Option, json_text, options
-from progan.per_resolution import PerResolution
+from progan.per_resolution import RESOLUTIONS, PerResolution
 from progan.pretrained import DEFAULT, is_inside
 from progan.progress import log_line
 
@@ -42,6 +42,9 @@ class Parser(argparse.ArgumentParser):
 
     owners: Mapping[str, Sequence[str]] = {}
     """Flag -> commands that have it, for flags given to the wrong command."""
+
+    others: Iterable[str] = ()
+    """Flags of the command before this one, where both are given on one line: what is mistyped may be one of them."""
 
     sorts = False
     """True where a word may be left out that another follows: `find RUN --steps 9 IMAGE` would otherwise take RUN for
@@ -83,7 +86,9 @@ class Parser(argparse.ArgumentParser):
                 if commands := self.owners.get(name):
                     listed = ", ".join(f"`{command}`" for command in commands)
                     self.error(f"{name} is an option of {listed}, not of `{self.prog}`")
-                self.error(f"there is no option {name}{did_you_mean(name, self._option_string_actions)}")
+                self.error(
+                    f"there is no option {name}{did_you_mean(name, [*self._option_string_actions, *self.others])}"
+                )
         found, unknown = super().parse_known_args(self._sorted(args) if self.sorts else args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -108,7 +113,7 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            name = action.option_strings[0] if action.option_strings else "command"
+            name = action.option_strings[0] if action.option_strings else str(action.metavar).lower()
             hint = did_you_mean(value, action.choices) or f"; there are {', '.join(action.choices)}"
             self.error(f"there is no {name} {value!r}{hint}")
 
@@ -209,6 +214,12 @@ def check_truncation(value: float) -> None:
         log_line(f"note: --truncation {value:g} goes beyond what the generator was trained for: pictures get stranger")
 
 
+def check_resolution(value: int | None) -> None:
+    """Raise ConfigError for what is no --resolution of pictures."""
+    if value is not None and value not in RESOLUTIONS:
+        raise ConfigError(f"--resolution must be a power of two from 4 to 1024; got {value}")
+
+
 def refuse(arguments: argparse.Namespace, names: str, reason: str) -> None:
     """Raise ConfigError for the first option of `names`, in words, that is given: it would do nothing.
 
@@ -238,10 +249,10 @@ def written(parser: Parser, values: argparse.Namespace, leave: Sequence[str] = (
         elif action.nargs == 0:
             words.append(action.option_strings[-1])
         elif not action.option_strings:
-            words.append(value)
+            words.append(str(value))
         else:  # a value that begins with a hyphen would be taken for another option
             name = action.option_strings[-1]
-            words += [f"{name}={value}"] if value.startswith("-") else [name, value]
+            words += [f"{name}={value}"] if str(value).startswith("-") else [name, str(value)]
     return words
 
 

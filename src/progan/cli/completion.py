@@ -6,7 +6,11 @@ from progan.cli.base import Parser
 from progan.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "tcsh")
-_FILES = {"DATASET", "DIR", "FILE", "HELDOUT", "IMAGE", "OUT", "PATH", "RUN", "RUN|SNAPSHOT", "SOURCE", "TRAIN", "DATA"}
+_FILES = {
+    *("DATASET", "DIR", "FILE", "HELDOUT", "IMAGE", "OUT", "PATH", "RUN", "SOURCE", "TRAIN", "DATA", "A", "B"),
+    *("RUN|SNAPSHOT", "RUN|FOLDER|SNAPSHOT", "INIT", "COPY_TO", "HELD_OUT", "LABELS", "MODELS"),
+    *("RUNTIME", "ICON", "KEYSTORE"),
+}
 """What the help calls a file or a folder."""
 
 

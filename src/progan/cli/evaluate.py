@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from progan.cli.base import DEVICE, Parser, add_source, answer
+from progan.cli.base import DEVICE, Parser, add_source, answer, check_resolution
 from progan.errors import ConfigError
 from progan.metrics import METRICS
 from progan.pretrained import locate
@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.sampling.pictures import FORMATS
 
     source, quiet = locate(arguments.source, log_line), arguments.quiet or arguments.json
+    check_resolution(arguments.resolution)
     if arguments.resolution and not source.is_dir():
         raise ConfigError("--resolution chooses among the snapshots of a run; a snapshot has only its own")
     snapshot = load(source, arguments.resolution).to(find_device(arguments.device))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.base import DEVICE, Parser, add_label_flags, add_source, answer, beside, refuse
+from progan.cli.base import DEVICE, Parser, add_label_flags, add_source, answer, beside, check_resolution, refuse
 from progan.config import MOST_SEED
 from progan.errors import ConfigError, SnapshotError
 from progan.pretrained import locate
@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     source, quiet = locate(a.source, log_line), a.quiet or a.json
     if not source.is_dir():
         refuse(a, "resolution", "is of a run; a snapshot has one resolution: leave it out")
+    check_resolution(a.resolution)
     snapshot = load(source, a.resolution).to(find_device(a.device))
     critic = None
     with contextlib.suppress(SnapshotError):  # a snapshot of a run has no discriminator

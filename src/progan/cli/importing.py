@@ -5,6 +5,7 @@ from pathlib import Path
 
 from progan.cli.base import Parser, answer
 from progan.errors import ConfigError
+from progan.files import word
 from progan.progress import log_line
 
 
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not Path(arguments.source).exists():
         raise ConfigError(f"{arguments.source} does not exist")
     if arguments.out is None:
-        raise ConfigError(f"name the snapshot to write: progan import {arguments.source} OUT.safetensors")
+        raise ConfigError(f"name the snapshot to write: progan import {word(arguments.source)} OUT.safetensors")
     out = Path(arguments.out)
     if out.suffix != ".safetensors":
         raise ConfigError(f"{out}: the name of a snapshot must end in .safetensors")
@@ -63,4 +64,4 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [f"{out}: {what}. Licence: {licence or 'unknown'}"]
     if arguments.licence is None and licence:
         lines.append("(the licence of the networks that the authors published; for another network, give --licence)")
-    return answer(arguments, facts, "\n".join([*lines, f"next: progan sample {out}"]))
+    return answer(arguments, facts, "\n".join([*lines, f"next: progan sample {word(out)}"]))

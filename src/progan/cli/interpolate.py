@@ -7,7 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from progan.cli.base import DEVICE, Parser, add_label_flags, add_source, answer, beside, check_truncation, refuse
+from progan.cli.base import (
+    DEVICE,
+    Parser,
+    add_label_flags,
+    add_source,
+    answer,
+    beside,
+    check_resolution,
+    check_truncation,
+    refuse,
+)
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
 from progan.pretrained import locate
@@ -81,8 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
     a = arguments
     _check(a)
     check_truncation(a.truncation)
+    check_resolution(a.resolution)
     source, out = locate(a.source, log_line), a.out
-    own, smaller = (a.resolution, None) if source.is_dir() else (None, a.resolution or None)
+    own, smaller = (a.resolution, None) if source.is_dir() else (None, a.resolution)
     snapshot = load(source, own).to(find_device(a.device))
     if out is None:
         name = "interpolation.mp4" if a.film or a.loop else "interpolation.png"

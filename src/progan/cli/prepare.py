@@ -96,7 +96,7 @@ def report_table(report: "PrepareReport") -> str:
         "labels": labels,
         "on disk": f"{report.bytes / 1e6:,.1f} MB in {report.out}",
         "time": ", ".join(filter(None, [f"{report.seconds:.1f} s", rate])),
-        "state": report.state,
+        "state": report.state.replace("already", "images already"),  # what --to makes of them may be new
     }
     lines = [*rows.items(), *(("note", note) for note in report.notes)]
     return "\n".join(f"{name:10}{text}" for name, text in lines if text)

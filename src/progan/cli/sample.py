@@ -11,13 +11,13 @@ from progan.cli.base import (
     add_source,
     answer,
     beside,
+    check_resolution,
     check_truncation,
     note_numbered,
     refuse,
 )
 from progan.config import MOST_SEED
 from progan.errors import ConfigError
-from progan.per_resolution import RESOLUTIONS
 from progan.pretrained import locate
 from progan.progress import log_line
 
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     source, resolution = locate(arguments.source, log_line), arguments.resolution
     # A run has a snapshot of each resolution; the images of a single snapshot are averaged down.
-    own, smaller = (resolution, None) if source.is_dir() else (None, resolution or None)
+    own, smaller = (resolution, None) if source.is_dir() else (None, resolution)
     snapshot = load(source, own).to(find_device(arguments.device))
     info, rows = snapshot.info, arguments.label
     note_numbered(info.label_names, rows)
@@ -156,8 +156,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.columns is not None and arguments.columns < 1:
         raise ConfigError(f"--columns must be at least 1; got {arguments.columns}")
     check_truncation(arguments.truncation)
-    if arguments.resolution is not None and arguments.resolution not in RESOLUTIONS:
-        raise ConfigError(f"--resolution must be a power of two from 4 to 1024; got {arguments.resolution}")
+    check_resolution(arguments.resolution)
     _check_together(arguments)
 
 

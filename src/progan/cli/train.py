@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from progan.cli.base import DOWNLOAD, Parser, add_flags, answer
 from progan.config import CHANGEABLE, INEXACT, RunConfig, flag
 from progan.errors import ProganError
+from progan.files import word
 from progan.options import KINDS, OF_TRAIN, Option, options, owners
 from progan.presets import PRESETS, RECIPES, about, preset
 from progan.progress import duration, log_line
@@ -170,7 +171,7 @@ def run(arguments: argparse.Namespace) -> int:
             number = write_report(result)
         except (OSError, ProganError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            log_line(f"warning: no report: {reason}. Once this is fixed, run: progan report {result.path}")
+            log_line(f"warning: no report: {reason}. Once this is fixed, run: progan report {word(result.path)}")
         try:
             result.send_report()
         except ProganError as error:
@@ -201,16 +202,16 @@ def closing(result: "Run", number: str | None) -> str:
     """What to look at, how good it is (`number`), and what to do next."""
     config, data = result.folder.read()
     best = result.folder.best(config.schedule.resolution)
-    page = result.path / "report.html"
+    page, path = result.path / "report.html", word(result.path)
     lines = [
         f"trained {result.cur_nimg / 1000:g} kimg in {duration(result.seconds)}",
         f"  samples    {result.grid()}",
         f"  generator  {result.folder.snapshot()}",
         *([f"  best       {best}, by its SWD"] if best.exists() else []),
-        f"  quality    {number or f'progan evaluate {result.path} --data {data.path}'}",
-        f"  page       {page if page.exists() else f'progan report {result.path}'}",
-        f"  charts     tensorboard --logdir {result.path}",
-        f"next: progan sample {result.path} --num 64, or your own images: progan train --data FOLDER",
+        f"  quality    {number or f'progan evaluate {path} --data {word(data.path)}'}",
+        f"  page       {page if page.exists() else f'progan report {path}'}",
+        f"  charts     tensorboard --logdir {path}",
+        f"next: progan sample {path} --num 64, or your own images: progan train --data FOLDER",
     ]
     return "\n".join(lines)
 

@@ -147,12 +147,16 @@ def fit(entry: Entrant, config: ProtocolConfig, dataset: Dataset, resolution: in
     return dataclasses.replace(fitted, schedule=in_images(fitted.schedule, dataset.count))
 
 
+def chosen_options(entry: Entrant, resolution: int, channels: int) -> RunConfig:
+    """The preset with the options that were asked for. Raises ConfigError."""
+    chosen = preset(_preset_for(entry.preset, resolution, channels), loss=entry.options.get("loss"))
+    return override(chosen, entry.options)
+
+
 def in_epochs(entry: Entrant, config: ProtocolConfig, dataset: Dataset, resolution: int) -> RunConfig:
     """The same, with epochs where its preset has them."""
-    name = _preset_for(entry.preset, resolution, dataset.channels)
-    chosen = preset(name, loss=entry.options.get("loss"))
     try:
-        chosen = override(chosen, entry.options)
+        chosen = chosen_options(entry, resolution, dataset.channels)
         fixed = chosen.schedule.start_resolution == chosen.schedule.resolution
         changes: dict[str, Any] = {
             "data": str(dataset.path),

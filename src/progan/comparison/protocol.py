@@ -22,7 +22,7 @@ from progan.data.sources.named import preparation
 from progan.data.split import split
 from progan.errors import ConfigError, DatasetError, RunError
 from progan.files import write_whole
-from progan.metrics.evaluation import LEAST
+from progan.metrics.evaluation import ALL, LEAST, OF_INCEPTION, known
 from progan.options import json_text
 from progan.progress import Log, log_line, silent
 from progan.report.comparison_page import Pictures, comparison_page
@@ -68,6 +68,10 @@ class Ground:
         Raises ConfigError for metrics that there are not, or that lack what they need.
         """
         names, size = tuple(name.strip() for name in metrics.split(",")), resolution or self.resolution
+        if metrics != ALL and (found := [name for name in known(names) if name in OF_INCEPTION]):
+            raise ConfigError(
+                f"{found[0].replace('_', '-')} is not measured in comparisons; afterwards, progan evaluate has it"
+            )
         return Measurer(self.train, self.held_out, names, self.num, size, self.folder / place)
 
 

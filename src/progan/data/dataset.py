@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from progan.errors import DatasetError
-from progan.files import write_whole
+from progan.files import word, write_whole
 from progan.options import parse_json
 from progan.per_resolution import RESOLUTIONS
 
@@ -88,9 +88,9 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             names = {child.name for child in folder.iterdir()} if folder.is_dir() else set[str]()
             if folder.is_file() or (names and "unfinished.json" not in names):  # images, perhaps
-                advice = f"{folder} is no prepared dataset. Run: progan prepare {folder} OUT, and name OUT"
+                advice = f"{folder} is no prepared dataset. Run: progan prepare {word(folder)} OUT, and name OUT"
             else:
-                advice = f"{folder} has no {FILE_NAME}. Run: progan prepare SOURCE {folder}"
+                advice = f"{folder} has no {FILE_NAME}. Run: progan prepare SOURCE {word(folder)}"
             raise DatasetError(advice) from None
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path} cannot be read ({error}). Prepare the images again") from None

@@ -8,7 +8,7 @@ from typing import Any
 import progan
 from progan.errors import ExportError
 from progan.export.source import Source
-from progan.files import write_whole
+from progan.files import word, write_whole
 from progan.images import grid
 from progan.sampling.pictures import encode, samples
 from progan.snapshot import Snapshot
@@ -165,4 +165,4 @@ def _few(names: tuple[str, ...], most: int = 40) -> str:
 
 def push_command(out: Path, form: str = "") -> str:
     """The command with which the user puts the folder on the Hub."""
-    return f"hf upload USER/NAME {out}{' --repo-type space' if form == 'web' else ''}"
+    return f"hf upload USER/NAME {word(out)}{' --repo-type space' if form == 'web' else ''}"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from progan import randomness
-from progan.config import MOST_SEED
+from progan.config import MOST_SEED, coerce
 from progan.data.dataset import Dataset, Indices
 from progan.errors import ConfigError, did_you_mean
 from progan.images import to_images, to_pixels
@@ -25,6 +25,7 @@ DEFAULT = ("swd", "ms_ssim")
 ALL = "all"
 """In the place of names: every metric that the data allows."""
 INCEPTION, INCEPTION_NUM = "inception", 50_000
+OF_INCEPTION = ("fid", "kid", "inception_score")
 """In the place of names: those of Inception-v3, and their number of fakes, that of published numbers."""
 _BATCH = 64
 
@@ -52,6 +53,9 @@ def evaluate(
     `inception_weights`, `inception_statistics`: files for these (docs/metrics.md). Raises a ProganError if the two
     cannot be compared, or if a metric lacks what it needs.
     """
+    if not isinstance(snapshot, Snapshot):
+        raise ConfigError(f"give a generator, such as progan.load(RUN); got {snapshot!r}")
+    num, seed = coerce("num", num, int | None), coerce("seed", seed, int)
     dataset = dataset if isinstance(dataset, Dataset) else Dataset.open(dataset)
     metrics = [metrics] if isinstance(metrics, str) else metrics
     yardstick = Yardstick(
@@ -83,8 +87,8 @@ class Yardstick:
         asked = [name.strip() for name in metrics]
         self._all = asked == [ALL]
         if asked == [INCEPTION]:
-            asked, num = ["fid", "kid", "inception_score"], INCEPTION_NUM if num is None else num
-        self._names = list(METRICS) if self._all else list(dict.fromkeys(map(_known, asked)))
+            num = INCEPTION_NUM if num is None else num
+        self._names = known(asked)
         # The baseline takes as many images as the measurement where the data has twice as many, else fewer.
         self.num = min(NUM, dataset.count // 2) if num is None else num
         self.real_num = min(self.num, dataset.count)
@@ -231,10 +235,16 @@ class Yardstick:
         return found
 
 
-def _known(name: str) -> str:
-    """A metric's name, written with _ or with -."""
-    if (spelled := name.strip().replace("-", "_")) not in METRICS:
-        names = [each.replace("_", "-") for each in METRICS]
-        hint = did_you_mean(name.strip(), names) or f"; there are {', '.join(names)}, or `all`"
-        raise ConfigError(f"there is no metric {name!r}{hint}")
-    return spelled
+def known(asked: Iterable[str]) -> list[str]:
+    """Names of metrics that may be written with - instead of _; or all of them, or those of Inception-v3. ConfigError
+    for others.
+    """
+    found = {name.strip().replace("-", "_"): name.strip() for name in asked}
+    if list(found) in ([ALL], [INCEPTION]):
+        return list(METRICS if ALL in found else OF_INCEPTION)
+    for spelled, name in found.items():
+        if spelled not in METRICS:
+            names = [each.replace("_", "-") for each in METRICS]
+            hint = did_you_mean(name, names) or f"; there are {', '.join(names)}, or `all`"
+            raise ConfigError(f"there is no metric {name!r}{hint}")
+    return list(found)

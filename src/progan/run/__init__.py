@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from progan.config import RunConfig, coerce
+from progan.config import RunConfig, coerce, no_images
 from progan.data.dataset import Dataset, Manifest
 from progan.data.prepare import left_out_note, request_key
 from progan.data.sources import open_source
 from progan.data.sources.named import preparation
 from progan.devices import computing_with, is_out_of_memory, keep_pages, plain_modes
 from progan.errors import ConfigError, MemoryShortError, RunError
+from progan.files import word
 from progan.models import ImageShape
 from progan.options import override
 from progan.progress import Log, log_line, silent
@@ -200,6 +201,10 @@ def _agree(
     new = processes.first and (folder is None or StateFolder(folder.state).empty)
     if minutes is not None and processes.first and folder is not None and folder.exists:
         log(kept_length(config))
+    # As one goes on with a run: --out may be mistyped.
+    bare = all(value is None for value in (preset, data, minutes, *options.values()))
+    if new and folder is not None and not folder.exists and bare:
+        log(f"note: there is no run in {folder.path} yet: a new one of preset {config.preset} begins")
     if (new or "total_kimg" in options) and minutes is None and (short := unreached(config.schedule)) is not None:
         log(f"warning: {short}")
     setup = set_up(config, dataset, folder, log, processes)
@@ -245,7 +250,7 @@ def _train(
         if job.pace is not None and (pace is not None or since > 0):  # others are told when all is decided
             for line in announcement(config, job.pace, since):
                 log(line)
-        log(f"sample grids come in {folder.samples}, watch the run with: progan app {folder.path}")
+        log(f"sample grids come in {folder.samples}, watch the run with: progan app {word(folder.path)}")
 
         # Only the first process has observers.
         wanted = config.runtime.stop_when_flat and processes.first
@@ -272,7 +277,7 @@ def _train(
                 traceback.clear_frames(error.__traceback__)
                 stage = setup.schedule.at(job.state.cur_nimg)
                 raise _OutOfMemoryError(job.state.numerics, stage) from None
-    state, again = job.state, f"progan train --out {folder.path}"
+    state, again = job.state, f"progan train --out {word(folder.path)}"
     if job.pending.unwritten:
         raise RunError(
             f"stopped at {state.cur_nimg / 1000:g} kimg, but not all could be written: {job.pending}. "
@@ -318,7 +323,10 @@ def dry_run(
     epochs and the data is not prepared.
     """
     folder = None if out is None else RunFolder(Path(out))
+    minutes = coerce("minutes", minutes, float | None)
     config = configure(preset, data, folder, options, minutes)
+    if data is not None and not config.dataset.data:
+        raise no_images(config)
     begun = folder is not None and folder.exists
     if folder is not None and begun:
         facts = folder.read()[1]
@@ -336,12 +344,15 @@ def dry_run(
         with tempfile.TemporaryDirectory() as scratch:
             opened = open_source(source, Path(scratch), wanted)
         notes += [*left_out_note(left_out), *opened.notes]
+        if config.health.held_out is not None:
+            Dataset.open(config.health.held_out)
         if config.dataset.labels:
             if opened.labels is None:
                 raise no_labels(source, opened.notes)
             shape = dataclasses.replace(shape, label_size=len(opened.labels.names))
     elif source:
         dataset = open_dataset(override(config, {"data": source}), log_line)
+        open_held_out(config, dataset)
         held = dataset.level_bytes
         shape = image_shape(config, dataset)
         config = dataclasses.replace(config, schedule=in_images(config.schedule, dataset.count))

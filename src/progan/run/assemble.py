@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,12 +11,13 @@ from typing import Any
 
 import torch
 
-from progan.config import RunConfig, coerce
+from progan.config import RunConfig, check_minutes, coerce, no_images
 from progan.data.cache import open_data, preparation_notes
 from progan.data.dataset import Dataset, Manifest
 from progan.data.sources.named import preparation
 from progan.devices import UNTRIED, keep_pages
 from progan.errors import ConfigError, DatasetError, MemoryShortError
+from progan.files import word
 from progan.metrics.evaluation import LEAST
 from progan.models import ImageShape
 from progan.options import from_dict, override, to_dict
@@ -55,10 +55,7 @@ def configure(
     With --init, options of the model and the first resolution are those of the networks to begin with. The lengths that
     --minutes led to hold when a run is continued.
     """
-    if minutes is not None and not 0 < float(minutes) < math.inf:
-        raise ConfigError(f"--minutes must be above 0; got {minutes}")
-    if minutes is not None and options.get("total_kimg") is not None:
-        raise ConfigError("how long is the run? Give either --minutes or --total-kimg")
+    check_minutes(minutes, options.get("total_kimg"))
     changes = {name: value for name, value in options.items() if name != "recipe"}
     changes |= {} if data is None else {"data": str(data)}
     begun = folder.read()[0] if folder is not None and folder.exists else None
@@ -137,7 +134,7 @@ def open_dataset(config: RunConfig, log: Log, prepared: str = "") -> Dataset:
     `prepared` is where a run that goes on has them prepared: that is taken where --data can no longer be opened.
     """
     if not config.dataset.data:
-        raise ConfigError(f"preset {config.preset} needs images: name a folder, zip or dataset with --data")
+        raise no_images(config)
     resolution = config.schedule.resolution
     with progress_bar("preparing", hidden=not rendezvous.is_first()) as progress:
         wanted = preparation(config.dataset.data, resolution=resolution, label_column=config.dataset.label_column)
@@ -288,5 +285,5 @@ def out_of_memory(setup: RunSetup, numerics: Numerics, stage: Stage, folder: Run
     """Error of a run whose memory ran out in training."""
     saved = max(StateFolder(folder.state).positions(), default=0) / 1000
     what = fit.after_all(dataclasses.replace(setup, numerics=numerics), stage)
-    goes_on = f"where more is free, progan train --out {folder.path} goes on"
+    goes_on = f"where more is free, progan train --out {word(folder.path)} goes on"
     return MemoryShortError(f"{what}. All up to {saved:g} kimg is saved: {goes_on}")

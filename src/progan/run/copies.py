@@ -17,7 +17,7 @@ from typing import Any
 
 from progan.data.sources import remote
 from progan.errors import DatasetError, RunError
-from progan.files import UNFINISHED, write_whole
+from progan.files import UNFINISHED, word, write_whole
 from progan.progress import Log
 from progan.run_folder import RunFolder
 from progan.schedule import Stage
@@ -249,7 +249,7 @@ class Copier(Observer):
             self._given_up.set()
             self._log(
                 f"warning: not all was sent to {self._address} within {patience:g} seconds. "
-                f"To send the rest: progan train --out {self._folder.path}"
+                f"To send the rest: progan train --out {word(self._folder.path)}"
             )
 
     def _work(self) -> None:

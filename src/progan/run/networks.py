@@ -35,7 +35,7 @@ def load(
     that is trained; `D`, the discriminator (of a run folder as in its newest training state). Of a checkpoint of
     pro_gan_pytorch, `resolution` is that at which it was trained last. Raises SnapshotError for what is not there.
     """
-    path = pretrained.locate(coerce("run", path, str))
+    path, resolution = pretrained.locate(coerce("path", path, str)), coerce("resolution", resolution, int | None)
     if network not in ("Gs", "G", "D"):
         raise SnapshotError(f"there is no network {network!r}; there are Gs (the averaged generator), G and D")
     if path.is_dir() and network != "Gs":

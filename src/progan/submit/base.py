@@ -19,9 +19,11 @@ from progan.errors import ConfigError, ProganError
 
 PORT = "29500"
 """Port at which the hosts of a job meet, torchrun's own."""
+PATIENCE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""Environment variable with the seconds after which torchrun kills what it told to end, 30 without it."""
 DATA = "/tmp/progan/data"
 """Where a job keeps the sets that it downloads."""
-_DRAWN = ("avatars", "stacked")
+_DRAWN = "avatars"
 """What `--data` takes before a colon and is drawn by the job itself."""
 _EXTRAS = {
     ".parquet": "parquet",
@@ -92,11 +94,11 @@ class Work:
         word = re.split("[:=]", place)[0]
         if os.path.exists(place):
             return True
-        if "://" in place or place.startswith(("azureml:", "${{")) or word in _DRAWN:
+        if "://" in place or place.startswith(("azureml:", "${{")) or word == _DRAWN:
             return False
         if flag == "--init" and place in pretrained.names():
             return False
-        if word not in (*SETS, "lsun", "hf"):
+        if word not in (*SETS, "lsun", "hf", "stacked"):
             raise ConfigError(
                 f"{place} does not exist here. Name images of this machine, an address, or a published set"
             )
@@ -105,7 +107,9 @@ class Work:
         if can_fetch and self.has("--download"):
             return False
         more = ", or add --download" if can_fetch else ""
-        raise ConfigError(f"the job does not have {place}: `progan prepare {place} DIR` here and name DIR{more}")
+        raise ConfigError(
+            f"the job does not have {place}: `progan prepare {shlex.quote(place)} DIR` here and name DIR{more}"
+        )
 
     def name(self, config: SubmitConfig) -> str:
         """Name of the job as every target takes it: small letters, digits and hyphens, at most 50."""

@@ -5,7 +5,7 @@ from typing import Any
 from progan.commands import KubernetesConfig
 from progan.data.sources.remote import is_remote
 from progan.errors import ConfigError
-from progan.submit.base import Work, hand_over, python, yaml
+from progan.submit.base import PATIENCE, Work, hand_over, python, yaml
 
 _FOLDER = "/work"
 """Where the volume is mounted."""
@@ -45,18 +45,15 @@ def job(work: Work, config: KubernetesConfig) -> dict[str, Any]:
         }
         return {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "metadata": metadata, "spec": spec}
     pod = {**_pod(work, config, "train"), "restartPolicy": "Never"}
-    spec = {
-        "backoffLimit": config.retries,
-        "podFailurePolicy": {
-            "rules": [
-                # An eviction or a preemption is no failure: another pod goes on.
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                # A mistake, a divergence and too little memory (docs/faults.md) would come again.
-                {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3, 4]}},
-            ]
-        },
-        "template": {"spec": pod},
-    }
+    # An eviction or a preemption is no failure: another pod goes on.
+    rules: list[dict[str, Any]] = [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    ]
+    if config.processes == 1:
+        # A mistake, a divergence and too little memory (docs/faults.md) would come again. torchrun's exit code is 1 for
+        # all of them.
+        rules.append({"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3, 4]}})
+    spec = {"backoffLimit": config.retries, "podFailurePolicy": {"rules": rules}, "template": {"spec": pod}}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
@@ -70,12 +67,14 @@ def _pod(work: Work, config: KubernetesConfig, name: str) -> dict[str, Any]:
     # Without a claim the folder is gone with its pod, and the next one fetches the run from its copy.
     folder = {"emptyDir": {}} if config.claim is None else {"persistentVolumeClaim": {"claimName": config.claim}}
     secret = {"envFrom": [{"secretRef": {"name": config.secret}}]} if config.secret else {}
+    patience = {"env": [{"name": PATIENCE, "value": str(_GRACE - 10)}]} if config.processes > 1 else {}
     container = {
         "name": name,
         "image": config.image,
         "command": [literal(word) for word in words],
         "workingDir": _FOLDER,
         **secret,
+        **patience,
         "resources": {
             "requests": {"cpu": config.cpus, "memory": config.memory},
             "limits": {"memory": config.memory, **gpus},

@@ -1,5 +1,6 @@
 """SkyPilot: a task for `sky jobs launch`, which finds another machine when one is preempted."""
 
+import os
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,22 +36,26 @@ def task(work: Work, config: SkypilotConfig, wheels: str) -> dict[str, Any]:
     if config.bucket is None:
         raise ConfigError("where is the run kept when its machine is taken away? Name a bucket with --bucket s3://…")
     protocol, _, path = config.bucket.partition("://")
-    bucket, _, below = path.partition("/")
-    if not bucket:
+    # Those of Azure and IBM have an account or a region before the bucket.
+    length = 2 if protocol in ("https", "cos") else 1
+    names = [name for name in path.split("/") if name]
+    bucket, below = names[:length], names[length:]
+    if len(bucket) < length:
         raise ConfigError(f"--bucket must be an address such as s3://mine/runs; got {config.bucket!r}")
     mounts: dict[str, Any] = {
         _WHEELS: wheels,
         # A cache on the disk takes files that grow, which the others of its mounts refuse.
-        _RUNS: {"source": f"{protocol}://{bucket}", "mode": "MOUNT_CACHED"},
+        _RUNS: {"source": f"{protocol}://{'/'.join(bucket)}", "mode": "MOUNT_CACHED"},
     }
     places: dict[str, str] = {}
     for flag, place in work.inputs.items():
         here = work.is_here(flag)
+        source = os.path.abspath(place) if here else place
         places[flag] = place
         if here or place.startswith(_COPIED):
-            places[flag] = f"{_INPUTS}/{flag.removeprefix('--')}/{PurePosixPath(Path(place).as_posix()).name}"
-            mounts[places[flag]] = str(Path(place).absolute()) if here else place
-    out = str(PurePosixPath(_RUNS, below, work.name(config)))
+            places[flag] = f"{_INPUTS}/{flag.removeprefix('--')}/{PurePosixPath(Path(source).as_posix()).name}"
+            mounts[places[flag]] = source
+    out = str(PurePosixPath(_RUNS, *below, work.name(config)))
     first = Raw('"$(echo "$SKYPILOT_NODE_IPS" | head -n 1)"')
     hosts = ("--node-rank", Raw('"$SKYPILOT_NODE_RANK"'), "--master-addr", first, "--master-port", PORT)
     extras = ",".join(work.extras(places))

@@ -8,7 +8,7 @@ from pathlib import Path
 from progan.commands import SlurmConfig
 from progan.errors import ConfigError
 from progan.files import write_whole
-from progan.submit.base import PORT, Raw, Work, hand_over, python, shell
+from progan.submit.base import PATIENCE, PORT, Raw, Work, hand_over, python, shell
 
 _MARGIN = 120
 """Seconds: SLURM may send a signal a minute early, and looks at limits twice a minute."""
@@ -79,12 +79,14 @@ def describe(work: Work, config: SlurmConfig) -> str:
             more += ["--copy-to", Raw(f"{shlex.quote(work.copy_to.rstrip('/'))}/seed-$SLURM_ARRAY_TASK_ID")]
     first = Raw(f'"$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):{PORT}"')
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", first, "--rdzv-id", Raw('"$SLURM_JOB_ID"')]
-    start = ["srun", "--kill-on-bad-exit=1"] if config.hosts > 1 else []
+    # srun of SLURM 22.05 to 23.02 does not take the number of cores from the job.
+    start = ["srun", "--kill-on-bad-exit=1", f"--cpus-per-task={config.cpus}"] if config.hosts > 1 else []
+    patience = f"export {PATIENCE}={config.stop_before}" if config.processes > 1 else None
     program = [*start, config.python or sys.executable, *python(config, *meeting)]
     return _SCRIPT.format(
         directives="\n".join(directives),
         folder=shlex.quote(str(Path.cwd())),
-        setup=f"{config.setup}\n" if config.setup else "",
+        setup="".join(f"{line}\n" for line in (patience, config.setup) if line),
         command=shell([*program, *work.words(folder, work.inputs, *more)]),
         same='--array="$SLURM_ARRAY_TASK_ID" ' if config.array else "",
         script=shlex.quote(str(_path(work))),

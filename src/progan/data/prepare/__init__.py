@@ -30,7 +30,7 @@ from progan.data.sources import file_identity, identity, open_source
 from progan.data.sources.base import Source
 from progan.data.sources.named import preparation
 from progan.data.sources.remote import is_remote
-from progan.errors import DatasetError
+from progan.errors import ConfigError, DatasetError
 from progan.files import LOCK_NAME, locked, printable
 from progan.options import parse_json
 
@@ -64,6 +64,8 @@ def prepare(
         )
     source, out = os.fspath(source), Path(out)
     config = config or preparation(source)
+    if not isinstance(config, PrepareConfig):
+        raise ConfigError(f"give the options as a progan.PrepareConfig; got {config!r}")
     if Manifest.is_in(Path(source)):
         raise DatasetError(f"{source} is prepared already. Use it as it is, or prepare the images it was made from")
     if Path(source).is_dir() and out.resolve() == Path(source).resolve():
