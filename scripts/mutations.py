@@ -42,6 +42,7 @@ TOGETHER = "distributed.py::test_"
 AUGMENT, INITIAL = "augment.py::test_", "initial.py::test_"
 CHOICES = "choices.py::test_"
 CLI, SUBMIT = "cli.py::test_", "submit.py::test_"
+PAGE = "app_page.py::test_"
 PRETRAINED = "pretrained.py::test_"
 RANGES, FACES = "data_ranges.py::test_", "data_faces.py::test_"
 NAMED, WRITTEN, SHOWN = "data_named.py::test_", "data_stylegan.py::test_", "data_inspection.py::test_"
@@ -2450,6 +2451,101 @@ GOING_ON = [
     ),
 ]
 
+TOLD = [
+    Mutation(
+        "a picture that is not there is saved",
+        "app/page/main.js",
+        {"    if (!whole) throw": "    if (false) throw"},
+        [PAGE + "a_picture_that_is_not_there_yet_is_not_saved"],
+    ),
+    Mutation(
+        "pictures that were given up are asked for",
+        "app/page/main.js",
+        {"const picture = last.then(() => draw(wish, turn));": "const picture = draw(wish, turn);"},
+        [PAGE + "what_was_given_up_is_not_asked_for"],
+    ),
+    Mutation(
+        "an address names what every object has",
+        "app/page/main.js",
+        {"Object.keys(panels).includes(name)": "name in panels"},
+        [PAGE + "an_address_names_panels_only"],
+    ),
+    Mutation(
+        "a token among other cookies",
+        "app/guard.py",
+        {"if name.strip() == self._cookie(scope):": "if name == self._cookie(scope):"},
+        [SERVED + "the_token_is_found_among_the_cookies_of_other_programs"],
+    ),
+    Mutation(
+        "pages with training images in spite of --no-reals",
+        "app/server.py",
+        {
+            '        if not desk.reals:\n            raise ConfigError("pages': '        if False:\n            raise ConfigError("pages'
+        },
+        [SERVED + "training_images_are_shown_only_where_that_is_wanted"],
+    ),
+    Mutation(
+        "measurements that are thinned away",
+        "app/server.py",
+        {'name == "notices" or name.startswith("metrics/")': "False"},
+        [SERVED + "of_many_lines_some_are_sent_the_last_among_them"],
+    ),
+    Mutation(
+        "a number of a process that is another's by now",
+        "app/runs.py",
+        {"fcntl.LOCK_SH | fcntl.LOCK_NB": "fcntl.LOCK_UN"},
+        [SERVED + "a_training_that_goes_on_is_asked_to_stop"],
+    ),
+    Mutation(
+        "losses of labels among the others",
+        "report/history.py",
+        {"if name not in LABEL_LOSSES]": "]"},
+        ["report.py::TestPieces::test_losses_of_labels_have_a_chart_of_their_own"],
+    ),
+    Mutation(
+        "numbers of a command that are not text",
+        "cli/base.py",
+        {'if str(value).startswith("-") else [name, str(value)]': 'if value.startswith("-") else [name, value]'},
+        [SUBMIT + "the_words_of_a_command_line_say_what_it_said"],
+    ),
+    Mutation(
+        "a file of models stays behind",
+        "cli/submit.py",
+        {"        inner.models = models\n": "        pass\n"},
+        [SUBMIT + "models_of_a_file_go_along"],
+    ),
+    Mutation(
+        "torchrun kills what saves",
+        "submit/slurm.py",
+        {"for line in (patience, config.setup) if line": "for line in (config.setup,) if line"},
+        [SUBMIT + "what_torchrun_started_has_as_long_to_save_as_the_job"],
+    ),
+    Mutation(
+        "exit codes that torchrun does not have",
+        "submit/kubernetes.py",
+        {"if config.processes == 1:": "if True:"},
+        [SUBMIT + "only_the_exit_codes_of_progan_itself_end_a_job_of_kubernetes"],
+    ),
+    Mutation(
+        "a bucket without its account",
+        "submit/skypilot.py",
+        {'2 if protocol in ("https", "cos") else 1': "1"},
+        [SUBMIT + "a_bucket_is_mounted_whole"],
+    ),
+    Mutation(
+        "a command that a shell takes apart",
+        "files.py",
+        {"return shlex.quote(str(path))": "return str(path)"},
+        [CLI + "what_is_to_be_copied_is_quoted"],
+    ),
+    Mutation(
+        "a new run for a mistyped one without a word",
+        "run/__init__.py",
+        {"not folder.exists and bare:": "not folder.exists and False:"},
+        [CLI + "a_name_that_may_be_mistyped_is_said_to_be_new"],
+    ),
+]
+
 MUTATIONS = [
     *SERVER,
     *PICTURES,
@@ -2478,6 +2574,7 @@ MUTATIONS = [
     *AUGMENTING,
     *EXPORTING,
     *GOING_ON,
+    *TOLD,
 ]
 
 
