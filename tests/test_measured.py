@@ -31,6 +31,7 @@ NOT_MEASURED = {
     "docs/studies/1-other-gans.md": ["| "],  # written by studies/run.py (test_studies.py), as those of all studies
     "docs/studies/1-faces.md": ["| "],
     "docs/studies/1-more-data.md": ["| "],
+    "docs/studies/1-less-data.md": ["| "],
     "docs/studies/3-bce-batchnorm.md": ["| "],
     "docs/studies/4-apophenia.md": ["| "],
 }
