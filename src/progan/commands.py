@@ -183,7 +183,8 @@ class AppConfig:
     open: bool = True
     """Open the page in the browser, where there is one."""
     reals: bool = True
-    """Show training images: the page of a run's data, and those nearest to what was found."""
+    """Show training images: those of a run's data, those nearest to what was found, and the pages of runs and
+    comparisons, which have some."""
     device: str = "auto"
     """Where pictures are computed: `auto`, `cpu`, `cuda`, `cuda:1`, …"""
 

@@ -27,6 +27,7 @@ from progan.sampling.pictures import Drawing
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("uvicorn")
+playwright.expect.set_options(timeout=30_000)  # on a machine with other work
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")]
 PAGE = Path(progan.__file__).parent / "app" / "page"
 FLAGS = (

@@ -34,6 +34,7 @@ from progan.sampling.interpolation import between, show, slerp
 from progan.sampling.pictures import Drawing
 
 playwright = pytest.importorskip("playwright.sync_api")
+playwright.expect.set_options(timeout=30_000)  # on a machine with other work
 pytest.importorskip("onnx")
 pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium")

@@ -224,7 +224,7 @@ def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, A
     server: dict[str, Any] = {
         "run": chosen,
         "runs": [{"name": key, "live": live(RunFolder(path))} for key, path in here.runs.items()],
-        "comparisons": list(here.comparisons) if reals else [],  # their pages and the report have training images
+        "comparisons": list(here.comparisons) if reals else None,  # their pages and the report have training images
         "folder": printable(str(shelf.root)),
         "training": folder is not None,
         "report": reals and folder is not None and _is_plain(folder.path / "report.html"),

@@ -53,7 +53,7 @@
  * @typedef {object} Server What a server knows besides a generator.
  * @property {string} run Name of the run or snapshot that is shown; empty if there is none.
  * @property {{name: string, live: boolean}[]} runs The newest first; `live` is being trained.
- * @property {string[]} comparisons
+ * @property {string[] | null} comparisons Null where they are not shown.
  * @property {string} folder Where runs are looked for.
  * @property {boolean} training There is a run folder, whose training can be followed; false for a snapshot alone.
  * @property {boolean} report The run has a page of its own.

@@ -15,9 +15,9 @@ export function documentPanel({ server }, place, kind) {
   const words = make("p", { className: "hint" });
   words.setAttribute("role", "status");
   const own = make("a", { textContent: "Open by itself", target: "_blank", rel: "noopener", hidden: true });
-  const choice = make("select", { hidden: server.comparisons.length < 2 || kind === "data" });
+  const comparisons = server.comparisons ?? [], choice = make("select", { hidden: comparisons.length < 2 || kind === "data" });
   choice.setAttribute("aria-label", "Comparison");
-  for (const name of server.comparisons) choice.append(make("option", { value: name, textContent: name }));
+  for (const name of comparisons) choice.append(make("option", { value: name, textContent: name }));
   place.append(make("div", { className: "bar" }, [choice, words, own]), frame);
   let open = ""; // address of what is shown, or on its way
 

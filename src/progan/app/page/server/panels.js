@@ -31,7 +31,7 @@ export function panels(facts, say) {
   const all = {};
   if (server.training) {
     all.training = trainingPanel(given, add("training", "Training"));
-    all.compare = documentPanel(given, add("compare", "Compare"), "compare");
+    if (server.comparisons) all.compare = documentPanel(given, add("compare", "Compare"), "compare");
   }
   if (server.data) all.data = documentPanel(given, add("data", "Data"), "data");
   if (facts.models.length > 0) all.find = findPanel(given, add("find", "Find"));
