@@ -124,4 +124,6 @@ def state(watch: Watch) -> dict[str, Any]:
         "alpha": last.get("alpha", 1),
         "left": watch.left,
         "grids": watch.grids,
+        "pictures": watch.pictures,
+        "report": watch.report,
     }

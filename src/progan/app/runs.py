@@ -227,7 +227,6 @@ def facts(shelf: Shelf, name: str, may_change: bool, reals: bool) -> dict[str, A
         "comparisons": list(here.comparisons) if reals else None,  # their pages and the report have training images
         "folder": printable(str(shelf.root)),
         "training": folder is not None,
-        "report": reals and folder is not None and _is_plain(folder.path / "report.html"),
         "data": reals and folder is not None,
         "mp4": importlib.util.find_spec("av") is not None,
         "change": may_change,
@@ -352,6 +351,10 @@ class Watch:
     lines: list[dict[str, Any]] = field(default_factory=list)
     """Lines of stats.jsonl; those already read are the same objects in the next list, unless it was written anew."""
     grids: list[str] = field(default_factory=list)
+    pictures: bool = False
+    """True if there is a snapshot to make pictures with."""
+    report: bool = False
+    """True if the run has a page of its own."""
     live: bool = False
     asked: bool = False
     """True if it has been asked to stop and goes on."""
@@ -373,6 +376,7 @@ class Watch:
         self.spans = [(span.resolution, span.phase, span.start, span.start + n) for span, n in schedule.extents()]
         names = (path.name for path in self.folder.samples.glob("fakes-*.png") if _GRID.fullmatch(path.name))
         self.grids = sorted(names, key=lambda name: (int(name.split("-")[1]), name))
+        self.pictures, self.report = bool(_resolutions(self.folder)), _is_plain(self.folder.path / "report.html")
         self._look_at_stats()
         self._read = time.monotonic()
         return True

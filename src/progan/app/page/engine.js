@@ -56,7 +56,6 @@
  * @property {string[] | null} comparisons Null where they are not shown.
  * @property {string} folder Where runs are looked for.
  * @property {boolean} training There is a run folder, whose training can be followed; false for a snapshot alone.
- * @property {boolean} report The run has a page of its own.
  * @property {boolean} data The run's images may be shown.
  * @property {boolean} mp4 It can make MP4 films.
  * @property {boolean} change This page has the token: it may stop a training and search.

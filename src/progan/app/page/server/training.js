@@ -1,7 +1,6 @@
 /** A training as it comes: stage, time left, sample grids and losses; and a button that stops it, all saved. */
 
 import { button, element, input, make } from "../dom.js";
-import { readFacts } from "../engine.js";
 import { draw, short, thousands } from "./chart.js";
 import { ask } from "./engine.js";
 
@@ -19,6 +18,8 @@ import { ask } from "./engine.js";
  * @property {string} phase
  * @property {number} alpha
  * @property {number | null} left Seconds.
+ * @property {boolean} pictures There is a snapshot to make some with.
+ * @property {boolean} report The run has a page of its own.
  * @property {string[]} grids
  */
 
@@ -58,7 +59,6 @@ export function trainingPanel({ facts, server, say }, place) {
   const caption = element("training-caption", HTMLElement), report = element("training-report", HTMLAnchorElement);
   const moment = input("training-moment"), stop = button("training-stop"), pictures = button("training-make");
   report.href = `api/page/report?${run}`;
-  report.hidden = !server.report;
   /** @type {Line[]} */
   let lines = [];
   /** @type {State | null} */
@@ -98,18 +98,15 @@ export function trainingPanel({ facts, server, say }, place) {
     status.classList.toggle("live", state.live);
     showStages(element("training-stages", HTMLElement), state);
     stop.hidden = !state.live || state.asked || state.finished;
+    // Both may come after the page was opened.
+    pictures.hidden = facts.models.length > 0 || !state.pictures;
+    report.hidden = !(state.report && server.data); // it has training images
     const said = lines.filter((line) => line.notices).slice(-1)[0], notice = element("training-notice", HTMLElement);
     notice.hidden = !said;
     if (said) notice.textContent = `At ${thousands(said.cur_nimg)} kimg: ${said.notices}`;
     showGrid();
   };
 
-  /** Offers what was not there when the page opened: the first pictures, and the report. */
-  const lookForMore = async () => {
-    const now = await readFacts();
-    pictures.hidden = facts.models.length > 0 || now.models.length === 0;
-    report.hidden = !now.server?.report;
-  };
   pictures.addEventListener("click", () => {
     location.hash = "make"; // which is what it shows then, also of a training that goes on
     location.reload();
@@ -162,8 +159,6 @@ export function trainingPanel({ facts, server, say }, place) {
     source.addEventListener("state", ({ data }) => {
       state = JSON.parse(data);
       showState();
-      const lacking = (facts.models.length === 0 && pictures.hidden) || report.hidden;
-      if (lacking) lookForMore().catch(() => {}); // the next time, then
     });
     source.addEventListener("gone", ({ data }) => {
       source?.close();
