@@ -17,6 +17,7 @@ from progan.cli import COMMANDS, main, parser
 from progan.cli.sample import parse_seeds
 from progan.cli.train import run_options
 from progan.config import PrepareConfig, RunConfig
+from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.errors import ConfigError
 from progan.options import GROUPS
@@ -57,8 +58,9 @@ def test_json_is_one_object_and_nothing_else(run, capsys):
     assert json.loads(capsys.readouterr().out)["--device auto"]
 
 
-def test_a_name_that_may_be_mistyped_is_said_to_be_new(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))
+def test_a_name_that_may_be_mistyped_is_said_to_be_new(run, tmp_path, monkeypatch, capsys):
+    images = Dataset.open(RunFolder(run).read()[1].path)
+    monkeypatch.setattr("progan.run.open_dataset_in_turn", lambda *_: images)
     note = f"note: there is no run in {tmp_path / 'typo'} yet: a new one of preset quickstart begins"
     monkeypatch.setattr("progan.run.set_up", lambda *_: (_ for _ in ()).throw(ConfigError("enough")))
     for more, said in (([], True), (["quickstart"], False), (["--data", "avatars:16"], False), (["--lr", "1"], False)):

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from progan.cli import doctor, main
-from progan.config import RunConfig, RuntimeConfig
+from progan.config import RunConfig
 from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.devices import UNTRIED, find_device
 from progan.errors import DeviceError
+from progan.options import override
 from progan.run.assemble import set_up
 from progan.training.parallel.processes import ALONE
 
@@ -95,7 +96,6 @@ def test_an_untried_device_is_said_to_be_that(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setitem(UNTRIED, "cpu", "nobody tried this")
     prepare("avatars:4", tmp_path / "data")
     said: list[str] = []
-    set_up(
-        RunConfig(runtime=RuntimeConfig(precision="fp32")), Dataset.open(tmp_path / "data"), None, said.append, ALONE
-    )
+    options = {"resolution": 64, "fmap_max": 4, "z_dim": 4, "precision": "fp32", "compile": "off", "threads": 1}
+    set_up(override(RunConfig(), options), Dataset.open(tmp_path / "data"), None, said.append, ALONE)
     assert "note: nobody tried this" in said

@@ -75,7 +75,7 @@ def test_out_may_lie_inside(
 ) -> None:
     monkeypatch.chdir(pictures(tmp_path / "photos"))
     arguments = ["prepare", ".", "out", "--resolution", "8", "--workers", "1"]
-    for state in ("prepared", "already there"):
+    for state in ("prepared", "images already there"):
         assert main(arguments) == 0
         assert f"state     {state}" in capsys.readouterr().out
     report = prepare(".", "second", ONE)

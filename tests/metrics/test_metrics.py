@@ -158,14 +158,15 @@ MOVES = {
 it is a weakness of the metric; of so few images `fid` and `kid` do not tell a dropped class."""
 
 
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name in ("classes", "stacked_mnist"))) for name in METRICS]
+"""All metrics; those that train a classifier are looked at in the slow half."""
+
+
 def test_every_value_is_looked_at() -> None:
     assert MOVES.keys() == {value for name in METRICS for value in METRICS[name].values}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("classes", "stacked_mnist"))) for name in METRICS],
-)
+@pytest.mark.parametrize("name", EVERY)
 def test_it_moves_the_right_way(name: str, scenes: dict[str, Scene]) -> None:
     scene = scene_of(name, scenes)
     fakes = scene.fakes
@@ -184,7 +185,7 @@ def way(value: Value, floor: Value) -> str:
     return "down" if value.high < floor.low else "same"
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", EVERY)
 def test_it_does_not_depend_on_batches(name: str, scenes: dict[str, Scene]) -> None:
     scene = scene_of(name, scenes)
     reals, others = scene.reals[:100], scene.fakes["peppered"][:100]

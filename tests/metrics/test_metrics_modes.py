@@ -312,6 +312,7 @@ class TestNeighbours:
 
 
 @pytest.mark.usefixtures("cache")
+@pytest.mark.slow
 def test_clearing_the_cache_takes_the_classifiers_too(dataset: Dataset) -> None:
     TestClasses().read(dataset, digits(np.arange(50) % 5))
     assert any(entry.path.suffix == ".safetensors" for entry in clear_cache())

@@ -134,6 +134,7 @@ def test_what_a_training_that_is_gone_made_is_gone(tmp_path, monkeypatch):
     assert all(path.exists() for path in mine), "what a user puts there is no file of the run"
 
 
+@pytest.mark.slow
 def test_killed_before_its_copy_knows_that_it_went_back_a_run_goes_on(whole, tmp_path, monkeypatch):
     """The states that are later there were sent from this folder."""
     options = {**RUN, "copy_to": str(tmp_path / "copy")}

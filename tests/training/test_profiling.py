@@ -43,6 +43,7 @@ def test_a_profile_changes_nothing(tmp_path):
     assert all((first[name] == second[name]).all() for name in first)
 
 
+@pytest.mark.slow
 def test_nobody_reading_the_summary_and_a_disk_that_is_full_end_no_run(tmp_path, monkeypatch, capsys):
     class Closed(io.StringIO):
         def write(self, text):

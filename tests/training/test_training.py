@@ -120,6 +120,7 @@ def test_a_run_stopped_and_continued_equals_one_that_was_not(whole, stops, tmp_p
     assert nimg == sorted(set(nimg))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_measures_and_writes_at_the_moments_of_one_that_is_not(tmp_path):
     """Also where it is stopped between ticks."""
     options = {**RUN, "start_resolution": 16, "total_kimg": 0.6, "tick_kimg": 0.08}
@@ -157,6 +158,7 @@ def test_reading_ahead_changes_nothing(whole, tmp_path):
     assert_equal_weights(whole.path, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(whole, tmp_path):
     progan.train(out=tmp_path / "run", **{**RUN, "seed": 1})
     first, second = weights(whole.path), weights(tmp_path / "run")
