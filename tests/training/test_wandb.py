@@ -149,8 +149,8 @@ def test_a_run_that_goes_back_is_sent_on_unless_that_failed(tmp_path, monkeypatc
     """After a divergence the observers end, and start again at an earlier moment."""
     sent, said = [], []
     there = types.SimpleNamespace(log=sent.append, finish=lambda: None)
-    monkeypatch.setattr(observer.Wandb, "_begin", lambda self, wandb: there)
     sending = observer.Wandb("p", tmp_path, tmp_path, {}, said.append)
+    monkeypatch.setattr(sending, "_begin", lambda wandb: there)  # of this one: others may still try to reach theirs
     for nimg in (2000, 1000, 3000):
         sending.on_start(types.SimpleNamespace(cur_nimg=nimg), None)
         sending._put(nimg, {"D/real": 0.0}, 8)
