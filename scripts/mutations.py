@@ -809,7 +809,7 @@ PREPARING = [
     Mutation(
         "running numbers taken for names of files",
         "data/sources/labels.py",
-        {"for tried in (named_whole, (_stems,)):": "for tried in ((_stems, *named_whole),):"},
+        {"for tried in (named_whole, (_stems,), (_folded,)):": "for tried in ((_stems, *named_whole, _folded),):"},
         ["data_labels.py::test_a_running_number_beside_the_files_is_no_name"],
     ),
     Mutation(
@@ -2188,7 +2188,7 @@ COPYING = [
     Mutation(
         "a run that went back goes on from the state it left",
         "run/copies.py",
-        {"if name > newest] if newest else []": "if name > newest] if False else []"},
+        {"_position(newest)] if newest else []": "_position(newest)] if False else []"},
         [COPIES + "states_that_are_out_of_date_go_and_what_others_put_there_stays"],
     ),
     Mutation(
@@ -2546,6 +2546,102 @@ TOLD = [
     ),
 ]
 
+# What readers found who saw the code for the first time.
+READ = [
+    Mutation(
+        "states in the order of their names",
+        "run/copies.py",
+        {", key=_position)": ")"},
+        [COPIES + "the_newest_state_is_that_of_most_images_whatever_the_length_of_its_name"],
+    ),
+    Mutation(
+        "a copy of a state under another name taken for one",
+        "training/state.py",
+        {"if _NAME.fullmatch(path.name))": "if path.name)"},
+        ["faults.py::test_a_copy_of_a_state_under_another_name_is_none_of_the_run"],
+    ),
+    Mutation(
+        "a last resolution without images not noticed",
+        "schedule.py",
+        {"if config.total_kimg is None:": "if False:"},
+        ["choices.py::test_a_total_that_ends_before_the_last_resolution_is_said_and_no_preset_has_one"],
+    ),
+    Mutation(
+        "a split that was stopped leaves half of its files",
+        "data/split.py",
+        {"path.unlink(missing_ok=True)": "pass"},
+        ["data_inspection.py::test_a_split_that_was_stopped_leaves_nothing_and_can_be_repeated"],
+    ),
+    Mutation(
+        "links that lead nowhere lost in silence",
+        "data/sources/folder.py",
+        {"if child.is_symlink() and not os.path.exists(child.path):": "if False:"},
+        ["data_sources.py::test_links_that_lead_nowhere_are_counted_and_named"],
+    ),
+    Mutation(
+        "NaN in a column taken for a class",
+        "data/sources/labels.py",
+        {" or cell != cell)": ")"},
+        ["data_containers.py::test_what_is_no_number_in_a_column_of_parquet_is_no_label"],
+    ),
+    Mutation(
+        "labels that are Python objects called damaged",
+        "data/sources/arrays.py",
+        {'if "object" not in str(error).lower():': "if True:"},
+        ["data_sources.py::test_labels_that_are_objects_or_no_numbers"],
+    ),
+    Mutation(
+        "room for labels forgotten",
+        "data/prepare/__init__.py",
+        {"names = opened.labels.names if opened.labels else ()": "names = ()"},
+        ["data_prepare.py::test_labels_take_room_too"],
+    ),
+    Mutation(
+        "statistics of another network refused only once",
+        "metrics/fid.py",
+        {"# Kept only once all is well": "setting.networks['statistics'] = None  #"},
+        ["metrics_inception.py::test_of_another_network_they_are_refused"],
+    ),
+    Mutation(
+        "pictures of NaN measured as black without a word",
+        "metrics/evaluation.py",
+        {"if broken:": "if False:"},
+        ["evaluate.py::test_images_of_no_numbers_are_said"],
+    ),
+    Mutation(
+        "pictures of an earlier call taken for one's own",
+        "sampling/pictures.py",
+        {"if name(i) in there:": "if False:"},
+        ["samples.py::test_what_an_earlier_call_left_is_not_taken_for_files_of_an_interrupted_one"],
+    ),
+    Mutation(
+        "a class named twice, once by its number",
+        "cli/sample.py",
+        {'if info.label_kind == "class":  # by': "if False:  # by"},
+        ["samples.py::test_a_class_is_named_once_however_it_is_named"],
+    ),
+    Mutation(
+        "a file taken for that of another resolution",
+        "sampling/pictures.py",
+        {"if resolution not in (None, found.resolution):": "if False:"},
+        ["snapshot.py::test_a_file_is_not_taken_for_that_of_another_resolution"],
+    ),
+    Mutation(
+        "another licence leaves networks out",
+        "export/source.py",
+        {
+            "licensed = copy.copy(snapshot)": "licensed = Snapshot(snapshot.G, snapshot.mean, snapshot.info, snapshot.digest, snapshot.label_rows)"
+        },
+        ["card.py::test_another_licence_leaves_no_network_out"],
+    ),
+    Mutation(
+        "a favourite that cannot be kept called kept",
+        "app/page/favourites.js",
+        {"      return false;\n": "      return true;\n"},
+        ["web.py::test_a_favourite_that_cannot_be_kept_is_not_called_kept"],
+    ),
+]
+
 MUTATIONS = [
     *SERVER,
     *PICTURES,
@@ -2575,6 +2671,7 @@ MUTATIONS = [
     *EXPORTING,
     *GOING_ON,
     *TOLD,
+    *READ,
 ]
 
 

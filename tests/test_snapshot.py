@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from progan import models, randomness, snapshot
+from progan import models, randomness, sampling, snapshot
 from progan.cli import main
 from progan.config import ProGANConfig, RunConfig, ScheduleConfig
 from progan.errors import SnapshotError
@@ -174,3 +174,10 @@ def test_attributes_are_put_into_rows_of_the_data(tmp_path):
     assert made.labels([2, 4]).tolist() == [[0, 0, 1, 1, 0], [0, 1, 0, 0, 1]]
     with pytest.raises(SnapshotError, match="no label 'hat=crown'"):
         made.labels(["hat=crown"])
+
+
+def test_a_file_is_not_taken_for_that_of_another_resolution(saved):
+    made, path = saved
+    assert sampling.load(path, made.resolution).resolution == made.resolution
+    with pytest.raises(SnapshotError, match=r"makes 16x16, not 4x4"):
+        sampling.load(path, 4)

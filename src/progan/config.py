@@ -20,6 +20,8 @@ from progan.per_resolution import MOST, RESOLUTIONS, PerResolution, per_resoluti
 FixedPrecision = Literal["fp32", "tf32", "bf16", "fp16"]
 Precision = Literal["auto", FixedPrecision]
 MOST_SEED = 2**63 - 1
+MOST_MINUTES = 10**7
+"""Of a run: nineteen years, in which no machine is shown more images than can be counted."""
 _TICK_KIMG = {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10}  # the authors' code
 
 
@@ -65,8 +67,8 @@ def _plain(value: Any, kind: Any) -> Any:
 
 def check_minutes(minutes: float | None, total_kimg: Any) -> None:
     """Raise ConfigError for what is no --minutes, or where the length of the run is given as well."""
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise ConfigError(f"--minutes must be above 0; got {minutes:g}")
+    if minutes is not None and not 0 < minutes <= MOST_MINUTES:
+        raise ConfigError(f"--minutes must be above 0 and at most {MOST_MINUTES:,}; got {minutes:g}")
     if minutes is not None and total_kimg is not None:
         raise ConfigError("how long is the run? Give either --minutes or --total-kimg")
 

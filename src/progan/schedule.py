@@ -120,11 +120,16 @@ def in_images(config: ScheduleConfig, count: int) -> ScheduleConfig:
 
 
 def unreached(config: ScheduleConfig) -> str | None:
-    """Words on a run whose --total-kimg ends before its final resolution; None for one that gets there."""
+    """Words on a run that ends before its final resolution; None for one that gets there."""
     schedule = Schedule(config)
     last = max(span.resolution for span, _ in schedule.extents())
     if last == config.resolution:
         return None
+    if config.total_kimg is None:
+        return (
+            f"{config.resolution}x{config.resolution} gets no images: raise --stable-kimg or --fade-kimg there, or ask "
+            f"for --resolution {last}"
+        )
     begins = next(span.start for span in schedule.spans if span.resolution == config.resolution) / 1000
     return (
         f"--total-kimg {config.total_kimg:g} ends at {last}x{last}: {config.resolution}x{config.resolution} begins "

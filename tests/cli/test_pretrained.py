@@ -107,6 +107,12 @@ def test_another_name_is_no_generator():
         sampling.load("avatars65")
 
 
+@pytest.mark.parametrize("network", ["D", "G"])
+def test_there_is_no_other_network_to_wait_for(network):
+    with pytest.raises(SnapshotError, match=r"avatars64 holds no .*: give the folder of the run"):
+        progan.load(pretrained.DEFAULT, network=network)
+
+
 @pytest.mark.slow
 def test_a_run_begins_with_it(tmp_path):
     from tiny import TINY

@@ -162,6 +162,29 @@ def test_a_suffix_in_capitals(tmp_path: Path, place: str) -> None:
     assert (top(dataset) == COLOUR[:4]).all()
 
 
+@pytest.mark.parametrize("lacking", ["image", "kind"])
+def test_parquet_files_of_other_columns_are_refused(tmp_path: Path, lacking: str) -> None:
+    columns = {"image": cells(COLOUR[:4]), "kind": [0, 1, 0, 1]}
+    parquet(tmp_path / "set" / "train-00000-of-00002.parquet", columns, None)
+    other = {f"{name}s" if name == lacking else name: column for name, column in columns.items()}
+    parquet(tmp_path / "set" / "train-00001-of-00002.parquet", other, None)
+    with pytest.raises(DatasetError, match=f"train-00001-of-00002.parquet has no column {lacking}, which train-00000"):
+        made(tmp_path / "set", tmp_path / "out")
+
+
+def test_what_is_no_number_in_a_column_of_parquet_is_no_label(tmp_path: Path) -> None:
+    """As pandas writes a missing label, where labels are numbers."""
+    nan = float("nan")
+    for name, columns in (
+        ("class", {"kind": [0.0, nan, 0.0, 1.0]}),
+        ("attributes", {"hat": [0.0, nan, 0.0, 1.0], "smile": [1.0] * 4}),
+    ):
+        path = parquet(tmp_path / f"{name}.parquet", {"image": cells(COLOUR[:4]), **columns}, None)
+        dataset, report = made(path, tmp_path / name)
+        assert (dataset.count, dataset.label_kind) == (3, name)
+        assert "1 images without a label are left out" in report.notes[0]
+
+
 def test_rows_of_parquet_in_any_order(tmp_path: Path) -> None:
     source = open_source(str(hugging_face(tmp_path / "set")), tmp_path / "scratch", PrepareConfig())
     assert isinstance(source.reader, ParquetReader)

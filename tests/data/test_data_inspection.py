@@ -16,6 +16,7 @@ from progan.data.dataset import Dataset
 from progan.data.difference import compare
 from progan.data.inspection import find_duplicates, inspect, perceptual_hashes
 from progan.data.prepare import prepare
+from progan.data.prepare.output import ArrayWriter
 from progan.data.split import split
 from progan.errors import DatasetError
 from progan.report.dataset_page import page, sheet, sheets
@@ -262,6 +263,28 @@ def test_a_split_writes_nothing_where_one_of_its_places_is_not_free(
     with pytest.raises(DatasetError, match=message):
         split(dataset.path, tmp_path / train, tmp_path / heldout, count=5)
     assert {path.name for path in tmp_path.iterdir()} == {"full"}
+
+
+@pytest.mark.parametrize("rows", [5, 45])  # in the part to train on, and in the other
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_split_that_was_stopped_leaves_nothing_and_can_be_repeated(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, error: BaseException
+) -> None:
+    written = 0
+
+    def append(writer: ArrayWriter, block: np.ndarray) -> None:
+        nonlocal written
+        write(writer, block)
+        if writer.name == "images-0004" and (written := written + len(block)) > rows:
+            raise error
+
+    write = ArrayWriter.append
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayWriter, "append", append)
+        with pytest.raises((DatasetError, KeyboardInterrupt)):
+            split(dataset.path, tmp_path / "train", tmp_path / "heldout", count=9)
+    assert not list(tmp_path.iterdir())
+    assert split(dataset.path, tmp_path / "train", tmp_path / "heldout", count=9).train_count == 40
 
 
 # --- the command line

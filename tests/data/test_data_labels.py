@@ -264,6 +264,14 @@ PAIRS = list(zip(FILES, CLASSES, strict=True))
 WRITTEN: dict[str, tuple[str, bytes]] = {
     "a line twice": ("t.csv", "\n".join(f"{f},{c}" for f, c in [*PAIRS, PAIRS[3]]).encode()),
     "UTF-16": ("t.csv", "\n".join(f"{f},{c}" for f, c in PAIRS).encode("utf-16")),
+    "an old Mac's line ends": ("t.csv", "\r".join(f"{f},{c}" for f, c in [("file", "kind"), *PAIRS]).encode()),
+    "spaces before quotes": ("t.csv", "\n".join(f'"{c}", "{f}"' for f, c in PAIRS).encode()),
+    "other capitals": ("t.csv", "\n".join(f"{f.replace('.png', '.PnG')},{c}" for f, c in PAIRS).encode()),
+    "names without suffix": ("t.csv", "\n".join(f"{f[:-4]},{c}" for f, c in PAIRS).encode()),
+    "a header with the name of a picture": (
+        "t.csv",
+        "\n".join(f"{f},{c}" for f, c in [("f", "0001"), *PAIRS]).encode(),
+    ),
     "folders around": ("t.csv", "\n".join(f"data/set/{f},{c}" for f, c in PAIRS).encode()),
     "a record without more": (
         "t.json",
@@ -304,6 +312,16 @@ def test_names_are_the_same_however_their_letters_are_composed(tmp_path: Path) -
     (folder / "t.csv").write_text("\n".join(lines), encoding="utf-8")
     dataset, _ = made(folder, tmp_path / "out")
     assert dataset.label_names == ("cat", "dog")
+
+
+def test_names_are_the_same_in_other_capitals_where_no_two_differ_in_these_alone(tmp_path: Path) -> None:
+    files = [f"IMG_{number}.JPG" for number in range(COUNT)]
+    folder = pictures(tmp_path / "images", files)
+    lines = [f"{file.lower()},{name}" for file, name in zip(files, CLASSES, strict=True)]
+    (folder / "t.csv").write_text("\n".join(lines))
+    assert made(folder, tmp_path / "out")[0].label_names == ("cat", "dog")
+    (folder / "t.csv").write_text("\n".join([*lines, "Img_3.jpg,dog"]))
+    assert made(folder, tmp_path / "ambiguous")[0].label_names == ()
 
 
 def test_an_image_without_a_value_is_skipped_and_the_others_keep_theirs(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Preparation: the pyramid, cropping, decisions made by looking, going on after a kill, and the cache."""
 
 import io
+import os
+import pickle
 import shutil
 import struct
 import subprocess
@@ -408,6 +410,19 @@ def test_killed_workers_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(process.poll() is not None for process in started)
 
 
+def test_a_worker_whose_parent_was_killed_says_nothing(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(
+        [sys.executable, "-c", "from progan.data.prepare.workers import serve; serve()"],
+        stdin=subprocess.PIPE,
+        stdout=write,
+        stderr=subprocess.PIPE,
+    ) as worker:
+        os.close(write)
+        assert worker.communicate(pickle.dumps((len, ("image",))))[1] == b""
+
+
 # --- refusals
 
 
@@ -421,6 +436,18 @@ def test_a_full_disk_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
     assert prepare(folder, tmp_path / "out", ONE).count == 5
+
+
+def test_labels_take_room_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = np.array([f"{number % 20:02d}" for number in range(40)])
+    np.savez(tmp_path / "a.npz", images=np.arange(40 * 64, dtype=np.uint8).reshape(40, 8, 8), labels=names)
+    usage = shutil.disk_usage(tmp_path)
+    needed = 40 * (8 * 8 + 4 * 4 + 20 * 4)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(DatasetError, match="Choose another disk"):
+        prepare(tmp_path / "a.npz", tmp_path / "out", ONE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    assert prepare(tmp_path / "a.npz", tmp_path / "out", ONE).count == 40
 
 
 def test_an_unfinished_folder_of_another_request_is_begun_anew(tmp_path: Path) -> None:
@@ -501,6 +528,21 @@ def test_the_cache_is_listed_and_cleared(tmp_path: Path, cache: Path) -> None:
     assert entry.bytes == sum(path.stat().st_size for path in dataset.path.iterdir())
     assert clear_cache() == [entry]
     assert list_cache() == []
+
+
+@pytest.mark.parametrize(("old", "new"), [('"version": 1', '"version": 0'), ('"count": 5', '"count": ')])
+def test_what_the_cache_has_of_another_version_or_damaged_is_cleared_too(
+    tmp_path: Path, cache: Path, old: str, new: str
+) -> None:
+    dataset = open_data(write_images(tmp_path / "pictures", 5), ONE)
+    manifest = dataset.path / "dataset.json"
+    manifest.write_text(manifest.read_text().replace(old, new))
+    (unsent := cache.with_name("unsent") / "0123").mkdir(parents=True)
+    (unsent / "out.npz").write_bytes(b"images")
+    assert [(entry.path, entry.complete) for entry in list_cache()] == [(dataset.path, False), (unsent, False)]
+    clear_cache()
+    assert list_cache() == []
+    assert not unsent.exists()
 
 
 def test_celeba_is_cut_as_the_authors_cut_it(tmp_path: Path) -> None:

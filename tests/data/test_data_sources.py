@@ -139,6 +139,21 @@ def test_npz_needs_a_name_it_knows(tmp_path: Path) -> None:
         prepared(tmp_path / "b.npz", tmp_path / "out")
 
 
+def test_labels_that_are_objects_or_no_numbers(tmp_path: Path) -> None:
+    words = np.array(list("ababab"), object)
+    np.savez(tmp_path / "a.npz", images=GREY, labels=words)
+    (tmp_path / "folder").mkdir()
+    np.save(tmp_path / "folder" / "images.npy", GREY)
+    np.save(tmp_path / "folder" / "labels.npy", words, allow_pickle=True)
+    for source in ("a.npz", "folder"):
+        with pytest.raises(DatasetError, match=r"labels that are Python objects, .* astype\(str\)"):
+            prepared(tmp_path / source, tmp_path / "out")
+    np.savez(tmp_path / "b.npz", images=GREY, labels=np.array([0, 1, np.nan, 0, 1, 0]))
+    report = prepare(tmp_path / "b.npz", tmp_path / "out", PrepareConfig(workers=1))
+    assert (report.label_kind, report.count) == (None, 6)
+    assert "no classes (a value that is no number). Prepared without labels" in report.notes[0]
+
+
 @pytest.mark.parametrize("member", ["images", "labels", "label_names"])
 def test_npz_that_is_a_bomb(tmp_path: Path, member: str) -> None:
     arrays = {"images": GREY, "labels": CLASSES, "label_names": np.array(["a"] * 10)}
@@ -369,8 +384,23 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     elsewhere = write(tmp_path / "elsewhere", ["b.png"])
     (folder / "more").symlink_to(elsewhere)
     (folder / "again").symlink_to(folder)
-    (folder / "lost.png").symlink_to(tmp_path / "nowhere.png")
     assert prepared(folder, tmp_path / "out").count == 2
+
+
+def test_links_that_lead_nowhere_are_counted_and_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "images", ["a.png"])
+    (folder / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "lost.zip").symlink_to(tmp_path / "nowhere.zip")
+    (folder / "itself.png").symlink_to(folder / "itself.png")
+    prepare(folder, tmp_path / "out", PrepareConfig(workers=1))
+    assert (tmp_path / "out" / "skipped.csv").read_text().splitlines()[1:] == [
+        f"itself.png,refused,Too many levels of symbolic links: {folder / 'itself.png'}",
+        f"lost.png,refused,No such file or directory: {tmp_path / 'nowhere.png'}",
+        f"lost.zip,refused,No such file or directory: {tmp_path / 'nowhere.zip'}",
+    ]
+    (folder / "a.png").unlink()
+    with pytest.raises(DatasetError, match=r"no image that can be read .*refused \("):
+        prepared(folder, tmp_path / "none")
 
 
 def test_a_damaged_or_encrypted_zip(tmp_path: Path) -> None:

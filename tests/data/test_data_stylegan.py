@@ -320,6 +320,14 @@ def test_a_folder_for_every_class(tmp_path: Path) -> None:
     assert np.array_equal(Image.open(io.BytesIO(found[files[3]])), COLOUR[3])
 
 
+def test_no_folder_has_the_name_of_a_device_of_windows(tmp_path: Path) -> None:
+    words = ["con", "Aux", "lpt1", "console", "aux 2", "nul"]
+    source = arrays(tmp_path / "a.npz", labels=np.array(words))
+    prepare_as("imagefolder", source, tmp_path / "out", ONE)
+    folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert folders == {"class-0000", "aux 2", "class-0002", "console", "class-0004", "class-0005"}
+
+
 def test_what_numpy_and_datasets_find(tmp_path: Path) -> None:
     source = arrays(tmp_path / "a.npz", **LABELS["class"])
     prepare_as("npz", source, tmp_path / "out.npz", ONE)

@@ -142,6 +142,13 @@ def test_the_apk_is_signed_aligned_and_asks_for_nothing(apk):
 
 
 @needs_tools
+def test_the_answer_names_the_file(run, runtime, tools, tmp_path, capsys):
+    """Also where a folder was given, in which it gets the name of the package."""
+    assert main(["export", "android", str(run.path), f"{tmp_path}/", "--package", "org.example.faces"]) == 0
+    assert f"{tmp_path}/org.example.faces.apk: android of" in capsys.readouterr().out
+
+
+@needs_tools
 def test_its_assets_are_the_page(apk, run, runtime, tmp_path):
     config = WebConfig()
     files = web.write_page(open_source(run.path, config), tmp_path, config, web.runtime_files(config, silent), silent)
@@ -212,6 +219,18 @@ def test_name_package_icon_version_and_key_are_options(export, tmp_path, monkeyp
     assert (old == (200, 10, 20)).all()
     monkeypatch.setenv("SECRET", "another")
     with pytest.raises(ExportError, match=r"apksigner failed: .*password"):
+        export(**signing)
+    # Where no password is named, it is asked for, and asked by us: what apksigner asks is not shown.
+    del signing["keystore_password"]
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "my secret" if "mine.p12" in prompt else "")
+    assert "CN=me" in tool("apksigner", "verify", "--print-certs", export(**signing))
+
+    def nobody(prompt):
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", nobody)
+    monkeypatch.setattr(web, "write_page", None)  # nothing is made before
+    with pytest.raises(ExportError, match=r"--keystore-password"):
         export(**signing)
     with pytest.raises(ExportError, match=r"--keystore: .* does not exist"):
         export(keystore=str(tmp_path / "none"))

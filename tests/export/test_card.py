@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from generators import small, write_run
+from progan import models
 from progan.cli import main
 from progan.commands import ExportConfig, WebConfig
 from progan.data.cache import clear_cache, list_cache
@@ -94,6 +95,22 @@ def test_the_licence_of_a_snapshot_stays(tmp_path):
     Snapshot(made.G, made.mean, info).save(path)
     assert open_source(path, ExportConfig()).licence == "CC BY-NC 4.0"
     assert front(card(open_source(path, ExportConfig())))["license_name"] == "cc-by-nc-4.0"
+
+
+def test_another_licence_leaves_no_network_out(tmp_path):
+    made = small()
+    made.D = models.build(made.info.config.model, made.info.shape, seed=0)[1]
+    made.save(tmp_path / "a.safetensors")
+    shared = open_source(tmp_path / "a.safetensors", ExportConfig(licence="mit")).last
+    assert shared.info.licence == "mit"
+    assert shared.D is not None
+
+
+def test_words_in_another_encoding_are_written_as_their_bytes(run, tmp_path):
+    """As a terminal gives them that is not set to UTF-8."""
+    assert main(["share", str(run.path), str(tmp_path / "out"), "--title", "caf\udce9", "--licence", "\udce9"]) == 0
+    assert "# caf\\\\xe9" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "\\xe9" in (tmp_path / "out" / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_the_hub_can_read_the_card(run, tmp_path):

@@ -369,6 +369,32 @@ def test_favourites_are_kept(visit, run):
     assert page.wrong == []
 
 
+def test_a_favourite_that_cannot_be_kept_is_not_called_kept(visit):
+    """In a private window, or where the browser has no room for the page."""
+    page = visit("run", "#seed=5").drawn()
+    page.page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full'); }; }")
+    page.page.click("#keep")
+    playwright.expect(page.page.locator("#status")).to_contain_text("This browser keeps nothing")
+    playwright.expect(page.page.locator("#keep")).to_have_attribute("aria-pressed", "false")
+    assert page.wrong == []
+
+
+def test_a_picture_is_drawn_where_the_address_is_not_to_be_changed(visit):
+    """Safari refuses that after a hundred times within 30 seconds: a slider that is drawn."""
+    page = visit("run", "#seed=5").drawn()
+    page.page.evaluate("() => { history.replaceState = () => { throw new DOMException('too often'); }; }")
+    page.page.click("#after")
+    playwright.expect(page.page.locator("#caption")).to_contain_text("seed 6 ")
+    assert page.wrong == []
+
+
+def test_seeds_that_are_none_are_answered_with_the_range(visit):
+    page = visit("run", "#seed=5").drawn()
+    page.page.fill("#seed", "9999999999999999999")
+    page.page.press("#seed", "Enter")
+    playwright.expect(page.page.locator("#status")).to_contain_text(f"from 0 to {2**63 - 1:,}")
+
+
 def test_saved_pictures_say_where_they_come_from(visit, run):
     """A PNG with the pixels that are shown; the seed is in it, as in those of `progan sample`."""
     page = visit("run", "#seed=11&count=4").drawn()
@@ -540,6 +566,22 @@ def test_errors_are_sentences(visit, browser, pages, tmp_path):
     host.stop()
 
 
+@pytest.mark.parametrize("without", ["sw.js", "delete Navigator.prototype.serviceWorker"])
+def test_without_a_service_worker_it_is_not_called_ready(browser, pages, tmp_path, without):
+    """A host that does not serve it, and a browser inside another app, which has none."""
+    shutil.copytree(pages("run")[0], tmp_path / "root")
+    host, context = Host(tmp_path / "root"), browser.new_context(**browser.phone)
+    if without == "sw.js":
+        (tmp_path / "root" / PATH.strip("/") / without).unlink()
+    else:
+        context.add_init_script(without)
+    page = context.new_page()
+    page.goto(f"{host.address}{PATH}")
+    playwright.expect(page.locator("#offline")).to_contain_text("needs a network", timeout=60_000)
+    context.close()
+    host.stop()
+
+
 def test_a_new_version_is_offered_and_taken(browser, pages, run, tmp_path):
     """After another export to the same place the page offers it; two pages of one origin leave each other alone."""
     root = tmp_path / "root"
@@ -598,6 +640,22 @@ def test_latents_in_javascript_are_those_of_python(tmp_path):
     assert (got != wanted).mean() < 1e-3
     key = np.uint64(1 + (0xFFFFFFFF << 32))
     assert np.frombuffer(out[-16:], np.uint32).tolist() == randomness.philox(np.uint64(0xFFFFFFFF), key).tolist()
+
+
+def test_text_in_a_png_is_of_any_alphabet(tmp_path):
+    for name, content in web.page_files().items():
+        (tmp_path / name).write_bytes(content)
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    fields = {"seed": "7", "Copyright": "CC BY © Ä", "Author": "Лицензия 😀"}
+    script = (
+        'import { readFileSync } from "node:fs";\nimport { toPng } from "./png.js";\n'
+        'const canvas = { toBlob: (done) => done(new Blob([readFileSync("plain.png")])) };\n'
+        f"const png = await toPng(canvas, {json.dumps(fields)});\n"
+        "process.stdout.write(new Uint8Array(await png.arrayBuffer()));\n"
+    )
+    content = node(script, tmp_path)
+    Image.open(BytesIO(content)).verify()
+    assert Image.open(BytesIO(content)).text == fields
 
 
 def test_rounding_in_javascript_is_that_of_python(tmp_path):

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,6 +139,27 @@ class TestAll:
         same = measure(Yardstick(faces, ["extremes", "swd"], num=16), lambda z, labels: white[: len(z)])
         assert same["out_of_range"].value == 0
         assert same["swd"] == found["swd"]
+
+    def test_what_is_given_and_not_used_is_said(self, faces):
+        given = {"held_out": faces, "inception_weights": Path("w"), "inception_statistics": Path("s")}
+        assert Yardstick(faces, ["swd"], **given).notes == [
+            "--held-out changes none of these metrics; it is for neighbours",
+            "--inception-weights changes none of these metrics; it is for fid, kid, inception-score",
+            "--inception-statistics changes none of these metrics; it is for fid",
+        ]
+        assert not Yardstick(faces, ["all"], **given).notes
+        assert not Yardstick(faces, ["swd"]).notes
+
+    def test_images_of_no_numbers_are_said(self, faces):
+        yardstick = Yardstick(faces, ["swd"], num=16)
+        measure(yardstick, lambda z, labels: torch.zeros(len(z), 3, 32, 32))
+        assert not yardstick.notes
+        broken = torch.zeros(16, 3, 32, 32)
+        broken[3:5, 0, 0, 0] = math.nan
+        broken[7, 0, 0, 0] = math.inf
+        measure(yardstick, lambda z, labels: broken[: len(z)])
+        (note,) = yardstick.notes
+        assert note.startswith("3 generated images have values that are NaN or infinite")
 
 
 class TestSnapshots:
@@ -274,6 +296,7 @@ class TestCommand:
             (["SNAPSHOT", "--data", "DATA", "--metrics", "neighbours"], "--held-out"),
             (["SNAPSHOT", "--data", "DATA", "--metrics", "stacked-mnist"], "stacked-mnist needs data made with"),
             (["SNAPSHOT", "--data", "DATA", "--metrics", "fid"], "fid needs --inception-weights"),
+            (["SNAPSHOT", "--data", "DATA", "--metrics", "all,swd"], "--metrics all is given alone"),
             (["SNAPSHOT", "--data", "DATA", "--metrics", "fid", "--inception-weights", "x"], "x cannot be read"),
             (["nowhere"], "does not exist"),
             (["SNAPSHOT"], "--data: name the images"),

@@ -170,6 +170,23 @@ class TestClasses:
         with pytest.raises(ConfigError, match="needs images that differ; a has 1 different"):
             self.read(Dataset.open(tmp_path / "a"), np.zeros((8, 16, 16), np.uint8))
 
+    def test_data_of_two_images(self, tmp_path: Path) -> None:
+        """One is put aside, and batch norm learns nothing from the other alone."""
+        images = np.zeros((16, 8, 8), np.uint8)
+        images[3] = 200
+        np.savez(tmp_path / "a.npz", images=images, labels=np.arange(16) % 2)
+        prepare(tmp_path / "a.npz", tmp_path / "a", PrepareConfig(workers=1))
+        setting = Setting(resolution=8, dataset=Dataset.open(tmp_path / "a"))
+        with pytest.raises(ConfigError, match="needs images that differ; a has 2 different"):
+            self.read(Dataset.open(tmp_path / "a"), np.zeros((8, 8, 8), np.uint8), setting)
+
+    def test_a_long_name_is_no_matter(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(classifier, "SHOWN", 100)
+        name = 240 * "n"
+        np.savez(tmp_path / f"{name}.npz", images=digits(np.arange(40) % 2), labels=np.arange(40) % 2)
+        prepare(tmp_path / f"{name}.npz", tmp_path / "a", PrepareConfig(workers=1))
+        assert self.read(Dataset.open(tmp_path / "a"), digits(np.arange(8) % 2))["class_kl"].value >= 0
+
     def test_data_without_such_labels(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", images=digits(np.arange(8)))
         prepare(tmp_path / "a.npz", tmp_path / "a", PrepareConfig(workers=1))
@@ -280,6 +297,12 @@ class TestNeighbours:
             if share == 1:
                 assert found["memorised"].value == 1
                 assert found["neighbour_ratio"].value == 0
+
+    def test_held_out_images_of_another_size_are_refused_at_once(self, dataset: Dataset, source: Path) -> None:
+        prepare(source, source.parent / "small", PrepareConfig(resolution=8, workers=1))
+        setting = Setting(resolution=16, dataset=dataset, held_out=Dataset.open(source.parent / "small"))
+        with pytest.raises(ConfigError, match="needs held-out images of 16x16; digits has 8x8"):
+            make("neighbours", setting)
 
     def test_search_finds_the_image_itself_and_the_next(
         self, dataset: Dataset, monkeypatch: pytest.MonkeyPatch

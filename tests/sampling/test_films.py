@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import tiny
+from generators import small
 from progan.cli import main
 from progan.errors import ConfigError, RunError
 from progan.run_folder import RunFolder
@@ -237,6 +238,7 @@ def test_interpolate_writes_what_the_name_says(run, arguments, written, shape, t
         (["--fps", "3", "--out", "x.png"], "--fps is of a film"),
         (["--frames", "3", "--seconds", "3", "--out", "x.webp"], "--seconds does not go with --frames"),
         (["--grid", "--out", "x.mp4"], "cannot write x.mp4"),
+        (["--label-from", "a", "--label-to", "a"], "ends where it begins"),
     ],
 )
 def test_mistakes_get_one_line_and_nothing_is_written(run, arguments, message, tmp_path, monkeypatch, capsys):
@@ -246,6 +248,27 @@ def test_mistakes_get_one_line_and_nothing_is_written(run, arguments, message, t
     assert message in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_no_name_at_all_is_the_usual_one(run, tmp_path, monkeypatch):
+    """Not the working directory, which would be filled with frames."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["interpolate", str(run), "--frames", "2", "--out", ""]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_made_with_the_first_frame(tmp_path):
+    small(resolution=8, final=8).save(tmp_path / "g.safetensors")
+    out = str(tmp_path / "frames")
+    assert main(["interpolate", str(tmp_path / "g.safetensors"), "--film", "--resolution", "16", "--out", out]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["g.safetensors"]
+
+
+def test_a_way_from_class_to_class_names_the_seeds_that_it_shows(tmp_path):
+    small(kind="class", names=("cat", "dog")).save(tmp_path / "g.safetensors")
+    labels = ["--label-from", "cat", "--label-to", "dog", "--frames", "2"]
+    assert main(["interpolate", str(tmp_path / "g.safetensors"), *labels, "--pairs", "5:7,6"]) == 0
+    assert Image.open(tmp_path / "g-interpolation.png").text["seed"] == "5,6"
 
 
 def test_video_is_written_beside_the_run(run, tmp_path, capsys):

@@ -73,6 +73,15 @@ def test_other_pictures_take_the_place_of_the_old_ones(change, made, tmp_path):
     assert any(before[name] != after[name] for name in made_anew if name in before)
 
 
+def test_what_an_earlier_call_left_is_not_taken_for_files_of_an_interrupted_one(made, tmp_path):
+    drawing = Drawing(made, range(80), [""] * 80)
+    write_files(tmp_path / "here", Drawing(made, range(80), [""] * 80, truncation=0.2))
+    interrupted(write_files, tmp_path / "here", drawing, at=32)
+    assert write_files(tmp_path / "here", drawing) == 48
+    write_files(tmp_path / "whole", drawing)
+    assert content(tmp_path / "here") == content(tmp_path / "whole")
+
+
 def test_a_zip_has_the_same_files_and_an_interrupted_one_goes_on_to_the_same_bytes(made, tmp_path):
     drawing = Drawing(made, range(80), [""] * 80)
     write_files(tmp_path / "files", drawing)
@@ -274,6 +283,7 @@ def test_the_best_are_those_with_the_highest_scores_and_said_to_be_picked(made, 
         (["--of", "9"], "give --best"),
         (["--best", "0"], "--best must be from 1"),
         (["--best", "9", "--of", "5"], "--best must be from 1 to --of"),
+        (["--best", "2", "--of", "0"], "--best must be from 1 to --of"),
         (["--best", "9", "--num", "5"], "--num does not go with --best"),
         (["--best", "2"], "holds no discriminator"),
     ],
@@ -308,6 +318,11 @@ def test_what_cannot_be_picked_is_one_line(arguments, message, made, tmp_path, c
         ("--out x.npz --columns 2", "--columns is of pictures"),
         ("--num 999999 --label hat=cap --label hat=none", "are more than 1,000,000"),
         ("--label-index 9", "there is no label with index 9"),
+        ("--separate --out d --label hat=cup", "there is no label 'hat=cup'"),
+        ("--separate --out x.zip --label hat=cup", "there is no label 'hat=cup'"),
+        ("--separate --out d --resolution 16", "--resolution 16 is above 8"),
+        ("--seed -1", "--seed must be at least 0"),
+        ("--seed 9223372036854775800 --num 9", "last of 9 seeds must be below 2^63"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(arguments, message, made, tmp_path, monkeypatch, capsys):
@@ -318,3 +333,25 @@ def test_options_that_do_not_go_together_are_one_line(arguments, message, made, 
     assert message in said
     assert said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["g.safetensors"]
+
+
+def test_the_highest_seed_can_be_drawn(made, tmp_path):
+    made.save(tmp_path / "g.safetensors")
+    most = str(2**63 - 1)
+    assert main(["sample", str(tmp_path / "g.safetensors"), "--seed", most, "--num", "1"]) == 0
+    assert Image.open(tmp_path / "g-generated.png").text["seed"] == most
+
+
+def test_a_class_is_named_once_however_it_is_named(tmp_path, capsys):
+    small(kind="class", names=("zero", "one")).save(tmp_path / "g.safetensors")
+    out = ["--separate", "--out", str(tmp_path / "out")]
+    assert main(["sample", str(tmp_path / "g.safetensors"), "--label", "one", "--label-index", "1", *out]) == 2
+    assert "a label is given twice" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_called_like_a_zip_is_refused_first(made, tmp_path, capsys):
+    made.save(tmp_path / "g.safetensors")
+    (tmp_path / "x.zip").mkdir()
+    assert main(["sample", str(tmp_path / "g.safetensors"), "--separate", "--out", str(tmp_path / "x.zip")]) == 2
+    assert "x.zip is a folder" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.safetensors", "x.zip"]

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import progan
-from progan.config import RunConfig, RuntimeConfig, ScheduleConfig
+from progan.config import BaseModelConfig, ProGANConfig, RunConfig, RuntimeConfig, ScheduleConfig
 from progan.devices import cores
 from progan.errors import ConfigError
 from progan.models import ImageShape
 from progan.options import override, parse_json
-from progan.per_resolution import per_resolution
+from progan.per_resolution import PerResolution, per_resolution
 from progan.presets import PRESETS, preset
 from progan.run.assemble import set_up
 from progan.run_folder import RunFolder
@@ -529,8 +529,24 @@ def test_more_than_a_day_is_said_with_what_takes_less() -> None:
     assert too_long(preset("paper1024"), 24 * 3600) is None
     said = too_long(preset("paper1024"), 24 * 3600 * 40) or ""
     assert "about 40 d 0 h here" in said
-    assert all(word in said for word in ("--fmap-max 128", "celeba64-laptop", "--device cuda"))
+    assert all(word in said for word in ("--fmap-max 128", "quickstart", "--device cuda"))
     assert "--width" in (too_long(preset("dcgan64"), 1e6) or "")
+    assert "(quickstart)" in (too_long(preset("celeba64-laptop"), 1e6) or "")
+    assert "quickstart" not in (too_long(preset("quickstart"), 1e6) or "")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (ProGANConfig(fmap_max=32), "narrower networks (--fmap-max 16), a"),
+        (ProGANConfig(fmap_max=8), "Less takes: a smaller preset"),
+        (ProGANConfig(fmaps=PerResolution.of(64)), "narrower networks (--fmaps), a"),
+        (type("Other", (BaseModelConfig,), {"kind": "other", "least_resolution": 4})(), "Less takes: a smaller preset"),
+    ],
+)
+def test_networks_that_cannot_be_narrower_are_not_said_to(model: Any, said: str) -> None:
+    """A model of another package has options of its own."""
+    assert said in (too_long(replace(preset("paper1024"), model=model), 1e6) or "")
 
 
 def test_more_than_an_hour_is_said_with_a_way_to_a_shorter_run() -> None:
@@ -556,6 +572,8 @@ def test_a_total_that_ends_before_the_last_resolution_is_said_and_no_preset_has_
     assert unreached(override(preset("mnist32-paper"), {"total_kimg": 60.1}).schedule) is None
     for name in PRESETS:
         assert unreached(in_images(preset(name).schedule, 50_000)) is None, name
+    none = unreached(override(preset("mnist32-paper"), {"stable_kimg": "4:8,16:0", "fade_kimg": "8:8,16:0"}).schedule)
+    assert none == "32x32 gets no images: raise --stable-kimg or --fade-kimg there, or ask for --resolution 8"
 
 
 @pytest.fixture
@@ -586,7 +604,8 @@ def test_minutes_become_kimg_of_which_every_stage_keeps_its_share(paced: Any, tm
 @pytest.mark.parametrize(
     ("minutes", "more", "said"),
     [
-        (0, {}, "--minutes must be above 0; got 0"),
+        (0, {}, "--minutes must be above 0 and at most 10,000,000; got 0"),
+        (1e14, {}, "--minutes must be above 0 and at most 10,000,000; got 1e\\+14"),
         (float("nan"), {}, "--minutes must be a number"),
         (1, {"total_kimg": 5}, "Give either --minutes or --total-kimg"),
         (1e-5, {}, "less than a batch"),

@@ -253,6 +253,18 @@ def test_what_somebody_deletes_here_or_there_is_no_fault(tmp_path):
         system.rm("/bucket", recursive=True)
 
 
+def test_the_newest_state_is_that_of_most_images_whatever_the_length_of_its_name(tmp_path):
+    folder, there = RunFolder(tmp_path / "run"), tmp_path / "copy"
+    folder.state.mkdir(parents=True)
+    copier = copies.Copier(str(there), copies._Folder(str(there)), folder, print)
+    states = [folder.state / f"state-{nimg:09d}.safetensors" for nimg in (999_999_998, 999_999_999, 1_000_000_000)]
+    for number, state in enumerate(states):
+        state.touch()
+        copier._send_changes(everything=False)
+        kept = sorted(path.name for path in (there / "state").iterdir())
+        assert kept == sorted(path.name for path in states[max(0, number - 1) : number + 1])
+
+
 def test_charts_are_sent_when_they_have_grown_and_at_the_end(tmp_path):
     folder, there = RunFolder(tmp_path / "run"), tmp_path / "copy"
     chart = folder.path / "tensorboard/events.out.tfevents.1.2"
@@ -292,6 +304,8 @@ def test_what_cannot_be_a_copy_of_the_run_is_refused_before_the_first_step(begun
     refused(message, tmp_path / "other", **other, copy_to=there)
     progan.train(out=tmp_path / "behind", time_limit=0.001, **RUN)
     message = f"the run in {there} is at 0.08 kimg, that in {tmp_path / 'behind'} only at"
+    (state, *_) = (tmp_path / "behind" / "state").iterdir()
+    shutil.copy(state, state.with_name(f"{state.stem} copy.safetensors"))
     refused(message, tmp_path / "behind", copy_to=there)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "thesis.pdf").touch()

@@ -174,6 +174,15 @@ def test_a_run_that_no_learning_rate_saves_says_so(tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+def test_a_run_without_a_good_state_says_that_it_diverged(tmp_path):
+    """Somebody deleted the folder, or its disk was always full."""
+    good = recovery.GoodStates(StateFolder(tmp_path / "state"), print)
+    with pytest.raises(
+        DivergenceError, match=r"^diverged at 0 kimg \(a sign\), .* nothing to go back to: .*good: empty"
+    ):
+        good.go_back(tiny_state(), "a sign")
+
+
 def test_stop_is_an_option_and_an_exit_code(tmp_path, capsys, monkeypatch):
     poison(monkeypatch, in_the_fade)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in RUN.items() if name != "quiet"]

@@ -354,6 +354,21 @@ def test_a_damaged_state_is_not_kept_in_the_place_of_a_good_one(tmp_path, monkey
     assert len(good) == 2
 
 
+def test_a_copy_of_a_state_under_another_name_is_none_of_the_run(whole, tmp_path):
+    """As file managers make them. And the newest is the one with most images, however many digits they have."""
+    out = tmp_path / "run"
+    shutil.copytree(whole.path, out)
+    for folder in (out / "state", out / "good"):
+        newest = max(folder.iterdir())
+        shutil.copy(newest, newest.with_name(f"{newest.stem} copy{newest.suffix}"))
+    again = progan.train(out=out, quiet=True)
+    assert (again.finished, again.cur_nimg) == (True, whole.cur_nimg)
+    places = [8, 999_999_999, 1_000_000_000]
+    for place in places:
+        (tmp_path / f"state-{place:09d}.safetensors").touch()
+    assert StateFolder(tmp_path).positions() == places
+
+
 def test_a_flipped_bit_of_a_snapshot_is_one_line(whole, tmp_path):
     path = shutil.copy(whole.folder.snapshot(), tmp_path)
     flip_a_bit(Path(path), 0.9)

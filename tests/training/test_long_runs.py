@@ -131,7 +131,10 @@ def test_durations(duration, expected):
     assert seconds(duration) == expected
 
 
-@pytest.mark.parametrize("duration", ["", "50", "m", "1m1h", "-3m", "0s", "1.5h", "soon", 0, -1, float("nan"), None])
+@pytest.mark.parametrize(
+    "duration",
+    ["", "50", "m", "1m1h", "-3m", "0s", "1.5h", "soon", 0, -1, float("nan"), None, 10**400, "9" * 400 + "d"],
+)
 def test_what_is_no_duration_is_said(duration):
     with pytest.raises(ConfigError, match=r"--for must be a duration such as 50m, 2h or 1h30m; got "):
         seconds(duration)

@@ -33,6 +33,8 @@ def command(kind: str) -> tuple[Callable[[Parser], None], Run]:
             check_folder(out)
         module = importlib.import_module(exporter.home or f"progan.export.{kind}")
         files = module.export(source, out, config, silent if arguments.json else log_line)
+        if exporter.file and len(files) == 1:
+            out = files[0]  # which may lie in a folder that was named
         sizes = ", ".join(f"{r}x{r}" for r in source.snapshots)
         size = sum(file.stat().st_size for file in files)
         facts = {

@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(a)
     check_truncation(a.truncation)
     check_resolution(a.resolution)
-    source, out = locate(a.source, log_line), a.out
+    source, out = locate(a.source, log_line), a.out or None
     own, smaller = (a.resolution, None) if source.is_dir() else (None, a.resolution)
     snapshot = load(source, own).to(find_device(a.device))
     if out is None:
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not film:
         place = output_path(out, "interpolation.png", tuple(FORMATS))
         pixels = torch.stack([show(snapshot, each, a.truncation, smaller) for each in between(start, end, frames)], 1)
-        seeds = [seed for pair in pairs for seed in pair]
+        seeds = [seed for pair in pairs for seed in (pair if a.label_from is None else pair[:1])]
         write_whole(place, encode(sheet(pixels.flatten(0, 1), frames, factor), snapshot, seeds, place.suffix))
         words = f"{len(pairs)} ways of {frames} images: {place}"
     else:
@@ -143,6 +143,8 @@ def _check(a: argparse.Namespace) -> None:
         refuse(a, "grid", "does not go with --loop, which is a film: leave it out")
     if a.label_from is not None:
         refuse(a, "label", "does not go with --label-from and --label-to: leave it out")
+        if a.label_from == a.label_to:
+            raise ConfigError(f"the way from {a.label_from} to {a.label_to} ends where it begins: give two labels")
     if a.pairs is not None:
         refuse(a, "seed", "does not go with --pairs, which names every seed: leave it out")
     if a.frames is not None:

@@ -95,12 +95,22 @@ def run(arguments: argparse.Namespace) -> int:
     snapshot = load(source, own).to(find_device(arguments.device))
     info, rows = snapshot.info, arguments.label
     note_numbered(info.label_names, rows)
+    # What cannot be drawn is refused before anything is written.
+    if (smaller or 0) > snapshot.resolution:
+        raise ConfigError(f"--resolution {smaller} is above {snapshot.resolution}, which this snapshot makes")
+    snapshot.labels(rows)
+    if info.label_kind == "class":  # by name or by index it is the same one
+        rows = [snapshot.label_index(row) for row in rows]
+    if len(set(rows)) < len(rows):
+        raise ConfigError("a label is given twice: name each once")
     if not rows:
         rows = [""] if info.label_kind == "attributes" else list(range(len(info.label_names)))
     num = arguments.num or (8 if len(rows) > 1 else 64)
     if arguments.best:
         num = arguments.of or 10 * arguments.best
     first = arguments.seed or 0
+    if first + num - 1 > MOST_SEED:
+        raise ConfigError(f"--seed {first} is too high: the last of {num:,} seeds must be below 2^63")
     chosen = list(range(first, first + num)) if arguments.seeds is None else parse_seeds(arguments.seeds)
     if (arguments.best or 0) > len(chosen):
         raise ConfigError(f"--best {arguments.best} cannot be picked from {len(chosen)} seeds")
@@ -147,9 +157,10 @@ def _check(arguments: argparse.Namespace) -> None:
     """Raises ConfigError for numbers that cannot be."""
     if not 1 <= (1 if arguments.num is None else arguments.num) <= MOST_IMAGES:
         raise ConfigError(f"--num must be from 1 to {MOST_IMAGES:,}; got {arguments.num}")
-    if not 0 <= (arguments.seed or 0) <= MOST_SEED - MOST_IMAGES:
-        raise ConfigError(f"--seed must be at least 0 and below 2^63; got {arguments.seed}")
-    if arguments.best is not None and not 1 <= arguments.best <= (arguments.of or MOST_IMAGES // 10) <= MOST_IMAGES:
+    if (arguments.seed or 0) < 0:
+        raise ConfigError(f"--seed must be at least 0; got {arguments.seed}")
+    of = MOST_IMAGES // 10 if arguments.of is None else arguments.of
+    if arguments.best is not None and not 1 <= arguments.best <= of <= MOST_IMAGES:
         raise ConfigError(f"--best must be from 1 to --of, and that at most {MOST_IMAGES:,}")
     if not 1 <= (1 if arguments.upscale is None else arguments.upscale) <= 64:
         raise ConfigError(f"--upscale must be from 1 to 64; got {arguments.upscale}")
@@ -169,14 +180,14 @@ def _check_together(a: argparse.Namespace) -> None:
         refuse(a, "num", "does not go with --best, which takes K images: leave it out")
     if a.seeds is not None:
         refuse(a, "num seed of", "does not go with --seeds, which names every seed: leave it out")
-    if len(set(a.label)) < len(a.label):
-        raise ConfigError("a label is given twice: name each once")
     if a.separate:
         refuse(a, "columns captions", "is of a grid: leave out --separate")
         if suffix in (".png", ".jpg", ".jpeg", ".webp", ".npz"):
             raise ConfigError(f"--separate writes into a folder or .zip; {a.out} is the name of a single file")
         if a.out and suffix != ".zip" and Path(a.out).is_file():
             raise ConfigError(f"--separate writes into a folder or .zip; {a.out} is a file")
+        if suffix == ".zip" and Path(a.out).is_dir():
+            raise ConfigError(f"--separate cannot write the zip {a.out}: {a.out} is a folder")
         if a.seeds is not None and len(set(chosen := parse_seeds(a.seeds))) < len(chosen):
             raise ConfigError("--seeds names a seed twice, which --separate writes once: name each once")
     else:

@@ -1,4 +1,6 @@
-"""The cache: datasets prepared for `--data`, classifiers that metrics have trained, runtimes fetched for exports."""
+"""The cache: datasets prepared for `--data`, classifiers that metrics have trained, runtimes fetched for exports, and
+what `prepare --to` could not send.
+"""
 
 import os
 import shutil
@@ -25,7 +27,7 @@ class CacheEntry:
     name: str
     bytes: int
     complete: bool
-    """False: being prepared, or interrupted."""
+    """False: being prepared, interrupted, damaged or of another version."""
 
 
 def open_data(
@@ -89,15 +91,21 @@ def cache_folder(kind: str = "datasets") -> Path:
 
 
 def list_cache() -> list[CacheEntry]:
-    """All entries of the cache: datasets, then classifiers, then runtimes of exported pages, each by name."""
+    """All entries of the cache, each by name: datasets, classifiers, runtimes of exported pages, and what could not be
+    sent to object storage.
+    """
     entries = []
     for folder in _folders("datasets"):
-        complete = Manifest.is_in(folder)
-        name = Manifest.read(folder).name if complete else folder.name
+        try:
+            name, complete = Manifest.read(folder).name, True
+        except DatasetError:
+            name, complete = folder.name, False
         entries.append(CacheEntry(folder, name, _size(folder), complete))
     files = sorted(cache_folder("classifiers").glob("*.safetensors"))
     entries += [CacheEntry(file, file.name, file.stat().st_size, complete=True) for file in files]
-    return entries + [CacheEntry(folder, folder.name, _size(folder), complete=True) for folder in _folders("runtimes")]
+    for kind, complete in (("runtimes", True), ("unsent", False)):
+        entries += [CacheEntry(folder, folder.name, _size(folder), complete) for folder in _folders(kind)]
+    return entries
 
 
 def _folders(kind: str) -> list[Path]:

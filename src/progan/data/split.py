@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,38 +57,54 @@ def split(
     chosen = np.zeros(dataset.count, np.bool_)
     chosen[dataset.order(0, held, seed)] = True
     made = {"seed": seed, "held_out": held, "parted_from": dataset.fingerprint, RANGE: dataset.range}
-    for folder, part, indices in ((train, "train", ~chosen), (heldout, "heldout", chosen)):
-        _write(dataset, Path(folder), part, np.flatnonzero(indices), {**made, "part": part})
+    _write(dataset, Path(train), "train", np.flatnonzero(~chosen), {**made, "part": "train"})
+    try:
+        _write(dataset, Path(heldout), "heldout", np.flatnonzero(chosen), {**made, "part": "heldout"})
+    except BaseException:
+        shutil.rmtree(train, ignore_errors=True)
+        raise
     return SplitReport(os.fspath(train), dataset.count - held, os.fspath(heldout), held)
 
 
 def _write(dataset: Dataset, folder: Path, part: str, indices: Indices, preparation: dict[str, object]) -> None:
+    """Write a part of a dataset, whole or not at all."""
     try:
         with locked(folder):
             if any(path.name != LOCK_NAME for path in folder.iterdir()):
                 raise DatasetError(f"{folder} is not empty. Choose another folder")
-            images = list(read_ledger(dataset.path / IMAGES))
-            if images and len(images) <= indices.max():
-                raise DatasetError(f"{dataset.path / IMAGES} is damaged. Prepare the images again")
-            if images:
-                ledger = Ledger(folder / IMAGES, tuple(images[0]))
-                ledger.append(tuple(images[index].values()) for index in indices)
-                ledger.close()
-            arrays = {}
-            for name in dataset.manifest.arrays:  # block by block, in constant memory
-                row = dataset.row_types[name]
-                writer = ArrayWriter(folder, name, row, len(indices), FILE_LIMIT)
-                size = max(1, _BLOCK_BYTES // row.itemsize)
-                for start in range(0, len(indices), size):
-                    writer.append(dataset.rows(name, indices[start : start + size]))
-                arrays[name] = writer.finish()
-            dataclasses.replace(
-                dataset.manifest,
-                name=f"{dataset.name}-{part}",
-                count=len(indices),
-                source=dataset.path.name,
-                arrays=arrays,
-                preparation=preparation,
-            ).write(folder)
+            try:
+                _write_files(dataset, folder, part, indices, preparation)
+            except BaseException:  # also Ctrl-C: the folder must be empty when the same command is given again
+                for path in folder.iterdir():
+                    if path.name != LOCK_NAME:
+                        path.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        raise DatasetError(f"{folder} cannot be written: {error}. Choose another folder") from None
+        raise DatasetError(
+            f"{folder} cannot be written: {error}. Fix that and run the same command again, or choose another folder"
+        ) from None
+
+
+def _write_files(dataset: Dataset, folder: Path, part: str, indices: Indices, preparation: dict[str, object]) -> None:
+    images = list(read_ledger(dataset.path / IMAGES))
+    if images and len(images) <= indices.max():
+        raise DatasetError(f"{dataset.path / IMAGES} is damaged. Prepare the images again")
+    if images:
+        with closing(Ledger(folder / IMAGES, tuple(images[0]))) as ledger:
+            ledger.append(tuple(images[index].values()) for index in indices)
+    arrays = {}
+    for name in dataset.manifest.arrays:  # block by block, in constant memory
+        row = dataset.row_types[name]
+        size = max(1, _BLOCK_BYTES // row.itemsize)
+        with closing(ArrayWriter(folder, name, row, len(indices), FILE_LIMIT)) as writer:
+            for start in range(0, len(indices), size):
+                writer.append(dataset.rows(name, indices[start : start + size]))
+            arrays[name] = writer.finish()
+    dataclasses.replace(
+        dataset.manifest,
+        name=f"{dataset.name}-{part}",
+        count=len(indices),
+        source=dataset.path.name,
+        arrays=arrays,
+        preparation=preparation,
+    ).write(folder)

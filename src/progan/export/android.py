@@ -4,6 +4,7 @@ The app (`app/android`) is the same for every generator: a classes.dex of 14 KB,
 from. What differs is the page, the name and the icon, so that building is linking resources, packing and signing.
 """
 
+import getpass
 import hashlib
 import os
 import re
@@ -45,6 +46,7 @@ def export(source: Source, out: Path, config: AndroidConfig, log: Log) -> list[P
         return _write_project(source, out, config, icons, log)
     out = output_path(str(out), f"{config.package or _package(source.title)}.apk", [".apk"])
     tools = find_tools()
+    key, password = _key(tools, config, log)
     runtime = web.runtime_files(config, log)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,7 +56,7 @@ def export(source: Source, out: Path, config: AndroidConfig, log: Log) -> list[P
         package = config.package or _package(source.title)
         manifest = manifest.replace("<manifest ", f'<manifest package="{package}" ', 1)
         (folder / "AndroidManifest.xml").write_text(manifest.replace("${applicationId}", package), encoding="utf-8")
-        write_whole(out, _build(tools, folder, config, log))
+        write_whole(out, _build(tools, folder, config, key, password))
     return [out]
 
 
@@ -156,7 +158,7 @@ def _number(path: Path) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", path.name)]
 
 
-def _build(tools: Tools, folder: Path, config: AndroidConfig, log: Log) -> bytes:
+def _build(tools: Tools, folder: Path, config: AndroidConfig, key: list[str], password: str) -> bytes:
     """A signed APK of the folder's AndroidManifest.xml, res and assets. Equal input and key give equal bytes."""
     compiled, linked, packed, aligned, signed = (
         folder / name for name in ("res.zip", "linked", "packed", "aligned", "app")
@@ -170,7 +172,7 @@ def _build(tools: Tools, folder: Path, config: AndroidConfig, log: Log) -> bytes
     _run(tools.zipalign, "-f", "-p", 4, packed, aligned)
     # v1 for Android 6, which knows no other; v4 would be a file beside the APK.
     schemes = [f"--v{n}-signing-enabled={str(n < 4).lower()}" for n in (1, 2, 3, 4)]
-    _run(tools.apksigner, "sign", *_key(tools, config, log), *schemes, "--out", signed, aligned)
+    _run(tools.apksigner, "sign", *key, *schemes, "--out", signed, aligned, said=password)
     return signed.read_bytes()
 
 
@@ -194,14 +196,21 @@ def _pack(linked: Path, assets: Path, out: Path) -> None:
                 add(f"assets/{path.relative_to(assets).as_posix()}", path.read_bytes())
 
 
-def _key(tools: Tools, config: AndroidConfig, log: Log) -> list[str]:
-    """Options of apksigner that name the key: the user's, or ours, which is made where there is none yet."""
+def _key(tools: Tools, config: AndroidConfig, log: Log) -> tuple[list[str], str]:
+    """Options of apksigner that name the key: the user's, or ours, which is made where there is none yet. And what it
+    is to read: the password, where the user was asked for it.
+    """
     if config.keystore is not None:
         if not Path(config.keystore).is_file():
             raise ExportError(f"--keystore: {config.keystore} does not exist")
         alias = ["--ks-key-alias", config.key_alias] if config.key_alias else []
-        password = ["--ks-pass", config.keystore_password] if config.keystore_password else []
-        return ["--ks", config.keystore, *alias, *password]
+        key = ["--ks", config.keystore, *alias, "--ks-pass"]
+        if config.keystore_password:
+            return [*key, config.keystore_password], ""
+        try:
+            return [*key, "stdin"], getpass.getpass(f"password of {config.keystore}: ")
+        except EOFError:
+            raise ExportError("nobody was there to give the keystore's password: give --keystore-password") from None
     path = key_path()
     try:
         with locked(path.parent):
@@ -210,7 +219,7 @@ def _key(tools: Tools, config: AndroidConfig, log: Log) -> list[str]:
                 log(f"made a key to sign apps with: {path}. Keep a copy: without it no app can be updated")
     except OSError as error:
         raise ExportError(f"the key cannot be kept in {path.parent}: {error.strerror}") from None
-    return ["--ks", str(path), "--ks-pass", f"pass:{_PASSWORD}"]
+    return ["--ks", str(path), "--ks-pass", f"pass:{_PASSWORD}"], ""
 
 
 def _make_key(tools: Tools, path: Path) -> None:
@@ -235,12 +244,13 @@ def key_path() -> Path:
     return base / "progan" / "android-key.p12"
 
 
-def _run(program: str, *arguments: object) -> None:
-    """Run a tool. Raises ExportError with what it said."""
-    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, errors="replace")
+def _run(program: str, *arguments: object, said: str = "") -> None:
+    """Run a tool that reads what is said. Raises ExportError with its answer where it failed."""
+    command = [program, *map(str, arguments)]
+    done = subprocess.run(command, input=f"{said}\n", capture_output=True, text=True, errors="replace")
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise ExportError(f"{Path(program).name} failed: {said[:300] or 'it gave no reason'}")
+        answer = " ".join((done.stderr or done.stdout).split())
+        raise ExportError(f"{Path(program).name} failed: {answer[:300] or 'it gave no reason'}")
 
 
 # A project for Android Studio

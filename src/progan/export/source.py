@@ -1,5 +1,6 @@
 """What is exported: a run's snapshots by resolution, or one snapshot, and what was measured of them."""
 
+import copy
 import math
 import os
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from progan import sampling
 from progan.commands import ExportConfig
 from progan.errors import ExportError
+from progan.files import printable
 from progan.per_resolution import RESOLUTIONS
 from progan.run_folder import RunFolder
 from progan.snapshot import Snapshot
@@ -49,8 +51,8 @@ def open_source(path: str | os.PathLike[str], config: ExportConfig) -> Source:
         only = sampling.load(path)
         snapshots = dict.fromkeys(_chosen(config.resolutions, [only.resolution]), only)
     last = snapshots[max(snapshots)]
-    title = config.title or f"Pictures like {last.info.dataset or 'nothing known'}"
-    licence = last.info.licence if config.licence is None else config.licence
+    title = printable(config.title or f"Pictures like {last.info.dataset or 'nothing known'}")
+    licence = printable(last.info.licence if config.licence is None else config.licence)
     snapshots = {r: _licensed(snapshot, licence) for r, snapshot in snapshots.items()}
     return Source(snapshots, metrics, title, licence)
 
@@ -71,8 +73,9 @@ def _licensed(snapshot: Snapshot, licence: str) -> Snapshot:
     """The snapshot with this licence; itself if that is its own."""
     if snapshot.info.licence == licence:
         return snapshot
-    info = replace(snapshot.info, licence=licence)
-    return Snapshot(snapshot.G, snapshot.mean, info, snapshot.digest, snapshot.label_rows)
+    licensed = copy.copy(snapshot)
+    licensed.info = replace(snapshot.info, licence=licence)
+    return licensed
 
 
 def _measured(folder: RunFolder, snapshot: Snapshot) -> dict[str, float]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from progan.data.cache import cache_folder
 from progan.data.dataset import Dataset, Indices
 from progan.errors import ConfigError
-from progan.files import write_whole
+from progan.files import folder_name, write_whole
 from progan.images import downscale, to_images
 from progan.metrics.base import Setting
 from progan.randomness import mix
@@ -141,8 +141,8 @@ class LabelReader:
         kind, channels, sizes = "", self.dataset.channels, self._sizes
         if self._per_colour:
             kind, channels, sizes = "-colours", 1, self._sizes[:1]
-        name = f"{self.dataset.name}-{self.dataset.fingerprint[:16]}-{self._resolution}{kind}-{_VERSION}.safetensors"
-        path = cache_folder("classifiers") / name
+        facts_of = f"{self.dataset.fingerprint[:16]}-{self._resolution}{kind}-{_VERSION}"
+        path = cache_folder("classifiers") / f"{folder_name(self.dataset.name)}-{facts_of}.safetensors"
         with torch.random.fork_rng(devices=[]):  # training it draws no number that others would have had
             torch.manual_seed(mix(_VERSION, self._resolution))
             network = Classifier(self._resolution, channels, sizes).to(self._setting.device)
@@ -173,9 +173,9 @@ class LabelReader:
             pixels, codes, aside = pixels.flatten(0, 1)[:, None], codes.view(-1, 1), colours * aside
         known = {image.tobytes() for image in pixels[:aside].numpy()}
         fresh = [i for i, image in enumerate(pixels.numpy()) if image.tobytes() not in known]
-        if not fresh:
+        if len(fresh) < 2:  # batch norm takes no single image
             raise ConfigError(
-                f"{self._metric} needs images that differ; {dataset.name} has {len(known)} different ones"
+                f"{self._metric} needs images that differ; {dataset.name} has {len(known) + len(fresh)} different ones"
             )
         images, targets = pixels[fresh], codes[fresh]
         network.learn(images, targets, epochs=-(-SHOWN // len(images)), batch=min(100, len(images)))

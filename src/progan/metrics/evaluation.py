@@ -107,6 +107,15 @@ class Yardstick:
         on = "cpu" if torch.device(device).type == "mps" else str(device)  # MPS has no float64
         self._setting = Setting(seed, 0, dataset, held_out, inception_weights, inception_statistics, device=on, log=log)
         self.notes = self._setting.notes
+        for option, value, wanted_by in (
+            ("--held-out", held_out, ("neighbours",)),
+            ("--inception-weights", inception_weights, OF_INCEPTION),
+            ("--inception-statistics", inception_statistics, ("fid",)),
+        ):
+            # Metrics of other packages may look at any of them.
+            if value is not None and not any(name in wanted_by or ":" in METRICS[name].home for name in self._names):
+                metrics_of = ", ".join(name.replace("_", "-") for name in wanted_by)
+                self._setting.note(f"{option} changes none of these metrics; it is for {metrics_of}")
         self._settings: dict[int, Setting] = {}
         self._floors: dict[int, dict[str, Value]] = {}
 
@@ -215,8 +224,11 @@ class Yardstick:
     ) -> dict[str, Value]:
         """The first `real_num` reals with other images; `looked` is called with the size of every batch."""
         metrics = {name: (make(name, setting), METRICS[name].unclipped) for name in names}
+        broken = 0
         for batches, real in ((self._reals(setting.resolution, 0, real_num), True), (fakes, False)):
             for batch in batches:
+                if batch.is_floating_point():  # a number of black pictures would look like any other
+                    broken += int((~batch.isfinite()).flatten(1).any(1).sum())
                 # Metrics see rounded and clipped pixels, but for those that look at what clipping cuts.
                 forms = {False: to_pixels(batch) if batch.is_floating_point() else batch}
                 if any(unclipped for _, unclipped in metrics.values()):
@@ -224,6 +236,11 @@ class Yardstick:
                 for metric, unclipped in metrics.values():
                     metric.update(forms[unclipped], real)
                 looked(len(batch))
+        if broken:
+            setting.note(
+                f"{broken:,} generated images have values that are NaN or infinite, measured as black or white: "
+                "the generator is damaged"
+            )
         found: dict[str, Value] = {}
         for name, (metric, _) in metrics.items():
             try:
@@ -243,6 +260,8 @@ def known(asked: Iterable[str]) -> list[str]:
     if list(found) in ([ALL], [INCEPTION]):
         return list(METRICS if ALL in found else OF_INCEPTION)
     for spelled, name in found.items():
+        if spelled in (ALL, INCEPTION):
+            raise ConfigError(f"--metrics {name} is given alone, since it stands for several metrics")
         if spelled not in METRICS:
             names = [each.replace("_", "-") for each in METRICS]
             hint = did_you_mean(name, names) or f"; there are {', '.join(names)}, or `all`"

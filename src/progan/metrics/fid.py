@@ -94,14 +94,15 @@ def published(setting: Setting) -> tuple[Tensor, Tensor] | None:
     if path is None:
         return None
     if "statistics" not in setting.networks:
-        setting.networks["statistics"] = _read_statistics(path)
-        setting.note(f"fid: the real images are those of {path}; its baseline compares images of the data with them")
         network = setting.networks["inception"]
         if network.classes not in (0, PORTED):
             raise ConfigError(
                 f"--inception-statistics {path} is of the network with {PORTED:,} classes; "
                 f"--inception-weights has one with {network.classes:,}"
             )
+        # Kept only once all is well: whoever asks again must get the same answer.
+        setting.networks["statistics"] = _read_statistics(path)
+        setting.note(f"fid: the real images are those of {path}; its baseline compares images of the data with them")
     statistics: tuple[Tensor, Tensor] = setting.networks["statistics"]
     return statistics
 

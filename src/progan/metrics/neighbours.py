@@ -38,6 +38,12 @@ class Neighbours(Collecting):
         self._train, self._held_out = setting.need_dataset("neighbours"), setting.held_out
         if self._held_out.channels != self._train.channels:
             raise ConfigError(f"{self._held_out.name} and {self._train.name} are not both grey or both RGB")
+        if setting.resolution not in (0, *self._held_out.resolutions):  # said before images are made, not after
+            size, most = setting.resolution, self._held_out.resolutions[-1]
+            raise ConfigError(
+                f"neighbours needs held-out images of {size}x{size}; {self._held_out.name} has {most}x{most}. "
+                f"Prepare them again with --resolution {size}"
+            )
         if self._held_out.count < 16:
             raise ConfigError(f"neighbours needs at least 16 held-out images; {self._held_out.name} has fewer")
 

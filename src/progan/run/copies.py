@@ -22,7 +22,7 @@ from progan.progress import Log
 from progan.run_folder import RunFolder
 from progan.schedule import Stage
 from progan.training.observers.base import Observer, Tick
-from progan.training.state import KEPT, TrainingState
+from progan.training.state import KEPT, StateFolder, TrainingState
 
 PATIENCE = 120.0
 """Seconds that the end of a run waits for what is still to be sent."""
@@ -178,7 +178,7 @@ def check(address: str, folder: RunFolder | None) -> None:
     sent = _record(folder, address)
     others = [name for name in _states(sizes) if name not in sent or sent[name][1] != sizes[name]]
     reached = max(map(_position, others), default=0)
-    here = max((_position(path.name) for path in folder.state.glob("state-*.safetensors")), default=0)
+    here = max(StateFolder(folder.state).positions(), default=0)
     if reached > here:
         raise RunError(
             f"--copy-to: the run in {address} is at {reached / 1000:g} kimg, that in {folder.path} only at "
@@ -287,9 +287,10 @@ class Copier(Observer):
         states = _states(names)
         for name in names:
             self._send(name, everything)
-        newest = max(states, default="")
-        late = [name for name in _states(self._sent) if name > newest] if newest else []  # a run that went back
-        there = [name for name in _states(self._sent) if name not in late]
+        newest = states[-1] if states else ""
+        sent = _states(self._sent)
+        late = [name for name in sent if _position(name) > _position(newest)] if newest else []  # a run that went back
+        there = [name for name in sent if name not in late]
         # Of what is deleted here the good states go there, too, and what is of a training that is gone.
         gone = [name for name in self._sent if name not in names and _goes(name, newest)]
         for name in (*late, *there[:-KEPT], *(gone if newest else ())):
@@ -329,7 +330,7 @@ def _is_ours(name: str) -> bool:
 
 def _states(names: Iterable[str]) -> list[str]:
     """The training states among files, oldest first."""
-    return sorted(name for name in names if re.fullmatch(r"state/state-\d+\.safetensors", name))
+    return sorted((name for name in names if re.fullmatch(r"state/state-\d+\.safetensors", name)), key=_position)
 
 
 def _goes(name: str, newest: str) -> bool:

@@ -38,7 +38,7 @@ def load(
     path, resolution = pretrained.locate(coerce("path", path, str)), coerce("resolution", resolution, int | None)
     if network not in ("Gs", "G", "D"):
         raise SnapshotError(f"there is no network {network!r}; there are Gs (the averaged generator), G and D")
-    if path.is_dir() and network != "Gs":
+    if path.is_dir() and network != "Gs" and not pretrained.is_inside(path):  # where no training state is
         return _of_state(RunFolder(path), resolution, network)
     if path.is_file() and _is_foreign(path):
         snapshot = importers.import_network(path, None, resolution, log_line)

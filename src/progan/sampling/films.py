@@ -46,8 +46,8 @@ def write_film(out: Path, frames: Iterator[Tensor], fps: int, log: Log) -> int:
     """
     if out.suffix.lower() == ".mp4":
         return _write_mp4(out, frames, fps, log)
+    start = next(frames)  # before anything is made: it may be one that cannot be drawn
     if out.suffix.lower() == ".webp":
-        start = next(frames)
         check_size("webp", start.shape[2], start.shape[1], _INSTEAD)
         first, *rest = (pil_image(frame).convert("RGB") for frame in itertools.chain([start], frames))
         file = BytesIO()
@@ -56,7 +56,7 @@ def write_film(out: Path, frames: Iterator[Tensor], fps: int, log: Log) -> int:
         return 1 + len(rest)
     out.mkdir(parents=True, exist_ok=True)
     count = 0
-    for frame in frames:
+    for frame in itertools.chain([start], frames):
         file = BytesIO()
         pil_image(frame).save(file, "png")
         write_whole(out / f"frame-{count:05d}.png", file.getvalue())

@@ -42,7 +42,7 @@ def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapsho
     """The snapshot of a run folder (the newest, or that of a resolution), a .safetensors file, or a generator of the
     package by its name.
 
-    Raises SnapshotError if there is none.
+    Raises SnapshotError if there is none, and for a file of another resolution.
     """
     path = pretrained.locate(path)
     if not path.exists():
@@ -50,7 +50,13 @@ def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapsho
             f"{path} does not exist. Give a run folder, a snapshot (RUN/snapshots/….safetensors), or the name of a "
             f"generator in the package ({', '.join(pretrained.names())})"
         )
-    return snapshot.load(RunFolder(path).snapshot(resolution) if path.is_dir() else path)
+    found = snapshot.load(RunFolder(path).snapshot(resolution) if path.is_dir() else path)
+    if resolution not in (None, found.resolution):
+        size = f"{found.resolution}x{found.resolution}"
+        raise SnapshotError(
+            f"{path} makes {size}, not {resolution}x{resolution}: give the run folder, or no resolution"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -165,9 +171,16 @@ def write_files(folder: Path, drawing: Drawing, suffix: str = ".png", progress: 
     images it made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = _namer(drawing, suffix)
+    name, note = _namer(drawing, suffix), _note(drawing, suffix)
+    there = {path.name for path in folder.iterdir()}
+    if not _noted(folder, note):
+        # Before the note: files of these names are other pictures, which the next call would take for ours.
+        for i in range(len(drawing.seeds)):
+            if name(i) in there:
+                (folder / name(i)).unlink()
+        there = set()
+        write_whole(folder / NOTE, note)
     # Files are written under other names first: one that has its name is whole.
-    there = {path.name for path in folder.iterdir()} if _noted(folder, drawing, suffix) else set()
     missing = [i for i in range(len(drawing.seeds)) if name(i) not in there] if there else range(len(drawing.seeds))
     for _ in _encoded(
         drawing, missing, suffix, lambda i, file: write_whole(folder / name(i), file, sync=False), progress
@@ -184,9 +197,10 @@ def write_zip(path: Path, drawing: Drawing, suffix: str = ".png", progress: Prog
     """
     folder, name = path.with_name(f"{path.name}.unfinished"), _namer(drawing, suffix)
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished, count = folder / path.name, len(drawing.seeds)
-    if not _noted(folder, drawing, suffix):
+    unfinished, count, note = folder / path.name, len(drawing.seeds), _note(drawing, suffix)
+    if not _noted(folder, note):
         unfinished.unlink(missing_ok=True)
+        write_whole(folder / NOTE, note)
     archive = GrowingZip(unfinished, map(name, range(count)))
     try:
         missing = range(archive.count, count)
@@ -217,15 +231,15 @@ def _namer(drawing: Drawing, suffix: str) -> Callable[[int], str]:
     return name
 
 
-def _noted(folder: Path, drawing: Drawing, suffix: str) -> bool:
-    """True if the folder is being filled with these very pictures, which is noted there in any case."""
-    note = folder / NOTE
+def _note(drawing: Drawing, suffix: str) -> bytes:
+    """What a folder's note says while it is being filled with these pictures."""
     look = [drawing.source.digest, drawing.truncation, drawing.resolution, drawing.upscale, suffix, drawing.picked]
-    facts = json.dumps([*look, list(drawing.seeds), list(drawing.labels)]).encode()
-    same = note.exists() and note.read_bytes() == facts
-    if not same:
-        write_whole(note, facts)
-    return same
+    return json.dumps([*look, list(drawing.seeds), list(drawing.labels)]).encode()
+
+
+def _noted(folder: Path, note: bytes) -> bool:
+    """True if the folder is being filled with the pictures of this note."""
+    return (folder / NOTE).exists() and (folder / NOTE).read_bytes() == note
 
 
 def _encoded(

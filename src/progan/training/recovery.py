@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from progan.errors import DivergenceError
+from progan.errors import DivergenceError, RunError
 from progan.files import PendingWrites
 from progan.losses import Loss
 from progan.progress import Log
@@ -97,7 +97,8 @@ class GoodStates:
                 self._good.write(state)
 
     def go_back(self, state: TrainingState, sign: str) -> None:
-        """Restore the last good state, with lower learning rates. Raises DivergenceError after the last rewind.
+        """Restore the last good state, with lower learning rates. Raises DivergenceError after the last rewind, and
+        where there is no good state.
 
         Coming back to a state a second time means that its numbers were already on the way: then the one before is
         taken. The later states on the disk are dropped only when this one is there, so that a run that is killed in
@@ -110,7 +111,12 @@ class GoodStates:
                 f"even with learning rates x {now.lr_factor:g}. Begin again with a much lower --lr"
             )
         latest = now.rewinds[-1] if now.rewinds else None
-        self._good.restore(state, before=state.cur_nimg + 1)
+        try:
+            self._good.restore(state, before=state.cur_nimg + 1)
+        except RunError as error:  # the folder was deleted, or could never be written
+            raise DivergenceError(
+                f"diverged at {state.cur_nimg / 1000:g} kimg ({sign}), and there is nothing to go back to: {error}"
+            ) from None
         if state.cur_nimg == latest and self._good.positions()[0] < latest:
             self._good.restore(state, before=latest)
         state.adjustments = dataclasses.replace(

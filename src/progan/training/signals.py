@@ -19,6 +19,8 @@ from types import FrameType
 from progan.errors import ConfigError
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+LONGEST = 10**9
+"""Seconds of a time limit, thirty years: larger ones are mistakes, and might not be numbers of a clock."""
 LOOK_EVERY = 1.0
 """Seconds between two looks for the file: asking a shared disk takes time."""
 
@@ -89,6 +91,6 @@ def seconds(duration: str | float) -> float:
         found: float = ((days * 24 + hours) * 60 + minutes) * 60 + rest
     else:
         found = duration if isinstance(duration, int | float) else math.nan
-    if not 0 < found < math.inf:
+    if not 0 < found <= LONGEST:
         raise ConfigError(f"--for must be a duration such as 50m, 2h or 1h30m; got {duration!r}")
     return found

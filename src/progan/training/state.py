@@ -6,6 +6,7 @@ Everything else follows from configuration and data. States are written to `RUN/
 import contextlib
 import copy
 import json
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from progan.training.parallel.processes import Processes
 from progan.training.setup import RunSetup
 
 FORMAT, VERSION = "progan training state", 1
+_NAME = re.compile(r"state-\d{9,}\.safetensors")
 KEPT = 2
 """Number of states kept in a folder."""
 WRITING_SHARE = 0.02
@@ -317,7 +319,9 @@ class StateFolder:
                 path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("state-*.safetensors"))
+        """Files of states, in the order of images. A copy under another name, `state-…008 copy`, is none of the run."""
+        found = (path for path in self.folder.glob("state-*.safetensors") if _NAME.fullmatch(path.name))
+        return sorted(found, key=_position)
 
 
 def _position(path: Path) -> int:

@@ -23,12 +23,16 @@ export function favourites(app) {
       return [];
     }
   };
-  /** @param {(Wish & {model: string})[]} wishes */
+  /**
+   * Keeps the list; false where the browser keeps nothing, or has no room.
+   * @param {(Wish & {model: string})[]} wishes
+   */
   const write = (wishes) => {
     try {
       localStorage.setItem(key, JSON.stringify(wishes));
+      return true;
     } catch {
-      app.say("This browser keeps nothing for this page: the favourite is gone when you leave.");
+      return false;
     }
   };
   /** @param {Wish & {model: string}} a @param {Wish} b */
@@ -45,9 +49,9 @@ export function favourites(app) {
     toggle(wish) {
       const wishes = all(), others = wishes.filter((each) => !same(each, wish));
       const keep = others.length === wishes.length;
-      write(keep ? [{ ...wish, model: facts.snapshot }, ...wishes] : others);
-      app.say(keep ? "Kept among the favourites." : "No longer a favourite.");
-      return keep;
+      const done = write(keep ? [{ ...wish, model: facts.snapshot }, ...wishes] : others);
+      app.say(!done ? "This browser keeps nothing for this page: copy a link to the picture instead."
+        : keep ? "Kept among the favourites." : "No longer a favourite.");
     },
 
     async show() {

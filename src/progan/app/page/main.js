@@ -10,7 +10,7 @@ import { morph } from "./morph.js";
 import { inApp, save, share, whenTold } from "./platform.js";
 import { origin, toPng } from "./png.js";
 import { tabs } from "./tabs.js";
-import { anySeed, classInTurn, COUNTS, fileName, fromHash, inWords, moves, NOWHERE, parseSeed, seedsOf, stepSeed, toHash } from "./wish.js";
+import { anySeed, classInTurn, COUNTS, fileName, fromHash, inWords, moves, NOWHERE, parseSeed, SEEDS, seedsOf, stepSeed, toHash } from "./wish.js";
 
 /**
  * @typedef {import("./engine.js").Engine} Engine
@@ -32,6 +32,8 @@ const status = element("status", HTMLParagraphElement);
 const bar = element("bar", HTMLProgressElement);
 
 let fading = 0;
+/** True once there is a service worker, which keeps the page itself. */
+let registered = Promise.resolve(false);
 
 /**
  * Shows a sentence, for a while or until the next one.
@@ -126,7 +128,11 @@ function begin(facts, engine, more) {
     const turn = app.turn(), { count } = state, wish = wishAt(0);
     whole = false;
     showControls();
-    history.replaceState(null, "", toHash(facts, state.wish, count));
+    try {
+      history.replaceState(null, "", toHash(facts, state.wish, count));
+    } catch {
+      // Safari refuses more than a hundred within 30 seconds, as of a slider: the next picture's will do.
+    }
     if (stage.childElementCount !== count) {
       const cells = Array.from({ length: count }, (_, i) => {
         const canvas = make("canvas", { width: 1, height: 1 });
@@ -246,7 +252,7 @@ function begin(facts, engine, more) {
   button("again").addEventListener("click", () => start(shown.current()));
   seed.addEventListener("change", () => {
     const value = parseSeed(seed.value);
-    if (value === null) say("A seed is a whole number from 0 on.");
+    if (value === null) say(SEEDS);
     change({ ...NOWHERE, seed: value ?? state.wish.seed, row: 0 });
   });
   truncation.addEventListener("input", () => change({ truncation: Number(truncation.value) }));
@@ -286,8 +292,9 @@ function begin(facts, engine, more) {
       const all = await engine.store((done, total) => {
         offline.textContent = `Getting ready for use without a network: ${Math.floor((100 * done) / total)} %`;
       });
-      const page = !("serviceWorker" in navigator) || Boolean(await navigator.serviceWorker.ready);
-      offline.textContent = all && page ? "Ready for use without a network." : "This device has no room to keep the page.";
+      if (await registered) await navigator.serviceWorker.ready; // which would never be, otherwise
+      offline.textContent = !all ? "This device has no room to keep the page."
+        : (await registered) ? "Ready for use without a network." : "This browser does not keep the page: it needs a network.";
     } catch {
       offline.textContent = "Not yet ready for use without a network.";
     }
@@ -338,9 +345,9 @@ function describe(facts) {
   element("facts", HTMLDListElement).append(...rows.flatMap(([name, value]) => [make("dt", { textContent: name }), make("dd", { textContent: value })]));
 }
 
-/** Registers the service worker, and offers a newer version of the page when there is one. */
+/** Registers the service worker, and offers a newer version of the page when there is one; false where there is none. */
 async function register() {
-  if (!("serviceWorker" in navigator) || inApp) return;
+  if (!("serviceWorker" in navigator) || inApp) return false;
   // shell.js, which changes with every version, is not to come out of the browser's cache.
   const registration = await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }), update = button("update");
   const offer = () => {
@@ -352,6 +359,7 @@ async function register() {
     navigator.serviceWorker.addEventListener("controllerchange", () => location.reload());
     registration.waiting?.postMessage("take over");
   });
+  return true;
 }
 
 /** Offers to install the page, where the browser says that it can be. */
@@ -393,7 +401,7 @@ try {
   } else {
     offerInstall();
     whenTold(say);
-    register().catch(() => {}); // without one the page works, but not without a network
+    registered = register().catch(() => false); // without one the page works, but not without a network
     begin(facts, await openDevice(facts), {});
   }
 } catch (error) {

@@ -5,7 +5,7 @@ import { strip } from "./film.js";
 import { labelSelects } from "./labels.js";
 import { save } from "./platform.js";
 import { origin, toPng } from "./png.js";
-import { anySeed, classInTurn, inWords, morphName, moves, parseSeed, seedsOf } from "./wish.js";
+import { anySeed, classInTurn, inWords, morphName, moves, parseSeed, SEEDS, seedsOf } from "./wish.js";
 
 /**
  * @typedef {import("./engine.js").Engine} Engine
@@ -87,7 +87,7 @@ export function morph(app, engine) {
   for (const field of [from, to]) {
     field.addEventListener("change", () => {
       const seed = parseSeed(field.value);
-      if (seed === null) app.say("A seed is a whole number from 0 on.");
+      if (seed === null) app.say(SEEDS);
       field.value = seed ?? anySeed();
       again();
     });

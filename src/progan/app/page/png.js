@@ -27,7 +27,7 @@ export function origin(facts, resolution, seed) {
 }
 
 /**
- * A canvas as a PNG with text fields.
+ * A canvas as a PNG with text fields: tEXt where the letters are those of Latin-1, iTXt in UTF-8 otherwise.
  * @param {HTMLCanvasElement} canvas
  * @param {Record<string, string>} fields
  * @returns {Promise<Blob>}
@@ -38,10 +38,13 @@ export async function toPng(canvas, fields) {
   if (!plain) throw new Error("The picture could not be written.");
   const bytes = new Uint8Array(await plain.arrayBuffer()), head = 33; // signature and IHDR
   const chunks = Object.entries(fields).map(([key, value]) => {
-    const text = [...`${key}\0${value}`].map((letter) => (letter.charCodeAt(0) < 256 ? letter.charCodeAt(0) : 63));
+    const latin = /^[\0-\xff]*$/.test(value);
+    // Of iTXt: not compressed, and neither language nor translated keyword.
+    const text = latin ? Uint8Array.from(`${key}\0${value}`, (letter) => letter.charCodeAt(0)) : new TextEncoder().encode(`${key}\0\0\0\0\0${value}`);
     const chunk = new Uint8Array(12 + text.length), view = new DataView(chunk.buffer);
     view.setUint32(0, text.length);
-    chunk.set([0x74, 0x45, 0x58, 0x74, ...text], 4); // tEXt
+    chunk.set([latin ? 0x74 : 0x69, latin ? 0x45 : 0x54, 0x58, 0x74], 4);
+    chunk.set(text, 8);
     view.setUint32(8 + text.length, crc32(chunk.subarray(4, 8 + text.length)));
     return chunk;
   });

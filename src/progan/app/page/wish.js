@@ -6,6 +6,8 @@
  */
 
 const MOST_SEED = 2n ** 63n - 1n;
+/** What a seed is, for people who typed something else. */
+export const SEEDS = `A seed is a whole number from 0 to ${MOST_SEED.toLocaleString("en")}.`;
 /** Pictures at once: squares. */
 export const COUNTS = [1, 4, 9, 16];
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from progan.config import FACE_OPTIONS, PrepareConfig
-from progan.data.dataset import FILE_NAME, RANGE, Dataset, FileRecord, Manifest
+from progan.data.dataset import FILE_NAME, RANGE, Dataset, FileRecord, Manifest, row_types
 from progan.data.prepare.decode import Coloured, decode_chunk
 from progan.data.prepare.faces import load_detector
 from progan.data.prepare.output import FILE_LIMIT, IMAGES, SKIPPED, UNFINISHED, Output, Unfinished, read_ledger
@@ -152,8 +152,10 @@ def _prepare(
         opened = _first(opened, config.max_images)
     note = earlier or Unfinished(key, survey(opened, config))
     # Fail now rather than hours later.
-    pixels = sum(resolution**2 for resolution in note.target.resolutions) * note.target.channels
-    needed, free = (len(opened.entries) - note.read) * pixels, shutil.disk_usage(out).free
+    names = opened.labels.names if opened.labels else ()
+    rows = row_types(note.target.resolutions, note.target.channels, names).values()
+    needed = (len(opened.entries) - note.read) * sum(row.itemsize for row in rows)
+    free = shutil.disk_usage(out).free
     if needed > free:
         raise DatasetError(
             f"{out} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB. "

@@ -137,5 +137,8 @@ def serve() -> None:
             outcome: tuple[Any, Exception | None] = function(*arguments), None
         except Exception as error:
             outcome = None, error
-        pickle.dump(outcome, results, pickle.HIGHEST_PROTOCOL)
-        results.flush()
+        try:
+            pickle.dump(outcome, results, pickle.HIGHEST_PROTOCOL)
+            results.flush()
+        except BrokenPipeError:  # the parent was killed: no one is there to be told, nor at the end of Python
+            os._exit(1)

@@ -36,7 +36,8 @@ from progan.errors import DatasetError
 from progan.files import locked
 
 _AT_ONCE = 64  # images
-_PLAIN_NAME = re.compile(r"[^\W_][\w +-]{,99}(?<! )")  # of a class: the name of a folder on any system
+# Of a class: the name of a folder on any system. Windows keeps some for devices.
+_PLAIN_NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)$)[^\W_][\w +-]{,99}(?<! )")
 _METADATA = "metadata.csv"
 _IMAGE_COLUMNS = ("image", "img", "picture")  # of which the first is taken that is no label
 

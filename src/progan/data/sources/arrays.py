@@ -7,7 +7,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -186,8 +186,10 @@ def open_npy(source: str, scratch: Path, config: PrepareConfig) -> Source | None
         if known is None or labels_path is None or not all(name.endswith(".npy") for name in files):
             return None
         reader = _npy_reader(known, known)
-        values = np.load(labels_path, allow_pickle=False) if config.labels == "auto" else None
-        labels = None if values is None else array_labels(values, reader.shape[0], labels_path)
+        labels = None
+        if config.labels == "auto":
+            with _no_objects(labels_path):
+                labels = array_labels(np.load(labels_path, allow_pickle=False), reader.shape[0], labels_path)
         return Source(path.resolve().name, reader, range(reader.shape[0]), labels)
     if zipfile.is_zipfile(path):
         return _open_npz(path, scratch, config.labels == "auto")
@@ -219,11 +221,25 @@ def _open_npz(path: Path, scratch: Path, with_labels: bool) -> Source | None:
     labels = None
     label_key = next((keys[key] for key in _LABEL_KEYS if key in keys), None)
     if with_labels and label_key is not None:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path, allow_pickle=False) as arrays, _no_objects(path):
             values = arrays[label_key.removesuffix(".npy")]
             names = arrays[keys["label_names"].removesuffix(".npy")] if "label_names" in keys else np.empty(0)
             labels = _named(values, names, reader.shape[0]) or array_labels(values, reader.shape[0], path)
     return _source(path, reader, labels)
+
+
+@contextmanager
+def _no_objects(named: Path) -> Iterator[None]:
+    """Raise DatasetError where labels are read that numpy has pickled: unpickling could run code."""
+    try:
+        yield
+    except ValueError as error:
+        if "object" not in str(error).lower():
+            raise
+        raise DatasetError(
+            f"{named} has labels that are Python objects, which are not read. Save words or numbers, for example "
+            "with astype(str), or use --labels none"
+        ) from None
 
 
 def _named(values: npt.NDArray[Any], names: npt.NDArray[Any], count: int) -> Labels | None:
@@ -299,7 +315,8 @@ def open_hdf5(source: str, scratch: Path, config: PrepareConfig) -> Source | Non
             if config.labels == "auto" and label_key is not None:
                 labels = array_labels(found[label_key][()], shape[0], path)
             elif config.labels == "auto" and beside.exists():
-                labels = array_labels(np.load(beside, allow_pickle=False), shape[0], beside)
+                with _no_objects(beside):
+                    labels = array_labels(np.load(beside, allow_pickle=False), shape[0], beside)
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error}). Copy or download it again") from None
     return Source(path.stem, Hdf5Reader(str(path), name, first), range(shape[0]), labels)

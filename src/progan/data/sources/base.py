@@ -191,6 +191,8 @@ def array_labels(values: npt.NDArray[Any], count: int, named: Path) -> Labels:
     if values.ndim not in (1, 2) or len(values) != count or 0 in values.shape:
         raise DatasetError(f"{named} has labels of shape {list(values.shape)} for {count} images. Use --labels none")
     if values.ndim == 1:
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise NoLabelsError(f"{named} has labels that are no classes (a value that is no number)")
         found, positions = np.unique(values, return_inverse=True)
         names = [_word(value) for value in found]
         if reason := why_no_classes(names, count):

@@ -52,7 +52,11 @@ def open_folder(source: str, scratch: Path, config: PrepareConfig) -> Source | N
     lister = Lister(scratch)
     entries: list[Entry] = []
     for name, file in walk(path):
-        entry = Entry(name, file, os.stat(file).st_size)
+        try:
+            entry = Entry(name, file, os.stat(file).st_size)
+        except OSError as error:  # a link to nothing, or a file that went away meanwhile
+            entries.append(Entry(name, file, 0, refused=f"{error.strerror}: {printable(os.path.realpath(file))}"))
+            continue
         if is_archive(name):
             entries += lister.inner(entry, partial(Path, file), 1)
         else:  # stacks are read page by page, so that their size does not matter
@@ -277,7 +281,8 @@ def _refused(entries: list[Entry], known: list[bool], reason: str) -> list[Entry
 def walk(
     folder: str | Path, left_out: list[str] | None = None, prefix: str = "", above: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, str]]:
-    """Name (relative, with slashes) and path of every file that is not hidden or the system's; links are followed.
+    """Name (relative, with slashes) and path of every file that is not hidden or the system's; links are followed, and
+    those that lead nowhere are named like files.
 
     What progan made is no image: folders with runs, comparisons and prepared datasets are put on the list `left_out`
     instead, as `runs/00000-digits (a run)`. Where `folder` is itself a run, what the run makes is left out.
@@ -302,7 +307,9 @@ def walk(
         child = children.pop()
         if is_system(child.name) or (ours and child.name in _MADE):
             continue
-        if child.is_dir():
+        if child.is_symlink() and not os.path.exists(child.path):  # of a disk that is not there: counted, not lost
+            yield printable(prefix + child.name), child.path
+        elif child.is_dir():
             yield from walk(child.path, left_out, f"{prefix}{child.name}/", above | {real})
         elif child.is_file():
             if child.name.endswith((".zip", ".npz")) and _ends_as_ours(child.path):

@@ -245,7 +245,7 @@ def column_labels(
 
 def _classes(cells: Sequence[Any]) -> tuple[tuple[Labels, list[bool]] | None, str]:
     """Labels that are classes, and which images have one; or None and the reason why not."""
-    words = ["" if cell is None else printable(str(cell).strip()) for cell in cells]
+    words = ["" if _is_empty(cell) else printable(str(cell).strip()) for cell in cells]
     if any(isinstance(cell, list | dict) for cell in cells):
         return None, "no words or numbers"
     known = [bool(word) for word in words]
@@ -263,7 +263,7 @@ def _attributes(
 ) -> tuple[tuple[Labels, list[bool]] | None, str]:
     """Labels that are attributes, and which images have all of them; or None and the reason why not."""
     rows = zip(*(columns[name] for name in names), strict=True)
-    known = [None not in row and "" not in row for row in rows]
+    known = [not any(map(_is_empty, row)) for row in rows]
     values = np.zeros((len(known), len(names)), np.float32)  # rows of images without labels are never written
     try:
         for column, name in enumerate(names):
@@ -274,6 +274,11 @@ def _attributes(
     if not any(known):
         return None, "empty for most images"
     return (attribute_labels(tuple(map(printable, names)), values), known), ""
+
+
+def _is_empty(cell: Any) -> bool:
+    """True for a cell without a value, which in a column of numbers is NaN (it is not itself)."""
+    return bool(cell is None or cell == "" or cell != cell)
 
 
 def _listed(names: Collection[str]) -> str:
@@ -291,8 +296,10 @@ def _parse(name: str, content: bytes, files: Sequence[str]) -> _Table:
         elif name.lower().endswith(".txt"):
             header, rows = _from_text(text)
         else:
-            delimiter = max("\t;,", key=text.partition("\n")[0].count)
-            header, *rows = (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row)
+            lines = io.StringIO(text, newline=None)  # which also knows the line ends of old Macs
+            delimiter = max("\t;,", key=lines.readline().count)
+            lines.seek(0)
+            header, *rows = (row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row)
         if not rows or any(len(row) != len(header) for row in rows):
             raise ValueError("its lines differ in length" if rows else "it is empty")
         columns = [str(cell).strip() for cell in header]
@@ -301,11 +308,24 @@ def _parse(name: str, content: bytes, files: Sequence[str]) -> _Table:
     # The same line twice says nothing else; where a column has no value twice, no line is there twice.
     if all(len({str(row[column]) for row in rows}) < len(rows) for column in range(len(columns))):
         rows = list({repr(row): row for row in rows}.values())
-    if set(_bare(_whole(columns))) & set(_bare(_whole(files))):  # there is no header
+    if _is_row(columns, rows, files):  # there is no header
         return [str(number) for number in range(len(columns))], [header, *rows]
     # A column without a name (pandas' index) or with another's name is called by its number.
     columns = [column if column and column not in columns[:at] else str(at) for at, column in enumerate(columns)]
     return columns, rows
+
+
+def _is_row(columns: list[str], rows: list[list[Any]], files: Sequence[str]) -> bool:
+    """True if the first line names an image, as the others do, and no columns."""
+    words, named = _whole(columns), _whole(files)
+    if set(_bare(words)) & set(_bare(named)):
+        return True
+    if not set(_folded(words)) & set(_folded(named)):
+        return False
+    # Without a suffix, a name may be a word or number of a header; then other lines name all images.
+    column, numbers = _match(rows, len(columns), files)
+    unnamed = [name for name, number in zip(named, numbers, strict=True) if number is None]
+    return _folded(words)[column] in _folded(unnamed)
 
 
 def _text(content: bytes) -> str:
@@ -360,7 +380,7 @@ def _match(rows: list[list[Any]], columns: int, files: Sequence[str]) -> tuple[i
         column: _whole([row[column] for row in rows]) for column, some in firsts.items() if len(set(some)) == len(some)
     }
     named_whole: tuple[Callable[[list[str]], list[str]], ...] = (list, _within, _bare)
-    for tried in (named_whole, (_stems,)):
+    for tried in (named_whole, (_stems,), (_folded,)):
         for column, way in product(cells, tried):
             named = {cell: number for number, cell in enumerate(way(cells[column]))}
             numbers = [named.get(file) for file in way(whole)]
@@ -405,6 +425,11 @@ def _bare(whole: list[str]) -> list[str]:
 def _stems(whole: list[str]) -> list[str]:
     """Without folders and suffix."""
     return [name.rpartition(".")[0] or name for name in _bare(whole)]
+
+
+def _folded(whole: list[str]) -> list[str]:
+    """Without folders, suffix and capitals, which not every system tells apart."""
+    return [name.casefold() for name in _stems(whole)]
 
 
 def stylegan_content(content: bytes) -> dict[str, Any] | None:

@@ -146,7 +146,7 @@ def _open(path: Path, files: list[Path], config: PrepareConfig) -> Source:
     """The source of these files."""
     parquet = import_extra("pyarrow.parquet", *_NEEDED)
     files, notes = _of_partition(path, files, config.partition)
-    # The schema of the first file holds for all; the groups of rows say where each row lies.
+    # The schema of the first file must hold for all; the groups of rows say where each row lies.
     with parquet.ParquetFile(files[0]) as first:
         schema = first.schema_arrow
     features = _features(schema)
@@ -156,6 +156,11 @@ def _open(path: Path, files: list[Path], config: PrepareConfig) -> Source:
     places, total = {}, 0
     for file in files:
         with parquet.ParquetFile(file) as opened:
+            if missing := [name for name in (column, *simple) if name not in opened.schema_arrow.names]:
+                raise DatasetError(
+                    f"{file} has no column {missing[0]}, which {files[0].name} has: it belongs to another set. "
+                    "Move it away, or name one file"
+                )
             groups = [opened.metadata.row_group(number) for number in range(opened.metadata.num_row_groups)]
             limit = max(_HARMLESS_BYTES, MAX_RATIO * file.stat().st_size)
             if any(group.total_byte_size > limit for group in groups):

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from progan import models
-from progan.config import RunConfig
+from progan.config import BaseModelConfig, RunConfig
 from progan.models import Discriminator, Generator
 from progan.progress import duration
 from progan.schedule import Phase, Schedule
@@ -217,11 +217,23 @@ def too_long(config: RunConfig, seconds: float) -> str | None:
     """A line on a run that takes more than a day, with what takes less; None for others."""
     if seconds <= DAY:
         return None
-    narrower = "--width" if hasattr(config.model, "width") else f"--fmap-max {max(16, config.model.fmap_max // 4)}"
+    narrower = _narrower(config.model)
     return (
-        f"note: this run will take about {duration(seconds)} here. Less takes: narrower networks ({narrower}), a "
-        "smaller preset (quickstart, celeba64-laptop), a given time (--minutes 60), or a GPU (--device cuda)"
+        f"note: this run will take about {duration(seconds)} here. Less takes: "
+        f"{f'narrower networks ({narrower}), ' if narrower else ''}"
+        f"{'' if config.preset == 'quickstart' else 'a smaller preset (quickstart), '}"
+        "a given time (--minutes 60), or a GPU (--device cuda)"
     )
+
+
+def _narrower(model: BaseModelConfig) -> str | None:
+    """Option that makes networks narrower; None where they are narrow, and for models that have no such option."""
+    if hasattr(model, "width"):
+        return "--width"
+    if getattr(model, "fmaps", None) is not None:  # which --fmap-max does not change
+        return "--fmaps"
+    most = getattr(model, "fmap_max", 0)
+    return f"--fmap-max {max(16, most // 4)}" if most > 16 else None
 
 
 def _without_values(setup: RunSetup) -> tuple[Generator, Discriminator]:
