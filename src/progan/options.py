@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from progan.config import LOSS_CONFIGS, MODEL_CONFIGS, BaseLossConfig, BaseModelConfig, RunConfig, coerce, flag
 from progan.errors import ConfigError, UnknownKindError, did_you_mean
-from progan.per_resolution import PerResolution
+from progan.per_resolution import PerResolution, shortest
 from progan.plugins import Registry
 
 Record = TypeVar("Record")
@@ -251,10 +251,10 @@ def to_flags(config: RunConfig, base: RunConfig) -> list[str]:
 def _spelled(value: Any) -> str:
     """Value of an option as text that `coerce` reads; no digit is lost."""
     if isinstance(value, PerResolution):
-        pairs = [(key, _spelled(number)) for key, number in value.values]
+        pairs = [(key, shortest(number)) for key, number in value.values]
         return pairs[0][1] if len(pairs) == 1 and pairs[0][0] == 4 else ",".join(f"{key}:{n}" for key, n in pairs)
     if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        return shortest(value)
     return "none" if value is None else str(value)
 
 

@@ -49,8 +49,13 @@ class PerResolution:
 
     def __str__(self) -> str:
         if len(self.values) == 1:
-            return f"{self.values[0][1]:g}"
-        return ",".join(f"{key}:{value:g}" for key, value in self.values)
+            return shortest(self.values[0][1])
+        return ",".join(f"{key}:{shortest(value)}" for key, value in self.values)
+
+
+def shortest(value: float) -> str:
+    """A number in the fewest digits that lose nothing."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def _whole(key: Any) -> int:

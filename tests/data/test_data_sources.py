@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import struct
 import tracemalloc
 import zipfile
@@ -385,6 +386,17 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (folder / "more").symlink_to(elsewhere)
     (folder / "again").symlink_to(folder)
     assert prepared(folder, tmp_path / "out").count == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source in (tmp_path / "pipe", f"stacked:{tmp_path / 'pipe'}"):
+        with pytest.raises(DatasetError, match="neither a file nor a folder. Save it as a file first"):
+            prepared(source, tmp_path / "out")
+    for source in ("", "stacked:"):
+        with pytest.raises(DatasetError, match="^no SOURCE is named"):
+            prepared(source, tmp_path / "out")
 
 
 def test_links_that_lead_nowhere_are_counted_and_named(tmp_path: Path) -> None:

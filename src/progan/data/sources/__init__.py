@@ -54,8 +54,8 @@ def open_source(source: str, scratch: Path, config: PrepareConfig) -> Source:
         inner = open_source(copied(source, scratch), scratch, config)
         return dataclasses.replace(inner, notes=(f"{source} was copied to be read", *inner.notes))
     word = f"{source.partition(':')[0]}:"
-    if word not in SOURCES and not os.path.exists(source):
-        raise DatasetError(f"{source} does not exist{_nearest(source)}. {_KINDS}")
+    if word not in SOURCES:
+        _require_place(source)
     by_content = [opener for kind, opener in _OWN.items() if not kind.endswith(":")]
     for opener in [SOURCES[word]] if word in SOURCES else by_content:
         try:
@@ -148,6 +148,16 @@ def _instead(path: Path) -> str:
     return f" but {', '.join(left_out[:3])}. Name that, or the images" if left_out else ". Name a folder that has some"
 
 
+def _require_place(source: str) -> None:
+    """Raises DatasetError for what is neither a file nor a folder. A pipe cannot be read twice, as all sources are."""
+    if not source:
+        raise DatasetError(f"no SOURCE is named. {_KINDS}")
+    if not os.path.exists(source):
+        raise DatasetError(f"{source} does not exist{_nearest(source)}. {_KINDS}")
+    if not (os.path.isfile(source) or os.path.isdir(source)):
+        raise DatasetError(f"{source} is neither a file nor a folder. Save it as a file first")
+
+
 def _nearest(source: str) -> str:
     """`; did you mean mnist`, for a misspelt name of a set."""
     return did_you_mean(source, SETS).removesuffix("?")
@@ -209,11 +219,10 @@ def identity(source: str, left_out: list[str] | None = None) -> Iterator[Any]:
         yield str(path.resolve())
         yield from ([name, *file_identity(file)] for name, file in walk(path, left_out))
         yield from map(file_identity, tables_beside(path))
-    elif path.exists():
+    else:
+        _require_place(source)
         yield str(path.resolve())
         yield from map(file_identity, [path, *tables_beside(path), *sorted(path.parent.glob("*labels*"))])
-    else:
-        raise DatasetError(f"{source} does not exist{_nearest(source)}. {_KINDS}")
 
 
 def file_identity(path: str | Path) -> list[Any]:
