@@ -2599,14 +2599,17 @@ READ = [
     Mutation(
         "statistics of another network refused only once",
         "metrics/fid.py",
-        {"# Kept only once all is well": "setting.networks['statistics'] = None  #"},
-        ["metrics_inception.py::test_of_another_network_they_are_refused"],
+        {
+            '        network = setting.networks["inception"]\n': '        network = setting.networks["inception"]\n'
+            '        setting.networks["statistics"] = _read_statistics(path)\n'
+        },
+        ["metrics_inception.py::TestStatistics::test_of_another_network_they_are_refused"],
     ),
     Mutation(
         "pictures of NaN measured as black without a word",
         "metrics/evaluation.py",
         {"if broken:": "if False:"},
-        ["evaluate.py::test_images_of_no_numbers_are_said"],
+        ["evaluate.py::TestAll::test_images_of_no_numbers_are_said"],
     ),
     Mutation(
         "pictures of an earlier call taken for one's own",

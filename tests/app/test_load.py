@@ -32,7 +32,11 @@ MOST_GROWTH = 80 * 2**20
 
 
 @pytest.mark.parametrize(
-    ("seconds", "kimg"), [pytest.param(5, 0.6, id="short"), pytest.param(60, KIMG, id="minute", marks=pytest.mark.long)]
+    ("seconds", "kimg"),
+    [
+        pytest.param(5, 0.6, id="short", marks=pytest.mark.long),
+        pytest.param(60, KIMG, id="minute", marks=pytest.mark.long),
+    ],
 )
 def test_fifty_clients_get_all_they_ask_for_and_training_loses_no_bit(seconds, kimg, tmp_path, monkeypatch):
     monkeypatch.setenv("PROGAN_CACHE", str(tmp_path / "cache"))

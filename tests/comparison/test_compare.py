@@ -466,7 +466,7 @@ def check_another_comparison_is_refused(shapes: Dataset, outcome: Outcome) -> No
         compare(shapes.path, outcome.path, quiet=True, **{**OPTIONS, "seeds": 3})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_model_against_itself(shapes, tmp_path, monkeypatch):
     """One test, for the runs take most of its time."""
     outcome = compare_twins(shapes, tmp_path / "out")

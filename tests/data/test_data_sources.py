@@ -392,10 +392,10 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 def test_what_is_neither_a_file_nor_a_folder_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for source in (tmp_path / "pipe", f"stacked:{tmp_path / 'pipe'}"):
-        with pytest.raises(DatasetError, match="neither a file nor a folder. Save it as a file first"):
+        with pytest.raises(DatasetError, match=r"neither a file nor a folder. Save it as a file first"):
             prepared(source, tmp_path / "out")
     for source in ("", "stacked:"):
-        with pytest.raises(DatasetError, match="^no SOURCE is named"):
+        with pytest.raises(DatasetError, match=r"^no SOURCE is named"):
             prepared(source, tmp_path / "out")
 
 

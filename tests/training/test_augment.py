@@ -357,7 +357,7 @@ def stats(run: progan.Run) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.long)])
 def test_a_run_with_ada_stopped_and_continued_equals_one_that_was_not(precision, tmp_path, monkeypatch, capsys):
     options = {**TINY, "augment": "ada", "precision": precision}
     whole = progan.train(out=tmp_path / "whole", **{**options, "quiet": False})

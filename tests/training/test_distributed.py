@@ -325,7 +325,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 
 @posix
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_four_with_one_killed_and_all_started_again_comes_to_its_end(tmp_path):
     run = Torchrun(4, tmp_path / "run", restarts=1)
     os.kill(run.once_it_trains()[2], signal.SIGKILL)

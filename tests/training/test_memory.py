@@ -337,7 +337,7 @@ def growth_of(run: Path) -> tuple[list[int], list[int]]:
     return growth.objects, growth.bytes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_long_run_does_not_grow(tmp_path):
     # In a process of its own: what other tests left in caches would be counted where it is replaced.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:

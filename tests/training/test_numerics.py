@@ -107,7 +107,9 @@ def every_case(test: Callable[..., None]) -> Callable[..., None]:
     "build",
     [
         pytest.param(None, id="eager"),
-        pytest.param(partial(traced_step, kernels=False), marks=pytest.mark.slow, id="traced"),
+        pytest.param(
+            partial(traced_step, kernels=False), marks=pytest.mark.long, id="traced"
+        ),  # test_compiled.py has some
     ],
 )
 def test_gradients_of_the_fast_modes_are_near_those_in_float64(
