@@ -380,7 +380,7 @@ def test_a_favourite_that_cannot_be_kept_is_not_called_kept(visit):
 
 
 def test_a_picture_is_drawn_where_the_address_is_not_to_be_changed(visit):
-    """Safari refuses that after a hundred times within 30 seconds: a slider that is drawn."""
+    """Safari refuses that after a hundred times within 30 seconds, as of a slider that is dragged."""
     page = visit("run", "#seed=5").drawn()
     page.page.evaluate("() => { history.replaceState = () => { throw new DOMException('too often'); }; }")
     page.page.click("#after")
