@@ -21,7 +21,7 @@ FixedPrecision = Literal["fp32", "tf32", "bf16", "fp16"]
 Precision = Literal["auto", FixedPrecision]
 MOST_SEED = 2**63 - 1
 MOST_MINUTES = 10**7
-"""Of a run: nineteen years, in which no machine is shown more images than can be counted."""
+"""Limit of --minutes, nineteen years: more are a mistake, and their images could not be counted."""
 _TICK_KIMG = {4: 160, 8: 140, 16: 120, 32: 100, 64: 80, 128: 60, 256: 40, 512: 20, 1024: 10}  # the authors' code
 
 

@@ -86,6 +86,7 @@ def _write(dataset: Dataset, folder: Path, part: str, indices: Indices, preparat
 
 
 def _write_files(dataset: Dataset, folder: Path, part: str, indices: Indices, preparation: dict[str, object]) -> None:
+    """Write the list of images, the arrays and, last, the manifest."""
     images = list(read_ledger(dataset.path / IMAGES))
     if images and len(images) <= indices.max():
         raise DatasetError(f"{dataset.path / IMAGES} is damaged. Prepare the images again")
