@@ -660,7 +660,7 @@ OPTIMIZER = [
         "a trial before what cannot go on is refused",
         "run/__init__.py",
         {
-            "            folder.begin(config, DataFacts.of(dataset), allow_change)\n    if": "            pass\n    if",
+            "            folder.begin(config, DataFacts.of(dataset), allow_change)\n            refuse_lost": "            refuse_lost",
         },
         ["precision.py::test_what_cannot_go_on_is_refused_before_any_trial"],
     ),
@@ -2559,6 +2559,18 @@ READ = [
         "training/state.py",
         {"if _NAME.fullmatch(path.name))": "if path.name)"},
         ["faults.py::test_a_copy_of_a_state_under_another_name_is_none_of_the_run"],
+    ),
+    Mutation(
+        "a run whose states are gone begins anew",
+        "run/__init__.py",
+        {"if ticks > 1 or (": "if False and ("},
+        ["training.py::test_a_run_whose_states_are_gone_does_not_begin_anew_over_what_it_made"],
+    ),
+    Mutation(
+        "a run that was killed before its first state taken for one whose states are gone",
+        "run/__init__.py",
+        {"if ticks > 1 or (": "if ticks > 0 or ("},
+        ["training.py::test_a_run_killed_in_its_first_tick_begins_anew"],
     ),
     Mutation(
         "a last resolution without images not noticed",

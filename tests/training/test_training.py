@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,8 +176,33 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(whole, tmp_path, ca
     assert "going on from the one before" in capsys.readouterr().err
     for path in (tmp_path / "run" / "state").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(RunError, match="cannot be used"):
+    with pytest.raises(RunError, match=r"cannot be used.*Move the files of .*good there to go on from"):
         progan.train(out=tmp_path / "run", **{**RUN, "total_kimg": 0.5})
+
+
+def test_a_run_whose_states_are_gone_does_not_begin_anew_over_what_it_made(whole, tmp_path):
+    folder = shutil.copytree(whole.path, tmp_path / "run")
+    shutil.rmtree(folder / "state")
+    made = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match=r"states are gone\. Move the files of \S*good there to go on from 0\."):
+        progan.train(out=folder, quiet=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == made
+    # What it says leads to the same bits.
+    (folder / "good").rename(folder / "state")
+    assert_equal_weights(progan.train(out=folder, quiet=True).path, whole.path)
+    shutil.rmtree(folder / "state")
+    (folder / "stats.jsonl").unlink()  # only generators were copied here
+    with pytest.raises(RunError, match=r"are gone\. Start a new run with another --out"):
+        progan.train(out=folder, quiet=True)
+
+
+def test_a_run_killed_in_its_first_tick_begins_anew(whole, tmp_path):
+    folder = shutil.copytree(whole.path, tmp_path / "run")
+    for name in ("state", "good", "snapshots"):
+        shutil.rmtree(folder / name)
+    lines = (folder / "stats.jsonl").read_text().splitlines(keepends=True)
+    (folder / "stats.jsonl").write_text(lines[0])
+    assert_equal_weights(progan.train(out=folder, quiet=True).path, whole.path)
 
 
 def test_changed_settings_are_refused_with_the_difference(whole):

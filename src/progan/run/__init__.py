@@ -49,6 +49,7 @@ from progan.training.numerics import Numerics
 from progan.training.observers import wandb
 from progan.training.observers.profiler import Profile
 from progan.training.observers.retrying import RetryingObserver
+from progan.training.observers.run_files import read_stats
 from progan.training.parallel import rendezvous
 from progan.training.parallel.processes import Processes
 from progan.training.parallel.sharding import check_sharding
@@ -196,6 +197,7 @@ def _agree(
     if processes.first and folder is not None and folder.exists:
         with folder.held(log_line):
             folder.begin(config, DataFacts.of(dataset), allow_change)
+            refuse_lost(folder)
     if processes.first and config.runtime.init is not None and (folder is None or StateFolder(folder.state).empty):
         initial.check(initial.read(config.runtime.init), config, image_shape(config, dataset))
     new = processes.first and (folder is None or StateFolder(folder.state).empty)
@@ -214,6 +216,19 @@ def _agree(
         log(f"{minutes:g} minutes here are {setup.schedule.total_nimg / 1000:.4g} kimg; every stage keeps its share")
     processes.wait()  # the first may have measured for long
     return dataclasses.replace(setup, config=share_config(setup.config, processes)), dataset, pace
+
+
+def refuse_lost(folder: RunFolder) -> None:
+    """Raise RunError for a run that has trained and has no state any more: it would begin anew, over what it has made.
+
+    The first tick's line is written before the first state: a run that was killed in between has lost nothing.
+    """
+    states = StateFolder(folder.state)
+    if not states.empty:
+        return
+    ticks = len(read_stats(folder.stats))
+    if ticks > 1 or (ticks == 0 and any(folder.snapshots.glob("generator-*"))):
+        raise states.lost("the training states are gone")
 
 
 def _train(

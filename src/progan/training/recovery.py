@@ -17,7 +17,7 @@ from progan.errors import DivergenceError, RunError
 from progan.files import PendingWrites
 from progan.losses import Loss
 from progan.progress import Log
-from progan.training.state import Adjustments, StateFolder, TrainingState
+from progan.training.state import GOOD, Adjustments, StateFolder, TrainingState
 
 MOST_LEFT_OUT = 100
 """Consecutive updates of one network that are left out before the run has diverged."""
@@ -86,7 +86,7 @@ class GoodStates:
 
     def __init__(self, states: StateFolder, log: Log) -> None:
         self._states = states
-        self._good = StateFolder(states.folder.with_name("good"))
+        self._good = StateFolder(states.folder.with_name(GOOD))
         self._pending = PendingWrites(log)
 
     def keep(self, state: TrainingState) -> None:

@@ -36,6 +36,8 @@ FORMAT, VERSION = "progan training state", 1
 _NAME = re.compile(r"state-\d{9,}\.safetensors")
 KEPT = 2
 """Number of states kept in a folder."""
+GOOD = "good"
+"""Folder beside that of the states, with earlier ones to go back to after a divergence."""
 WRITING_SHARE = 0.02
 """Largest fraction of the time that is spent on writing states."""
 
@@ -306,7 +308,16 @@ class StateFolder:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self._damaged.add(path)
                 problems.append(f"{path.name} cannot be used ({str(error).splitlines()[0]})")
-        raise RunError(f"{self.folder}: {'; '.join(problems) or 'empty'}. Start a new run with another --out")
+        raise self.lost("; ".join(problems) or "there is no state")
+
+    def lost(self, why: str) -> RunError:
+        """Error of a run whose states are gone, with what can be done."""
+        good = StateFolder(self.folder.with_name(GOOD))
+        start = "Start"
+        if not good.empty and good.folder != self.folder:
+            kimg = max(good.positions()) / 1000
+            start = f"Move the files of {good.folder} there to go on from {kimg:g} kimg, or start"
+        return RunError(f"{self.folder}: {why}. {start} a new run with another --out")
 
     def positions(self) -> list[int]:
         """`cur_nimg` of every state, ascending."""
