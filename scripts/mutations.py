@@ -2573,6 +2573,18 @@ READ = [
         ["training.py::test_a_run_killed_in_its_first_tick_begins_anew"],
     ),
     Mutation(
+        "a grid however large it is",
+        "cli/sample.py",
+        {"if width * height > MOST_PIXELS:": "if False:"},
+        ["samples.py::test_options_that_do_not_go_together_are_one_line"],
+    ),
+    Mutation(
+        "who waits for another process does not say so",
+        "files.py",
+        {'log_line(f"waiting until {holder}': '(f"waiting until {holder}'},
+        ["data_prepare.py::test_who_waits_for_another_process_says_so"],
+    ),
+    Mutation(
         "a last resolution without images not noticed",
         "schedule.py",
         {"if config.total_kimg is None:": "if False:"},

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from progan.errors import ConfigError
+from progan.progress import log_line
 
 UNFINISHED = ".progan-tmp"
 """Suffix of a file that is being written."""
@@ -205,8 +206,12 @@ class NoLocksError(OSError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder, wait until no other process holds it, and hold it; if it is empty at the end, it goes."""
-    claim = Claim(folder, wait=True)
+    """Make the folder, wait, and say so, until no other process holds it, and hold it; if empty at the end, it goes."""
+    try:
+        claim = Claim(folder)
+    except HeldError as holder:
+        log_line(f"waiting until {holder} is done with {folder}")
+        claim = Claim(folder, wait=True)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from progan.data.dataset import Dataset
 from progan.data.prepare import prepare
 from progan.data.prepare.decode import Target, fit, pyramid
 from progan.errors import DatasetError
+from progan.files import locked
 
 ONE = PrepareConfig(workers=1)
 FIXTURE = Path(__file__).parents[3] / "shared" / "reference" / "tfrecord_fixture16"
@@ -363,6 +365,19 @@ def test_two_at_once_prepare_once(tmp_path: Path) -> None:
         reports = list(threads.map(lambda _: prepare(folder, tmp_path / "out", ONE), range(3)))
     assert sorted(report.state for report in reports) == ["already there", "already there", "prepared"]
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_who_waits_for_another_process_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, said = write_images(tmp_path / "images", 3), ""
+    with ThreadPoolExecutor(1) as threads:
+        with locked(tmp_path / "out"):
+            waiting = threads.submit(prepare, folder, tmp_path / "out", ONE)
+            while not waiting.done() and "\n" not in said:
+                said += capsys.readouterr().err
+        assert waiting.result().state == "prepared"
+    assert said == f"waiting until process {os.getpid()} on {socket.gethostname()} is done with {tmp_path / 'out'}\n"
+    prepare(folder, tmp_path / "out", ONE)
+    assert capsys.readouterr().err == ""
 
 
 def test_scripts_without_a_main_guard_work(tmp_path: Path) -> None:
