@@ -2574,7 +2574,7 @@ READ = [
     ),
     Mutation(
         "a grid however large it is",
-        "cli/sample.py",
+        "sampling/pictures.py",
         {"if width * height > MOST_PIXELS:": "if False:"},
         ["samples.py::test_options_that_do_not_go_together_are_one_line"],
     ),

@@ -234,6 +234,7 @@ def test_interpolate_writes_what_the_name_says(run, arguments, written, shape, t
         (["--loop", "3", "--label-from", "a", "--label-to", "b"], "--label-from is of a way"),
         (["--label", "a", "--label-from", "a", "--label-to", "b"], "--label does not go with --label-from"),
         (["--pairs", "1:2", "--label", "a", "--label", "b"], "there are 2 labels for 1 rows"),
+        (["--frames", "10000", "--upscale", "8"], "fewer --frames or --pairs, or --film"),
         (["--seconds", "3"], "--seconds is of a film"),
         (["--fps", "3", "--out", "x.png"], "--fps is of a film"),
         (["--frames", "3", "--seconds", "3", "--out", "x.webp"], "--seconds does not go with --frames"),

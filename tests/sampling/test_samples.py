@@ -311,7 +311,7 @@ def test_what_cannot_be_picked_is_one_line(arguments, message, made, tmp_path, c
         ("--separate --out x.png", "x.png is the name of a single file"),
         ("--separate --out g.safetensors", "g.safetensors is a file"),
         ("--separate --seeds 1,2,1", "names a seed twice"),
-        ("--num 1025 --upscale 64", "a grid of 1,025 images has 16,896x16,384 pixels: give --separate, or fewer"),
+        ("--num 1025 --upscale 64", "a grid of 33 x 32 images has 16,896x16,384 pixels: give --separate"),
         (
             "--num 100 --columns 1 --upscale 64 --out x.webp",
             "webp has at most 16383 pixels a side; 512x51200 needs a PNG",

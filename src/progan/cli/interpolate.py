@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     from progan.sampling import load
     from progan.sampling.films import FILMS, write_film
     from progan.sampling.interpolation import between, sheet, show, there_and_back, wander
-    from progan.sampling.pictures import FORMATS, encode
+    from progan.sampling.pictures import FORMATS, check_grid, encode
 
     a = arguments
     _check(a)
@@ -108,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     start, end = _ends(a, snapshot, pairs)
     if not film:
         place = output_path(out, "interpolation.png", tuple(FORMATS))
+        check_grid(len(pairs), frames, side * factor, place.suffix, "fewer --frames or --pairs, or --film")
         pixels = torch.stack([show(snapshot, each, a.truncation, smaller) for each in between(start, end, frames)], 1)
         seeds = [seed for pair in pairs for seed in (pair if a.label_from is None else pair[:1])]
         write_whole(place, encode(sheet(pixels.flatten(0, 1), frames, factor), snapshot, seeds, place.suffix))

@@ -23,8 +23,6 @@ from progan.progress import log_line
 
 MOST_IMAGES = 1_000_000
 """Largest number of images of one command."""
-MOST_PIXELS = 2**28
-"""Largest number of pixels of a grid, which is made in memory."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -83,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         FORMATS,
         Drawing,
         captioned,
+        check_grid,
         joined,
         write_arrays,
         write_files,
@@ -141,7 +140,8 @@ def run(arguments: argparse.Namespace) -> int:
         if place.suffix.lower() == ".npz":
             write_arrays(place, drawing)
         else:
-            _check_grid(len(seeds), columns, (smaller or snapshot.resolution) * drawing.upscale, place.suffix)
+            side = (smaller or snapshot.resolution) * drawing.upscale
+            check_grid(-(-len(seeds) // columns), columns, side, place.suffix, "--separate, or fewer images")
             pixels, words = torch.cat(list(drawing.pixels())), drawing.names() or [""] * len(seeds)
             said = [f"{seed} {word}".strip() for seed, word in zip(seeds, words, strict=True)]
             sheet = captioned(pixels, said, columns) if arguments.captions else grid(pixels, columns)
@@ -154,19 +154,6 @@ def run(arguments: argparse.Namespace) -> int:
         facts["picked"] = drawing.picked
         note += f", {drawing.picked}"
     return answer(arguments, facts, f"{len(seeds)} images of {size}x{size}{note}: {place}")
-
-
-def _check_grid(count: int, columns: int, side: int, suffix: str) -> None:
-    """Raise ConfigError, before it is made, for a grid that is too large to be one picture."""
-    from progan.sampling.pictures import FORMATS, LARGEST, check_size
-
-    width, height = columns * side, -(-count // columns) * side  # and what lies between the images
-    if (kind := FORMATS[suffix.lower()]) in LARGEST:
-        check_size(kind, width, height, "a PNG")
-    if width * height > MOST_PIXELS:
-        raise ConfigError(
-            f"a grid of {count:,} images has {width:,}x{height:,} pixels: give --separate, or fewer images"
-        )
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -36,6 +36,8 @@ WRITERS = 4
 """Threads that compress pictures and write them."""
 LARGEST = {"jpeg": 65_535, "webp": 16_383, "mp4": 16_384}
 """Pixels of a side that a format has room for, or its encoder."""
+MOST_PIXELS = 2**28
+"""Pixels of a grid, which is made in memory."""
 
 
 def load(path: str | os.PathLike[str], resolution: int | None = None) -> Snapshot:
@@ -285,6 +287,15 @@ def check_size(kind: str, width: int, height: int, instead: str) -> None:
     """Raises ConfigError for a picture larger than its format, a key of LARGEST, can be."""
     if max(width, height) > LARGEST[kind]:
         raise ConfigError(f"{kind} has at most {LARGEST[kind]} pixels a side; {width}x{height} needs {instead}")
+
+
+def check_grid(rows: int, columns: int, side: int, suffix: str, instead: str) -> None:
+    """Raises ConfigError, before it is made, for a grid that is too large to be one picture. `side`: of an image."""
+    width, height = columns * side, rows * side  # and what lies between the images
+    if (kind := FORMATS[suffix.lower()]) in LARGEST:
+        check_size(kind, width, height, "a PNG")
+    if width * height > MOST_PIXELS:
+        raise ConfigError(f"a grid of {columns:,} x {rows:,} images has {width:,}x{height:,} pixels: give {instead}")
 
 
 def encode(pixels: Tensor, source: Snapshot, seeds: Sequence[int], suffix: str = ".png", picked: str = "") -> bytes:
