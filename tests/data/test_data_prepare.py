@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from progan import files
 from progan.config import PrepareConfig
 from progan.data.cache import cache_folder, clear_cache, list_cache, open_data
 from progan.data.dataset import Dataset
@@ -367,17 +368,19 @@ def test_two_at_once_prepare_once(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_who_waits_for_another_process_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, said = write_images(tmp_path / "images", 3), ""
+def test_who_waits_for_another_process_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, said = write_images(tmp_path / "images", 3), list[str]()
+    monkeypatch.setattr(files, "log_line", said.append)
     with ThreadPoolExecutor(1) as threads:
         with locked(tmp_path / "out"):
             waiting = threads.submit(prepare, folder, tmp_path / "out", ONE)
-            while not waiting.done() and "\n" not in said:
-                said += capsys.readouterr().err
+            until = time.monotonic() + 60
+            while not said and time.monotonic() < until:
+                time.sleep(0.01)
         assert waiting.result().state == "prepared"
-    assert said == f"waiting until process {os.getpid()} on {socket.gethostname()} is done with {tmp_path / 'out'}\n"
+    assert said == [f"waiting until process {os.getpid()} on {socket.gethostname()} is done with {tmp_path / 'out'}"]
     prepare(folder, tmp_path / "out", ONE)
-    assert capsys.readouterr().err == ""
+    assert len(said) == 1
 
 
 def test_scripts_without_a_main_guard_work(tmp_path: Path) -> None:
