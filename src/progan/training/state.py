@@ -308,7 +308,7 @@ class StateFolder:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 self._damaged.add(path)
                 problems.append(f"{path.name} cannot be used ({str(error).splitlines()[0]})")
-        raise self.lost("; ".join(problems) or "there is no state")
+        raise self.lost("; ".join(problems) or "empty")
 
     def lost(self, why: str) -> RunError:
         """Error of a run whose states are gone, with what can be done."""
