@@ -345,7 +345,7 @@ def test_a_dead_process_ends_the_others_with_one_line_and_nothing_half_written(t
     assert run.lines == [
         "progan: process 2 of 2 stops, as another one has ended or cannot be reached. "
         "The same command goes on from the newest state"
-    ]
+    ], run.err
     assert "progan/cli" not in run.err  # no traceback of ours
     for path in StateFolder(tmp_path / "run" / "state")._paths():
         safetensors.torch.load_file(path)
