@@ -178,6 +178,11 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(whole, tmp_path, ca
         path.write_bytes(b"")
     with pytest.raises(RunError, match=r"cannot be used.*Move the files of .*good there to go on from"):
         progan.train(out=tmp_path / "run", **{**RUN, "total_kimg": 0.5})
+    made = weights(run.path)
+    for path in (tmp_path / "run" / "good").iterdir():  # what it says leads to the same bits
+        path.replace(tmp_path / "run" / "state" / path.name)
+    again = weights(progan.train(out=tmp_path / "run", **{**RUN, "total_kimg": 0.5}).path)
+    assert all(torch.equal(made[name], again[name]) for name in made)
 
 
 def test_a_run_whose_states_are_gone_does_not_begin_anew_over_what_it_made(whole, tmp_path):
